@@ -1,0 +1,236 @@
+//! Settings that choose among names, spelt the same on the command line, in the environment and in `config.json`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that names none of the choices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is none of {allowed}")]
+pub struct UnknownChoice {
+    /// What was given.
+    pub given: String,
+    /// The names there are.
+    pub allowed: String,
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// Every choice, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The names of all choices.
+            pub const NAMES: &'static [&'static str] = &[$($text),+];
+
+            /// The name on the command line and in files.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownChoice;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|choice| choice.name() == text).ok_or_else(|| UnknownChoice {
+                    given: text.to_owned(),
+                    allowed: Self::NAMES.join(", "),
+                })
+            }
+        }
+    };
+}
+
+choice! {
+    /// A named starting point for the settings.
+    Preset {
+        /// A small model on the embedded sample, for a first look in minutes.
+        Demo = "demo",
+        /// The post's size and schedule at depth 28.
+        Depth28 = "depth28",
+        /// The post's size and schedule at depth 40.
+        Depth40 = "depth40",
+        /// The post's size and schedule at depth 70.
+        Depth70 = "depth70",
+        /// The post's size and schedule at depth 100.
+        Depth100 = "depth100",
+    }
+}
+
+choice! {
+    /// Activation after the two dense norms.
+    Activation {
+        /// 1 / (1 + exp(-x)), the post's.
+        Sigmoid = "sigmoid",
+        /// max(x, 0).
+        Relu = "relu",
+        /// Hyperbolic tangent.
+        Tanh = "tanh",
+    }
+}
+
+choice! {
+    /// The images a run validates on.
+    Validation {
+        /// 5,000 images held out of the training set by seed.
+        HeldOut = "held-out",
+        /// The test set, the post's way.
+        Test = "test",
+    }
+}
+
+choice! {
+    /// How a latent is drawn from the posterior.
+    Sampler {
+        /// mean + exp(log_variance / 2) * noise.
+        Correct = "correct",
+        /// mean + exp(log_variance) * noise, the post's form, for comparison with its table only.
+        Blog = "blog",
+    }
+}
+
+choice! {
+    /// Random changes of the training images.
+    Augment {
+        /// Images as they are, the post's way.
+        None = "none",
+        /// Horizontal flip with probability one half.
+        Flip = "flip",
+        /// Horizontal flip, then a 32 x 32 crop of the padded image.
+        FlipCrop = "flip-crop",
+    }
+}
+
+/// Where the tensors live; whether the build has that backend is decided later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// Burn's portable CPU backend.
+    Flex,
+    /// CPU through ndarray.
+    Ndarray,
+    /// An NVIDIA GPU by index.
+    Cuda(usize),
+}
+
+impl DeviceChoice {
+    /// The forms a device is written in.
+    pub const FORMS: &'static str =
+        "flex, ndarray, cuda:N (N a GPU index from 0; `cuda` is `cuda:0`)";
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flex => formatter.write_str("flex"),
+            Self::Ndarray => formatter.write_str("ndarray"),
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "flex" => return Ok(Self::Flex),
+            "ndarray" => return Ok(Self::Ndarray),
+            "cuda" => return Ok(Self::Cuda(0)),
+            _ => {}
+        }
+        text.strip_prefix("cuda:")
+            // `parse` alone would take `+1`.
+            .filter(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|index| index.parse().ok())
+            .map(Self::Cuda)
+            .ok_or_else(|| UnknownChoice {
+                given: text.to_owned(),
+                allowed: Self::FORMS.to_owned(),
+            })
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = UnknownChoice;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(device: DeviceChoice) -> Self {
+        device.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_json_and_on_the_command_line_agree() {
+        for preset in Preset::ALL {
+            assert_eq!(serde_json::to_value(preset).unwrap(), preset.name());
+            assert_eq!(preset.name().parse(), Ok(*preset));
+        }
+        for augment in Augment::ALL {
+            assert_eq!(serde_json::to_value(augment).unwrap(), augment.to_string());
+            assert_eq!(augment.to_string().parse(), Ok(*augment));
+        }
+        assert_eq!(Validation::NAMES, ["held-out", "test"]);
+        assert_eq!(Sampler::NAMES, ["correct", "blog"]);
+    }
+
+    #[test]
+    fn choices_are_case_sensitive_and_list_the_names() {
+        let error = "Relu".parse::<Activation>().unwrap_err();
+        assert_eq!(error.to_string(), "`Relu` is none of sigmoid, relu, tanh");
+    }
+
+    #[test]
+    fn devices_parse_and_print() {
+        for (text, device) in [
+            ("flex", DeviceChoice::Flex),
+            ("ndarray", DeviceChoice::Ndarray),
+            ("cuda:12", DeviceChoice::Cuda(12)),
+        ] {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string(), text);
+            assert_eq!(
+                serde_json::from_value::<DeviceChoice>(text.into()).unwrap(),
+                device
+            );
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        for text in [
+            "",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:x",
+            "cuda:99999999999999999999999",
+            "gpu",
+            "FLEX",
+        ] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What changed between the settings a run recorded and those it is resumed with.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::print_config::plain;
+use super::{DeviceChoice, Key, Settings};
+
+/// One changed key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The key.
+    pub key: &'static str,
+    /// Its value in the earlier settings.
+    pub before: String,
+    /// Its value in the later settings.
+    pub after: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {} -> {}", self.key, self.before, self.after)
+    }
+}
+
+/// The keys whose change makes a continued run another run than the one `after` describes from its start.
+///
+/// Left out, because they change where a run happens or how long it lasts but no number in it: `run_dir`; `data_dir`
+/// (a moved folder holds the same images, and the data hash in `environment.json` tells when it does not); `epochs`;
+/// and the index of a GPU. Changing the kind of device is listed, since backends round differently.
+pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
+    let (earlier, later) = (comparable(before), comparable(after));
+    Key::ALL
+        .into_iter()
+        .filter(|key| !matches!(key, Key::RunDir | Key::DataDir | Key::Epochs))
+        .filter(|key| earlier[key.name()] != later[key.name()])
+        .map(|key| Difference {
+            key: key.name(),
+            before: plain(&earlier[key.name()]),
+            after: plain(&later[key.name()]),
+        })
+        .collect()
+}
+
+fn comparable(settings: &Settings) -> Map<String, Value> {
+    let mut values = settings.to_map();
+    if let DeviceChoice::Cuda(_) = settings.device {
+        values.insert(Key::Device.name().to_owned(), "cuda".into());
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Activation, Augment, Preset, Sampler, Validation};
+
+    #[test]
+    fn changed_keys_are_listed_with_both_values() {
+        let before = Settings::default();
+        let after = Settings {
+            latent_dim: 32,
+            limit_train: Some(50),
+            ..before.clone()
+        };
+        let lines: Vec<String> = differences(&before, &after)
+            .iter()
+            .map(Difference::to_string)
+            .collect();
+        assert_eq!(lines, ["latent_dim: 256 -> 32", "limit_train: none -> 50"]);
+    }
+
+    #[test]
+    fn place_and_length_of_a_run_are_no_differences() {
+        let before = Settings {
+            device: DeviceChoice::Cuda(0),
+            ..Settings::default()
+        };
+        let after = Settings {
+            run_dir: Some("b".into()),
+            data_dir: Some("d".into()),
+            epochs: 2000,
+            device: DeviceChoice::Cuda(1),
+            ..before.clone()
+        };
+        assert_eq!(differences(&before, &after), []);
+        assert_eq!(
+            differences(
+                &before,
+                &Settings {
+                    device: DeviceChoice::Flex,
+                    ..before.clone()
+                }
+            )
+            .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn every_other_key_is_a_difference() {
+        let before = Settings::default();
+        let after = Settings {
+            preset: Some(Preset::Demo),
+            depth: 28,
+            width: 0.5,
+            latent_dim: 1,
+            intermediate_dim: 16,
+            batch_size: 2,
+            epochs: 1,
+            learning_rate: 0.5,
+            decay: 0.5,
+            activation: Activation::Relu,
+            dropout: 0.5,
+            seed: 2,
+            data_dir: Some("d".into()),
+            run_dir: Some("r".into()),
+            device: DeviceChoice::Ndarray,
+            shortcuts: false,
+            validation: Validation::Test,
+            sampler: Sampler::Blog,
+            limit_train: Some(2),
+            limit_test: Some(2),
+            augment: Augment::Flip,
+            halving_patience: 1,
+            minimum_learning_rate: 0.5,
+            stopping_patience: 1,
+            stopping_minimum_improvement: 0.5,
+        };
+        assert_eq!(differences(&before, &after).len(), Key::ALL.len() - 3);
+    }
+}

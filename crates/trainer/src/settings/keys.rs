@@ -1,0 +1,414 @@
+//! The settings by key: how each one is named in every source, and which values it allows.
+
+use serde_json::Value;
+
+use super::domain::Domain;
+use super::{Activation, Augment, Preset, Sampler, SettingsError, Validation};
+
+/// Names one field of [`Settings`](super::Settings).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // Each variant is the field of the same name, documented there.
+pub enum Key {
+    Preset,
+    Depth,
+    Width,
+    LatentDim,
+    IntermediateDim,
+    BatchSize,
+    Epochs,
+    LearningRate,
+    Decay,
+    Activation,
+    Dropout,
+    Seed,
+    DataDir,
+    RunDir,
+    Device,
+    Shortcuts,
+    Validation,
+    Sampler,
+    LimitTrain,
+    LimitTest,
+    Augment,
+    HalvingPatience,
+    MinimumLearningRate,
+    StoppingPatience,
+    StoppingMinimumImprovement,
+}
+
+/// A value that its key does not allow.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    value: String,
+    allowed: String,
+    nearest: Option<&'static str>,
+}
+
+impl Rejected {
+    /// The error, saying which source gave the value.
+    pub(super) fn into_error(self, key: Key, given_by: String) -> SettingsError {
+        let Self {
+            value,
+            allowed,
+            nearest,
+        } = self;
+        SettingsError::InvalidValue {
+            key: key.name(),
+            value,
+            given_by,
+            allowed,
+            nearest,
+        }
+    }
+}
+
+/// The depth that each RESNET_DEPTH of the post means.
+const DEPTHS: [u64; 4] = [28, 40, 70, 100];
+
+impl Key {
+    /// Every key, in the order of the fields.
+    pub const ALL: [Self; 25] = [
+        Self::Preset,
+        Self::Depth,
+        Self::Width,
+        Self::LatentDim,
+        Self::IntermediateDim,
+        Self::BatchSize,
+        Self::Epochs,
+        Self::LearningRate,
+        Self::Decay,
+        Self::Activation,
+        Self::Dropout,
+        Self::Seed,
+        Self::DataDir,
+        Self::RunDir,
+        Self::Device,
+        Self::Shortcuts,
+        Self::Validation,
+        Self::Sampler,
+        Self::LimitTrain,
+        Self::LimitTest,
+        Self::Augment,
+        Self::HalvingPatience,
+        Self::MinimumLearningRate,
+        Self::StoppingPatience,
+        Self::StoppingMinimumImprovement,
+    ];
+
+    /// The key in `config.json`, which is the name of the field.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preset => "preset",
+            Self::Depth => "depth",
+            Self::Width => "width",
+            Self::LatentDim => "latent_dim",
+            Self::IntermediateDim => "intermediate_dim",
+            Self::BatchSize => "batch_size",
+            Self::Epochs => "epochs",
+            Self::LearningRate => "learning_rate",
+            Self::Decay => "decay",
+            Self::Activation => "activation",
+            Self::Dropout => "dropout",
+            Self::Seed => "seed",
+            Self::DataDir => "data_dir",
+            Self::RunDir => "run_dir",
+            Self::Device => "device",
+            Self::Shortcuts => "shortcuts",
+            Self::Validation => "validation",
+            Self::Sampler => "sampler",
+            Self::LimitTrain => "limit_train",
+            Self::LimitTest => "limit_test",
+            Self::Augment => "augment",
+            Self::HalvingPatience => "halving_patience",
+            Self::MinimumLearningRate => "minimum_learning_rate",
+            Self::StoppingPatience => "stopping_patience",
+            Self::StoppingMinimumImprovement => "stopping_minimum_improvement",
+        }
+    }
+
+    /// The key of that name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.name() == name)
+    }
+
+    /// The flag that sets the key; the constants of the schedule have none.
+    pub fn flag(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Preset => "--preset",
+            Self::Depth => "--depth",
+            Self::Width => "--width",
+            Self::LatentDim => "--latent-dim",
+            Self::IntermediateDim => "--intermediate-dim",
+            Self::BatchSize => "--batch-size",
+            Self::Epochs => "--epochs",
+            Self::LearningRate => "--learning-rate",
+            Self::Decay => "--decay",
+            Self::Activation => "--activation",
+            Self::Dropout => "--dropout",
+            Self::Seed => "--seed",
+            Self::DataDir => "--data-dir",
+            Self::RunDir => "--run-dir",
+            Self::Device => "--device",
+            Self::Shortcuts => "--no-shortcuts",
+            Self::Validation => "--validation",
+            Self::Sampler => "--sampler",
+            Self::LimitTrain => "--limit-train",
+            Self::LimitTest => "--limit-test",
+            Self::Augment => "--augment",
+            Self::HalvingPatience
+            | Self::MinimumLearningRate
+            | Self::StoppingPatience
+            | Self::StoppingMinimumImprovement => return None,
+        })
+    }
+
+    /// The environment variable that sets the key, by the post's own names.
+    pub fn environment(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Depth => "RESNET_DEPTH",
+            Self::LatentDim => "LATENT_DIM",
+            Self::IntermediateDim => "INTERMEDIATE_DIM",
+            Self::BatchSize => "BATCH_SIZE",
+            Self::Epochs => "EPOCHS",
+            Self::LearningRate => "LEARNING_RATE",
+            Self::Decay => "DECAY",
+            Self::Activation => "ACTIVATION",
+            Self::Dropout => "DROPOUT",
+            Self::RunDir => "OUTDIR",
+            _ => return None,
+        })
+    }
+
+    /// The allowed values, in words, with the unit.
+    pub fn allowed(self) -> String {
+        let unit = match self {
+            Self::BatchSize => {
+                " images (a single image would leave its decoder's dense norm nothing but zeros)"
+            }
+            Self::LimitTrain | Self::LimitTest => " images",
+            Self::HalvingPatience | Self::StoppingPatience => " epochs",
+            Self::StoppingMinimumImprovement => " nats an image",
+            _ => "",
+        };
+        format!("{}{unit}", self.domain().describe())
+    }
+
+    pub(super) fn domain(self) -> Domain {
+        let integer = |low, high| Domain::Integer { low, high, step: 1 };
+        let positive = |high| Domain::Number {
+            low: 0.0,
+            low_is_open: true,
+            high,
+            high_is_open: false,
+        };
+        let from_zero = |high, high_is_open| Domain::Number {
+            low: 0.0,
+            low_is_open: false,
+            high,
+            high_is_open,
+        };
+        match self {
+            Self::Preset => Domain::Names(Preset::NAMES),
+            Self::Depth => Domain::Integers(&DEPTHS),
+            Self::Width => positive(16.0),
+            Self::LatentDim => integer(1, 65_536),
+            Self::IntermediateDim => Domain::Integer {
+                low: 16,
+                high: 65_536,
+                step: 16,
+            },
+            Self::BatchSize => integer(2, 50_000),
+            Self::Epochs | Self::HalvingPatience | Self::StoppingPatience => integer(1, 1_000_000),
+            Self::LearningRate => positive(1.0),
+            Self::Decay => from_zero(1.0, false),
+            Self::Activation => Domain::Names(Activation::NAMES),
+            Self::Dropout => from_zero(1.0, true),
+            Self::Seed => integer(0, u64::MAX),
+            Self::DataDir | Self::RunDir => Domain::Path,
+            Self::Device => Domain::Device,
+            Self::Shortcuts => Domain::Boolean,
+            Self::Validation => Domain::Names(Validation::NAMES),
+            Self::Sampler => Domain::Names(Sampler::NAMES),
+            Self::LimitTrain => integer(2, 50_000),
+            Self::LimitTest => integer(1, 10_000),
+            Self::Augment => Domain::Names(Augment::NAMES),
+            Self::MinimumLearningRate => from_zero(1.0, false),
+            Self::StoppingMinimumImprovement => from_zero(1e9, false),
+        }
+    }
+
+    /// Whether `null` is a value, meaning none.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(
+            self,
+            Self::Preset | Self::DataDir | Self::RunDir | Self::LimitTrain | Self::LimitTest
+        )
+    }
+
+    /// Checks a JSON value.
+    pub(super) fn check(self, value: &Value) -> Result<(), Rejected> {
+        if self.is_optional() && value.is_null() || self.domain().contains(value) {
+            return Ok(());
+        }
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        Err(self.reject(&text))
+    }
+
+    /// Parses the text of a flag.
+    pub(super) fn parse(self, text: &str) -> Result<Value, Rejected> {
+        let value = self.domain().parse(text);
+        value
+            .filter(|value| self.domain().contains(value))
+            .ok_or_else(|| self.reject(text))
+    }
+
+    /// Parses the text of an environment variable, which spells the depth as the post does.
+    pub(super) fn parse_environment(self, text: &str) -> Result<Value, Rejected> {
+        if self != Self::Depth {
+            return self.parse(text);
+        }
+        let depth = text
+            .parse::<usize>()
+            .ok()
+            .and_then(|index| DEPTHS.get(index));
+        depth
+            .map(|depth| Value::from(*depth))
+            .ok_or_else(|| Rejected {
+                value: text.to_owned(),
+                allowed: "0, 1, 2 or 3 (depth 28, 40, 70 or 100)".to_owned(),
+                nearest: None,
+            })
+    }
+
+    fn reject(self, text: &str) -> Rejected {
+        let nearest = self.domain().nearest(text);
+        Rejected {
+            value: text.to_owned(),
+            allowed: self.allowed(),
+            nearest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use serde_json::json;
+
+    #[test]
+    fn keys_are_the_fields_of_settings_in_their_order() {
+        let fields: Vec<String> = Settings::default().to_map().keys().cloned().collect();
+        assert_eq!(fields, Key::ALL.map(Key::name));
+    }
+
+    #[test]
+    fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
+        let cases: [(Key, &[&str], &[&str]); 25] = [
+            (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
+            (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
+            (
+                Key::Width,
+                &["1e-9", "16"],
+                &["0", "-1", "16.1", "nan", "inf", "1x"],
+            ),
+            (
+                Key::LatentDim,
+                &["1", "65536"],
+                &["0", "65537", "-1", "1.5"],
+            ),
+            (
+                Key::IntermediateDim,
+                &["16", "65536"],
+                &["0", "15", "1000", "65552"],
+            ),
+            (Key::BatchSize, &["2", "50000"], &["1", "0", "50001"]),
+            (Key::Epochs, &["1", "1000000"], &["0", "1000001"]),
+            (
+                Key::LearningRate,
+                &["1e-12", "1"],
+                &["0", "-0.1", "1.01", "NaN"],
+            ),
+            (Key::Decay, &["0", "1"], &["-1e-9", "1.01"]),
+            (Key::Activation, &["sigmoid", "tanh"], &["gelu", ""]),
+            (Key::Dropout, &["0", "0.999"], &["1", "-0.1"]),
+            (
+                Key::Seed,
+                &["0", "18446744073709551615"],
+                &["-1", "18446744073709551616"],
+            ),
+            (Key::DataDir, &["."], &[""]),
+            (Key::RunDir, &["runs/1"], &[""]),
+            (Key::Device, &["flex", "cuda:7"], &["cuda:", "gpu"]),
+            (Key::Shortcuts, &["true", "false"], &["yes", ""]),
+            (Key::Validation, &["held-out", "test"], &["heldout"]),
+            (Key::Sampler, &["correct", "blog"], &["wrong"]),
+            (Key::LimitTrain, &["2", "50000"], &["1", "50001"]),
+            (Key::LimitTest, &["1", "10000"], &["0", "10001"]),
+            (Key::Augment, &["none", "flip-crop"], &["crop"]),
+            (Key::HalvingPatience, &["1"], &["0"]),
+            (Key::MinimumLearningRate, &["0", "1"], &["-1e-6", "2"]),
+            (Key::StoppingPatience, &["1"], &["0"]),
+            (
+                Key::StoppingMinimumImprovement,
+                &["0", "1e9"],
+                &["-0.1", "inf"],
+            ),
+        ];
+        assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
+        for (key, allowed, refused) in cases {
+            for text in allowed {
+                let value = key
+                    .parse(text)
+                    .unwrap_or_else(|_| panic!("{} takes {text}", key.name()));
+                assert!(key.check(&value).is_ok());
+                // What the check lets through, the type must hold.
+                Settings::from_values([(key, value)]);
+            }
+            for text in refused {
+                let rejected = key
+                    .parse(text)
+                    .map(|value| panic!("{} took {value}", key.name()))
+                    .unwrap_err();
+                let message = rejected.into_error(key, "a test".to_owned()).to_string();
+                assert!(
+                    message.contains(key.name()) && message.contains(&key.allowed()),
+                    "{message}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn json_of_the_wrong_type_is_refused() {
+        for (key, value) in [
+            (Key::BatchSize, json!("25")),
+            (Key::BatchSize, json!(25.5)),
+            (Key::BatchSize, json!(null)),
+            (Key::Width, json!("1")),
+            (Key::Shortcuts, json!("true")),
+            (Key::Device, json!(0)),
+            (Key::RunDir, json!(["a"])),
+            (Key::Preset, json!({})),
+        ] {
+            assert!(key.check(&value).is_err(), "{} took {value}", key.name());
+        }
+        assert!(Key::LimitTrain.check(&Value::Null).is_ok());
+        assert!(
+            Key::Width.check(&json!(1)).is_ok(),
+            "an integer is a number"
+        );
+    }
+
+    #[test]
+    fn the_posts_depth_numbers_mean_depths() {
+        for (text, depth) in [("0", 28), ("1", 40), ("2", 70), ("3", 100)] {
+            assert_eq!(Key::Depth.parse_environment(text).unwrap(), json!(depth));
+        }
+        for text in ["4", "28", "-1", ""] {
+            assert!(Key::Depth.parse_environment(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! What a training run is made of: its settings, where each value came from, and how two sets of them differ.
+//!
+//! Values come from flags, over environment variables, over a `--config` file, over a preset, over the defaults; see
+//! [`resolve`]. A run writes the complete [`Settings`] to its `config.json`.
+
+mod choices;
+mod config_file;
+mod differences;
+mod domain;
+mod error;
+mod flags;
+mod keys;
+mod presets;
+mod print_config;
+mod resolve;
+
+pub use choices::{Activation, Augment, DeviceChoice, Preset, Sampler, UnknownChoice, Validation};
+pub use differences::{Difference, differences};
+pub use error::SettingsError;
+pub use flags::TrainFlags;
+pub use keys::Key;
+pub use resolve::{Provenance, Resolved, Source, resolve};
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::atomic_file::write_atomically;
+
+/// Channels of the four stages (the bottleneck width `m`) at width 1.
+const BASE_STAGE_WIDTHS: [f64; 4] = [64.0, 128.0, 256.0, 512.0];
+
+/// Features of the two dense layers at width 1.
+const BASE_INTERMEDIATE_DIM: f64 = 1024.0;
+
+/// The decoder folds the intermediate features onto 4 x 4 positions.
+const POSITIONS: usize = 16;
+
+/// Everything that decides a training run.
+///
+/// The defaults are the post's values with the correct sampler and held-out validation. Changing a default changes
+/// what a run without flags computes, so a test pins all of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The preset the values started from, if any.
+    pub preset: Option<Preset>,
+    /// Layers of the model: 28, 40, 70 or 100.
+    pub depth: u32,
+    /// Multiplier of the stage widths and of the intermediate dimension; 1 is the post's model.
+    pub width: f64,
+    /// Dimensions of the latent.
+    pub latent_dim: usize,
+    /// Features of the two dense layers, a multiple of 16; already resolved.
+    pub intermediate_dim: usize,
+    /// Images a step.
+    pub batch_size: usize,
+    /// Epochs at most.
+    pub epochs: u32,
+    /// Adam's learning rate at the start.
+    pub learning_rate: f64,
+    /// Keras' learning-rate decay: step `n` uses `learning_rate / (1 + decay * n)`. Not weight decay.
+    pub decay: f64,
+    /// Activation after the two dense norms; the blocks always use ReLU.
+    pub activation: Activation,
+    /// Share of the dense features dropped in training, in [0, 1).
+    pub dropout: f64,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Folder of the CIFAR-10 files; none means the embedded sample under preset `demo`.
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the run.
+    pub run_dir: Option<PathBuf>,
+    /// Where the tensors live.
+    pub device: DeviceChoice,
+    /// Whether the blocks have shortcuts; false is the degradation experiment.
+    pub shortcuts: bool,
+    /// What the run validates on.
+    pub validation: Validation,
+    /// How the latent is drawn.
+    pub sampler: Sampler,
+    /// Training images used, counted after the split; none means all.
+    pub limit_train: Option<usize>,
+    /// Test images used, counted after the split; none means all.
+    pub limit_test: Option<usize>,
+    /// Random changes of the training images.
+    pub augment: Augment,
+    /// Epochs without a better validation loss before the learning rate is halved.
+    pub halving_patience: u32,
+    /// Halving stops at this learning rate.
+    pub minimum_learning_rate: f64,
+    /// Epochs without an improvement of `stopping_minimum_improvement` before the run stops.
+    pub stopping_patience: u32,
+    /// Validation loss, in nats an image, that counts as an improvement for stopping.
+    pub stopping_minimum_improvement: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            preset: None,
+            depth: 100,
+            width: 1.0,
+            latent_dim: 256,
+            intermediate_dim: 1024,
+            batch_size: 25,
+            epochs: 1000,
+            learning_rate: 0.001,
+            decay: 0.0,
+            activation: Activation::Sigmoid,
+            dropout: 0.0,
+            seed: 1,
+            data_dir: None,
+            run_dir: None,
+            device: DeviceChoice::Flex,
+            shortcuts: true,
+            validation: Validation::HeldOut,
+            sampler: Sampler::Correct,
+            limit_train: None,
+            limit_test: None,
+            augment: Augment::None,
+            halving_patience: 25,
+            minimum_learning_rate: 1e-6,
+            stopping_patience: 50,
+            stopping_minimum_improvement: 0.1,
+        }
+    }
+}
+
+impl Settings {
+    /// Bottleneck widths of the four stages: 64, 128, 256, 512 times `width`, rounded, at least 1.
+    pub fn stage_widths(&self) -> [usize; 4] {
+        BASE_STAGE_WIDTHS.map(|channels| ((channels * self.width).round() as usize).max(1))
+    }
+
+    /// Whether the run trains on the embedded sample: preset `demo` without a data folder.
+    pub fn uses_sample(&self) -> bool {
+        self.preset == Some(Preset::Demo) && self.data_dir.is_none()
+    }
+
+    /// Checks every value against its allowed range, for settings made in code.
+    ///
+    /// # Errors
+    /// [`SettingsError::InvalidValue`] or [`SettingsError::LearningRateBelowMinimum`].
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        for (key, value) in self.values() {
+            key.check(&value)
+                .map_err(|rejected| rejected.into_error(key, "set in code".to_owned()))?;
+        }
+        self.check_learning_rates()
+    }
+
+    /// The settings as pretty JSON with every key, in the order of the fields; ends with a newline.
+    pub fn to_json(&self) -> String {
+        let mut text =
+            serde_json::to_string_pretty(&self.to_map()).expect("a map of plain values serialises");
+        text.push('\n');
+        text
+    }
+
+    /// Writes `config.json`, atomically.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unwritable`].
+    pub fn write(&self, path: &Path) -> Result<(), SettingsError> {
+        write_atomically(path, self.to_json().as_bytes()).map_err(|cause| {
+            SettingsError::Unwritable {
+                path: path.to_owned(),
+                cause,
+            }
+        })
+    }
+
+    /// Reads a complete `config.json`; unlike a `--config` file it must name every key.
+    ///
+    /// # Errors
+    /// Unreadable or malformed file, unknown or missing key, value out of its range.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let entries = config_file::read(path)?;
+        if let Some(missing) = Key::ALL
+            .iter()
+            .find(|key| entries.iter().all(|entry| entry.key != **key))
+        {
+            return Err(SettingsError::MissingKey {
+                path: path.to_owned(),
+                key: missing.name(),
+            });
+        }
+        let settings = Self::from_values(entries.into_iter().map(|entry| (entry.key, entry.value)));
+        settings.check_learning_rates()?;
+        Ok(settings)
+    }
+
+    /// Halving may not raise the learning rate, so the start must not lie below the minimum.
+    fn check_learning_rates(&self) -> Result<(), SettingsError> {
+        if self.learning_rate < self.minimum_learning_rate {
+            return Err(SettingsError::LearningRateBelowMinimum {
+                learning_rate: self.learning_rate,
+                minimum: self.minimum_learning_rate,
+            });
+        }
+        Ok(())
+    }
+
+    /// The settings as one JSON object, keys in the order of the fields.
+    fn to_map(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map,
+            // Paths come from UTF-8 text everywhere in this module, the only case serde could refuse.
+            other => unreachable!("settings serialise to an object, not {other:?}"),
+        }
+    }
+
+    /// Every key with its value.
+    fn values(&self) -> Vec<(Key, Value)> {
+        let map = self.to_map();
+        Key::ALL
+            .iter()
+            .map(|key| (*key, map[key.name()].clone()))
+            .collect()
+    }
+
+    /// Settings from checked values; a key not given keeps its default.
+    fn from_values(values: impl IntoIterator<Item = (Key, Value)>) -> Self {
+        let mut map = Self::default().to_map();
+        for (key, value) in values {
+            map.insert(key.name().to_owned(), value);
+        }
+        serde_json::from_value(Value::Object(map)).expect("every value was checked against its key")
+    }
+}
+
+/// The intermediate dimension of a width: 1024 times `width` to the nearest multiple of 16, at least 16.
+fn intermediate_dim_of(width: f64) -> usize {
+    let multiples = (BASE_INTERMEDIATE_DIM * width / POSITIONS as f64).round() as usize;
+    multiples.max(1) * POSITIONS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_posts_values() {
+        let settings = Settings::default();
+        assert_eq!(
+            serde_json::to_string(&settings.to_map()).unwrap(),
+            concat!(
+                r#"{"preset":null,"depth":100,"width":1.0,"latent_dim":256,"intermediate_dim":1024,"batch_size":25,"#,
+                r#""epochs":1000,"learning_rate":0.001,"decay":0.0,"activation":"sigmoid","dropout":0.0,"seed":1,"#,
+                r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
+                r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
+                r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1}"#,
+            )
+        );
+        settings.validate().unwrap();
+    }
+
+    #[test]
+    fn widths_round_and_never_vanish() {
+        let stages = |width| {
+            Settings {
+                width,
+                ..Settings::default()
+            }
+            .stage_widths()
+        };
+        assert_eq!(stages(1.0), [64, 128, 256, 512]);
+        assert_eq!(stages(0.125), [8, 16, 32, 64]);
+        assert_eq!(stages(0.05), [3, 6, 13, 26]);
+        assert_eq!(stages(0.001), [1, 1, 1, 1]);
+        let intermediate: Vec<usize> = [1.0, 0.125, 0.0625, 0.05, 0.7, 0.001, 2.0]
+            .map(intermediate_dim_of)
+            .into();
+        assert_eq!(intermediate, [1024, 128, 64, 48, 720, 16, 2048]);
+    }
+
+    #[test]
+    fn config_json_round_trips_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let settings = Settings {
+            preset: Some(Preset::Demo),
+            width: 0.1 + 0.2,
+            learning_rate: 1.0 / 3.0,
+            seed: u64::MAX,
+            data_dir: Some("bilder/größe 32".into()),
+            run_dir: Some("runs/a\"b".into()),
+            device: DeviceChoice::Cuda(3),
+            validation: Validation::Test,
+            sampler: Sampler::Blog,
+            augment: Augment::FlipCrop,
+            limit_train: Some(100),
+            shortcuts: false,
+            ..Settings::default()
+        };
+        settings.write(&path).unwrap();
+        let read = Settings::read(&path).unwrap();
+        assert_eq!(read, settings);
+        assert_eq!(read.to_json(), settings.to_json());
+    }
+
+    #[test]
+    fn an_incomplete_config_json_names_the_missing_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(
+            &path,
+            Settings::default()
+                .to_json()
+                .replace("\"dropout\": 0.0,", ""),
+        )
+        .unwrap();
+        let message = Settings::read(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("dropout") && message.contains("config.json"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn only_the_demo_without_a_data_folder_uses_the_sample() {
+        let demo = Settings {
+            preset: Some(Preset::Demo),
+            ..Settings::default()
+        };
+        assert!(demo.uses_sample());
+        assert!(
+            !Settings {
+                data_dir: Some("data".into()),
+                ..demo
+            }
+            .uses_sample()
+        );
+        assert!(
+            !Settings {
+                preset: Some(Preset::Depth28),
+                ..Settings::default()
+            }
+            .uses_sample()
+        );
+        assert!(!Settings::default().uses_sample());
+    }
+
+    #[test]
+    fn a_learning_rate_below_the_minimum_is_refused() {
+        let settings = Settings {
+            learning_rate: 1e-7,
+            ..Settings::default()
+        };
+        let message = settings.validate().unwrap_err().to_string();
+        assert!(message.contains("minimum_learning_rate"), "{message}");
+    }
+}
