@@ -1,1 +1,35 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
+pub mod archive;
+pub mod batch;
+pub mod dataset;
+pub mod digest;
+pub mod download;
+pub mod error;
+pub mod pixel_entropy;
+pub mod record;
+pub mod split;
+
+mod augment;
+mod extract;
+mod permutation;
+mod progress;
+mod publish;
+#[cfg(feature = "burn")]
+mod tensor;
+mod transfer;
+
+pub use archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE};
+pub use augment::Augment;
+pub use batch::{BatchPlan, Epoch, ImageBatch};
+pub use dataset::{Cifar10, Source};
+pub use digest::Sha256Digest;
+pub use download::{DownloadOptions, download, import_file, mirrors_from_environment};
+pub use error::{Error, MirrorFailure};
+pub use pixel_entropy::{image_pixel_entropy, pixel_entropy_floor};
+pub use progress::Event;
+pub use record::{
+    CHANNELS, CLASS_NAMES, HEIGHT, IMAGE_BYTES, NUM_CLASSES, RECORD_BYTES, Record, Records, WIDTH,
+};
+pub use split::{Split, SplitOptions, Splits, Validation, View};

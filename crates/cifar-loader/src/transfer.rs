@@ -1,0 +1,329 @@
+//! One request to one mirror, appended to the partial file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ureq::http::{HeaderMap, StatusCode, header};
+
+use crate::extract::{describe, is_gzip};
+use crate::progress::Meter;
+use crate::publish::remove_link;
+use crate::{DownloadOptions, Error, Event};
+
+/// Time between two progress events.
+const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_REDIRECTS: u32 = 5;
+
+/// How a try ended without the whole container.
+pub(crate) enum Failure {
+    /// Worth another try at the same mirror.
+    Transient { reason: String, retry_after: Option<Duration> },
+    /// Another try would end the same way.
+    Permanent { reason: String },
+    /// The mirror sends something that is no archive.
+    Content(Error),
+    /// Left for a faster mirror.
+    Slow { rate: f64 },
+    /// Nothing to do with the mirror, such as a full disk.
+    Local(Error),
+}
+
+/// What one mirror has said about the object it serves.
+#[derive(Default)]
+pub(crate) struct Remote {
+    /// Strong validator of the object.
+    entity_tag: Option<String>,
+    /// Bytes of the whole object.
+    total: Option<u64>,
+}
+
+/// What a try may and may not do.
+pub(crate) struct Terms<'a> {
+    pub(crate) options: &'a DownloadOptions,
+    /// Bytes of the publisher's container, where known.
+    pub(crate) known_total: Option<u64>,
+    /// The most bytes that are written.
+    pub(crate) max_bytes: u64,
+    /// The mirror to go to when this one is slow.
+    pub(crate) next: Option<&'a str>,
+    /// Whether a slow mirror has already been announced.
+    pub(crate) is_slow_announced: bool,
+}
+
+/// An agent for `url`, which follows redirects but never from https to http.
+pub(crate) fn agent(url: &str, options: &DownloadOptions) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .https_only(!url.starts_with("http://"))
+        .http_status_as_error(false)
+        .max_redirects(MAX_REDIRECTS)
+        .accept_encoding("identity")
+        .user_agent(concat!("cifar-loader/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(options.connect_timeout))
+        .timeout_connect(Some(options.connect_timeout))
+        .timeout_recv_response(Some(options.stall_timeout))
+        .timeout_per_read(Some(options.stall_timeout))
+        .build()
+        .into()
+}
+
+/// Asks for what is missing of `part` and appends it; `Ok` when the container is complete as far as can be told.
+pub(crate) fn fetch_rest(
+    agent: &ureq::Agent,
+    url: &str,
+    part: &Path,
+    remote: &mut Remote,
+    terms: &mut Terms<'_>,
+    attempt: u32,
+    progress: &mut dyn FnMut(&Event<'_>),
+) -> Result<(), Failure> {
+    let mut file = open_part(part).map_err(Failure::Local)?;
+    let mut offset = file.seek(SeekFrom::End(0)).map_err(|source| local(part, source))?;
+    let known_total = remote.total.or(terms.known_total);
+    if offset > terms.max_bytes || known_total.is_some_and(|total| offset > total) {
+        truncate(&mut file, part)?;
+        offset = 0;
+    }
+    if offset > 0 && known_total == Some(offset) {
+        return Ok(());
+    }
+    progress(&Event::Connecting { url, attempt, resume_from: offset });
+    let mut request = agent.get(url);
+    if offset > 0 {
+        request = request.header(header::RANGE, format!("bytes={offset}-"));
+        if let Some(tag) = &remote.entity_tag {
+            request = request.header(header::IF_RANGE, tag);
+        }
+    }
+    let response = request.call().map_err(|error| request_failure(error))?;
+    let headers = response.headers();
+    match response.status() {
+        StatusCode::OK => {
+            if offset > 0 {
+                progress(&Event::Restarting { url, reason: "the server sends the file from its start" });
+                truncate(&mut file, part)?;
+                offset = 0;
+            }
+            remote.total = number(headers, header::CONTENT_LENGTH);
+        }
+        StatusCode::PARTIAL_CONTENT => {
+            let range = content_range(headers);
+            let fits = range.is_some_and(|(start, total)| {
+                start == offset && total.is_none_or(|total| known_total.is_none_or(|known| known == total))
+            });
+            if !fits {
+                return discard(&mut file, part, url, remote, "the server sent another range or size", progress);
+            }
+            remote.total = range.and_then(|(_, total)| total).or(remote.total);
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
+            return discard(&mut file, part, url, remote, "the server has no such range", progress);
+        }
+        status => return Err(status_failure(status, headers)),
+    }
+    remote.entity_tag = headers
+        .get(header::ETAG)
+        .and_then(|tag| tag.to_str().ok())
+        .filter(|tag| tag.starts_with('"'))
+        .map(str::to_owned);
+    if let Some(total) = remote.total.filter(|total| *total > terms.max_bytes) {
+        let reason = format!("offers {total} bytes, expected at most {}", terms.max_bytes);
+        return Err(Failure::Permanent { reason });
+    }
+    let mut body = response.into_body().into_reader();
+    receive(&mut body, &mut file, url, part, offset, remote.total, terms, progress)
+}
+
+/// Copies the body to the end of the partial file.
+#[expect(clippy::too_many_arguments, reason = "one loop with all that it watches")]
+fn receive(
+    body: &mut impl Read,
+    file: &mut File,
+    url: &str,
+    part: &Path,
+    mut offset: u64,
+    total: Option<u64>,
+    terms: &mut Terms<'_>,
+    progress: &mut dyn FnMut(&Event<'_>),
+) -> Result<(), Failure> {
+    let options = terms.options;
+    let start = Instant::now();
+    let mut last_event = start;
+    let mut shown = Meter::new(Duration::from_secs(10), start, offset);
+    let mut watched = Meter::new(options.slow_window, start, offset);
+    let mut buffer = vec![0; 64 * 1024];
+    // The first bytes tell an error page from an archive before anything is written.
+    let mut head = Vec::new();
+    loop {
+        let count = match body.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(transient(format!("{error} after {offset} bytes"))),
+        };
+        let mut bytes = &buffer[..count];
+        if offset == 0 {
+            head.extend_from_slice(bytes);
+            if head.len() < 2 && count > 0 {
+                continue;
+            }
+            if !is_gzip(&head) {
+                return Err(Failure::Content(Error::NotGzip { path: url.into(), found: describe(&head) }));
+            }
+            bytes = &head;
+        }
+        if offset.saturating_add(bytes.len() as u64) > terms.max_bytes {
+            let reason = format!("sends more than {} bytes", terms.max_bytes);
+            return Err(Failure::Permanent { reason });
+        }
+        file.write_all(bytes).map_err(|source| local(part, source))?;
+        offset += bytes.len() as u64;
+
+        let now = Instant::now();
+        let is_end = count == 0;
+        if now.duration_since(last_event) >= EVENT_INTERVAL || is_end {
+            last_event = now;
+            shown.record(now, offset);
+            watched.record(now, offset);
+            let left = total.map(|total| total.saturating_sub(offset));
+            let (rate, time_left) = (shown.rate(), shown.time_left(left));
+            progress(&Event::Transfer { url, bytes: offset, total, rate, time_left });
+            let is_watched = !is_end && now.duration_since(start) >= options.slow_window;
+            let slow = watched.rate().filter(|rate| is_watched && *rate < options.slow_bytes_per_second);
+            if let Some(rate) = slow.filter(|_| terms.next.is_some() || !terms.is_slow_announced) {
+                terms.is_slow_announced = true;
+                progress(&Event::Slow { url, rate, time_left: watched.time_left(left), next: terms.next });
+                if terms.next.is_some() {
+                    return Err(Failure::Slow { rate });
+                }
+            }
+        }
+        if is_end {
+            break;
+        }
+    }
+    match total {
+        Some(total) if offset < total => {
+            Err(transient(format!("the connection ended after {offset} of {total} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open_part(part: &Path) -> Result<File, Error> {
+    remove_link(part)?;
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(part)
+        .map_err(|source| Error::write(part, source))
+}
+
+fn truncate(file: &mut File, part: &Path) -> Result<(), Failure> {
+    file.set_len(0).and_then(|()| file.rewind()).map_err(|source| local(part, source))
+}
+
+/// Empties the partial file, so that the next try starts anew.
+fn discard(
+    file: &mut File,
+    part: &Path,
+    url: &str,
+    remote: &mut Remote,
+    reason: &str,
+    progress: &mut dyn FnMut(&Event<'_>),
+) -> Result<(), Failure> {
+    progress(&Event::Restarting { url, reason });
+    truncate(file, part)?;
+    *remote = Remote::default();
+    Err(Failure::Transient { reason: reason.to_owned(), retry_after: Some(Duration::ZERO) })
+}
+
+fn local(part: &Path, source: io::Error) -> Failure {
+    Failure::Local(Error::write(part, source))
+}
+
+fn transient(reason: String) -> Failure {
+    Failure::Transient { reason, retry_after: None }
+}
+
+fn request_failure(error: ureq::Error) -> Failure {
+    let reason = match &error {
+        ureq::Error::RequireHttpsOnly(_) => "redirects from https to http, which is refused".to_owned(),
+        ureq::Error::TooManyRedirects => format!("more than {MAX_REDIRECTS} redirects"),
+        other => other.to_string(),
+    };
+    match error {
+        ureq::Error::RequireHttpsOnly(_)
+        | ureq::Error::TooManyRedirects
+        | ureq::Error::RedirectFailed
+        | ureq::Error::BadUri(_)
+        | ureq::Error::Http(_)
+        | ureq::Error::Tls(_)
+        | ureq::Error::InvalidProxyUrl => Failure::Permanent { reason },
+        _ => transient(reason),
+    }
+}
+
+fn status_failure(status: StatusCode, headers: &HeaderMap) -> Failure {
+    let reason = format!("HTTP {status}");
+    let is_transient = status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT;
+    if !is_transient {
+        return Failure::Permanent { reason };
+    }
+    let retry_after = number(headers, header::RETRY_AFTER).map(Duration::from_secs);
+    Failure::Transient { reason, retry_after }
+}
+
+fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// `bytes START-END/TOTAL` as (start, total); the total may be `*`.
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    parse_content_range(headers.get(header::CONTENT_RANGE)?.to_str().ok()?)
+}
+
+fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    let is_sound = start <= end && total.is_none_or(|total| end < total);
+    is_sound.then_some((start, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn content_ranges_are_read_strictly() {
+        assert_eq!(parse_content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, None)));
+        for text in ["bytes 5-9/9", "bytes 9-5/20", "bytes */10", "5-9/10", "bytes 5-9", "bytes -9/10"] {
+            assert_eq!(parse_content_range(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_agent_for_https_refuses_http() {
+        let options = DownloadOptions::default();
+        // The check is made anew for each redirect, before any connection.
+        let error = agent("https://example.invalid/x", &options).get("http://127.0.0.1:1/x").call();
+        assert!(matches!(error, Err(ureq::Error::RequireHttpsOnly(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn content_ranges_never_panic(text in ".{0,40}") {
+            let _ = parse_content_range(&text);
+            let _ = parse_content_range(&format!("bytes {text}"));
+        }
+    }
+}
