@@ -17,19 +17,41 @@ fn main() -> Result<(), cifar_loader::Error> {
         Some(data_dir) => Cifar10::load(Path::new(&data_dir))?,
         None => Cifar10::sample()?,
     };
-    println!("{} from {}, loaded and verified in {:.3} s", data.name(), data.source(), start.elapsed().as_secs_f64());
+    println!(
+        "{} from {}, loaded and verified in {:.3} s",
+        data.name(),
+        data.source(),
+        start.elapsed().as_secs_f64()
+    );
     println!("fingerprint {}", data.fingerprint());
 
     let splits = data.split(&SplitOptions::default())?;
-    for (name, view) in [("train", &splits.train), ("valid", &splits.valid), ("test", &splits.test)] {
-        println!("{name:5} {:6} images, floor {:.2} nats an image", view.len(), pixel_entropy_floor(view));
+    for (name, view) in [
+        ("train", &splits.train),
+        ("valid", &splits.valid),
+        ("test", &splits.test),
+    ] {
+        println!(
+            "{name:5} {:6} images, floor {:.2} nats an image",
+            view.len(),
+            pixel_entropy_floor(view)
+        );
     }
-    for (name, view) in [("all training images", data.train()), ("all test images", data.test())] {
-        println!("{name}: floor {:.2} nats an image", pixel_entropy_floor(&view));
+    for (name, view) in [
+        ("all training images", data.train()),
+        ("all test images", data.test()),
+    ] {
+        println!(
+            "{name}: floor {:.2} nats an image",
+            pixel_entropy_floor(&view)
+        );
     }
     for position in 0..3 {
         let label = splits.test.label(position);
-        println!("test image {position}: label {label} ({})", CLASS_NAMES[usize::from(label)]);
+        println!(
+            "test image {position}: label {label} ({})",
+            CLASS_NAMES[usize::from(label)]
+        );
     }
     print_image(&splits.test, 0);
     Ok(())
@@ -39,7 +61,10 @@ fn main() -> Result<(), cifar_loader::Error> {
 fn print_image(view: &View, position: usize) {
     let plane = &view.image(position)[HEIGHT * WIDTH..2 * HEIGHT * WIDTH];
     for row in plane.chunks(WIDTH) {
-        let line: String = row.iter().map(|byte| char::from(b" .:-=+*#%@"[usize::from(*byte) * 10 / 256])).collect();
+        let line: String = row
+            .iter()
+            .map(|byte| char::from(b" .:-=+*#%@"[usize::from(*byte) * 10 / 256]))
+            .collect();
         println!("{line}");
     }
 }

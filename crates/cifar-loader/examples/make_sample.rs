@@ -26,19 +26,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     if whole.name() != "cifar-10" {
         return Err("the sample is made from the whole data set".into());
     }
-    let gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    let gzip = GzBuilder::new()
+        .mtime(0)
+        .write(Vec::new(), Compression::best());
     let mut tar = tar::Builder::new(gzip);
-    for (name, view, per_class) in [("train.bin", whole.train(), 200), ("test.bin", whole.test(), 50)] {
+    for (name, view, per_class) in [
+        ("train.bin", whole.train(), 200),
+        ("test.bin", whole.test(), 50),
+    ] {
         let records = choose(view, per_class);
         println!("{name} {} {}", records.len(), Sha256Digest::of(&records));
         let mut header = tar::Header::new_ustar();
         header.set_size(records.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(0);
-        tar.append_data(&mut header, format!("{}/{name}", SAMPLE.folder), records.as_slice())?;
+        tar.append_data(
+            &mut header,
+            format!("{}/{name}", SAMPLE.folder),
+            records.as_slice(),
+        )?;
     }
     let container = tar.into_inner()?.finish()?;
-    println!("{} {} {}", SAMPLE.file_name, container.len(), Sha256Digest::of(&container));
+    println!(
+        "{} {} {}",
+        SAMPLE.file_name,
+        container.len(),
+        Sha256Digest::of(&container)
+    );
     fs::write(out, container)?;
     Ok(())
 }

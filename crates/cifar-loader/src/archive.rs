@@ -69,8 +69,12 @@ impl KnownArchive {
     /// The index of the member that stands under `path` inside the container.
     pub(crate) fn member_at(&self, path: &[u8]) -> Option<usize> {
         let path = path.strip_prefix(b"./").unwrap_or(path);
-        let name = path.strip_prefix(self.folder.as_bytes())?.strip_prefix(b"/")?;
-        self.members.iter().position(|member| member.name.as_bytes() == name)
+        let name = path
+            .strip_prefix(self.folder.as_bytes())?
+            .strip_prefix(b"/")?;
+        self.members
+            .iter()
+            .position(|member| member.name.as_bytes() == name)
     }
 }
 
@@ -91,7 +95,9 @@ pub static OFFICIAL: KnownArchive = KnownArchive {
     members: Cow::Borrowed(OFFICIAL_MEMBERS),
     container: Some(Container {
         bytes: 170_052_171,
-        sha256: Sha256Digest::from_hex("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
+        sha256: Sha256Digest::from_hex(
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        ),
     }),
 };
 
@@ -135,8 +141,14 @@ mod tests {
 
     #[test]
     fn members_are_found_by_exact_path_only() {
-        assert_eq!(OFFICIAL.member_at(b"cifar-10-batches-bin/test_batch.bin"), Some(5));
-        assert_eq!(OFFICIAL.member_at(b"./cifar-10-batches-bin/data_batch_1.bin"), Some(0));
+        assert_eq!(
+            OFFICIAL.member_at(b"cifar-10-batches-bin/test_batch.bin"),
+            Some(5)
+        );
+        assert_eq!(
+            OFFICIAL.member_at(b"./cifar-10-batches-bin/data_batch_1.bin"),
+            Some(0)
+        );
         for path in [
             &b"cifar-10-batches-bin/../cifar-10-batches-bin/test_batch.bin"[..],
             b"/cifar-10-batches-bin/test_batch.bin",

@@ -35,7 +35,11 @@ pub(crate) struct Placement {
 impl Augment {
     /// The draw for the image `record_index` in one epoch.
     pub(crate) fn draw(self, seed: u64, epoch: u64, record_index: u32) -> Placement {
-        let centred = Placement { flip: false, top: PADDING, left: PADDING };
+        let centred = Placement {
+            flip: false,
+            top: PADDING,
+            left: PADDING,
+        };
         if self == Self::None {
             return centred;
         }
@@ -45,7 +49,11 @@ impl Augment {
             return Placement { flip, ..centred };
         }
         let mut offset = || below(&mut rng, 2 * PADDING as u32 + 1) as usize;
-        Placement { flip, top: offset(), left: offset() }
+        Placement {
+            flip,
+            top: offset(),
+            left: offset(),
+        }
     }
 }
 
@@ -68,8 +76,13 @@ impl Placement {
             };
             let source = &image[(plane * HEIGHT + source_row) * WIDTH..][..WIDTH];
             for (column, pixel) in target.iter_mut().enumerate() {
-                *pixel = shifted(column, self.left, WIDTH)
-                    .map_or(0, |column| source[if self.flip { WIDTH - 1 - column } else { column }]);
+                *pixel = shifted(column, self.left, WIDTH).map_or(0, |column| {
+                    source[if self.flip {
+                        WIDTH - 1 - column
+                    } else {
+                        column
+                    }]
+                });
             }
         }
     }
@@ -77,7 +90,9 @@ impl Placement {
 
 /// The row or column of the unpadded image under `position` of a window that starts at `start`.
 fn shifted(position: usize, start: usize, size: usize) -> Option<usize> {
-    (position + start).checked_sub(PADDING).filter(|inner| *inner < size)
+    (position + start)
+        .checked_sub(PADDING)
+        .filter(|inner| *inner < size)
 }
 
 #[cfg(test)]
@@ -96,17 +111,28 @@ mod tests {
 
     #[test]
     fn a_flip_exchanges_left_and_right_in_every_plane() {
-        let out = applied(Placement { flip: true, top: 4, left: 4 });
+        let out = applied(Placement {
+            flip: true,
+            top: 4,
+            left: 4,
+        });
         for row in 0..CHANNELS * HEIGHT {
             for column in 0..WIDTH {
-                assert_eq!(out[row * WIDTH + column], image()[row * WIDTH + 31 - column]);
+                assert_eq!(
+                    out[row * WIDTH + column],
+                    image()[row * WIDTH + 31 - column]
+                );
             }
         }
     }
 
     #[test]
     fn a_crop_shifts_the_image_over_black() {
-        let out = applied(Placement { flip: false, top: 0, left: 8 });
+        let out = applied(Placement {
+            flip: false,
+            top: 0,
+            left: 8,
+        });
         assert!(out[..4 * WIDTH].iter().all(|pixel| *pixel == 0));
         assert_eq!(out[4 * WIDTH], image()[4]);
         assert_eq!(out[4 * WIDTH + 27], image()[31]);
@@ -115,17 +141,29 @@ mod tests {
 
     #[test]
     fn draws_depend_on_seed_epoch_and_image_and_cover_every_window() {
-        let draws: Vec<_> = (0..2000).map(|index| Augment::FlipCrop.draw(1, 2, index)).collect();
-        let again: Vec<_> = (0..2000).rev().map(|index| Augment::FlipCrop.draw(1, 2, index)).collect();
+        let draws: Vec<_> = (0..2000)
+            .map(|index| Augment::FlipCrop.draw(1, 2, index))
+            .collect();
+        let again: Vec<_> = (0..2000)
+            .rev()
+            .map(|index| Augment::FlipCrop.draw(1, 2, index))
+            .collect();
         assert!(draws.iter().eq(again.iter().rev()));
         let flips = draws.iter().filter(|draw| draw.flip).count();
-        assert!((888..=1112).contains(&flips), "five standard deviations around 1000: {flips}");
+        assert!(
+            (888..=1112).contains(&flips),
+            "five standard deviations around 1000: {flips}"
+        );
         for offset in 0..=8 {
             assert!(draws.iter().any(|draw| draw.top == offset));
             assert!(draws.iter().any(|draw| draw.left == offset));
         }
-        assert!((0..64).any(|index| Augment::Flip.draw(1, 3, index) != Augment::Flip.draw(1, 2, index)));
-        assert!((0..64).any(|index| Augment::Flip.draw(2, 2, index) != Augment::Flip.draw(1, 2, index)));
+        assert!(
+            (0..64).any(|index| Augment::Flip.draw(1, 3, index) != Augment::Flip.draw(1, 2, index))
+        );
+        assert!(
+            (0..64).any(|index| Augment::Flip.draw(2, 2, index) != Augment::Flip.draw(1, 2, index))
+        );
     }
 
     #[test]

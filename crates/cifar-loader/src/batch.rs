@@ -32,7 +32,13 @@ pub struct BatchPlan {
 impl BatchPlan {
     /// Shuffled anew each epoch; a last short batch is dropped unless it is the only one.
     pub fn training(view: View, batch_size: NonZeroUsize, seed: u64, augment: Augment) -> Self {
-        Self { view, batch_size: batch_size.get(), shuffle_seed: Some(seed), augment, drops_last: true }
+        Self {
+            view,
+            batch_size: batch_size.get(),
+            shuffle_seed: Some(seed),
+            augment,
+            drops_last: true,
+        }
     }
 
     /// In the order of the view, without augmentation; a last short batch is kept.
@@ -48,12 +54,18 @@ impl BatchPlan {
 
     /// Keeps a last short batch.
     pub fn keep_last(self) -> Self {
-        Self { drops_last: false, ..self }
+        Self {
+            drops_last: false,
+            ..self
+        }
     }
 
     /// Drops a last short batch unless it is the only one.
     pub fn drop_last(self) -> Self {
-        Self { drops_last: true, ..self }
+        Self {
+            drops_last: true,
+            ..self
+        }
     }
 
     /// The images that batches are made of.
@@ -64,12 +76,18 @@ impl BatchPlan {
     /// Batches in an epoch.
     pub fn num_batches(&self) -> usize {
         let whole = self.view.len() / self.batch_size;
-        if self.drops_last && whole > 0 { whole } else { self.view.len().div_ceil(self.batch_size) }
+        if self.drops_last && whole > 0 {
+            whole
+        } else {
+            self.view.len().div_ceil(self.batch_size)
+        }
     }
 
     /// Images in an epoch, without those of a dropped batch.
     pub fn num_images(&self) -> usize {
-        self.view.len().min(self.num_batches().saturating_mul(self.batch_size))
+        self.view
+            .len()
+            .min(self.num_batches().saturating_mul(self.batch_size))
     }
 
     /// One epoch, with its order worked out once.
@@ -78,7 +96,11 @@ impl BatchPlan {
             Some(seed) => permutation(Purpose::Shuffle, seed, epoch, self.view.len()),
             None => (0..self.view.len() as u32).collect(),
         };
-        Epoch { plan: self, epoch, order }
+        Epoch {
+            plan: self,
+            epoch,
+            order,
+        }
     }
 
     /// One batch; the same as `self.epoch(epoch).batch(index)`.
@@ -110,13 +132,23 @@ impl Epoch<'_> {
     /// When `index` is not below [`num_batches`](Self::num_batches).
     pub fn batch(&self, index: usize) -> ImageBatch {
         let num_batches = self.num_batches();
-        assert!(index < num_batches, "batch {index} of an epoch of {num_batches} batches");
+        assert!(
+            index < num_batches,
+            "batch {index} of an epoch of {num_batches} batches"
+        );
         let start = index * self.plan.batch_size;
         let end = self.order.len().min(start + self.plan.batch_size);
         let seed = self.plan.shuffle_seed.unwrap_or(0);
-        gather(&self.plan.view, &self.order[start..end], |record_index, image, out| {
-            self.plan.augment.draw(seed, self.epoch, record_index).apply(image, out);
-        })
+        gather(
+            &self.plan.view,
+            &self.order[start..end],
+            |record_index, image, out| {
+                self.plan
+                    .augment
+                    .draw(seed, self.epoch, record_index)
+                    .apply(image, out);
+            },
+        )
     }
 
     /// All batches in order.
@@ -148,7 +180,11 @@ fn gather(
         copy(view.record_index(*position as usize), record.image, target);
         labels.push(record.label);
     }
-    ImageBatch { images, labels, positions: positions.to_vec() }
+    ImageBatch {
+        images,
+        labels,
+        positions: positions.to_vec(),
+    }
 }
 
 /// Images and labels that go through a model together.
@@ -187,7 +223,10 @@ impl ImageBatch {
 
     /// `[batch, 3, 32, 32]` in [0, 1]: byte / 255.
     pub fn to_f32(&self) -> Vec<f32> {
-        self.images.iter().map(|byte| UNIT[usize::from(*byte)]).collect()
+        self.images
+            .iter()
+            .map(|byte| UNIT[usize::from(*byte)])
+            .collect()
     }
 
     /// Writes `[batch, 3, 32, 32]` in [0, 1] over `out`.
@@ -195,7 +234,11 @@ impl ImageBatch {
     /// # Panics
     /// When `out` has another length than [`images`](Self::images).
     pub fn write_f32(&self, out: &mut [f32]) {
-        assert_eq!(out.len(), self.images.len(), "length of the output and of the images");
+        assert_eq!(
+            out.len(),
+            self.images.len(),
+            "length of the output and of the images"
+        );
         for (value, byte) in out.iter_mut().zip(&self.images) {
             *value = UNIT[usize::from(*byte)];
         }
@@ -215,7 +258,9 @@ static UNIT: [f32; 256] = {
 
 impl std::fmt::Debug for ImageBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ImageBatch").field("positions", &self.positions).finish_non_exhaustive()
+        f.debug_struct("ImageBatch")
+            .field("positions", &self.positions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,7 +287,11 @@ mod tests {
         assert_eq!((plan.num_batches(), plan.num_images()), (5, 103));
         assert_eq!(plan.batch(0, 4).len(), 3);
         let plan = BatchPlan::evaluation(plan.view().clone(), size(25));
-        let positions: Vec<_> = plan.epoch(0).batches().flat_map(|batch| batch.positions().to_vec()).collect();
+        let positions: Vec<_> = plan
+            .epoch(0)
+            .batches()
+            .flat_map(|batch| batch.positions().to_vec())
+            .collect();
         assert!(positions.into_iter().eq(0..103));
         assert_eq!(training(3, 25, 1).batch(0, 0).len(), 3);
         assert_eq!(training(0, 25, 1).num_batches(), 0);
@@ -263,15 +312,26 @@ mod tests {
     /// The order of the first images of a run; a change of these numbers changes every run.
     #[test]
     fn the_first_batch_is_pinned() {
-        assert_eq!(training(1000, 5, 42).batch(0, 0).positions(), [917, 649, 397, 575, 350]);
-        assert_eq!(training(1000, 5, 42).batch(1, 0).positions(), [470, 124, 865, 760, 853]);
+        assert_eq!(
+            training(1000, 5, 42).batch(0, 0).positions(),
+            [917, 649, 397, 575, 350]
+        );
+        assert_eq!(
+            training(1000, 5, 42).batch(1, 0).positions(),
+            [470, 124, 865, 760, 853]
+        );
     }
 
     #[test]
     fn values_are_bytes_over_255() {
         let batch = Cifar10::sample().unwrap().test().batch(&[3, 1]);
         let values = batch.to_f32();
-        assert!(values.iter().zip(batch.images()).all(|(value, byte)| *value == f32::from(*byte) / 255.0));
+        assert!(
+            values
+                .iter()
+                .zip(batch.images())
+                .all(|(value, byte)| *value == f32::from(*byte) / 255.0)
+        );
         let mut written = vec![9.0; values.len()];
         batch.write_f32(&mut written);
         assert_eq!(written, values);

@@ -73,12 +73,24 @@ impl Cifar10 {
         }
         if container.is_file() {
             let file = File::open(&container).map_err(|source| Error::read(&container, source))?;
-            return Self::from_container(archive, &container, file, Source::Container(container.clone()));
+            return Self::from_container(
+                archive,
+                &container,
+                file,
+                Source::Container(container.clone()),
+            );
         }
         if let Some(member) = first_missing_of_some(archive, &folder) {
-            return Err(Error::MissingMember { path: folder, member });
+            return Err(Error::MissingMember {
+                path: folder,
+                member,
+            });
         }
-        for python in [data_dir.join("cifar-10-batches-py"), folder.clone(), data_dir.to_owned()] {
+        for python in [
+            data_dir.join("cifar-10-batches-py"),
+            folder.clone(),
+            data_dir.to_owned(),
+        ] {
             if python.join("data_batch_1").is_file() {
                 return Err(Error::PythonVersion { path: python });
             }
@@ -133,17 +145,26 @@ impl Cifar10 {
         }
         let mut buffers = Buffers::new(archive);
         let digests = std::thread::scope(|scope| {
-            let readers: Vec<_> = (archive.members.iter().zip(files).zip(buffers.slices(archive)))
-                .map(|((member, (file, path)), slice)| {
-                    scope.spawn(move || read_member(member, file, &path, slice))
-                })
-                .collect();
+            let readers: Vec<_> = (archive
+                .members
+                .iter()
+                .zip(files)
+                .zip(buffers.slices(archive)))
+            .map(|((member, (file, path)), slice)| {
+                scope.spawn(move || read_member(member, file, &path, slice))
+            })
+            .collect();
             readers
                 .into_iter()
                 .map(|reader| reader.join().expect("reading a member does not panic"))
                 .collect::<Result<Vec<_>, _>>()
         })?;
-        Ok(Self::assemble(archive, Source::Folder(folder), &digests, buffers))
+        Ok(Self::assemble(
+            archive,
+            Source::Folder(folder),
+            &digests,
+            buffers,
+        ))
     }
 
     fn from_container(
@@ -167,9 +188,16 @@ impl Cifar10 {
         Ok(Self::assemble(archive, source, &digests, buffers))
     }
 
-    fn assemble(archive: &KnownArchive, source: Source, digests: &[Sha256Digest], buffers: Buffers) -> Self {
+    fn assemble(
+        archive: &KnownArchive,
+        source: Source,
+        digests: &[Sha256Digest],
+        buffers: Buffers,
+    ) -> Self {
         let mut hasher = Hasher::default();
-        digests.iter().for_each(|digest| hasher.update(digest.as_bytes()));
+        digests
+            .iter()
+            .for_each(|digest| hasher.update(digest.as_bytes()));
         Self {
             name: archive.name.to_string(),
             source,
@@ -195,7 +223,10 @@ impl Buffers {
                 .sum();
             vec![0; usize::try_from(bytes).expect("a known archive fits in memory")]
         };
-        Self { train: zeros(Part::Train), test: zeros(Part::Test) }
+        Self {
+            train: zeros(Part::Train),
+            test: zeros(Part::Test),
+        }
     }
 
     /// The place of each member, in the order of the table.
@@ -218,24 +249,39 @@ impl Buffers {
 /// Whether every member file stands in its folder, whatever it holds.
 fn has_all_members(archive: &KnownArchive, data_dir: &Path) -> bool {
     let folder = data_dir.join(&*archive.folder);
-    archive.members.iter().all(|member| folder.join(&*member.name).exists())
+    archive
+        .members
+        .iter()
+        .all(|member| folder.join(&*member.name).exists())
 }
 
 /// The first member that is not there, provided that another one is.
 fn first_missing_of_some(archive: &KnownArchive, folder: &Path) -> Option<String> {
     let exists = |member: &&Member| folder.join(&*member.name).exists();
     archive.members.iter().find(exists)?;
-    archive.members.iter().find(|member| !exists(member)).map(|member| member.name.to_string())
+    archive
+        .members
+        .iter()
+        .find(|member| !exists(member))
+        .map(|member| member.name.to_string())
 }
 
 fn open_member(member: &Member, path: PathBuf) -> Result<(File, PathBuf), Error> {
     let metadata = fs::metadata(&path).map_err(|source| Error::read(&path, source))?;
     let name = || member.name.to_string();
     if !metadata.is_file() {
-        return Err(Error::NotARegularFile { path, member: name() });
+        return Err(Error::NotARegularFile {
+            path,
+            member: name(),
+        });
     }
     if metadata.len() != member.bytes {
-        return Err(Error::WrongSize { path, member: name(), expected: member.bytes, found: metadata.len() });
+        return Err(Error::WrongSize {
+            path,
+            member: name(),
+            expected: member.bytes,
+            found: metadata.len(),
+        });
     }
     let file = File::open(&path).map_err(|source| Error::read(&path, source))?;
     Ok((file, path))
@@ -269,13 +315,22 @@ fn read_member(
             Err(source) => return Err(Error::read(path, source)),
         }
     }
-    if file.read(&mut [0]).map_err(|source| Error::read(path, source))? > 0 {
+    if file
+        .read(&mut [0])
+        .map_err(|source| Error::read(path, source))?
+        > 0
+    {
         return Err(wrong_size(member.bytes + 1));
     }
     let found = hasher.finish();
     if let Some(expected) = member.sha256.filter(|expected| *expected != found) {
         let (path, member) = (path.to_owned(), member.name.to_string());
-        return Err(Error::ChecksumMismatch { path, member, expected, found });
+        return Err(Error::ChecksumMismatch {
+            path,
+            member,
+            expected,
+            found,
+        });
     }
     check(slice, path)?;
     Ok(found)
@@ -307,7 +362,12 @@ mod tests {
     fn an_empty_folder_names_what_is_expected_and_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let text = Cifar10::load(folder.path()).unwrap_err().to_string();
-        for part in ["cifar-10-batches-bin", "cifar-10-binary.tar.gz", "cargo xtask download", "embedded sample"] {
+        for part in [
+            "cifar-10-batches-bin",
+            "cifar-10-binary.tar.gz",
+            "cargo xtask download",
+            "embedded sample",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

@@ -69,9 +69,17 @@ impl Default for DownloadOptions {
 /// The mirrors that `CIFAR10_MIRRORS` lists, or the built-in ones when it is unset or empty.
 pub fn mirrors_from_environment() -> Vec<String> {
     let listed = std::env::var(MIRRORS_VARIABLE).unwrap_or_default();
-    let listed: Vec<_> =
-        listed.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
-    if listed.is_empty() { DownloadOptions::default().mirrors } else { listed }
+    let listed: Vec<_> = listed
+        .split(',')
+        .map(str::trim)
+        .filter(|url| !url.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if listed.is_empty() {
+        DownloadOptions::default().mirrors
+    } else {
+        listed
+    }
 }
 
 /// Downloads `archive` into `data_dir` and returns the folder with its verified members.
@@ -91,20 +99,26 @@ pub fn download(
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<PathBuf, Error> {
     options.mirrors.iter().try_for_each(|url| check_url(url))?;
-    with_lock(archive, data_dir, options.lock_patience, progress, |progress| {
-        let container = data_dir.join(&*archive.file_name);
-        if container.is_file() {
-            match publish_file(archive, data_dir, &container, progress) {
-                Err(error @ Error::Write { .. }) => return Err(error),
-                Err(error) => progress(&Event::Restarting {
-                    url: &container.display().to_string(),
-                    reason: &error.to_string(),
-                }),
-                done => return done,
+    with_lock(
+        archive,
+        data_dir,
+        options.lock_patience,
+        progress,
+        |progress| {
+            let container = data_dir.join(&*archive.file_name);
+            if container.is_file() {
+                match publish_file(archive, data_dir, &container, progress) {
+                    Err(error @ Error::Write { .. }) => return Err(error),
+                    Err(error) => progress(&Event::Restarting {
+                        url: &container.display().to_string(),
+                        reason: &error.to_string(),
+                    }),
+                    done => return done,
+                }
             }
-        }
-        from_mirrors(archive, data_dir, options, progress)
-    })
+            from_mirrors(archive, data_dir, options, progress)
+        },
+    )
 }
 
 /// Publishes the members of a container `file` that was brought here by other means, for machines without network.
@@ -138,7 +152,9 @@ fn with_lock(
     if !verify_folder(archive, data_dir) {
         fs::create_dir_all(data_dir).map_err(|source| Error::write(data_dir, source))?;
         let path = data_dir.join(format!(".{}.lock", archive.file_name));
-        let _lock = FolderLock::acquire(path, patience, &mut |holder| progress(&Event::Waiting { holder }))?;
+        let _lock = FolderLock::acquire(path, patience, &mut |holder| {
+            progress(&Event::Waiting { holder })
+        })?;
         // Another process may have done the work while this one waited.
         if !verify_folder(archive, data_dir) {
             return work(progress);
@@ -159,8 +175,15 @@ fn publish_file(
 }
 
 fn check_url(url: &str) -> Result<(), Error> {
-    let bad = |reason: &str| Err(Error::BadUrl { url: url.to_owned(), reason: reason.to_owned() });
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let bad = |reason: &str| {
+        Err(Error::BadUrl {
+            url: url.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
     match rest {
         None => bad("another kind of address"),
         Some(rest) if rest.starts_with('/') || rest.is_empty() => bad("no host"),
@@ -188,9 +211,16 @@ fn from_mirrors(
     let mut content_errors: Vec<Error> = Vec::new();
     loop {
         // Untried mirrors first, then the fastest of those that were left for being slow.
-        slow.sort_by(|a, b| b.slow_rate.unwrap_or(0.0).total_cmp(&a.slow_rate.unwrap_or(0.0)));
+        slow.sort_by(|a, b| {
+            b.slow_rate
+                .unwrap_or(0.0)
+                .total_cmp(&a.slow_rate.unwrap_or(0.0))
+        });
         let candidate = match fresh.pop_front() {
-            Some(url) => Candidate { url, slow_rate: None },
+            Some(url) => Candidate {
+                url,
+                slow_rate: None,
+            },
             None if slow.is_empty() => break,
             None => slow.remove(0),
         };
@@ -207,7 +237,10 @@ fn from_mirrors(
             Ok(folder) => return Ok(folder),
             Err(Failure::Local(error)) => return Err(error),
             Err(Failure::Slow { rate }) => {
-                slow.push(Candidate { url, slow_rate: Some(rate) });
+                slow.push(Candidate {
+                    url,
+                    slow_rate: Some(rate),
+                });
                 continue;
             }
             Err(Failure::Content(error)) => {
@@ -218,8 +251,15 @@ fn from_mirrors(
             Err(Failure::Permanent { reason } | Failure::Transient { reason, .. }) => reason,
         };
         let next = next.or(slow.first().map(|candidate| candidate.url));
-        progress(&Event::GivingUp { url, reason: &reason, next });
-        failures.push(MirrorFailure { url: url.to_owned(), reason });
+        progress(&Event::GivingUp {
+            url,
+            reason: &reason,
+            next,
+        });
+        failures.push(MirrorFailure {
+            url: url.to_owned(),
+            reason,
+        });
     }
     let received = fs::metadata(&part).map_or(0, |metadata| metadata.len());
     if received == 0 {
@@ -227,7 +267,11 @@ fn from_mirrors(
     }
     match content_errors.pop() {
         Some(error) if content_errors.len() + 1 == failures.len() => Err(error),
-        _ => Err(Error::DownloadFailed { path: part, received, failures }),
+        _ => Err(Error::DownloadFailed {
+            path: part,
+            received,
+            failures,
+        }),
     }
 }
 
@@ -266,11 +310,17 @@ fn from_mirror(
                         is_resumed = false;
                         best = 0;
                         remote = Remote::default();
-                        progress(&Event::Restarting { url, reason: &error.to_string() });
+                        progress(&Event::Restarting {
+                            url,
+                            reason: &error.to_string(),
+                        });
                         continue;
                     }
                 },
-                Err(Failure::Transient { reason, retry_after }) => (reason, retry_after),
+                Err(Failure::Transient {
+                    reason,
+                    retry_after,
+                }) => (reason, retry_after),
                 Err(failure) => return Err(failure),
             };
         let bytes = part_bytes();
@@ -285,35 +335,84 @@ fn from_mirror(
             return Err(Failure::Permanent { reason });
         }
         let pause = retry_after.unwrap_or(delay).min(MAX_DELAY);
-        progress(&Event::Retrying { url, reason: &reason, delay: pause });
+        progress(&Event::Retrying {
+            url,
+            reason: &reason,
+            delay: pause,
+        });
         std::thread::sleep(pause);
         delay = (delay * 2).min(MAX_DELAY);
     }
-    Err(Failure::Permanent { reason: format!("not complete after {MAX_REQUESTS} requests") })
+    Err(Failure::Permanent {
+        reason: format!("not complete after {MAX_REQUESTS} requests"),
+    })
 }
 
 /// The error of a downloaded container names the address, since its file is gone.
 fn named(error: Error, url: &str) -> Error {
     let address = PathBuf::from(url);
     match error {
-        Error::ChecksumMismatch { member, expected, found, .. } => {
-            Error::ChecksumMismatch { path: address, member, expected, found }
-        }
-        Error::WrongSize { member, expected, found, .. } => {
-            Error::WrongSize { path: address, member, expected, found }
-        }
-        Error::MissingMember { member, .. } => Error::MissingMember { path: address, member },
-        Error::DuplicateMember { member, .. } => Error::DuplicateMember { path: address, member },
-        Error::NotARegularFile { member, .. } => Error::NotARegularFile { path: address, member },
-        Error::NotGzip { found, .. } => Error::NotGzip { path: address, found },
+        Error::ChecksumMismatch {
+            member,
+            expected,
+            found,
+            ..
+        } => Error::ChecksumMismatch {
+            path: address,
+            member,
+            expected,
+            found,
+        },
+        Error::WrongSize {
+            member,
+            expected,
+            found,
+            ..
+        } => Error::WrongSize {
+            path: address,
+            member,
+            expected,
+            found,
+        },
+        Error::MissingMember { member, .. } => Error::MissingMember {
+            path: address,
+            member,
+        },
+        Error::DuplicateMember { member, .. } => Error::DuplicateMember {
+            path: address,
+            member,
+        },
+        Error::NotARegularFile { member, .. } => Error::NotARegularFile {
+            path: address,
+            member,
+        },
+        Error::NotGzip { found, .. } => Error::NotGzip {
+            path: address,
+            found,
+        },
         Error::PythonVersion { .. } => Error::PythonVersion { path: address },
-        Error::TruncatedArchive { expected, found, .. } => {
-            Error::TruncatedArchive { path: address, expected, found }
-        }
-        Error::CorruptArchive { reason, .. } => Error::CorruptArchive { path: address, reason },
-        Error::ArchiveLimit { archive, limit, what, .. } => {
-            Error::ArchiveLimit { path: address, archive, limit, what }
-        }
+        Error::TruncatedArchive {
+            expected, found, ..
+        } => Error::TruncatedArchive {
+            path: address,
+            expected,
+            found,
+        },
+        Error::CorruptArchive { reason, .. } => Error::CorruptArchive {
+            path: address,
+            reason,
+        },
+        Error::ArchiveLimit {
+            archive,
+            limit,
+            what,
+            ..
+        } => Error::ArchiveLimit {
+            path: address,
+            archive,
+            limit,
+            what,
+        },
         other => other,
     }
 }
@@ -324,7 +423,14 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_before_anything_else() {
-        for url in ["ftp://host/x", "host/x", "https:///x", "file:///etc/passwd", "https://a b/", ""] {
+        for url in [
+            "ftp://host/x",
+            "host/x",
+            "https:///x",
+            "file:///etc/passwd",
+            "https://a b/",
+            "",
+        ] {
             let error = check_url(url).unwrap_err();
             assert!(matches!(error, Error::BadUrl { .. }), "{error}");
             assert_eq!(error.exit_code(), 2);

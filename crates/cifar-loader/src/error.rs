@@ -172,7 +172,9 @@ pub enum Error {
     },
 
     /// A limit leaves no image in a split.
-    #[error("the {split} split would be empty: expected at least one image; use a limit of 1 or more")]
+    #[error(
+        "the {split} split would be empty: expected at least one image; use a limit of 1 or more"
+    )]
     EmptySplit {
         /// The split.
         split: crate::Split,
@@ -246,11 +248,17 @@ impl Error {
     }
 
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
-        Self::Read { path: path.to_owned(), source }
+        Self::Read {
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
-        Self::Write { path: path.to_owned(), source }
+        Self::Write {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -288,14 +296,24 @@ mod tests {
             found: 29,
         };
         let text = error.to_string();
-        for part in ["d/x.tar.gz", "test_batch.bin", "29", "30", "truncated", "cargo xtask download"] {
+        for part in [
+            "d/x.tar.gz",
+            "test_batch.bin",
+            "29",
+            "30",
+            "truncated",
+            "cargo xtask download",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }
 
     #[test]
     fn a_failed_download_lists_every_mirror() {
-        let failure = |url: &str| MirrorFailure { url: url.into(), reason: "HTTP 404".into() };
+        let failure = |url: &str| MirrorFailure {
+            url: url.into(),
+            reason: "HTTP 404".into(),
+        };
         let error = Error::DownloadFailed {
             path: "d/x.part".into(),
             received: 5,
@@ -303,6 +321,9 @@ mod tests {
         };
         assert_eq!(error.exit_code(), 10);
         let text = error.to_string();
-        assert!(text.contains("https://a/x (HTTP 404); https://b/x (HTTP 404)"), "{text}");
+        assert!(
+            text.contains("https://a/x (HTTP 404); https://b/x (HTTP 404)"),
+            "{text}"
+        );
     }
 }

@@ -15,6 +15,9 @@ use crate::{Error, KnownArchive, Sha256Digest};
 
 const CHUNK: usize = 64 * 1024;
 
+/// Takes the next bytes of the member with that index.
+pub(crate) type MemberSink<'a> = dyn FnMut(usize, &[u8]) -> Result<(), Error> + 'a;
+
 /// Streams `input` and hands the members' bytes to `sink(member index, bytes)`, in pieces and in the container's order.
 ///
 /// `path` names the container in errors. What `sink` received counts only when this returns `Ok`: then every member
@@ -23,13 +26,16 @@ pub(crate) fn read_members(
     archive: &KnownArchive,
     path: &Path,
     input: impl Read,
-    sink: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
+    sink: &mut MemberSink<'_>,
 ) -> Result<Vec<Sha256Digest>, Error> {
     let mut input = BufReader::with_capacity(CHUNK, input);
     let start = peek(&mut input).map_err(|source| Error::read(path, source))?;
     let is_gzip = is_gzip(start);
     if !is_gzip && !is_plain_tar(start) {
-        return Err(Error::NotGzip { path: path.to_owned(), found: describe(start) });
+        return Err(Error::NotGzip {
+            path: path.to_owned(),
+            found: describe(start),
+        });
     }
     if is_gzip {
         read_tar(archive, path, MultiGzDecoder::new(input), sink)
@@ -42,18 +48,24 @@ fn read_tar(
     archive: &KnownArchive,
     path: &Path,
     input: impl Read,
-    sink: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
+    sink: &mut MemberSink<'_>,
 ) -> Result<Vec<Sha256Digest>, Error> {
     let mut digests: Vec<Option<Sha256Digest>> = vec![None; archive.members.len()];
     let complete = |digests: &[Option<Sha256Digest>]| digests.iter().flatten().count();
     let failed = |error: io::Error, digests: &[Option<Sha256Digest>]| {
         stream_error(error, archive, path, complete(digests))
     };
-    let mut tar = tar::Archive::new(Capped { input, left: archive.max_bytes() });
+    let mut tar = tar::Archive::new(Capped {
+        input,
+        left: archive.max_bytes(),
+    });
     let mut num_entries = 0;
     let mut is_python_version = false;
     let mut buffer = vec![0; CHUNK];
-    let entries = tar.entries().map_err(|error| failed(error, &digests))?.raw(true);
+    let entries = tar
+        .entries()
+        .map_err(|error| failed(error, &digests))?
+        .raw(true);
     for entry in entries {
         let mut entry = entry.map_err(|error| failed(error, &digests))?;
         num_entries += 1;
@@ -62,7 +74,9 @@ fn read_tar(
         }
         let name = entry.header().path_bytes();
         is_python_version |= name.starts_with(b"cifar-10-batches-py");
-        let Some(index) = archive.member_at(&name) else { continue };
+        let Some(index) = archive.member_at(&name) else {
+            continue;
+        };
         let member = &archive.members[index];
         let named = || (path.to_owned(), member.name.to_string());
         if !entry.header().entry_type().is_file() {
@@ -71,7 +85,12 @@ fn read_tar(
         }
         if entry.size() != member.bytes {
             let (path, name) = named();
-            return Err(Error::WrongSize { path, member: name, expected: member.bytes, found: entry.size() });
+            return Err(Error::WrongSize {
+                path,
+                member: name,
+                expected: member.bytes,
+                found: entry.size(),
+            });
         }
         if digests[index].is_some() {
             let (path, member) = named();
@@ -96,28 +115,45 @@ fn read_tar(
         let found = hasher.finish();
         if let Some(expected) = member.sha256.filter(|expected| *expected != found) {
             let (path, member) = named();
-            return Err(Error::ChecksumMismatch { path, member, expected, found });
+            return Err(Error::ChecksumMismatch {
+                path,
+                member,
+                expected,
+                found,
+            });
         }
         digests[index] = Some(found);
     }
     // The end of the stream carries the container's own checksum, which is all there is for members without a hash.
     if archive.members.iter().any(|member| member.sha256.is_none()) {
         let mut rest = tar.into_inner();
-        while rest.read(&mut buffer).map_err(|error| failed(error, &digests))? > 0 {}
+        while rest
+            .read(&mut buffer)
+            .map_err(|error| failed(error, &digests))?
+            > 0
+        {}
     }
     let missing = digests.iter().position(Option::is_none);
     match missing {
-        Some(_) if is_python_version => Err(Error::PythonVersion { path: path.to_owned() }),
+        Some(_) if is_python_version => Err(Error::PythonVersion {
+            path: path.to_owned(),
+        }),
         Some(index) => {
             let member = archive.members[index].name.to_string();
-            Err(Error::MissingMember { path: path.to_owned(), member })
+            Err(Error::MissingMember {
+                path: path.to_owned(),
+                member,
+            })
         }
         None => Ok(digests.into_iter().flatten().collect()),
     }
 }
 
 fn stream_error(error: io::Error, archive: &KnownArchive, path: &Path, complete: usize) -> Error {
-    if error.get_ref().is_some_and(|inner| inner.is::<CapReached>()) {
+    if error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<CapReached>())
+    {
         return limit_error(archive, path, archive.max_bytes(), "bytes");
     }
     if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -126,15 +162,27 @@ fn stream_error(error: io::Error, archive: &KnownArchive, path: &Path, complete:
     if error.raw_os_error().is_some() {
         return Error::read(path, error);
     }
-    Error::CorruptArchive { path: path.to_owned(), reason: error.to_string() }
+    Error::CorruptArchive {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 fn limit_error(archive: &KnownArchive, path: &Path, limit: u64, what: &'static str) -> Error {
-    Error::ArchiveLimit { path: path.to_owned(), archive: archive.file_name.to_string(), limit, what }
+    Error::ArchiveLimit {
+        path: path.to_owned(),
+        archive: archive.file_name.to_string(),
+        limit,
+        what,
+    }
 }
 
 fn truncated(archive: &KnownArchive, path: &Path, found: usize) -> Error {
-    Error::TruncatedArchive { path: path.to_owned(), expected: archive.members.len(), found }
+    Error::TruncatedArchive {
+        path: path.to_owned(),
+        expected: archive.members.len(),
+        found,
+    }
 }
 
 /// The first bytes without taking them; 512 where the input has them and gives them at once.
@@ -170,7 +218,11 @@ pub(crate) fn describe(start: &[u8]) -> String {
     } else if start.starts_with(&[0x80]) {
         "a Python pickle".to_owned()
     } else {
-        let bytes: Vec<_> = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let bytes: Vec<_> = start
+            .iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("bytes {}", bytes.join(" "))
     }
 }
@@ -190,7 +242,9 @@ impl<R: Read> Read for Capped<R> {
                 _ => Err(io::Error::other(CapReached)),
             };
         }
-        let allowed = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        let allowed = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(out.len());
         let count = self.input.read(&mut out[..allowed])?;
         self.left -= count as u64;
         Ok(count)

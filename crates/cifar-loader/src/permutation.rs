@@ -64,20 +64,34 @@ mod tests {
     /// Fisher-Yates written separately in Python.
     #[test]
     fn shuffles_are_pinned() {
-        assert_eq!(permutation(Purpose::Shuffle, 0, 0, 10), [7, 9, 4, 2, 0, 8, 6, 5, 3, 1]);
-        assert_eq!(permutation(Purpose::Shuffle, 42, 3, 10), [1, 5, 8, 3, 0, 6, 9, 7, 4, 2]);
-        assert_eq!(permutation(Purpose::HeldOut, 42, 3, 10), [1, 8, 7, 6, 4, 9, 3, 2, 0, 5]);
+        assert_eq!(
+            permutation(Purpose::Shuffle, 0, 0, 10),
+            [7, 9, 4, 2, 0, 8, 6, 5, 3, 1]
+        );
+        assert_eq!(
+            permutation(Purpose::Shuffle, 42, 3, 10),
+            [1, 5, 8, 3, 0, 6, 9, 7, 4, 2]
+        );
+        assert_eq!(
+            permutation(Purpose::HeldOut, 42, 3, 10),
+            [1, 8, 7, 6, 4, 9, 3, 2, 0, 5]
+        );
     }
 
     #[test]
     fn every_order_of_three_is_equally_likely() {
         let mut counts = std::collections::BTreeMap::new();
         for epoch in 0..6000 {
-            *counts.entry(permutation(Purpose::Shuffle, 1, epoch, 3)).or_insert(0) += 1;
+            *counts
+                .entry(permutation(Purpose::Shuffle, 1, epoch, 3))
+                .or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 6);
         // Five standard deviations of a binomial with n = 6000, p = 1/6 are 144.
-        assert!(counts.values().all(|count| (856..=1144).contains(count)), "{counts:?}");
+        assert!(
+            counts.values().all(|count| (856..=1144).contains(count)),
+            "{counts:?}"
+        );
     }
 
     proptest! {

@@ -32,9 +32,15 @@ pub fn pixel_entropy_floor(view: &View) -> f64 {
     // A histogram sums 256 exact counts, so that the result does not depend on the order of the images.
     let mut histogram = [0u64; 256];
     for position in 0..view.len() {
-        view.image(position).iter().for_each(|byte| histogram[usize::from(*byte)] += 1);
+        view.image(position)
+            .iter()
+            .for_each(|byte| histogram[usize::from(*byte)] += 1);
     }
-    let total: f64 = histogram.iter().zip(ENTROPY.iter()).map(|(count, nats)| *count as f64 * nats).sum();
+    let total: f64 = histogram
+        .iter()
+        .zip(ENTROPY.iter())
+        .map(|(count, nats)| *count as f64 * nats)
+        .sum();
     total / view.len().max(1) as f64
 }
 
@@ -55,7 +61,9 @@ mod tests {
     #[test]
     fn the_floor_is_the_mean_over_images() {
         let view = Cifar10::sample().unwrap().test();
-        let mean = (0..view.len()).map(|position| image_pixel_entropy(view.image(position))).sum::<f64>()
+        let mean = (0..view.len())
+            .map(|position| image_pixel_entropy(view.image(position)))
+            .sum::<f64>()
             / view.len() as f64;
         assert!((pixel_entropy_floor(&view) - mean).abs() < 1e-8);
         assert!(mean < IMAGE_BYTES as f64 * std::f64::consts::LN_2);

@@ -98,14 +98,21 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(window: Duration, now: Instant, bytes: u64) -> Self {
-        Self { window, samples: VecDeque::from([(now, bytes)]) }
+        Self {
+            window,
+            samples: VecDeque::from([(now, bytes)]),
+        }
     }
 
     /// Takes note that `bytes` are here at `now`.
     pub(crate) fn record(&mut self, now: Instant, bytes: u64) {
         self.samples.push_back((now, bytes));
         // One sample at or before the window's start stays, so that a pause counts.
-        while self.samples.get(1).is_some_and(|(time, _)| now.duration_since(*time) >= self.window) {
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|(time, _)| now.duration_since(*time) >= self.window)
+        {
             self.samples.pop_front();
         }
     }

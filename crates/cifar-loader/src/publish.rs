@@ -62,12 +62,20 @@ fn write_members(
 
 /// Removes what a killed process left. Only called with the lock held.
 fn remove_leftovers(archive: &KnownArchive, folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let is_ours = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp")).is_some_and(
-            |name| archive.members.iter().any(|member| name.starts_with(&*member.name)),
-        );
+        let is_ours = name
+            .to_str()
+            .and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"))
+            .is_some_and(|name| {
+                archive
+                    .members
+                    .iter()
+                    .any(|member| name.starts_with(&*member.name))
+            });
         if is_ours {
             let _ = fs::remove_file(entry.path());
         }
@@ -89,19 +97,28 @@ impl PendingFile {
             .create_new(true)
             .open(&temporary)
             .map_err(|source| Error::write(&temporary, source))?;
-        Ok(Self { file, temporary, target: folder.join(name) })
+        Ok(Self {
+            file,
+            temporary,
+            target: folder.join(name),
+        })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|source| Error::write(&self.target, source))
+        self.file
+            .write_all(bytes)
+            .map_err(|source| Error::write(&self.target, source))
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|source| Error::write(&self.target, source))
+        self.file
+            .sync_all()
+            .map_err(|source| Error::write(&self.target, source))
     }
 
     fn publish(self) -> Result<(), Error> {
-        fs::rename(&self.temporary, &self.target).map_err(|source| Error::write(&self.target, source))
+        fs::rename(&self.temporary, &self.target)
+            .map_err(|source| Error::write(&self.target, source))
     }
 }
 
@@ -152,11 +169,15 @@ impl FolderLock {
                 Ok(()) if !is_same_file(&file, &path) => continue,
                 // File systems without locks still get verified files; two downloads there only waste bytes.
                 Ok(()) | Err(TryLockError::Error(_)) => {
-                    let _ = file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id()));
+                    let _ = file
+                        .set_len(0)
+                        .and_then(|()| write!(&file, "{}", std::process::id()));
                     return Ok(Self { _file: file, path });
                 }
             }
-            let holder = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+            let holder = fs::read_to_string(&path)
+                .ok()
+                .and_then(|text| text.trim().parse().ok());
             if !is_announced {
                 is_announced = true;
                 waiting(holder);
@@ -209,9 +230,20 @@ mod tests {
         let lock = FolderLock::acquire(path.clone(), Duration::ZERO, &mut |_| {}).unwrap();
         let mut holder = None;
         let patience = Duration::from_millis(150);
-        let error = FolderLock::acquire(path.clone(), patience, &mut |id| holder = id).err().unwrap();
+        let error = FolderLock::acquire(path.clone(), patience, &mut |id| holder = id)
+            .err()
+            .unwrap();
         assert_eq!(holder, Some(std::process::id()));
-        assert!(matches!(error, Error::Locked { holder: Some(_), .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                Error::Locked {
+                    holder: Some(_),
+                    ..
+                }
+            ),
+            "{error}"
+        );
         drop(lock);
         assert!(!path.exists());
         FolderLock::acquire(path, Duration::ZERO, &mut |_| {}).unwrap();
@@ -226,7 +258,8 @@ mod tests {
             for _ in 0..6 {
                 scope.spawn(|| {
                     let _lock =
-                        FolderLock::acquire(path.clone(), Duration::from_secs(20), &mut |_| {}).unwrap();
+                        FolderLock::acquire(path.clone(), Duration::from_secs(20), &mut |_| {})
+                            .unwrap();
                     assert_eq!(counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                     std::thread::sleep(Duration::from_millis(5));
                     counter.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);

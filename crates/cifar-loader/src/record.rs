@@ -84,7 +84,10 @@ impl Records {
         let start = index.checked_mul(RECORD_BYTES)?;
         let bytes = self.bytes.get(start..start.checked_add(RECORD_BYTES)?)?;
         let (label, image) = bytes.split_first()?;
-        Some(Record { label: *label, image: image.try_into().ok()? })
+        Some(Record {
+            label: *label,
+            image: image.try_into().ok()?,
+        })
     }
 
     /// All records in order.
@@ -92,7 +95,10 @@ impl Records {
         let (records, _) = self.bytes.as_chunks::<RECORD_BYTES>();
         records.iter().map(|bytes| {
             let (label, image) = bytes.split_first().expect("a record is not empty");
-            Record { label: *label, image: image.try_into().expect("a record holds one image") }
+            Record {
+                label: *label,
+                image: image.try_into().expect("a record holds one image"),
+            }
         })
     }
 }
@@ -134,9 +140,14 @@ mod tests {
     fn encoded(labels: &[u8], seed: u8) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (index, label) in labels.iter().enumerate() {
-            let image: [u8; IMAGE_BYTES] =
-                std::array::from_fn(|pixel| (pixel as u8).wrapping_mul(seed).wrapping_add(index as u8));
-            Record { label: *label, image: &image }.encode(&mut bytes);
+            let image: [u8; IMAGE_BYTES] = std::array::from_fn(|pixel| {
+                (pixel as u8).wrapping_mul(seed).wrapping_add(index as u8)
+            });
+            Record {
+                label: *label,
+                image: &image,
+            }
+            .encode(&mut bytes);
         }
         bytes
     }
@@ -145,7 +156,10 @@ mod tests {
     fn a_wrong_label_is_named_with_file_and_offset() {
         let error = Records::parse(encoded(&[1, 9, 10], 3), Path::new("d/train.bin")).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("d/train.bin: label at offset 6146 is 10, expected 0 to 9"), "{text}");
+        assert!(
+            text.contains("d/train.bin: label at offset 6146 is 10, expected 0 to 9"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -153,7 +167,17 @@ mod tests {
         let mut bytes = encoded(&[1, 2], 3);
         bytes.truncate(RECORD_BYTES + 7);
         let error = Records::parse(bytes, Path::new("x")).unwrap_err();
-        assert!(matches!(error, Error::TruncatedRecord { offset: 3073, found: 7, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                Error::TruncatedRecord {
+                    offset: 3073,
+                    found: 7,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 
     proptest! {

@@ -111,7 +111,11 @@ impl Cifar10 {
         };
         let limited = |view: View, limit: Option<usize>, split| {
             let view = view.first(limit.unwrap_or(usize::MAX));
-            if view.is_empty() { Err(Error::EmptySplit { split }) } else { Ok(view) }
+            if view.is_empty() {
+                Err(Error::EmptySplit { split })
+            } else {
+                Ok(view)
+            }
         };
         Ok(Splits {
             train: limited(train, options.limit_train, Split::Train)?,
@@ -125,7 +129,9 @@ impl Cifar10 {
 fn hold_out(view: &View, seed: u64) -> (View, View) {
     let order = permutation(Purpose::HeldOut, seed, 0, view.len());
     let mut quota = [0; NUM_CLASSES];
-    order.iter().for_each(|position| quota[usize::from(view.label(*position as usize))] += 1);
+    order
+        .iter()
+        .for_each(|position| quota[usize::from(view.label(*position as usize))] += 1);
     quota.iter_mut().for_each(|count| *count /= 10);
 
     let mut is_held_out = vec![false; view.len()];
@@ -169,7 +175,10 @@ impl View {
     /// With 2^32 records or more.
     pub fn all(records: Arc<Records>) -> Self {
         let len = u32::try_from(records.len()).expect("fewer than 2^32 records");
-        Self { records, indices: (0..len).collect() }
+        Self {
+            records,
+            indices: (0..len).collect(),
+        }
     }
 
     /// Number of images.
@@ -188,7 +197,9 @@ impl View {
     /// Past the end.
     pub fn record(&self, position: usize) -> Record<'_> {
         let index = self.indices[position] as usize;
-        self.records.get(index).expect("a view only holds indices of its records")
+        self.records
+            .get(index)
+            .expect("a view only holds indices of its records")
     }
 
     /// The image at `position`: `[3, 32, 32]` planes red, green, blue; 0 to 255.
@@ -220,7 +231,10 @@ impl View {
         if count >= self.len() {
             return self.clone();
         }
-        Self { records: self.records.clone(), indices: self.indices[..count].into() }
+        Self {
+            records: self.records.clone(),
+            indices: self.indices[..count].into(),
+        }
     }
 }
 
@@ -235,7 +249,9 @@ mod tests {
     use super::*;
 
     fn indices(view: &View) -> Vec<u32> {
-        (0..view.len()).map(|position| view.record_index(position)).collect()
+        (0..view.len())
+            .map(|position| view.record_index(position))
+            .collect()
     }
 
     fn split(options: SplitOptions) -> Splits {
@@ -244,8 +260,14 @@ mod tests {
 
     #[test]
     fn held_out_images_are_one_tenth_balanced_and_disjoint() {
-        let splits = split(SplitOptions { seed: 7, ..Default::default() });
-        assert_eq!((splits.train.len(), splits.valid.len(), splits.test.len()), (1800, 200, 500));
+        let splits = split(SplitOptions {
+            seed: 7,
+            ..Default::default()
+        });
+        assert_eq!(
+            (splits.train.len(), splits.valid.len(), splits.test.len()),
+            (1800, 200, 500)
+        );
         let mut counts = [0; NUM_CLASSES];
         (0..200).for_each(|position| counts[usize::from(splits.valid.label(position))] += 1);
         assert_eq!(counts, [20; NUM_CLASSES]);
@@ -256,7 +278,15 @@ mod tests {
 
     #[test]
     fn the_seed_alone_chooses_the_held_out_images() {
-        let valid = |seed| indices(&split(SplitOptions { seed, ..Default::default() }).valid);
+        let valid = |seed| {
+            indices(
+                &split(SplitOptions {
+                    seed,
+                    ..Default::default()
+                })
+                .valid,
+            )
+        };
         assert_eq!(valid(1), valid(1));
         assert_ne!(valid(1), valid(2));
         // A change of these numbers changes every run with held-out validation.
@@ -265,28 +295,49 @@ mod tests {
 
     #[test]
     fn the_posts_way_validates_on_the_test_images() {
-        let splits = split(SplitOptions { validation: Validation::Test, ..Default::default() });
+        let splits = split(SplitOptions {
+            validation: Validation::Test,
+            ..Default::default()
+        });
         assert_eq!((splits.train.len(), splits.valid.len()), (2000, 500));
-        assert_eq!(splits.get(Split::Valid).image(3), splits.get(Split::Test).image(3));
+        assert_eq!(
+            splits.get(Split::Valid).image(3),
+            splits.get(Split::Test).image(3)
+        );
     }
 
     #[test]
     fn limits_apply_after_the_split() {
-        let limits = SplitOptions { limit_train: Some(100), limit_test: Some(30), ..Default::default() };
+        let limits = SplitOptions {
+            limit_train: Some(100),
+            limit_test: Some(30),
+            ..Default::default()
+        };
         let limited = split(limits);
         let whole = split(SplitOptions::default());
         assert_eq!(indices(&limited.train), indices(&whole.train)[..100]);
         assert_eq!(indices(&limited.valid), indices(&whole.valid)[..30]);
         assert_eq!(limited.test.len(), 30);
-        let many = split(SplitOptions { limit_train: Some(1_000_000), ..Default::default() });
+        let many = split(SplitOptions {
+            limit_train: Some(1_000_000),
+            ..Default::default()
+        });
         assert_eq!(many.train.len(), 1800);
     }
 
     #[test]
     fn a_limit_of_zero_is_refused() {
-        let options = SplitOptions { limit_train: Some(0), ..Default::default() };
+        let options = SplitOptions {
+            limit_train: Some(0),
+            ..Default::default()
+        };
         let error = Cifar10::sample().unwrap().split(&options).unwrap_err();
-        assert!(matches!(error, Error::EmptySplit { split: Split::Train }));
+        assert!(matches!(
+            error,
+            Error::EmptySplit {
+                split: Split::Train
+            }
+        ));
     }
 
     #[test]
@@ -294,6 +345,9 @@ mod tests {
         assert_eq!("held-out".parse(), Ok(Validation::HeldOut));
         assert_eq!(Validation::Test.to_string(), "test");
         let error = "val".parse::<Split>().unwrap_err();
-        assert_eq!(error, "unknown split `val`, expected one of train, valid, test");
+        assert_eq!(
+            error,
+            "unknown split `val`, expected one of train, valid, test"
+        );
     }
 }

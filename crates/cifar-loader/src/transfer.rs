@@ -19,7 +19,10 @@ const MAX_REDIRECTS: u32 = 5;
 /// How a try ended without the whole container.
 pub(crate) enum Failure {
     /// Worth another try at the same mirror.
-    Transient { reason: String, retry_after: Option<Duration> },
+    Transient {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
     /// Another try would end the same way.
     Permanent { reason: String },
     /// The mirror sends something that is no archive.
@@ -79,7 +82,9 @@ pub(crate) fn fetch_rest(
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<(), Failure> {
     let mut file = open_part(part).map_err(Failure::Local)?;
-    let mut offset = file.seek(SeekFrom::End(0)).map_err(|source| local(part, source))?;
+    let mut offset = file
+        .seek(SeekFrom::End(0))
+        .map_err(|source| local(part, source))?;
     let known_total = remote.total.or(terms.known_total);
     if offset > terms.max_bytes || known_total.is_some_and(|total| offset > total) {
         truncate(&mut file, part)?;
@@ -88,7 +93,11 @@ pub(crate) fn fetch_rest(
     if offset > 0 && known_total == Some(offset) {
         return Ok(());
     }
-    progress(&Event::Connecting { url, attempt, resume_from: offset });
+    progress(&Event::Connecting {
+        url,
+        attempt,
+        resume_from: offset,
+    });
     let mut request = agent.get(url);
     if offset > 0 {
         request = request.header(header::RANGE, format!("bytes={offset}-"));
@@ -96,12 +105,15 @@ pub(crate) fn fetch_rest(
             request = request.header(header::IF_RANGE, tag);
         }
     }
-    let response = request.call().map_err(|error| request_failure(error))?;
+    let response = request.call().map_err(request_failure)?;
     let headers = response.headers();
     match response.status() {
         StatusCode::OK => {
             if offset > 0 {
-                progress(&Event::Restarting { url, reason: "the server sends the file from its start" });
+                progress(&Event::Restarting {
+                    url,
+                    reason: "the server sends the file from its start",
+                });
                 truncate(&mut file, part)?;
                 offset = 0;
             }
@@ -110,15 +122,30 @@ pub(crate) fn fetch_rest(
         StatusCode::PARTIAL_CONTENT => {
             let range = content_range(headers);
             let fits = range.is_some_and(|(start, total)| {
-                start == offset && total.is_none_or(|total| known_total.is_none_or(|known| known == total))
+                start == offset
+                    && total.is_none_or(|total| known_total.is_none_or(|known| known == total))
             });
             if !fits {
-                return discard(&mut file, part, url, remote, "the server sent another range or size", progress);
+                return discard(
+                    &mut file,
+                    part,
+                    url,
+                    remote,
+                    "the server sent another range or size",
+                    progress,
+                );
             }
             remote.total = range.and_then(|(_, total)| total).or(remote.total);
         }
         StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
-            return discard(&mut file, part, url, remote, "the server has no such range", progress);
+            return discard(
+                &mut file,
+                part,
+                url,
+                remote,
+                "the server has no such range",
+                progress,
+            );
         }
         status => return Err(status_failure(status, headers)),
     }
@@ -132,11 +159,23 @@ pub(crate) fn fetch_rest(
         return Err(Failure::Permanent { reason });
     }
     let mut body = response.into_body().into_reader();
-    receive(&mut body, &mut file, url, part, offset, remote.total, terms, progress)
+    receive(
+        &mut body,
+        &mut file,
+        url,
+        part,
+        offset,
+        remote.total,
+        terms,
+        progress,
+    )
 }
 
 /// Copies the body to the end of the partial file.
-#[expect(clippy::too_many_arguments, reason = "one loop with all that it watches")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one loop with all that it watches"
+)]
 fn receive(
     body: &mut impl Read,
     file: &mut File,
@@ -168,7 +207,10 @@ fn receive(
                 continue;
             }
             if !is_gzip(&head) {
-                return Err(Failure::Content(Error::NotGzip { path: url.into(), found: describe(&head) }));
+                return Err(Failure::Content(Error::NotGzip {
+                    path: url.into(),
+                    found: describe(&head),
+                }));
             }
             bytes = &head;
         }
@@ -176,7 +218,8 @@ fn receive(
             let reason = format!("sends more than {} bytes", terms.max_bytes);
             return Err(Failure::Permanent { reason });
         }
-        file.write_all(bytes).map_err(|source| local(part, source))?;
+        file.write_all(bytes)
+            .map_err(|source| local(part, source))?;
         offset += bytes.len() as u64;
 
         let now = Instant::now();
@@ -187,12 +230,25 @@ fn receive(
             watched.record(now, offset);
             let left = total.map(|total| total.saturating_sub(offset));
             let (rate, time_left) = (shown.rate(), shown.time_left(left));
-            progress(&Event::Transfer { url, bytes: offset, total, rate, time_left });
+            progress(&Event::Transfer {
+                url,
+                bytes: offset,
+                total,
+                rate,
+                time_left,
+            });
             let is_watched = !is_end && now.duration_since(start) >= options.slow_window;
-            let slow = watched.rate().filter(|rate| is_watched && *rate < options.slow_bytes_per_second);
+            let slow = watched
+                .rate()
+                .filter(|rate| is_watched && *rate < options.slow_bytes_per_second);
             if let Some(rate) = slow.filter(|_| terms.next.is_some() || !terms.is_slow_announced) {
                 terms.is_slow_announced = true;
-                progress(&Event::Slow { url, rate, time_left: watched.time_left(left), next: terms.next });
+                progress(&Event::Slow {
+                    url,
+                    rate,
+                    time_left: watched.time_left(left),
+                    next: terms.next,
+                });
                 if terms.next.is_some() {
                     return Err(Failure::Slow { rate });
                 }
@@ -203,9 +259,9 @@ fn receive(
         }
     }
     match total {
-        Some(total) if offset < total => {
-            Err(transient(format!("the connection ended after {offset} of {total} bytes")))
-        }
+        Some(total) if offset < total => Err(transient(format!(
+            "the connection ended after {offset} of {total} bytes"
+        ))),
         _ => Ok(()),
     }
 }
@@ -221,7 +277,9 @@ fn open_part(part: &Path) -> Result<File, Error> {
 }
 
 fn truncate(file: &mut File, part: &Path) -> Result<(), Failure> {
-    file.set_len(0).and_then(|()| file.rewind()).map_err(|source| local(part, source))
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .map_err(|source| local(part, source))
 }
 
 /// Empties the partial file, so that the next try starts anew.
@@ -236,7 +294,10 @@ fn discard(
     progress(&Event::Restarting { url, reason });
     truncate(file, part)?;
     *remote = Remote::default();
-    Err(Failure::Transient { reason: reason.to_owned(), retry_after: Some(Duration::ZERO) })
+    Err(Failure::Transient {
+        reason: reason.to_owned(),
+        retry_after: Some(Duration::ZERO),
+    })
 }
 
 fn local(part: &Path, source: io::Error) -> Failure {
@@ -244,12 +305,17 @@ fn local(part: &Path, source: io::Error) -> Failure {
 }
 
 fn transient(reason: String) -> Failure {
-    Failure::Transient { reason, retry_after: None }
+    Failure::Transient {
+        reason,
+        retry_after: None,
+    }
 }
 
 fn request_failure(error: ureq::Error) -> Failure {
     let reason = match &error {
-        ureq::Error::RequireHttpsOnly(_) => "redirects from https to http, which is refused".to_owned(),
+        ureq::Error::RequireHttpsOnly(_) => {
+            "redirects from https to http, which is refused".to_owned()
+        }
         ureq::Error::TooManyRedirects => format!("more than {MAX_REDIRECTS} redirects"),
         other => other.to_string(),
     };
@@ -274,7 +340,10 @@ fn status_failure(status: StatusCode, headers: &HeaderMap) -> Failure {
         return Failure::Permanent { reason };
     }
     let retry_after = number(headers, header::RETRY_AFTER).map(Duration::from_secs);
-    Failure::Transient { reason, retry_after }
+    Failure::Transient {
+        reason,
+        retry_after,
+    }
 }
 
 fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
@@ -290,7 +359,11 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, end) = range.split_once('-')?;
     let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    let total = if total == "*" {
+        None
+    } else {
+        Some(total.parse().ok()?)
+    };
     let is_sound = start <= end && total.is_none_or(|total| end < total);
     is_sound.then_some((start, total))
 }
@@ -304,7 +377,14 @@ mod tests {
     fn content_ranges_are_read_strictly() {
         assert_eq!(parse_content_range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, None)));
-        for text in ["bytes 5-9/9", "bytes 9-5/20", "bytes */10", "5-9/10", "bytes 5-9", "bytes -9/10"] {
+        for text in [
+            "bytes 5-9/9",
+            "bytes 9-5/20",
+            "bytes */10",
+            "5-9/10",
+            "bytes 5-9",
+            "bytes -9/10",
+        ] {
             assert_eq!(parse_content_range(text), None, "{text}");
         }
     }
@@ -313,7 +393,9 @@ mod tests {
     fn an_agent_for_https_refuses_http() {
         let options = DownloadOptions::default();
         // The check is made anew for each redirect, before any connection.
-        let error = agent("https://example.invalid/x", &options).get("http://127.0.0.1:1/x").call();
+        let error = agent("https://example.invalid/x", &options)
+            .get("http://127.0.0.1:1/x")
+            .call();
         assert!(matches!(error, Err(ureq::Error::RequireHttpsOnly(_))));
     }
 

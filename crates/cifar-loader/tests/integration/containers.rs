@@ -43,9 +43,13 @@ fn every_way_of_packing_the_members_is_accepted() {
     let (front, back) = bytes.split_at(70_000);
     import(&archive(), &[gzip(front), gzip(back)].concat()).unwrap();
     // Other order, a leading "./", other files.
-    let reversed = contents().into_iter().rev().fold(Tar::default(), |tar, (name, _, bytes)| {
-        tar.file(&format!("./{FOLDER}/{name}"), &bytes).file("readme.html", b"<html>")
-    });
+    let reversed = contents()
+        .into_iter()
+        .rev()
+        .fold(Tar::default(), |tar, (name, _, bytes)| {
+            tar.file(&format!("./{FOLDER}/{name}"), &bytes)
+                .file("readme.html", b"<html>")
+        });
     import(&archive(), &gzip(&reversed.finish())).unwrap();
     // Something behind the last member.
     import(&archive(), &[gzip(&tar()), b"trailing".to_vec()].concat()).unwrap();
@@ -86,7 +90,17 @@ fn a_member_of_wrong_size_hash_or_kind_is_refused() {
     let (name, _, bytes) = contents().remove(0);
     let path = format!("{FOLDER}/{name}");
     let error = refused(Tar::default().file(&path, &bytes[1..]).members_from(1));
-    assert!(matches!(error, Error::WrongSize { expected: 61_460, found: 61_459, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::WrongSize {
+                expected: 61_460,
+                found: 61_459,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let mut flipped = bytes.clone();
     flipped[100] ^= 4;
     let error = refused(Tar::default().file(&path, &flipped).members_from(1));
@@ -94,8 +108,16 @@ fn a_member_of_wrong_size_hash_or_kind_is_refused() {
     assert_eq!(error.exit_code(), 11);
     // Hard link, symbolic link, character device, block device, folder, pipe, contiguous, sparse.
     for kind in [b'1', b'2', b'3', b'4', b'5', b'6', b'7', b'S'] {
-        let error = refused(Tar::default().entry(&path, kind, bytes.len() as u64, &bytes).members_from(1));
-        assert!(matches!(error, Error::NotARegularFile { .. }), "{}: {error}", char::from(kind));
+        let error = refused(
+            Tar::default()
+                .entry(&path, kind, bytes.len() as u64, &bytes)
+                .members_from(1),
+        );
+        assert!(
+            matches!(error, Error::NotARegularFile { .. }),
+            "{}: {error}",
+            char::from(kind)
+        );
     }
     let error = refused(Tar::default().members_from(1));
     assert!(matches!(error, Error::MissingMember { .. }), "{error}");
@@ -113,7 +135,12 @@ fn a_second_copy_of_a_member_is_refused() {
 
 #[test]
 fn paths_in_the_container_lead_nowhere() {
-    for path in ["../escape", "/tmp/cifar-loader-escape", "cifar-10-batches-bin/../../escape", "a/../../b"] {
+    for path in [
+        "../escape",
+        "/tmp/cifar-loader-escape",
+        "cifar-10-batches-bin/../../escape",
+        "a/../../b",
+    ] {
         let hostile = Tar::default()
             .file(path, b"evil")
             .entry(path, b'2', 0, &[])
@@ -128,7 +155,9 @@ fn paths_in_the_container_lead_nowhere() {
 fn extended_headers_have_no_effect() {
     let record = |key: &str, value: &str| {
         let rest = format!(" {key}={value}\n");
-        let length = (rest.len()..).find(|length| length.to_string().len() + rest.len() == *length).unwrap();
+        let length = (rest.len()..)
+            .find(|length| length.to_string().len() + rest.len() == *length)
+            .unwrap();
         format!("{length}{rest}")
     };
     let hostile = [
@@ -140,14 +169,24 @@ fn extended_headers_have_no_effect() {
     ];
     for text in &hostile {
         for kind in [b'x', b'g', b'L', b'K'] {
-            let tar = Tar::default().entry("header", kind, text.len() as u64, text.as_bytes()).members_from(0);
+            let tar = Tar::default()
+                .entry("header", kind, text.len() as u64, text.as_bytes())
+                .members_from(0);
             import(&archive(), &gzip(&tar.finish())).unwrap();
         }
     }
     // A header that claims more than there is.
-    let error = refused(Tar::default().entry("header", b'x', u64::MAX / 2, b"x").members_from(0));
+    let error = refused(
+        Tar::default()
+            .entry("header", b'x', u64::MAX / 2, b"x")
+            .members_from(0),
+    );
     assert_eq!(error.exit_code(), 12, "{error}");
-    let error = refused(Tar::default().entry("big", b'0', u64::MAX, b"x").members_from(0));
+    let error = refused(
+        Tar::default()
+            .entry("big", b'0', u64::MAX, b"x")
+            .members_from(0),
+    );
     assert_eq!(error.exit_code(), 12, "{error}");
 }
 
@@ -156,14 +195,30 @@ fn a_bomb_ends_at_the_cap() {
     let start = Instant::now();
     for kind in [b'0', b'x', b'L'] {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&Tar::default().entry("bomb", kind, 10 << 30, &[]).finish()[..512]).unwrap();
+        encoder
+            .write_all(&Tar::default().entry("bomb", kind, 10 << 30, &[]).finish()[..512])
+            .unwrap();
         std::io::copy(&mut std::io::repeat(0).take(64 << 20), &mut encoder).unwrap();
         let error = import(&archive(), &encoder.finish().unwrap()).unwrap_err();
-        assert!(matches!(error, Error::ArchiveLimit { what: "bytes", .. }), "{error}");
+        assert!(
+            matches!(error, Error::ArchiveLimit { what: "bytes", .. }),
+            "{error}"
+        );
     }
-    let many = (0..100).fold(Tar::default(), |tar, index| tar.file(&format!("file-{index}"), &[]));
+    let many = (0..100).fold(Tar::default(), |tar, index| {
+        tar.file(&format!("file-{index}"), &[])
+    });
     let error = refused(many.members_from(0));
-    assert!(matches!(error, Error::ArchiveLimit { what: "entries", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::ArchiveLimit {
+                what: "entries",
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(start.elapsed() < Duration::from_secs(20));
 }
 
@@ -174,10 +229,22 @@ fn a_wrong_label_in_a_container_is_refused_when_loaded() {
     let (name, _, mut bytes) = contents().remove(0);
     bytes[3073] = 10;
     let folder = tempfile::tempdir().unwrap();
-    let tar = Tar::default().file(&format!("{FOLDER}/{name}"), &bytes).finish();
+    let tar = Tar::default()
+        .file(&format!("{FOLDER}/{name}"), &bytes)
+        .finish();
     fs::write(folder.path().join(&*archive.file_name), gzip(&tar)).unwrap();
     let error = Cifar10::load_archive(&archive, folder.path()).unwrap_err();
-    assert!(matches!(error, Error::LabelOutOfRange { offset: 3073, found: 10, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::LabelOutOfRange {
+                offset: 3073,
+                found: 10,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 proptest! {

@@ -7,7 +7,8 @@ use flate2::Compression;
 use tempfile::TempDir;
 
 use crate::fixture::{
-    self, FOLDER, Tar, archive, archive_without_hashes, assert_published, gzip, gzip_at, listing, tar,
+    self, FOLDER, Tar, archive, archive_without_hashes, assert_published, gzip, gzip_at, listing,
+    tar,
 };
 use crate::server::{Answer, Server};
 
@@ -59,7 +60,11 @@ fn check_failure(answers: &[Answer], exit_code: u8) -> (Error, TempDir) {
     let (outcome, _) = run(folder.path(), &options(&[&server(answers)]));
     let error = outcome.unwrap_err();
     assert_eq!(error.exit_code(), exit_code, "{error}");
-    assert!(listing(folder.path()).iter().all(|name| name == PART), "{:?}", listing(folder.path()));
+    assert!(
+        listing(folder.path()).iter().all(|name| name == PART),
+        "{:?}",
+        listing(folder.path())
+    );
     (error, folder)
 }
 
@@ -75,7 +80,11 @@ fn a_good_mirror_delivers_in_one_request() {
 #[test]
 fn a_broken_connection_is_resumed_where_it_ended() {
     check_success(
-        &[Answer::ResetAfter(1000), Answer::ResetAfter(50_000), Answer::File],
+        &[
+            Answer::ResetAfter(1000),
+            Answer::ResetAfter(50_000),
+            Answer::File,
+        ],
         &["-", "1000", "51000"],
     );
     check_success(&[Answer::ResetAfter(0), Answer::File], &["-", "-"]);
@@ -91,20 +100,32 @@ fn a_stalled_connection_is_left_and_resumed() {
 
 #[test]
 fn an_ignored_range_starts_over() {
-    let events = check_success(&[Answer::ResetAfter(1000), Answer::IgnoreRange], &["-", "1000"]);
+    let events = check_success(
+        &[Answer::ResetAfter(1000), Answer::IgnoreRange],
+        &["-", "1000"],
+    );
     assert!(events.iter().any(|event| event == "Restarting"));
 }
 
 #[test]
 fn a_wrong_range_or_size_is_thrown_away() {
-    check_success(&[Answer::ResetAfter(1000), Answer::WrongRange, Answer::File], &["-", "1000", "-"]);
-    check_success(&[Answer::ResetAfter(1000), Answer::WrongTotal, Answer::File], &["-", "1000", "-"]);
+    check_success(
+        &[Answer::ResetAfter(1000), Answer::WrongRange, Answer::File],
+        &["-", "1000", "-"],
+    );
+    check_success(
+        &[Answer::ResetAfter(1000), Answer::WrongTotal, Answer::File],
+        &["-", "1000", "-"],
+    );
 }
 
 #[test]
 fn errors_that_pass_are_tried_again() {
     let busy = Answer::Status(429, "Retry-After: 0\r\n".into(), "");
-    check_success(&[status(500), busy, status(503), Answer::File], &["-", "-", "-", "-"]);
+    check_success(
+        &[status(500), busy, status(503), Answer::File],
+        &["-", "-", "-", "-"],
+    );
 }
 
 #[test]
@@ -112,7 +133,12 @@ fn tries_are_bounded_and_the_partial_file_is_kept() {
     let answers = [Answer::ResetAfter(1000), status(500)];
     let (error, folder) = check_failure(&answers, 10);
     let text = error.to_string();
-    for part in ["HTTP 500", "cargo xtask download", "--from-file", "1000 bytes"] {
+    for part in [
+        "HTTP 500",
+        "cargo xtask download",
+        "--from-file",
+        "1000 bytes",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(fs::metadata(folder.path().join(PART)).unwrap().len(), 1000);
@@ -141,12 +167,17 @@ fn redirects_are_followed_within_bounds() {
     let good = server(&[Answer::File]);
     let there = Answer::Status(302, format!("Location: {}\r\n", good.url()), "");
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path(), &options(&[&server(&[there])])).0.unwrap();
+    run(folder.path(), &options(&[&server(&[there])]))
+        .0
+        .unwrap();
     assert_published(folder.path());
 
     let circle = Answer::Status(302, "Location: /again\r\n".into(), "");
     let (error, _folder) = check_failure(&[circle], 10);
-    assert!(error.to_string().contains("more than 5 redirects"), "{error}");
+    assert!(
+        error.to_string().contains("more than 5 redirects"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -157,7 +188,9 @@ fn an_html_page_with_status_200_is_told_and_nothing_is_kept() {
     assert!(listing(folder.path()).is_empty());
 
     let good = server(&[Answer::File]);
-    run(folder.path(), &options(&[&server(&[page]), &good])).0.unwrap();
+    run(folder.path(), &options(&[&server(&[page]), &good]))
+        .0
+        .unwrap();
     assert_published(folder.path());
 }
 
@@ -168,11 +201,16 @@ fn a_wrong_member_is_a_checksum_error_and_the_next_mirror_is_tried() {
     bytes[last] ^= 1;
     let wrong = Answer::Body(gzip(&bytes));
     let (error, folder) = check_failure(std::slice::from_ref(&wrong), 11);
-    assert!(error.to_string().contains("test_batch.bin has sha256"), "{error}");
+    assert!(
+        error.to_string().contains("test_batch.bin has sha256"),
+        "{error}"
+    );
     assert!(listing(folder.path()).is_empty());
 
     let good = server(&[Answer::File]);
-    run(folder.path(), &options(&[&server(&[wrong]), &good])).0.unwrap();
+    run(folder.path(), &options(&[&server(&[wrong]), &good]))
+        .0
+        .unwrap();
     assert_published(folder.path());
 }
 
@@ -210,7 +248,12 @@ fn a_range_past_the_end_starts_over() {
     fs::write(folder.path().join(PART), &whole[..whole.len() - 1]).unwrap();
     // This mirror's container is shorter than what is here.
     let shorter = gzip_at(&tar(), Compression::best());
-    assert!(shorter.len() < whole.len() - 1, "{} {}", shorter.len(), whole.len());
+    assert!(
+        shorter.len() < whole.len() - 1,
+        "{} {}",
+        shorter.len(),
+        whole.len()
+    );
     let server = Server::start(shorter, vec![Answer::File]);
     run(folder.path(), &options(&[&server])).0.unwrap();
     assert_eq!(server.requests().last().unwrap(), "-");
@@ -254,9 +297,14 @@ fn a_slow_mirror_is_named_and_left_for_the_next() {
 
     // When the others fail, the slow one is gone back to.
     let folder = tempfile::tempdir().unwrap();
-    let answers = [Answer::Trickle(2000, Duration::from_millis(100)), Answer::File];
+    let answers = [
+        Answer::Trickle(2000, Duration::from_millis(100)),
+        Answer::File,
+    ];
     let (first, gone) = (server(&answers), server(&[status(404)]));
-    run(folder.path(), &slow_options(&[&first, &gone])).0.unwrap();
+    run(folder.path(), &slow_options(&[&first, &gone]))
+        .0
+        .unwrap();
     assert_eq!(first.requests().len(), 2);
     assert_published(folder.path());
 }
@@ -286,7 +334,9 @@ fn what_is_there_is_verified_and_not_asked_for() {
     // A damaged member is replaced.
     let member = folder.path().join(FOLDER).join("test_batch.bin");
     fs::write(member, b"short").unwrap();
-    run(folder.path(), &options(&[&server(&[Answer::File])])).0.unwrap();
+    run(folder.path(), &options(&[&server(&[Answer::File])]))
+        .0
+        .unwrap();
     assert_published(folder.path());
 }
 
@@ -296,8 +346,14 @@ fn leftovers_of_a_killed_process_are_removed() {
     let members = folder.path().join(FOLDER);
     fs::create_dir(&members).unwrap();
     fs::write(members.join(".test_batch.bin.999999.tmp"), b"half").unwrap();
-    fs::write(folder.path().join(".cifar-10-binary.tar.gz.lock"), b"999999").unwrap();
-    run(folder.path(), &options(&[&server(&[Answer::File])])).0.unwrap();
+    fs::write(
+        folder.path().join(".cifar-10-binary.tar.gz.lock"),
+        b"999999",
+    )
+    .unwrap();
+    run(folder.path(), &options(&[&server(&[Answer::File])]))
+        .0
+        .unwrap();
     assert_published(folder.path());
 }
 
@@ -321,14 +377,22 @@ fn a_file_is_imported_and_left_alone() {
     assert_published(folder.path());
     assert!(file.exists());
 
-    let missing = import_file(&archive(), elsewhere.path(), Path::new("nowhere.tar.gz"), &mut |_| {});
+    let missing = import_file(
+        &archive(),
+        elsewhere.path(),
+        Path::new("nowhere.tar.gz"),
+        &mut |_| {},
+    );
     assert!(matches!(missing, Err(Error::Read { .. })));
 }
 
 #[test]
 fn an_unusable_address_is_a_usage_error_before_any_file_is_made() {
     let folder = tempfile::tempdir().unwrap();
-    let options = DownloadOptions { mirrors: vec!["ftp://host/x".into()], ..Default::default() };
+    let options = DownloadOptions {
+        mirrors: vec!["ftp://host/x".into()],
+        ..Default::default()
+    };
     let error = run(folder.path(), &options).0.unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(listing(folder.path()).is_empty());
@@ -341,7 +405,9 @@ fn a_full_disk_is_told_apart_from_the_network() {
     // Writing into a folder that is a file fails like any other write.
     let blocked = folder.path().join("file");
     fs::write(&blocked, b"x").unwrap();
-    let error = run(&blocked.join("data"), &options(&[&server(&[Answer::File])])).0.unwrap_err();
+    let error = run(&blocked.join("data"), &options(&[&server(&[Answer::File])]))
+        .0
+        .unwrap_err();
     assert_eq!(error.exit_code(), 21, "{error}");
 }
 
@@ -351,13 +417,18 @@ fn progress_counts_up_to_the_total() {
     let server = server(&[Answer::Trickle(30_000, Duration::from_millis(110))]);
     let mut last = 0;
     let mut totals = Vec::new();
-    download(&archive_without_hashes(), folder.path(), &options(&[&server]), &mut |event| {
-        if let Event::Transfer { bytes, total, .. } = event {
-            assert!(*bytes >= last);
-            last = *bytes;
-            totals.push(*total);
-        }
-    })
+    download(
+        &archive_without_hashes(),
+        folder.path(),
+        &options(&[&server]),
+        &mut |event| {
+            if let Event::Transfer { bytes, total, .. } = event {
+                assert!(*bytes >= last);
+                last = *bytes;
+                totals.push(*total);
+            }
+        },
+    )
     .unwrap();
     let length = gzip(&tar()).len() as u64;
     assert_eq!(last, length);
@@ -368,7 +439,11 @@ fn progress_counts_up_to_the_total() {
 fn a_wrong_archive_leaves_no_empty_folder() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("other.tar.gz");
-    fs::write(&file, gzip(&Tar::default().file("readme", b"hello").finish())).unwrap();
+    fs::write(
+        &file,
+        gzip(&Tar::default().file("readme", b"hello").finish()),
+    )
+    .unwrap();
     let error = import_file(&archive(), folder.path(), &file, &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::MissingMember { .. }), "{error}");
     assert_eq!(listing(folder.path()), ["other.tar.gz"]);

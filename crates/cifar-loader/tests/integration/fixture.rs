@@ -52,14 +52,21 @@ pub(crate) fn archive() -> KnownArchive {
         file_name: "cifar-10-binary.tar.gz".into(),
         folder: FOLDER.into(),
         members: Cow::Owned(members),
-        container: Some(Container { bytes: container.len() as u64, sha256: Sha256Digest::of(&container) }),
+        container: Some(Container {
+            bytes: container.len() as u64,
+            sha256: Sha256Digest::of(&container),
+        }),
     }
 }
 
 /// The archive with lengths only.
 pub(crate) fn archive_without_hashes() -> KnownArchive {
     let mut archive = archive();
-    archive.members.to_mut().iter_mut().for_each(|member| member.sha256 = None);
+    archive
+        .members
+        .to_mut()
+        .iter_mut()
+        .for_each(|member| member.sha256 = None);
     archive
 }
 
@@ -99,9 +106,12 @@ impl Tar {
 
     /// The members from `first` on.
     pub(crate) fn members_from(self, first: usize) -> Self {
-        contents().into_iter().skip(first).fold(self, |tar, (name, _, bytes)| {
-            tar.file(&format!("{FOLDER}/{name}"), &bytes)
-        })
+        contents()
+            .into_iter()
+            .skip(first)
+            .fold(self, |tar, (name, _, bytes)| {
+                tar.file(&format!("{FOLDER}/{name}"), &bytes)
+            })
     }
 
     pub(crate) fn finish(mut self) -> Vec<u8> {
@@ -151,7 +161,10 @@ pub(crate) fn listing(folder: &Path) -> Vec<String> {
 pub(crate) fn assert_published(data_dir: &Path) {
     let mut expected = vec![FOLDER.to_owned()];
     for (name, _, bytes) in contents() {
-        assert!(fs::read(data_dir.join(FOLDER).join(name)).unwrap() == bytes, "{name}");
+        assert!(
+            fs::read(data_dir.join(FOLDER).join(name)).unwrap() == bytes,
+            "{name}"
+        );
         expected.push(format!("{FOLDER}/{name}"));
     }
     expected.sort();

@@ -2,7 +2,9 @@ use std::fs;
 
 use cifar_loader::{Cifar10, Error, Source};
 
-use crate::fixture::{FOLDER, archive, archive_without_hashes, contents, gzip, listing, tar, unpack};
+use crate::fixture::{
+    FOLDER, archive, archive_without_hashes, contents, gzip, listing, tar, unpack,
+};
 
 #[test]
 fn a_folder_unpacked_by_hand_loads_in_order() {
@@ -36,15 +38,34 @@ fn a_damaged_file_is_named_with_both_values() {
         unpack(folder.path());
         fs::write(&path, bytes).unwrap();
         let error = Cifar10::load_archive(&archive(), folder.path()).unwrap_err();
-        assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
-        assert!(error.to_string().contains("cargo xtask download"), "{error}");
+        assert!(
+            error.to_string().starts_with(&path.display().to_string()),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("cargo xtask download"),
+            "{error}"
+        );
         error
     };
     let whole = contents().remove(1).2;
     let error = check(&whole[..whole.len() - 1]);
-    assert!(matches!(error, Error::WrongSize { expected: 61_460, found: 61_459, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::WrongSize {
+                expected: 61_460,
+                found: 61_459,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let error = check(&[&whole[..], b"x"].concat());
-    assert!(matches!(error, Error::WrongSize { found: 61_461, .. }), "{error}");
+    assert!(
+        matches!(error, Error::WrongSize { found: 61_461, .. }),
+        "{error}"
+    );
     let mut flipped = whole.clone();
     flipped[40_000] ^= 0x80;
     let error = check(&flipped);
@@ -61,7 +82,17 @@ fn a_wrong_label_is_named_with_file_and_offset() {
     bytes[3073 * 4] = 77;
     fs::write(&path, bytes).unwrap();
     let error = Cifar10::load_archive(&archive_without_hashes(), folder.path()).unwrap_err();
-    assert!(matches!(error, Error::LabelOutOfRange { offset: 12_292, found: 77, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::LabelOutOfRange {
+                offset: 12_292,
+                found: 77,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -70,7 +101,10 @@ fn a_missing_file_is_named_and_a_container_stands_in() {
     unpack(folder.path());
     fs::remove_file(folder.path().join(FOLDER).join("data_batch_2.bin")).unwrap();
     let error = Cifar10::load_archive(&archive(), folder.path()).unwrap_err();
-    assert!(matches!(&error, Error::MissingMember { member, .. } if member == "data_batch_2.bin"), "{error}");
+    assert!(
+        matches!(&error, Error::MissingMember { member, .. } if member == "data_batch_2.bin"),
+        "{error}"
+    );
     fs::write(folder.path().join("cifar-10-binary.tar.gz"), gzip(&tar())).unwrap();
     Cifar10::load_archive(&archive(), folder.path()).unwrap();
 }

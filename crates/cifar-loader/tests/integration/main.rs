@@ -1,5 +1,7 @@
 //! The crate as its users see it: folders, containers and downloads with everything that can be wrong with them.
 
+#![allow(clippy::unwrap_used)]
+
 mod fixture; // a small archive of generated records
 mod server; // an HTTP server with faults, on real sockets
 

@@ -52,7 +52,9 @@ impl Server {
                 let answer = answers[index.min(answers.len() - 1)].clone();
                 let (file, seen) = (file.clone(), seen.clone());
                 // A client that hangs up early is part of the game.
-                thread::spawn(move || stream.and_then(|stream| serve(stream, &file, &answer, &seen)));
+                thread::spawn(move || {
+                    stream.and_then(|stream| serve(stream, &file, &answer, &seen))
+                });
             }
         });
         Self { address, ranges }
@@ -67,7 +69,12 @@ impl Server {
     }
 }
 
-fn serve(mut out: TcpStream, file: &[u8], answer: &Answer, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn serve(
+    mut out: TcpStream,
+    file: &[u8],
+    answer: &Answer,
+    seen: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(out.try_clone()?).lines();
     let mut range = None;
     let mut is_same_entity = true;
@@ -80,11 +87,15 @@ fn serve(mut out: TcpStream, file: &[u8], answer: &Answer, seen: &Mutex<Vec<Stri
             is_same_entity = value == "\"one\"";
         }
     }
-    seen.lock().unwrap().push(range.map_or("-".to_owned(), |start| start.to_string()));
+    seen.lock()
+        .unwrap()
+        .push(range.map_or("-".to_owned(), |start| start.to_string()));
     let start = range.filter(|_| is_same_entity);
     let total = file.len();
     let head = |start: Option<usize>, length: usize, total: usize| match start {
-        None => format!("HTTP/1.1 200 OK\r\nETag: \"one\"\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"),
+        None => format!(
+            "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        ),
         Some(start) => format!(
             "HTTP/1.1 206 Partial Content\r\nETag: \"one\"\r\nConnection: close\r\nContent-Length: {length}\r\n\
              Content-Range: bytes {start}-{}/{total}\r\n\r\n",
@@ -109,7 +120,9 @@ fn serve(mut out: TcpStream, file: &[u8], answer: &Answer, seen: &Mutex<Vec<Stri
             out.write_all(file)
         }
         Answer::Chunked => {
-            out.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            out.write_all(
+                b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
+            )?;
             for chunk in file.chunks(10_000) {
                 write!(out, "{:x}\r\n", chunk.len())?;
                 out.write_all(chunk)?;
