@@ -82,6 +82,10 @@ choice! {
         Relu = "relu",
         /// Hyperbolic tangent.
         Tanh = "tanh",
+        /// x / (1 + exp(-x)), also called swish.
+        Silu = "silu",
+        /// x times the standard normal distribution function of x.
+        Gelu = "gelu",
     }
 }
 
@@ -202,7 +206,10 @@ mod tests {
     #[test]
     fn choices_are_case_sensitive_and_list_the_names() {
         let error = "Relu".parse::<Activation>().unwrap_err();
-        assert_eq!(error.to_string(), "`Relu` is none of sigmoid, relu, tanh");
+        assert_eq!(
+            error.to_string(),
+            "`Relu` is none of sigmoid, relu, tanh, silu, gelu"
+        );
     }
 
     #[test]

@@ -175,7 +175,10 @@ mod tests {
             ),
             (
                 "{\"activation\": \"sigmod\"}",
-                &["one of sigmoid, relu, tanh", "did you mean `sigmoid`?"],
+                &[
+                    "one of sigmoid, relu, tanh, silu, gelu",
+                    "did you mean `sigmoid`?",
+                ],
             ),
             (
                 "{\"width\": 1,}",

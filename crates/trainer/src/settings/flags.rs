@@ -40,7 +40,7 @@ pub struct TrainFlags {
     /// Learning-rate decay a step, rate / (1 + decay * step), from 0 to 1 [default: 0] [env: DECAY]
     #[arg(long, value_name = "D", allow_negative_numbers = true)]
     pub decay: Option<String>,
-    /// Activation after the two dense norms: sigmoid, relu or tanh [default: sigmoid] [env: ACTIVATION]
+    /// Activation after the two dense norms: sigmoid, relu, tanh, silu or gelu [default: sigmoid] [env: ACTIVATION]
     #[arg(long, value_name = "A")]
     pub activation: Option<String>,
     /// Share of the dense features dropped in training, from 0 to below 1 [default: 0] [env: DROPOUT]

@@ -332,7 +332,7 @@ mod tests {
                 &["0", "-0.1", "1.01", "NaN"],
             ),
             (Key::Decay, &["0", "1"], &["-1e-9", "1.01"]),
-            (Key::Activation, &["sigmoid", "tanh"], &["gelu", ""]),
+            (Key::Activation, &["sigmoid", "gelu"], &["elu", ""]),
             (Key::Dropout, &["0", "0.999"], &["1", "-0.1"]),
             (
                 Key::Seed,

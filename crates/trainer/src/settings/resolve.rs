@@ -208,5 +208,4 @@ fn position(key: Key) -> usize {
 }
 
 #[cfg(test)]
-#[path = "resolve_tests.rs"]
 mod tests;
