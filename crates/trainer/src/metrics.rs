@@ -1,0 +1,340 @@
+//! The numbers of a run: `metrics.jsonl` and `metrics.csv`, one row an epoch, and `timing.jsonl`.
+//!
+//! The two metrics files hold nothing that reads a clock, so two runs with one seed write the same bytes; everything
+//! that does read one goes to `timing.jsonl`. Numbers are written in the shortest decimal form that reads back to the
+//! same bits. JSON has no NaN and no infinity: `metrics.jsonl` writes `null` for them, which every reader takes, and
+//! `metrics.csv` writes `NaN`, `inf` or `-inf`, which tells them apart.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::atomic_file::write_atomically;
+
+mod timing;
+
+pub use timing::{EpochTiming, TIMING_JSONL, TimingWriter, peak_memory_bytes};
+
+/// File of one JSON object an epoch, in the run folder.
+pub const METRICS_JSONL: &str = "metrics.jsonl";
+
+/// File of one comma-separated row an epoch, in the run folder.
+pub const METRICS_CSV: &str = "metrics.csv";
+
+/// The loss of a split and its parts: means over the images, in nats an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Terms {
+    /// What is minimised: cross-entropy + KL + penalties.
+    pub loss: f64,
+    /// Bernoulli cross-entropy summed over the pixels.
+    pub cross_entropy: f64,
+    /// Cross-entropy minus the pixel-entropy floor of the split.
+    pub excess: f64,
+    /// KL divergence of the posterior from the prior.
+    pub kl: f64,
+    /// The two penalties on the heads of the encoder.
+    pub l2: f64,
+}
+
+/// The row of one epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochRow {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// Over the training images, while the parameters moved.
+    pub train: Terms,
+    /// Over the validation images, after the epoch.
+    pub valid: Terms,
+    /// Learning rate the epoch was trained with.
+    pub learning_rate: f64,
+}
+
+impl EpochRow {
+    /// Keys of the numbers after `epoch`, in the order of the columns.
+    pub const KEYS: [&'static str; 11] = [
+        "train/loss",
+        "train/cross_entropy",
+        "train/excess",
+        "train/kl",
+        "train/l2",
+        "valid/loss",
+        "valid/cross_entropy",
+        "valid/excess",
+        "valid/kl",
+        "valid/l2",
+        "learning_rate",
+    ];
+
+    /// The numbers after `epoch`, in the order of [`Self::KEYS`].
+    pub fn numbers(&self) -> [f64; 11] {
+        let Self { train, valid, .. } = self;
+        [
+            train.loss,
+            train.cross_entropy,
+            train.excess,
+            train.kl,
+            train.l2,
+            valid.loss,
+            valid.cross_entropy,
+            valid.excess,
+            valid.kl,
+            valid.l2,
+            self.learning_rate,
+        ]
+    }
+
+    /// The row as a JSON object with `epoch` and [`Self::KEYS`]; a number that is not finite becomes `null`.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("epoch".to_owned(), self.epoch.into());
+        for (key, number) in Self::KEYS.into_iter().zip(self.numbers()) {
+            object.insert(key.to_owned(), number.into());
+        }
+        object
+    }
+
+    fn from_json(object: &Map<String, Value>) -> Result<Self, String> {
+        let epoch = object
+            .get("epoch")
+            .and_then(Value::as_u64)
+            .and_then(|epoch| u32::try_from(epoch).ok());
+        let number = |key: &str| match object.get(key) {
+            Some(Value::Null) => Ok(f64::NAN),
+            Some(value) => value
+                .as_f64()
+                .ok_or_else(|| format!("`{key}` is no number")),
+            None => Err(format!("`{key}` is missing")),
+        };
+        let terms = |split: &str| {
+            Ok::<_, String>(Terms {
+                loss: number(&format!("{split}/loss"))?,
+                cross_entropy: number(&format!("{split}/cross_entropy"))?,
+                excess: number(&format!("{split}/excess"))?,
+                kl: number(&format!("{split}/kl"))?,
+                l2: number(&format!("{split}/l2"))?,
+            })
+        };
+        Ok(Self {
+            epoch: epoch.ok_or("`epoch` is no number from 0")?,
+            train: terms("train")?,
+            valid: terms("valid")?,
+            learning_rate: number("learning_rate")?,
+        })
+    }
+
+    fn jsonl_line(&self) -> String {
+        format!("{}\n", Value::Object(self.to_json()))
+    }
+
+    fn csv_line(&self) -> String {
+        // `{:?}` is the standard library's shortest form that reads back to the same bits.
+        let numbers = self.numbers().map(|number| format!("{number:?}"));
+        format!("{},{}\n", self.epoch, numbers.join(","))
+    }
+}
+
+/// Byte lengths of the two metrics files after a row; a checkpoint keeps them, so that resuming can cut off later rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsLengths {
+    /// Bytes of `metrics.jsonl`.
+    pub jsonl: u64,
+    /// Bytes of `metrics.csv`.
+    pub csv: u64,
+}
+
+/// Why the files of numbers could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// A file could not be written.
+    #[error("cannot write {}: {cause}; check free space and permissions, then continue with --resume", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}: {cause}; check the run folder", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A file does not hold what the checkpoint saw written.
+    #[error(
+        "{} does not hold the {expected} bytes of whole rows that the checkpoint recorded (it has {found}): it was \
+         changed from outside; restore it, or start over in a new --run-dir",
+        path.display()
+    )]
+    Shortened {
+        /// The file.
+        path: PathBuf,
+        /// Bytes recorded.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+    /// A line that is no row.
+    #[error("{}, line {line}, is no row of metrics: {reason}; restore the file from a copy", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// One metrics file, open at its end.
+#[derive(Debug)]
+struct RowFile {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl RowFile {
+    fn create(path: PathBuf, header: &str) -> Result<Self, MetricsError> {
+        write_atomically(&path, header.as_bytes())
+            .and_then(|()| OpenOptions::new().append(true).open(&path))
+            .map(|file| Self {
+                length: header.len() as u64,
+                file,
+                path: path.clone(),
+            })
+            .map_err(|cause| MetricsError::Unwritable { path, cause })
+    }
+
+    fn truncate(path: PathBuf, length: u64) -> Result<Self, MetricsError> {
+        let unwritable = |cause| MetricsError::Unwritable {
+            path: path.clone(),
+            cause,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(&path)
+            .map_err(unwritable)?;
+        let found = file.metadata().map_err(unwritable)?.len();
+        let whole_rows = found >= length && ends_a_line(&file, length).map_err(unwritable)?;
+        if !whole_rows {
+            return Err(MetricsError::Shortened {
+                path,
+                expected: length,
+                found,
+            });
+        }
+        file.set_len(length)
+            .and_then(|()| file.sync_all())
+            .map_err(unwritable)?;
+        Ok(Self { file, length, path })
+    }
+
+    fn append(&mut self, line: &str) -> Result<(), MetricsError> {
+        let written = self
+            .file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.sync_data());
+        written.map_err(|cause| {
+            // Half a row would stand before the next one; a failed cut is repaired by the next resume.
+            let _ = self.file.set_len(self.length);
+            MetricsError::Unwritable {
+                path: self.path.clone(),
+                cause,
+            }
+        })?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// Writes `metrics.jsonl` and `metrics.csv`.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    jsonl: RowFile,
+    csv: RowFile,
+}
+
+impl MetricsWriter {
+    /// Opens both files in `run_dir`: empty for a new run (`keep` is none), else cut to the recorded lengths.
+    ///
+    /// # Errors
+    /// [`MetricsError::Unwritable`]; [`MetricsError::Shortened`] where the recorded rows are gone.
+    pub fn open(run_dir: &Path, keep: Option<MetricsLengths>) -> Result<Self, MetricsError> {
+        let (jsonl, csv) = (run_dir.join(METRICS_JSONL), run_dir.join(METRICS_CSV));
+        Ok(match keep {
+            None => Self {
+                jsonl: RowFile::create(jsonl, "")?,
+                csv: RowFile::create(csv, &format!("epoch,{}\n", EpochRow::KEYS.join(",")))?,
+            },
+            Some(lengths) => Self {
+                jsonl: RowFile::truncate(jsonl, lengths.jsonl)?,
+                csv: RowFile::truncate(csv, lengths.csv)?,
+            },
+        })
+    }
+
+    /// The byte lengths so far.
+    pub fn lengths(&self) -> MetricsLengths {
+        MetricsLengths {
+            jsonl: self.jsonl.length,
+            csv: self.csv.length,
+        }
+    }
+
+    /// Appends a row to both files and waits until the disk has it; returns the new lengths.
+    ///
+    /// # Errors
+    /// [`MetricsError::Unwritable`].
+    pub fn append(&mut self, row: &EpochRow) -> Result<MetricsLengths, MetricsError> {
+        self.jsonl.append(&row.jsonl_line())?;
+        self.csv.append(&row.csv_line())?;
+        Ok(self.lengths())
+    }
+}
+
+/// Reads the rows of a `metrics.jsonl`; `null` reads as NaN.
+///
+/// A last line without its newline is left out: a run that was killed there had not finished writing it.
+///
+/// # Errors
+/// [`MetricsError::Unreadable`] or [`MetricsError::Malformed`].
+pub fn read_rows(path: &Path) -> Result<Vec<EpochRow>, MetricsError> {
+    let text = fs::read_to_string(path).map_err(|cause| MetricsError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let rows = whole.lines().zip(1..).map(|(line, number)| {
+        serde_json::from_str(line)
+            .map_err(|error| error.to_string())
+            .and_then(|object| EpochRow::from_json(&object))
+            .map_err(|reason| MetricsError::Malformed {
+                path: path.to_owned(),
+                line: number,
+                reason,
+            })
+    });
+    rows.collect()
+}
+
+/// Whether the byte before `length` ends a line; nothing at all does.
+fn ends_a_line(mut file: &File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(true);
+    };
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(last))?;
+    file.read_exact(&mut byte)?;
+    Ok(byte == *b"\n")
+}
+
+#[cfg(test)]
+mod tests;

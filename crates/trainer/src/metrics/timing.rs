@@ -1,0 +1,137 @@
+//! `timing.jsonl`: everything that reads a clock.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{MetricsError, ends_a_line};
+
+/// File of everything that reads a clock, in the run folder.
+pub const TIMING_JSONL: &str = "timing.jsonl";
+
+/// How long an epoch took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct EpochTiming {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Seconds of validation.
+    pub valid_seconds: f64,
+    /// Training images a second of training.
+    pub images_per_second: f64,
+    /// Most memory the process has held so far, in bytes; see [`peak_memory_bytes`].
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Appends JSON objects to `timing.jsonl`; a resumed run goes on after what is there.
+#[derive(Debug)]
+pub struct TimingWriter {
+    path: PathBuf,
+    file: File,
+}
+
+impl TimingWriter {
+    /// Opens the file in `run_dir`, keeping what it holds.
+    ///
+    /// # Errors
+    /// [`MetricsError::Unwritable`].
+    pub fn open(run_dir: &Path) -> Result<Self, MetricsError> {
+        let path = run_dir.join(TIMING_JSONL);
+        let unwritable = |cause| MetricsError::Unwritable {
+            path: path.clone(),
+            cause,
+        };
+        let options = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .clone();
+        let mut file = options.open(&path).map_err(unwritable)?;
+        let length = file.metadata().map_err(unwritable)?.len();
+        if !ends_a_line(&file, length).map_err(unwritable)? {
+            // A killed run left half an object; the next one starts on a line of its own.
+            file.write_all(b"\n").map_err(unwritable)?;
+        }
+        Ok(Self { path, file })
+    }
+
+    /// Appends one object, such as an [`EpochTiming`].
+    ///
+    /// # Errors
+    /// [`MetricsError::Unwritable`].
+    pub fn append(&mut self, entry: &impl Serialize) -> Result<(), MetricsError> {
+        let line = serde_json::to_string(entry)
+            .map_err(io::Error::from)
+            .map(|text| text + "\n");
+        line.and_then(|line| self.file.write_all(line.as_bytes()))
+            .map_err(|cause| MetricsError::Unwritable {
+                path: self.path.clone(),
+                cause,
+            })
+    }
+}
+
+/// Most memory this process has held so far, in bytes, where the system tells (Linux).
+pub fn peak_memory_bytes() -> Option<u64> {
+    peak_memory_in(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn peak_memory_in(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn timing_appends_after_half_an_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let timing = EpochTiming {
+            epoch: 1,
+            train_seconds: 2.5,
+            valid_seconds: 0.5,
+            images_per_second: 80.0,
+            peak_memory_bytes: None,
+        };
+        TimingWriter::open(folder.path())
+            .unwrap()
+            .append(&timing)
+            .unwrap();
+        let path = folder.path().join(TIMING_JSONL);
+        fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"ep").unwrap();
+        TimingWriter::open(folder.path())
+            .unwrap()
+            .append(&json!({"event": "resume"}))
+            .unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            concat!(
+                r#"{"epoch":1,"train_seconds":2.5,"valid_seconds":0.5,"images_per_second":80.0,"#,
+                r#""peak_memory_bytes":null}"#,
+                "\n{\"ep\n{\"event\":\"resume\"}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn peak_memory_is_read_in_bytes() {
+        assert_eq!(
+            peak_memory_in("VmPeak:\t 9 kB\nVmHWM:\t   12345 kB\nVmRSS:\t 1 kB\n"),
+            Some(12345 * 1024)
+        );
+        assert_eq!(peak_memory_in("VmHWM: many kB"), None);
+        assert_eq!(peak_memory_in(""), None);
+        if cfg!(target_os = "linux") {
+            assert!(peak_memory_bytes().unwrap() > 100_000);
+        }
+    }
+}
