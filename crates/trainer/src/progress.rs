@@ -1,0 +1,350 @@
+//! Telling people and programs how a run goes.
+//!
+//! At a terminal a bar on stderr and one line an epoch on stdout; elsewhere, or with the environment variable CMDLINE
+//! set, the lines alone, without escape codes; for programs one JSON object an event on stdout and nothing else there.
+//! Nothing here fails: a closed pipe or a full disk behind stdout must not end a run whose files are fine.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use crate::metrics::{EpochRow, Terms};
+use crate::settings::Settings;
+
+mod text;
+
+/// Seconds between two updates of the bar.
+const BAR_INTERVAL: f64 = 0.1;
+
+/// Seconds between two step events for programs; one for each step would make gigabytes of a long run.
+const JSON_INTERVAL: f64 = 1.0;
+
+/// Who is looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// A person at a terminal.
+    Terminal,
+    /// A log.
+    Plain,
+    /// A program.
+    Json,
+}
+
+impl ProgressMode {
+    /// Chooses the mode: `--json` first; then plain where CMDLINE is set and not empty (the post's switch), where
+    /// there is no terminal, or one that only takes text (TERM is `dumb`).
+    pub fn choose(
+        json: bool,
+        at_terminal: bool,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        let cmdline = environment("CMDLINE").is_some_and(|value| !value.is_empty());
+        let dumb = environment("TERM").is_some_and(|value| value == "dumb");
+        match json {
+            true => Self::Json,
+            false if at_terminal && !cmdline && !dumb => Self::Terminal,
+            false => Self::Plain,
+        }
+    }
+}
+
+/// Whether both stdout and stderr go to a terminal.
+pub fn at_terminal() -> bool {
+    io::stdout().is_terminal() && io::stderr().is_terminal()
+}
+
+/// The start of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct RunStart<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// The run folder.
+    pub run_dir: &'a Path,
+    /// Images trained on.
+    pub train_images: usize,
+    /// Images validated on.
+    pub valid_images: usize,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// First epoch to come, from 1; larger than 1 in a resumed run.
+    pub first_epoch: u32,
+}
+
+/// A step within an epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct StepProgress {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// Epochs at most.
+    pub epochs: u32,
+    /// Steps done in this epoch.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// Images done in this epoch.
+    pub images: usize,
+    /// Seconds since the epoch began.
+    pub seconds: f64,
+    /// The loss so far in this epoch, in nats an image.
+    pub terms: Terms,
+}
+
+/// The end of an epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochEnd {
+    /// Its numbers.
+    pub row: EpochRow,
+    /// Epochs at most.
+    pub epochs: u32,
+    /// Seconds of training and validation.
+    pub seconds: f64,
+    /// Training images a second.
+    pub images_per_second: f64,
+    /// Whether its validation loss is the best so far.
+    pub is_best: bool,
+    /// Learning rate of the next epoch.
+    pub next_learning_rate: f64,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// All epochs are done.
+    EpochLimit,
+    /// The validation loss stopped improving.
+    EarlyStopping,
+    /// Someone asked it to stop.
+    Interrupted,
+}
+
+impl StopReason {
+    /// The reason as JSON names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EpochLimit => "epoch-limit",
+            Self::EarlyStopping => "early-stopping",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// The end of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish<'a> {
+    /// Why it ended.
+    pub reason: StopReason,
+    /// The epoch with the best validation loss.
+    pub best: EpochRow,
+    /// The last epoch.
+    pub last: EpochRow,
+    /// Seconds since the start, or since the resumption.
+    pub seconds: f64,
+    /// The run folder.
+    pub run_dir: &'a Path,
+    /// Pictures to look at.
+    pub pictures: &'a [PathBuf],
+}
+
+/// Reports events in one of the three modes.
+pub struct Progress {
+    mode: ProgressMode,
+    stdout: Box<dyn Write + Send>,
+    stderr: Box<dyn Write + Send>,
+    bar: ProgressBar,
+    /// Whether the bar is drawn once there is a step to show.
+    draws_bar: bool,
+    /// Seconds into its epoch of the step shown last.
+    last_shown: Option<f64>,
+    /// How long the last whole epoch took.
+    epoch_seconds: Option<f64>,
+}
+
+impl Progress {
+    /// Reports to the process' stdout and stderr.
+    pub fn new(mode: ProgressMode) -> Self {
+        let mut progress = Self::with_writers(mode, Box::new(io::stdout()), Box::new(io::stderr()));
+        progress.draws_bar = mode == ProgressMode::Terminal;
+        progress
+    }
+
+    /// Reports lines to other writers, and draws no bar.
+    pub fn with_writers(
+        mode: ProgressMode,
+        stdout: Box<dyn Write + Send>,
+        stderr: Box<dyn Write + Send>,
+    ) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_style(
+            ProgressStyle::with_template("{prefix}  [{wide_bar}]\n{wide_msg}")
+                .expect("the template is well-formed")
+                .progress_chars("=> "),
+        );
+        Self {
+            mode,
+            stdout,
+            stderr,
+            bar,
+            draws_bar: false,
+            last_shown: None,
+            epoch_seconds: None,
+        }
+    }
+
+    /// A run begins.
+    pub fn run_started(&mut self, start: &RunStart<'_>) {
+        if self.mode == ProgressMode::Json {
+            self.event(
+                "run_start",
+                json!({
+                    "settings": start.settings,
+                    "run_dir": start.run_dir.to_string_lossy(),
+                    "train_images": start.train_images,
+                    "valid_images": start.valid_images,
+                    "parameters": start.parameters,
+                    "first_epoch": start.first_epoch,
+                }),
+            );
+        } else {
+            self.line(&text::run_start(start));
+        }
+    }
+
+    /// Whether a step at this many seconds into its epoch would be shown.
+    ///
+    /// Reading a loss waits for the device, so ask before reading one only for [`Progress::step`].
+    pub fn step_due(&mut self, seconds: f64) -> bool {
+        let interval = match self.mode {
+            ProgressMode::Terminal => BAR_INTERVAL,
+            ProgressMode::Json => JSON_INTERVAL,
+            ProgressMode::Plain => return false,
+        };
+        // An earlier time than the last one shown belongs to a new epoch.
+        self.last_shown
+            .is_none_or(|last| seconds < last || seconds - last >= interval)
+    }
+
+    /// A step is done.
+    pub fn step(&mut self, step: &StepProgress) {
+        self.last_shown = Some(step.seconds);
+        match self.mode {
+            ProgressMode::Plain => {}
+            ProgressMode::Terminal => {
+                self.bar.set_length(step.steps as u64);
+                self.bar.set_prefix(text::step(step, self.epoch_seconds));
+                self.bar.set_message(text::terms(&step.terms));
+                if self.draws_bar && self.bar.is_hidden() {
+                    self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                }
+                self.bar.set_position(step.step as u64);
+            }
+            ProgressMode::Json => {
+                let Terms {
+                    loss,
+                    cross_entropy,
+                    excess,
+                    kl,
+                    l2,
+                } = step.terms;
+                self.event(
+                    "step",
+                    json!({
+                        "epoch": step.epoch,
+                        "epochs": step.epochs,
+                        "step": step.step,
+                        "steps": step.steps,
+                        "images_per_second": step.images as f64 / step.seconds,
+                        "loss": loss,
+                        "cross_entropy": cross_entropy,
+                        "excess": excess,
+                        "kl": kl,
+                        "l2": l2,
+                    }),
+                );
+            }
+        }
+    }
+
+    /// An epoch is done.
+    pub fn epoch_ended(&mut self, end: &EpochEnd) {
+        self.last_shown = None;
+        self.epoch_seconds = Some(end.seconds);
+        if self.mode == ProgressMode::Json {
+            let mut fields = end.row.to_json();
+            fields.insert("seconds".to_owned(), end.seconds.into());
+            fields.insert("images_per_second".to_owned(), end.images_per_second.into());
+            fields.insert("is_best".to_owned(), end.is_best.into());
+            fields.insert(
+                "next_learning_rate".to_owned(),
+                end.next_learning_rate.into(),
+            );
+            self.event("epoch", Value::Object(fields));
+        } else {
+            self.line(&text::epoch(end));
+        }
+    }
+
+    /// Something a person should know; on stderr except for programs.
+    pub fn notice(&mut self, notice: &str) {
+        if self.mode == ProgressMode::Json {
+            self.event("notice", json!({ "text": notice }));
+        } else {
+            let (bar, stderr) = (&self.bar, &mut self.stderr);
+            bar.suspend(|| write_ignoring_failure(stderr, &text::printable(notice)));
+        }
+    }
+
+    /// A run is over.
+    pub fn finished(&mut self, finish: &Finish<'_>) {
+        self.bar.finish_and_clear();
+        if self.mode == ProgressMode::Json {
+            let pictures: Vec<_> = finish
+                .pictures
+                .iter()
+                .map(|path| path.to_string_lossy())
+                .collect();
+            self.event(
+                "finish",
+                json!({
+                    "reason": finish.reason.name(),
+                    "seconds": finish.seconds,
+                    "best": finish.best.to_json(),
+                    "last": finish.last.to_json(),
+                    "run_dir": finish.run_dir.to_string_lossy(),
+                    "pictures": pictures,
+                }),
+            );
+        } else {
+            for line in text::finish(finish) {
+                self.line(&line);
+            }
+        }
+    }
+
+    /// One line on stdout, above the bar if there is one.
+    fn line(&mut self, line: &str) {
+        let (bar, stdout) = (&self.bar, &mut self.stdout);
+        bar.suspend(|| write_ignoring_failure(stdout, &text::printable(line)));
+    }
+
+    /// One object on stdout, whose first key names the event.
+    fn event(&mut self, name: &str, fields: Value) {
+        let mut object = Map::new();
+        object.insert("event".to_owned(), name.into());
+        if let Value::Object(fields) = fields {
+            object.extend(fields);
+        }
+        write_ignoring_failure(&mut self.stdout, &Value::Object(object).to_string());
+    }
+}
+
+/// Writes a line at once, so that a log is never behind by more than the line being written.
+fn write_ignoring_failure(writer: &mut dyn Write, line: &str) {
+    let _ = writer
+        .write_all(format!("{line}\n").as_bytes())
+        .and_then(|()| writer.flush());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! The words of progress: lines, the message beside the bar, and the table at the end.
+
+use super::{EpochEnd, Finish, RunStart, StepProgress, StopReason};
+use crate::metrics::{EpochRow, Terms};
+
+/// What is about to be trained, on what, and where it goes.
+pub(super) fn run_start(start: &RunStart<'_>) -> String {
+    let settings = start.settings;
+    let begin = if start.first_epoch > 1 {
+        format!("continuing with epoch {}", start.first_epoch)
+    } else {
+        "training".to_owned()
+    };
+    format!(
+        "{begin}: depth {}, width {}{}, latent {}, {} parameters; {} training and {} validation images, batch {}; \
+         at most {} epochs, seed {}, device {}; run folder {}",
+        settings.depth,
+        settings.width,
+        if settings.shortcuts {
+            ""
+        } else {
+            ", no shortcuts"
+        },
+        settings.latent_dim,
+        thousands(start.parameters),
+        thousands(start.train_images),
+        thousands(start.valid_images),
+        settings.batch_size,
+        settings.epochs,
+        settings.seed,
+        settings.device,
+        start.run_dir.display(),
+    )
+}
+
+/// The line before the bar: place, rate and time left of the epoch and of the run.
+pub(super) fn step(step: &StepProgress, epoch_seconds: Option<f64>) -> String {
+    let mut line = format!(
+        "epoch {}/{}  step {}/{}",
+        step.epoch, step.epochs, step.step, step.steps
+    );
+    if step.step > 0 && step.seconds > 0.0 {
+        let a_step = step.seconds / step.step as f64;
+        let epoch_left = a_step * step.steps.saturating_sub(step.step) as f64;
+        let an_epoch = epoch_seconds.unwrap_or(a_step * step.steps as f64);
+        let run_left = epoch_left + an_epoch * f64::from(step.epochs.saturating_sub(step.epoch));
+        line += &format!(
+            "  {} images/s  {} left, run {}",
+            rate(step.images as f64 / step.seconds),
+            duration(epoch_left),
+            duration(run_left)
+        );
+    }
+    line
+}
+
+/// The line under the bar: the loss so far in the epoch.
+pub(super) fn terms(terms: &Terms) -> String {
+    let Terms {
+        loss,
+        cross_entropy,
+        excess,
+        kl,
+        l2,
+    } = *terms;
+    format!(
+        "loss {} = cross-entropy {} (excess {}) + kl {} + l2 {}",
+        nats(loss),
+        nats(cross_entropy),
+        nats(excess),
+        nats(kl),
+        nats(l2)
+    )
+}
+
+/// The line of an epoch.
+pub(super) fn epoch(end: &EpochEnd) -> String {
+    let EpochRow {
+        epoch,
+        train,
+        valid,
+        learning_rate,
+    } = end.row;
+    let width = end.epochs.to_string().len();
+    let mut line = format!("epoch {epoch:>width$}/{}", end.epochs);
+    for (split, terms) in [("train", train), ("valid", valid)] {
+        line += &format!(
+            "  {split} loss {} (excess {}, kl {}, l2 {})",
+            nats(terms.loss),
+            nats(terms.excess),
+            nats(terms.kl),
+            nats(terms.l2)
+        );
+    }
+    line += &format!(
+        "  {} images/s  {}",
+        rate(end.images_per_second),
+        duration(end.seconds)
+    );
+    if end.next_learning_rate != learning_rate {
+        line += &format!(
+            "  learning rate {learning_rate} -> {}",
+            end.next_learning_rate
+        );
+    }
+    if end.is_best {
+        line += "  best";
+    }
+    line
+}
+
+/// The lines after a run: a table of the last and the best epoch, why it ended, and where to look.
+pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
+    let Finish { best, last, .. } = finish;
+    let mut columns = vec![
+        ("train, last".to_owned(), last.epoch, last.train),
+        ("valid, last".to_owned(), last.epoch, last.valid),
+    ];
+    if best.epoch != last.epoch {
+        columns.push(("train, best".to_owned(), best.epoch, best.train));
+        columns.push(("valid, best".to_owned(), best.epoch, best.valid));
+    }
+    let row = |name: &str, cell: &dyn Fn(&(String, u32, Terms)) -> String| {
+        columns.iter().fold(format!("{name:<14}"), |line, column| {
+            line + &format!("{:>14}", cell(column))
+        })
+    };
+    let mut lines = vec![
+        String::new(),
+        row("nats an image", &|(title, ..)| title.clone()),
+        row("", &|(_, epoch, _)| format!("epoch {epoch}")),
+        row("loss", &|(.., terms)| nats(terms.loss)),
+        row("cross-entropy", &|(.., terms)| nats(terms.cross_entropy)),
+        row("excess", &|(.., terms)| nats(terms.excess)),
+        row("kl", &|(.., terms)| nats(terms.kl)),
+        row("l2", &|(.., terms)| nats(terms.l2)),
+        String::new(),
+    ];
+    let reason = match finish.reason {
+        StopReason::EpochLimit => "all epochs are done",
+        StopReason::EarlyStopping => "the validation loss stopped improving",
+        StopReason::Interrupted => "interrupted; continue with --resume",
+    };
+    lines.push(format!(
+        "ended after epoch {}, {}: {reason}",
+        last.epoch,
+        duration(finish.seconds)
+    ));
+    lines.push(format!("run folder  {}", finish.run_dir.display()));
+    for picture in finish.pictures {
+        lines.push(format!("picture     {}", picture.display()));
+    }
+    lines
+}
+
+/// A line without control characters, which a path or a message could carry into a terminal.
+pub(super) fn printable(line: &str) -> String {
+    line.chars()
+        .map(|letter| if letter.is_control() { '?' } else { letter })
+        .collect()
+}
+
+/// A loss to two decimals, or in powers of ten where that would be long.
+fn nats(value: f64) -> String {
+    if value.is_finite() && value.abs() >= 1e7 {
+        format!("{value:.3e}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// A rate with the digits that mean something.
+fn rate(images_per_second: f64) -> String {
+    if images_per_second < 10.0 {
+        format!("{images_per_second:.2}")
+    } else {
+        format!("{images_per_second:.0}")
+    }
+}
+
+/// `m:ss`, `h:mm:ss`, or days and hours.
+fn duration(seconds: f64) -> String {
+    // `as` saturates, so that a rate of zero gives a long time rather than a panic.
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    if days > 0 {
+        format!("{days} d {} h", hours % 24)
+    } else if hours > 0 {
+        format!("{hours}:{:02}:{:02}", minutes % 60, seconds % 60)
+    } else {
+        format!("{minutes}:{:02}", seconds % 60)
+    }
+}
+
+/// A count with commas.
+fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_clocks() {
+        let texts = [0.4, 59.6, 61.0, 3600.0, 90_061.0, f64::INFINITY, f64::NAN].map(duration);
+        assert_eq!(texts[..5], ["0:00", "1:00", "1:01", "1:00:00", "1 d 1 h"]);
+        assert!(texts[5].ends_with(" h") && texts[6] == "0:00", "{texts:?}");
+    }
+
+    #[test]
+    fn losses_stay_short_however_large() {
+        assert_eq!(
+            [1794.706, -0.5, 6.3e8, f64::NAN].map(nats),
+            ["1794.71", "-0.50", "6.300e8", "NaN"]
+        );
+    }
+
+    #[test]
+    fn counts_have_commas() {
+        assert_eq!(
+            [0, 999, 1000, 26_815_683].map(thousands),
+            ["0", "999", "1,000", "26,815,683"]
+        );
+    }
+
+    #[test]
+    fn escape_codes_do_not_pass() {
+        assert_eq!(printable("a\x1b[31mb\nc"), "a?[31mb?c");
+    }
+}
