@@ -2,6 +2,7 @@
 
 use rand_core::Rng;
 
+use crate::names::names;
 use crate::permutation::{Purpose, below, stream};
 use crate::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 
@@ -21,7 +22,7 @@ pub enum Augment {
     FlipCrop,
 }
 
-crate::split::names!(Augment, "augmentation", None => "none", Flip => "flip", FlipCrop => "flip-crop");
+names!(Augment, "augmentation", None => "none", Flip => "flip", FlipCrop => "flip-crop");
 
 /// One draw: where the output's pixels come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

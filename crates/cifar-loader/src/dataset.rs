@@ -1,14 +1,15 @@
 //! The data set in memory, verified while it is read.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::SAMPLE_CONTAINER;
 use crate::digest::Hasher;
 use crate::extract::read_members;
+use crate::member_file::{open_member, read_member};
 use crate::record::check;
 use crate::{Error, KnownArchive, Member, OFFICIAL, Part, Records, SAMPLE, Sha256Digest, View};
 
@@ -266,76 +267,6 @@ fn first_missing_of_some(archive: &KnownArchive, folder: &Path) -> Option<String
         .map(|member| member.name.to_string())
 }
 
-fn open_member(member: &Member, path: PathBuf) -> Result<(File, PathBuf), Error> {
-    let metadata = fs::metadata(&path).map_err(|source| Error::read(&path, source))?;
-    let name = || member.name.to_string();
-    if !metadata.is_file() {
-        return Err(Error::NotARegularFile {
-            path,
-            member: name(),
-        });
-    }
-    if metadata.len() != member.bytes {
-        return Err(Error::WrongSize {
-            path,
-            member: name(),
-            expected: member.bytes,
-            found: metadata.len(),
-        });
-    }
-    let file = File::open(&path).map_err(|source| Error::read(&path, source))?;
-    Ok((file, path))
-}
-
-/// Reads a member file over `slice` and verifies it on the way.
-fn read_member(
-    member: &Member,
-    mut file: File,
-    path: &Path,
-    slice: &mut [u8],
-) -> Result<Sha256Digest, Error> {
-    let wrong_size = |found: u64| Error::WrongSize {
-        path: path.to_owned(),
-        member: member.name.to_string(),
-        expected: member.bytes,
-        found,
-    };
-    let mut hasher = Hasher::default();
-    let mut filled = 0;
-    while filled < slice.len() {
-        // Pieces that stay in the processor's cache between reading and hashing.
-        let end = slice.len().min(filled + 256 * 1024);
-        match file.read(&mut slice[filled..end]) {
-            Ok(0) => return Err(wrong_size(filled as u64)),
-            Ok(count) => {
-                hasher.update(&slice[filled..filled + count]);
-                filled += count;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(Error::read(path, source)),
-        }
-    }
-    if file
-        .read(&mut [0])
-        .map_err(|source| Error::read(path, source))?
-        > 0
-    {
-        return Err(wrong_size(member.bytes + 1));
-    }
-    let found = hasher.finish();
-    if let Some(expected) = member.sha256.filter(|expected| *expected != found) {
-        let (path, member) = (path.to_owned(), member.name.to_string());
-        return Err(Error::ChecksumMismatch {
-            path,
-            member,
-            expected,
-            found,
-        });
-    }
-    check(slice, path)?;
-    Ok(found)
-}
-
 /// Verifies the member files of `data_dir` without keeping them.
 pub(crate) fn verify_folder(archive: &KnownArchive, data_dir: &Path) -> bool {
     has_all_members(archive, data_dir)
@@ -344,6 +275,8 @@ pub(crate) fn verify_folder(archive: &KnownArchive, data_dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -14,9 +14,14 @@ pub mod split;
 
 mod augment;
 mod extract;
+mod lock;
+mod member_file;
+mod mirrors;
+mod names;
 mod permutation;
 mod progress;
 mod publish;
+mod response;
 #[cfg(feature = "burn")]
 mod tensor;
 mod transfer;

@@ -5,16 +5,18 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ureq::http::{HeaderMap, StatusCode, header};
+use ureq::http::{StatusCode, header};
 
 use crate::extract::{describe, is_gzip};
+use crate::lock::remove_link;
 use crate::progress::Meter;
-use crate::publish::remove_link;
+use crate::response::{content_range, number, request_failure, status_failure};
 use crate::{DownloadOptions, Error, Event};
 
 /// Time between two progress events.
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
-const MAX_REDIRECTS: u32 = 5;
+/// Redirects that are followed.
+pub(crate) const MAX_REDIRECTS: u32 = 5;
 
 /// How a try ended without the whole container.
 pub(crate) enum Failure {
@@ -304,90 +306,16 @@ fn local(part: &Path, source: io::Error) -> Failure {
     Failure::Local(Error::write(part, source))
 }
 
-fn transient(reason: String) -> Failure {
+pub(crate) fn transient(reason: String) -> Failure {
     Failure::Transient {
         reason,
         retry_after: None,
     }
 }
 
-fn request_failure(error: ureq::Error) -> Failure {
-    let reason = match &error {
-        ureq::Error::RequireHttpsOnly(_) => {
-            "redirects from https to http, which is refused".to_owned()
-        }
-        ureq::Error::TooManyRedirects => format!("more than {MAX_REDIRECTS} redirects"),
-        other => other.to_string(),
-    };
-    match error {
-        ureq::Error::RequireHttpsOnly(_)
-        | ureq::Error::TooManyRedirects
-        | ureq::Error::RedirectFailed
-        | ureq::Error::BadUri(_)
-        | ureq::Error::Http(_)
-        | ureq::Error::Tls(_)
-        | ureq::Error::InvalidProxyUrl => Failure::Permanent { reason },
-        _ => transient(reason),
-    }
-}
-
-fn status_failure(status: StatusCode, headers: &HeaderMap) -> Failure {
-    let reason = format!("HTTP {status}");
-    let is_transient = status.is_server_error()
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::REQUEST_TIMEOUT;
-    if !is_transient {
-        return Failure::Permanent { reason };
-    }
-    let retry_after = number(headers, header::RETRY_AFTER).map(Duration::from_secs);
-    Failure::Transient {
-        reason,
-        retry_after,
-    }
-}
-
-fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// `bytes START-END/TOTAL` as (start, total); the total may be `*`.
-fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    parse_content_range(headers.get(header::CONTENT_RANGE)?.to_str().ok()?)
-}
-
-fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (start, end) = range.split_once('-')?;
-    let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
-    let total = if total == "*" {
-        None
-    } else {
-        Some(total.parse().ok()?)
-    };
-    let is_sound = start <= end && total.is_none_or(|total| end < total);
-    is_sound.then_some((start, total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn content_ranges_are_read_strictly() {
-        assert_eq!(parse_content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, None)));
-        for text in [
-            "bytes 5-9/9",
-            "bytes 9-5/20",
-            "bytes */10",
-            "5-9/10",
-            "bytes 5-9",
-            "bytes -9/10",
-        ] {
-            assert_eq!(parse_content_range(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn an_agent_for_https_refuses_http() {
@@ -397,15 +325,5 @@ mod tests {
             .get("http://127.0.0.1:1/x")
             .call();
         assert!(matches!(error, Err(ureq::Error::RequireHttpsOnly(_))));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn content_ranges_never_panic(text in ".{0,40}") {
-            let _ = parse_content_range(&text);
-            let _ = parse_content_range(&format!("bytes {text}"));
-        }
     }
 }

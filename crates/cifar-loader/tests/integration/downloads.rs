@@ -358,6 +358,15 @@ fn leftovers_of_a_killed_process_are_removed() {
 }
 
 #[test]
+fn a_partial_file_beside_complete_members_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    fixture::unpack(folder.path());
+    fs::write(folder.path().join(PART), gzip(&tar())).unwrap();
+    run(folder.path(), &options(&[])).0.unwrap();
+    assert_published(folder.path());
+}
+
+#[test]
 fn a_container_in_the_folder_is_used_before_the_network() {
     let folder = tempfile::tempdir().unwrap();
     let container = folder.path().join("cifar-10-binary.tar.gz");
