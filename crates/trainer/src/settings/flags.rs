@@ -9,7 +9,6 @@ use super::Key;
 /// Values stay text here, so that flags, environment and files share one parser, one set of ranges and one form of
 /// error. Help lines that name no environment variable have none.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[allow(missing_docs)] // The doc comments below are the help texts.
 pub struct TrainFlags {
     /// Starting point: demo (small model on the embedded sample), or the post's run at depth28, depth40, depth70,
     /// depth100 [default: none]
