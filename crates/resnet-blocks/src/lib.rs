@@ -1,1 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
+mod activation;
+mod basic_block;
+mod bottleneck;
+mod convolution;
+mod initialization;
+mod norm;
+mod parameters;
+mod shortcut;
+mod stage;
+
+pub use activation::Activation;
+pub use basic_block::{BasicBlock, BasicBlockConfig};
+pub use bottleneck::{Bottleneck, BottleneckConfig};
+pub use convolution::{Convolution, ConvolutionConfig, Sampling};
+pub use initialization::{glorot_limit, glorot_uniform};
+pub use norm::{NormConfig, norm_activate, norm_add_activate};
+pub use parameters::{NamedParameter, map_named_parameters, named_parameters};
+pub use shortcut::{Projection, Shortcut, Shortcuts};
+pub use stage::{Block, BlockKind, Stage, StageConfig};

@@ -1,0 +1,182 @@
+//! Every parameter and running statistic of a module, by name, in PyTorch's layouts.
+//!
+//! Names are those a PyTorch model of the same structure would have in its `state_dict`: `stages.1.0.reduce_norm.weight`
+//! for gamma, `shortcut.weight` and `shortcut_norm.weight` for a projection. Dense weights are `[out, in]` (Burn keeps
+//! `[in, out]`), convolutions `[out, in, height, width]`, transposed ones `[in, out, height, width]`.
+
+use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::prelude::*;
+use burn::tensor::DType;
+
+/// One parameter or running statistic.
+#[derive(Clone, Debug)]
+pub struct NamedParameter {
+    /// Its name in a PyTorch `state_dict`.
+    pub name: String,
+    /// Burn's identifier, which gradients are found by.
+    pub id: ParamId,
+    /// Its values, in PyTorch's layout and the parameter's own element type.
+    pub data: TensorData,
+}
+
+/// Reads every parameter and running statistic of `module`, in the order of its fields.
+///
+/// Call it on `module.valid()` where the module is training: running statistics are synchronised there.
+pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
+    let mut reader = Reader::default();
+    module.visit(&mut reader);
+    reader.found
+}
+
+/// Replaces every parameter and running statistic of `module` by `value(name, shape)`, keeping identifiers.
+///
+/// `shape` is PyTorch's; `None` keeps the present value. The new element type is that of the data.
+///
+/// # Panics
+/// If the data's shape is not `shape`.
+pub fn map_named_parameters<M: Module>(
+    module: M,
+    value: impl FnMut(&str, &[usize]) -> Option<TensorData>,
+) -> M {
+    let mut writer = Writer {
+        path: Path::default(),
+        value,
+    };
+    module.map(&mut writer)
+}
+
+/// The fields and indices on the way to a parameter.
+#[derive(Default)]
+struct Path {
+    /// Name and whether it is a variant of an enum, which PyTorch's names know nothing of.
+    segments: Vec<(String, bool)>,
+}
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.segments.push((name.to_owned(), container.starts_with("Enum:")));
+    }
+
+    fn exit(&mut self) {
+        self.segments.pop();
+    }
+
+    fn name(&self) -> String {
+        let mut name: Vec<&str> = Vec::new();
+        for (segment, is_variant) in &self.segments {
+            match (segment.as_str(), name.last().copied()) {
+                (_, _) if *is_variant => {}
+                // A stage is its list of blocks, a shortcut its projection.
+                ("blocks" | "projection", _) => {}
+                ("convolution", Some("shortcut")) => {}
+                ("norm", Some("shortcut")) => {
+                    name.pop();
+                    name.push("shortcut_norm");
+                }
+                ("gamma", _) => name.push("weight"),
+                ("beta", _) => name.push("bias"),
+                (other, _) => name.push(other),
+            }
+        }
+        name.join(".")
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    path: Path,
+    found: Vec<NamedParameter>,
+}
+
+impl ModuleVisitor for Reader {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        let tensor = if D == 2 { tensor.swap_dims(0, 1) } else { tensor };
+        self.found.push(NamedParameter {
+            name: self.path.name(),
+            id: param.id,
+            data: tensor.into_data(),
+        });
+    }
+}
+
+struct Writer<F> {
+    path: Path,
+    value: F,
+}
+
+impl<F: FnMut(&str, &[usize]) -> Option<TensorData>> ModuleMapper for Writer<F> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let device = param.lazy_device();
+        let mut shape: Vec<usize> = param.lazy_shape().to_vec();
+        if D == 2 {
+            shape.swap(0, 1);
+        }
+        let Some(data) = (self.value)(&name, &shape) else {
+            return param;
+        };
+        let found = data.shape().to_vec();
+        assert_eq!(found, shape, "`{name}` has shape {shape:?}, not {found:?}");
+        let dtype: DType = data.dtype();
+        let tensor = Tensor::<D>::from_data(data, (&device, dtype));
+        let tensor = if D == 2 { tensor.swap_dims(0, 1) } else { tensor };
+        Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Sampling, StageConfig};
+
+    #[test]
+    fn names_are_those_of_a_pytorch_state_dict() {
+        let device = Device::flex();
+        let stage = StageConfig::new(3, 1, 1).with_sampling(Sampling::Transposed).init(&device);
+        let found = named_parameters(&stage);
+        let names: Vec<_> = found.iter().map(|parameter| parameter.name.as_str()).collect();
+        for name in ["0.reduce.weight", "0.reduce_norm.weight", "0.reduce_norm.running_var", "0.shortcut.bias",
+            "0.shortcut_norm.bias", "1.expand.weight"] {
+            assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
+        assert!(!names.iter().any(|name| name.starts_with("1.shortcut")), "an identity has no parameters");
+        let total: usize = found.iter().map(|parameter| parameter.data.num_elements()).sum();
+        assert_eq!(total, stage.num_params());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_keeps_its_identifier() {
+        let device = Device::flex().autodiff();
+        let dense = burn::nn::LinearConfig::new(2, 3).init(&device);
+        let id = dense.weight.id;
+        let dense = map_named_parameters(dense, |name, shape| {
+            (name == "weight").then(|| {
+                assert_eq!(shape, [3, 2], "PyTorch's layout");
+                TensorData::new(vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2])
+            })
+        });
+        let output = dense.weight.val().inner().into_data();
+        assert_eq!(output.try_to_vec::<f32>().expect("float32"), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+        let found = named_parameters(&dense);
+        assert_eq!((found[0].name.as_str(), found[0].id), ("weight", id));
+        assert_eq!(found[0].data.clone().try_to_vec::<f32>().expect("float32"), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert!(dense.weight.val().is_require_grad());
+    }
+}

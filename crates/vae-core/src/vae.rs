@@ -1,0 +1,108 @@
+//! Encoder and decoder together, and the loss.
+
+use burn::prelude::*;
+
+use crate::decoder::Decoder;
+use crate::diagonal_gaussian::{DiagonalGaussian, Sampler};
+use crate::dropout::DropoutMasks;
+use crate::encoder::Encoder;
+use crate::likelihood::bernoulli_cross_entropy;
+use crate::penalty::l2_penalty;
+
+/// Weight of the penalty on the mean head.
+const MEAN_PENALTY: f64 = 0.01;
+/// Weight of the penalty on the log-variance head.
+const LOG_VARIANCE_PENALTY: f64 = 0.1;
+
+/// A variational autoencoder whose encoder and decoder are ResNets.
+#[derive(Module, Debug)]
+pub struct Vae {
+    /// Images to a posterior.
+    pub encoder: Encoder,
+    /// Latents to images.
+    pub decoder: Decoder,
+}
+
+/// The loss, term by term: nats per image, each `[batch]`.
+#[derive(Clone, Debug)]
+pub struct LossTerms {
+    /// Bernoulli cross-entropy of the reconstruction; `[batch]`
+    pub cross_entropy: Tensor<1>,
+    /// KL divergence of the posterior to the standard normal; `[batch]`
+    pub kl: Tensor<1>,
+    /// 0.01 times the squares of the mean head plus 0.1 times those of the log-variance head, the same for each image;
+    /// `[batch]`
+    pub l2: Tensor<1>,
+}
+
+impl LossTerms {
+    /// What is minimised, per image: the sum of the three terms.
+    ///
+    /// # Shapes
+    /// - output: `[batch]`
+    pub fn loss(&self) -> Tensor<1> {
+        self.cross_entropy.clone() + self.kl.clone() + self.l2.clone()
+    }
+}
+
+/// Everything a pass computes.
+#[derive(Clone, Debug)]
+pub struct VaeOutput {
+    /// q(z given images)
+    pub posterior: DiagonalGaussian,
+    /// The draw from the posterior; `[batch, latent_dim]`
+    pub latent: Tensor<2>,
+    /// Of the reconstruction; `[batch, image_channels, image_size, image_size]`
+    pub logits: Tensor<4>,
+    /// The loss, term by term.
+    pub terms: LossTerms,
+}
+
+impl Vae {
+    /// Encodes, draws one latent an image, decodes, and scores.
+    ///
+    /// On an autodiff device the norms use batch statistics (a training pass), elsewhere running ones (evaluation).
+    ///
+    /// # Shapes
+    /// - images: `[batch, image_channels, image_size, image_size]`, in \[0, 1\]
+    /// - noise: `[batch, latent_dim]`, standard normal
+    pub fn forward(
+        &self,
+        images: Tensor<4>,
+        noise: Tensor<2>,
+        sampler: Sampler,
+        dropout: Option<DropoutMasks>,
+    ) -> VaeOutput {
+        let (encoder_mask, decoder_mask) = match dropout {
+            Some(masks) => (Some(masks.encoder), Some(masks.decoder)),
+            None => (None, None),
+        };
+        let [batch, ..] = images.dims();
+        let posterior = self.encoder.forward(images.clone(), encoder_mask);
+        let latent = posterior.draw(sampler, noise);
+        let logits = self.decoder.forward(latent.clone(), decoder_mask);
+        let terms = LossTerms {
+            cross_entropy: bernoulli_cross_entropy(logits.clone(), images),
+            kl: posterior.kl_to_standard_normal(),
+            l2: self.l2().expand([batch]),
+        };
+        VaeOutput { posterior, latent, logits, terms }
+    }
+
+    /// The reconstruction from the posterior's mean, in \[0, 1\].
+    ///
+    /// # Shapes
+    /// - images, output: `[batch, image_channels, image_size, image_size]`
+    pub fn reconstruct(&self, images: Tensor<4>) -> Tensor<4> {
+        self.decoder.generate(self.encoder.forward(images, None).mean)
+    }
+
+    /// The penalties on the two heads.
+    ///
+    /// # Shapes
+    /// - output: `[1]`
+    pub fn l2(&self) -> Tensor<1> {
+        l2_penalty(&self.encoder.mean, MEAN_PENALTY)
+            + l2_penalty(&self.encoder.log_variance, LOG_VARIANCE_PENALTY)
+    }
+}
