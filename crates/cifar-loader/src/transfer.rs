@@ -239,7 +239,12 @@ fn receive(
                 rate,
                 time_left,
             });
-            let is_watched = !is_end && now.duration_since(start) >= options.slow_window;
+            // Near the end even a slow mirror is done before another one has begun.
+            let ends_soon = watched
+                .time_left(left)
+                .is_some_and(|time| time < options.slow_window);
+            let is_watched =
+                !is_end && !ends_soon && now.duration_since(start) >= options.slow_window;
             let slow = watched
                 .rate()
                 .filter(|rate| is_watched && *rate < options.slow_bytes_per_second);
