@@ -201,15 +201,19 @@ fn message(event: &Event<'_>) -> String {
             };
             format!("{url} is slow: {}/s{left}; {then}", amount(*rate))
         }
-        Event::Restarting { url, reason } => format!("{url}: starting over: {reason}"),
+        Event::Restarting { url, reason } => format!("{}: starting over: {reason}", host(url)),
         Event::Retrying { url, reason, delay } => {
-            format!("{url}: {reason}; next try in {:.1} s", delay.as_secs_f64())
+            format!(
+                "{}: {reason}; next try in {:.1} s",
+                host(url),
+                delay.as_secs_f64()
+            )
         }
         Event::GivingUp { url, reason, next } => {
             let then = next
                 .map(|next| format!("; trying {next}"))
                 .unwrap_or_default();
-            format!("{url}: given up: {reason}{then}")
+            format!("{}: given up: {reason}{then}", host(url))
         }
         Event::Verifying { bytes, total } => {
             format!("  verified {} of {}", megabytes(*bytes), megabytes(*total))
@@ -270,6 +274,15 @@ fn machine_form(event: &Event<'_>) -> Value {
     }
 }
 
+/// The host of an address, or the whole of what is not an address.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    if rest.len() == url.len() {
+        return url;
+    }
+    rest.split('/').next().unwrap_or(rest)
+}
+
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
@@ -309,6 +322,15 @@ mod tests {
             "  42.1 MB of 170.1 MB, 85 kB/s, 25 min 05 s left"
         );
         assert_eq!(machine_form(&event)["seconds_left"], 1505.0);
+    }
+
+    #[test]
+    fn hosts_are_taken_from_addresses_only() {
+        assert_eq!(host("https://host.org:80/a/b"), "host.org:80");
+        assert_eq!(
+            host("/data/cifar-10-binary.tar.gz"),
+            "/data/cifar-10-binary.tar.gz"
+        );
     }
 
     #[test]
