@@ -1,1 +1,82 @@
-fn main(){}
+//! The project's one entry point: `cargo xtask COMMAND`.
+//!
+//! It gets the data itself and hands everything else to the trainer's program, which it builds when needed. It links no
+//! Burn, so that it compiles in seconds.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod download;
+mod trainer;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done            2   usage or settings     10  network        11  checksum
+  12  data set        20  checkpoint            21  disk or file   30  loss not finite
+  32  device lost     1   anything else, a failed build among them";
+
+/// Train ResNet variational autoencoders on CIFAR-10, at any depth.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Download(download::DownloadArgs),
+    /// Train a model: `--preset demo` needs no data, no network and about a minute
+    #[command(disable_help_flag = true)]
+    Train(Forwarded),
+    /// Draw images from a trained model's prior
+    #[command(disable_help_flag = true)]
+    Sample(Forwarded),
+    /// Score a trained model on a split
+    #[command(disable_help_flag = true)]
+    Evaluate(Forwarded),
+    /// Encode and decode one picture with a trained model
+    #[command(disable_help_flag = true)]
+    Reconstruct(Forwarded),
+    /// Print layers, parameters, arithmetic and memory of a model
+    #[command(disable_help_flag = true)]
+    Summary(Forwarded),
+}
+
+/// Flags that the trainer's program knows; `--help` lists them.
+#[derive(Args)]
+struct Forwarded {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    flags: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let (name, forwarded) = match Arguments::parse().command {
+        Command::Download(flags) => {
+            return match download::run(flags) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    ExitCode::from(download::exit_code(&error))
+                }
+            };
+        }
+        Command::Train(forwarded) => ("train", forwarded),
+        Command::Sample(forwarded) => ("sample", forwarded),
+        Command::Evaluate(forwarded) => ("evaluate", forwarded),
+        Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
+        Command::Summary(forwarded) => ("summary", forwarded),
+    };
+    match trainer::run(name, &forwarded.flags) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,27 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
+pub mod adam;
+pub mod atomic_file;
+pub mod checkpoint;
+pub mod commands;
+mod data;
+pub mod device;
+mod error;
+pub mod evaluate;
+mod export;
+pub mod image_sheet;
+pub mod loss_curves;
+pub mod metrics;
+pub mod model;
+pub mod pictures;
+pub mod progress;
+pub mod random;
+pub mod run_folder;
+pub mod schedule;
+pub mod settings;
+mod train;
+pub mod weights;
+
+pub use error::TrainerError;
+pub use train::{split, train};

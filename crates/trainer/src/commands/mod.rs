@@ -1,0 +1,83 @@
+//! The commands of the program, one a file.
+
+mod evaluate;
+mod reconstruct;
+mod sample;
+mod summary;
+mod train;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use clap::{Parser, Subcommand};
+use vae_core::Vae;
+
+use crate::device::open_device;
+use crate::error::TrainerError;
+use crate::export::MODEL;
+use crate::model::model_config;
+use crate::run_folder::{file_error, read_settings};
+use crate::settings::{DeviceChoice, Settings};
+use crate::weights::{from_safetensors, load_values};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done, or stopped early by the stopping rule
+  2   a flag, a setting, or a run folder that cannot be used
+  10  network    11  checksum    12  data set
+  20  checkpoint 21  disk or file
+  30  the loss is not finite any more
+  32  the device was lost";
+
+/// Trains ResNet variational autoencoders on CIFAR-10.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model and write its run folder
+    Train(crate::settings::TrainFlags),
+    /// Draw images from the prior
+    Sample(sample::SampleFlags),
+    /// Score a trained model on a split
+    Evaluate(evaluate::EvaluateFlags),
+    /// Encode and decode one picture
+    Reconstruct(reconstruct::ReconstructFlags),
+    /// Print layers, parameters, arithmetic and memory of a model
+    Summary(summary::SummaryFlags),
+}
+
+impl Arguments {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What the command reports; [`TrainerError::exit_code`] is the program's exit code then.
+    pub fn run(self) -> Result<(), TrainerError> {
+        match self.command {
+            Command::Train(flags) => train::run(&flags),
+            Command::Sample(flags) => sample::run(&flags),
+            Command::Evaluate(flags) => evaluate::run(&flags),
+            Command::Reconstruct(flags) => reconstruct::run(&flags),
+            Command::Summary(flags) => summary::run(&flags),
+        }
+    }
+}
+
+/// A finished run's settings and model, for inference.
+fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Device), TrainerError> {
+    let settings = read_settings(run_dir)?;
+    let device = open_device(device)?;
+    let path = run_dir.join(MODEL);
+    if !path.exists() {
+        return Err(TrainerError::NoRun { path: run_dir.to_owned(), missing: "finished run" });
+    }
+    let bytes = std::fs::read(&path).map_err(file_error(&path))?;
+    let refuse = |source| crate::checkpoint::CheckpointError::Weights { path: path.clone(), source };
+    let values = from_safetensors(&bytes).map_err(refuse)?;
+    let model = load_values(model_config(&settings)?.init(&device), &values).map_err(refuse)?;
+    Ok((settings, model, device))
+}

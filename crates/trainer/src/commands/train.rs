@@ -1,0 +1,40 @@
+use std::path::{Path, PathBuf};
+
+use crate::device::open_device;
+use crate::error::TrainerError;
+use crate::progress::{Progress, ProgressMode, at_terminal};
+use crate::settings::{Settings, TrainFlags, resolve};
+use crate::train::train;
+
+pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let resolved = resolve(flags, &environment)?;
+    if flags.print_config {
+        print!("{}", resolved.print_config(flags.json));
+        return Ok(());
+    }
+    let settings = resolved.settings;
+    let device = open_device(settings.device)?;
+    let run_dir = match &settings.run_dir {
+        Some(folder) => folder.clone(),
+        None => default_run_dir(&settings, flags.resume),
+    };
+    let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
+    train(&settings, &run_dir, flags.resume, &device, &mut Progress::new(mode))
+}
+
+/// `runs/PRESET-seed-N`, or the first of `runs/PRESET-seed-N-2`, `-3`, ... that is free. A resumed run is the last one
+/// that is not.
+fn default_run_dir(settings: &Settings, resume: bool) -> PathBuf {
+    let model = match settings.preset {
+        Some(preset) => preset.to_string(),
+        None => format!("depth{}", settings.depth),
+    };
+    let name = format!("{model}-seed-{}", settings.seed);
+    let numbered = |number: u32| {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        Path::new("runs").join(format!("{name}{suffix}"))
+    };
+    let free = (1..).find(|number| !numbered(*number).exists()).unwrap_or(1);
+    if resume { numbered(free.saturating_sub(1).max(1)) } else { numbered(free) }
+}

@@ -1,0 +1,35 @@
+//! The device a run computes on, chosen when the program runs.
+
+use burn::tensor::Device;
+
+use crate::error::TrainerError;
+use crate::settings::DeviceChoice;
+
+/// The device of that name.
+///
+/// # Errors
+/// Where the program was built without the backend's feature.
+pub fn open_device(choice: DeviceChoice) -> Result<Device, TrainerError> {
+    match choice {
+        #[cfg(feature = "flex")]
+        DeviceChoice::Flex => Ok(Device::flex()),
+        #[cfg(feature = "ndarray")]
+        DeviceChoice::Ndarray => {
+            // The reference backend of the tests until Burn removes it.
+            #[allow(deprecated)]
+            let device = Device::ndarray();
+            Ok(device)
+        }
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(index) => crate::cuda::open(index),
+        #[allow(unreachable_patterns)] // Reachable wherever a feature is off.
+        missing => {
+            let feature = match missing {
+                DeviceChoice::Flex => "flex",
+                DeviceChoice::Ndarray => "ndarray",
+                DeviceChoice::Cuda(_) => "cuda",
+            };
+            Err(TrainerError::BackendNotCompiled { device: missing, feature })
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Scores a model on a split: every image once, each weighted alike.
+
+use std::num::NonZeroUsize;
+
+use burn::prelude::*;
+use cifar_loader::{BatchPlan, View, pixel_entropy_floor};
+use vae_core::{LossTerms, Sampler, Vae};
+
+use crate::metrics::Terms;
+use crate::random::{Purpose, Stream};
+
+/// How a split is scored.
+#[derive(Clone, Copy, Debug)]
+pub struct EvaluationOptions {
+    /// Images at a time.
+    pub batch_size: NonZeroUsize,
+    /// How latents are drawn, one an image.
+    pub sampler: Sampler,
+    /// Of the run.
+    pub seed: u64,
+    /// Chooses the noise: the epoch in training, 0 for a final score.
+    pub draw: u32,
+}
+
+/// Means over the split's images, in nats.
+///
+/// `model` is `valid()`, so that running statistics are used. `floor` is the split's
+/// [`pixel_entropy_floor`]: it is subtracted from the cross-entropy to give the excess.
+///
+/// # Panics
+/// If the split is empty.
+pub fn evaluate(model: &Vae, view: &View, floor: f64, options: EvaluationOptions, device: &Device) -> Terms {
+    let device = device.clone().inner();
+    let latent_dim = latent_dim(model);
+    let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
+    let mut sums = TermSums::default();
+    for index in 0..plan.num_batches() {
+        let batch = plan.batch(0, index);
+        let stream = (options.draw as u64) << 32 | index as u64;
+        let noise = Stream::new(options.seed, Purpose::EvaluationNoise, stream)
+            .standard_normal(batch.len() * latent_dim);
+        let noise = Tensor::from_data(TensorData::new(noise, [batch.len(), latent_dim]), &device);
+        let output = model.forward(batch.to_tensor(&device), noise, options.sampler, None);
+        sums.add(read_terms(&output.terms), batch.len());
+    }
+    sums.means(floor)
+}
+
+/// The floor of a split's cross-entropy, in nats an image; 0 for an empty split.
+pub fn floor(view: &View) -> f64 {
+    if view.is_empty() { 0.0 } else { pixel_entropy_floor(view) }
+}
+
+/// Dimensions of the model's latent.
+pub(crate) fn latent_dim(model: &Vae) -> usize {
+    let [_, latent_dim] = model.encoder.mean.weight.shape().dims();
+    latent_dim
+}
+
+/// Sums over a batch's images: cross-entropy, KL, and the penalties (the same for each image), read in one transfer.
+pub(crate) fn read_terms(terms: &LossTerms) -> [f64; 3] {
+    let sums = Tensor::cat(
+        vec![
+            terms.cross_entropy.clone().sum(),
+            terms.kl.clone().sum(),
+            terms.l2.clone().slice([0..1]),
+        ],
+        0,
+    );
+    let sums = sums.into_data().convert_dtype(burn::tensor::DType::F64);
+    let sums = sums.try_to_vec::<f64>().expect("converted to float64 just now");
+    [sums[0], sums[1], sums[2]]
+}
+
+/// Running sums over the images of an epoch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TermSums {
+    cross_entropy: f64,
+    kl: f64,
+    l2: f64,
+    images: usize,
+}
+
+impl TermSums {
+    /// Adds what [`read_terms`] gave for a batch.
+    pub(crate) fn add(&mut self, [cross_entropy, kl, l2]: [f64; 3], images: usize) {
+        self.cross_entropy += cross_entropy;
+        self.kl += kl;
+        self.l2 += l2 * images as f64;
+        self.images += images;
+    }
+
+    /// Means an image.
+    pub(crate) fn means(&self, floor: f64) -> Terms {
+        assert!(self.images > 0, "a mean needs at least one image");
+        let mean = |sum: f64| sum / self.images as f64;
+        let (cross_entropy, kl, l2) = (mean(self.cross_entropy), mean(self.kl), mean(self.l2));
+        Terms { loss: cross_entropy + kl + l2, cross_entropy, excess: cross_entropy - floor, kl, l2 }
+    }
+}

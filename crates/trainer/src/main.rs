@@ -1,0 +1,20 @@
+//! The command-line program; all it does is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use trainer::commands::Arguments;
+
+// A training step allocates and frees hundreds of megabytes; glibc gives them back to the system each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Arguments::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

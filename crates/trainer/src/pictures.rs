@@ -1,0 +1,76 @@
+//! Sample and reconstruction sheets.
+
+use std::path::Path;
+
+use burn::prelude::*;
+use cifar_loader::View;
+use vae_core::Vae;
+
+use crate::error::TrainerError;
+use crate::evaluate::latent_dim;
+use crate::image_sheet::{SheetLayout, write_png};
+use crate::random::{Purpose, Stream};
+
+/// Images in a row of every sheet.
+const COLUMNS: usize = 10;
+
+/// Writes `rows` rows of ten images decoded from draws from the prior, the same draws for equal seed and sheet number.
+///
+/// # Errors
+/// If the picture cannot be written.
+pub fn write_samples(
+    model: &Vae,
+    rows: usize,
+    seed: u64,
+    sheet: u64,
+    path: &Path,
+    device: &Device,
+) -> Result<(), TrainerError> {
+    let device = device.clone().inner();
+    let (count, latent_dim) = (rows * COLUMNS, latent_dim(model));
+    let latents = Stream::new(seed, Purpose::Samples, sheet).standard_normal(count * latent_dim);
+    let latents = Tensor::<2>::from_data(TensorData::new(latents, [count, latent_dim]), &device);
+    write_sheet(path, &pixels(model.decoder.generate(latents)))
+}
+
+/// Writes the first twenty images of a split, each row above its reconstructions from the posterior's mean.
+///
+/// # Errors
+/// If the picture cannot be written.
+pub fn write_reconstructions(model: &Vae, view: &View, path: &Path, device: &Device) -> Result<(), TrainerError> {
+    let device = device.clone().inner();
+    let mut sheet = Vec::new();
+    let positions: Vec<u32> = (0..view.len().min(2 * COLUMNS) as u32).collect();
+    for row in positions.chunks(COLUMNS) {
+        let images = view.batch(row).to_tensor(&device);
+        let reconstructions = model.reconstruct(images.clone());
+        let missing = vec![1.0; (COLUMNS - row.len()) * cifar_loader::IMAGE_BYTES];
+        for images in [images, reconstructions] {
+            sheet.extend(pixels(images));
+            sheet.extend(&missing);
+        }
+    }
+    write_sheet(path, &sheet)
+}
+
+/// Writes one image beside its reconstruction.
+///
+/// # Errors
+/// If the picture cannot be written.
+pub fn write_reconstruction(model: &Vae, image: Vec<f32>, path: &Path, device: &Device) -> Result<(), TrainerError> {
+    let device = device.clone().inner();
+    let image = Tensor::<4>::from_data(TensorData::new(image, [1, 3, 32, 32]), &device);
+    let pair = Tensor::cat(vec![image.clone(), model.reconstruct(image)], 0);
+    let layout = SheetLayout { upscale: 4, ..SheetLayout::with_columns(2) };
+    Ok(write_png(path, &pixels(pair), layout)?)
+}
+
+fn write_sheet(path: &Path, pixels: &[f32]) -> Result<(), TrainerError> {
+    let layout = SheetLayout { upscale: 2, ..SheetLayout::with_columns(COLUMNS) };
+    Ok(write_png(path, pixels, layout)?)
+}
+
+fn pixels(images: Tensor<4>) -> Vec<f32> {
+    let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
+    data.try_to_vec::<f32>().expect("converted to float32 just now")
+}

@@ -1,0 +1,135 @@
+//! When the learning rate is halved and when training stops.
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Settings;
+
+/// The state of learning-rate halving and early stopping; a part of every checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The present learning rate, before the settings' decay per step.
+    pub learning_rate: f64,
+    /// The lowest validation loss so far, in nats an image, and its epoch; none before the first finite one.
+    pub best: Option<(f64, u32)>,
+    /// Epochs since the best one, or since the last halving.
+    pub epochs_without_better: u32,
+    /// The validation loss that the next improvement is measured from.
+    pub stopping_reference: Option<f64>,
+    /// Epochs since the last improvement that counts.
+    pub epochs_without_improvement: u32,
+}
+
+/// What an epoch's validation loss led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// It is the lowest so far.
+    pub is_best: bool,
+    /// The learning rate was halved.
+    pub halved: bool,
+    /// Training should stop.
+    pub stop: bool,
+}
+
+impl Schedule {
+    /// Before the first epoch.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            learning_rate: settings.learning_rate,
+            best: None,
+            epochs_without_better: 0,
+            stopping_reference: None,
+            epochs_without_improvement: 0,
+        }
+    }
+
+    /// The learning rate of one step, counted from 0 over the whole run: Keras' `lr / (1 + decay * step)`.
+    pub fn learning_rate_at(&self, settings: &Settings, step: u64) -> f64 {
+        self.learning_rate / (1.0 + settings.decay * step as f64)
+    }
+
+    /// Takes in an epoch's validation loss, in nats an image. A loss that is not a number is no improvement.
+    pub fn epoch_ended(&mut self, settings: &Settings, epoch: u32, valid_loss: f64) -> Verdict {
+        let is_best = self.best.is_none_or(|(best, _)| valid_loss < best) && valid_loss.is_finite();
+        let mut halved = false;
+        if is_best {
+            self.best = Some((valid_loss, epoch));
+            self.epochs_without_better = 0;
+        } else {
+            self.epochs_without_better += 1;
+            if self.epochs_without_better >= settings.halving_patience {
+                let next = (self.learning_rate / 2.0).max(settings.minimum_learning_rate);
+                halved = next < self.learning_rate;
+                self.learning_rate = next.min(self.learning_rate);
+                self.epochs_without_better = 0;
+            }
+        }
+
+        let least = settings.stopping_minimum_improvement;
+        let counts = self.stopping_reference.is_none_or(|reference| valid_loss < reference - least);
+        if counts && valid_loss.is_finite() {
+            self.stopping_reference = Some(valid_loss);
+            self.epochs_without_improvement = 0;
+        } else {
+            self.epochs_without_improvement += 1;
+        }
+        Verdict { is_best, halved, stop: self.epochs_without_improvement >= settings.stopping_patience }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(losses: impl IntoIterator<Item = f64>) -> (Schedule, Vec<Verdict>) {
+        let settings = Settings::default();
+        let mut schedule = Schedule::new(&settings);
+        let verdicts = (1..).zip(losses).map(|(epoch, loss)| schedule.epoch_ended(&settings, epoch, loss)).collect();
+        (schedule, verdicts)
+    }
+
+    #[test]
+    fn twenty_five_epochs_without_a_better_loss_halve_the_learning_rate() {
+        let (schedule, verdicts) = run([1800.0].into_iter().chain([1800.0; 25]));
+        assert_eq!(verdicts.iter().position(|verdict| verdict.halved), Some(25));
+        assert_eq!(schedule.learning_rate, 0.0005);
+        let (schedule, verdicts) = run([1800.0].into_iter().chain([1800.0; 24]).chain([1799.99]));
+        assert!(!verdicts.iter().any(|verdict| verdict.halved));
+        assert_eq!(schedule.best, Some((1799.99, 26)));
+    }
+
+    #[test]
+    fn fifty_epochs_without_an_improvement_of_a_tenth_stop_training() {
+        // Ever better, but by 0.001 an epoch: better for the halving, no improvement for the stopping.
+        let (schedule, verdicts) = run((0..=50).map(|epoch| 1800.0 - 0.001 * epoch as f64));
+        assert_eq!(verdicts.iter().position(|verdict| verdict.stop), Some(50));
+        assert_eq!(schedule.learning_rate, 0.001);
+        let (_, verdicts) = run((0..=500).map(|epoch| 1800.0 - 0.003 * epoch as f64));
+        assert!(!verdicts.iter().any(|verdict| verdict.stop), "small gains add up");
+    }
+
+    #[test]
+    fn the_learning_rate_has_a_floor() {
+        let settings = Settings { stopping_patience: 10_000, ..Settings::default() };
+        let mut schedule = Schedule::new(&settings);
+        for epoch in 1..=1000 {
+            schedule.epoch_ended(&settings, epoch, 1800.0);
+        }
+        assert_eq!(schedule.learning_rate, 1e-6);
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_is_never_best() {
+        let (schedule, verdicts) = run([f64::NAN, f64::INFINITY, 1800.0, f64::NAN]);
+        let best: Vec<bool> = verdicts.iter().map(|verdict| verdict.is_best).collect();
+        assert_eq!(best, [false, false, true, false]);
+        assert_eq!(schedule.best, Some((1800.0, 3)));
+    }
+
+    #[test]
+    fn decay_is_that_of_keras() {
+        let settings = Settings { decay: 0.01, ..Settings::default() };
+        let schedule = Schedule::new(&settings);
+        assert_eq!(schedule.learning_rate_at(&settings, 0), 0.001);
+        assert_eq!(schedule.learning_rate_at(&settings, 100), 0.0005);
+    }
+}

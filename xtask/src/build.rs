@@ -1,0 +1,37 @@
+//! Builds the trainer's program with the backends a command needs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+/// The folder of the workspace.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's folder")
+}
+
+/// Builds the trainer with these features besides its default ones, where anything changed, and returns the program.
+///
+/// Cargo itself says where the program lies, so that `CARGO_TARGET_DIR` and every other setting of Cargo's holds.
+pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--package", "trainer", "--bin", "trainer", "--message-format", "json-render-diagnostics"])
+        .args(["--features", &features.join(",")])
+        .arg("--manifest-path")
+        .arg(workspace().join("Cargo.toml"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo could not be started")?;
+    if !output.status.success() {
+        bail!("the trainer could not be built; cargo's messages stand above");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let program = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back();
+    program.context("cargo built the trainer and did not say where it is")
+}

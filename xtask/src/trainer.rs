@@ -1,0 +1,78 @@
+//! Hands a command to the trainer's program.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use crate::build;
+
+/// Runs `trainer NAME FLAGS...`, built with the backend that `--device` asks for.
+///
+/// On Unix the program takes the place of this process, so that its signals and its exit code are the trainer's.
+pub(crate) fn run(name: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
+    let program = build::trainer(&features(flags))?;
+    let mut command = Command::new(program);
+    command.arg(name).args(flags).env("RESNET_VAE_COMMIT", commit());
+    start(command)
+}
+
+#[cfg(unix)]
+fn start(mut command: Command) -> anyhow::Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    // Returns only where the program could not be started.
+    Err(command.exec().into())
+}
+
+#[cfg(not(unix))]
+fn start(mut command: Command) -> anyhow::Result<ExitCode> {
+    let code = command.status()?.code().unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// The features that `--device X` or `--device=X` asks for; flex is always in.
+fn features(flags: &[OsString]) -> Vec<&'static str> {
+    let mut device = None;
+    for (index, flag) in flags.iter().enumerate() {
+        let flag = flag.to_string_lossy();
+        if flag == "--device" {
+            device = flags.get(index + 1).map(|value| value.to_string_lossy().into_owned());
+        } else if let Some(value) = flag.strip_prefix("--device=") {
+            device = Some(value.to_owned());
+        }
+    }
+    match device.as_deref().map(|device| device.split(':').next().unwrap_or(device)) {
+        Some("ndarray") => vec!["ndarray"],
+        Some("cuda") => vec!["cuda"],
+        // Flex, or a name that the trainer will refuse with a list of those there are.
+        _ => vec![],
+    }
+}
+
+/// The checkout's commit, with `-dirty` where files differ from it; empty where this is no checkout.
+fn commit() -> String {
+    let output = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .current_dir(build::workspace())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features_of(flags: &[&str]) -> Vec<&'static str> {
+        features(&flags.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_device_decides_which_backend_is_built() {
+        assert_eq!(features_of(&["--depth", "28"]), [""; 0]);
+        assert_eq!(features_of(&["--device", "cuda:1", "--depth", "28"]), ["cuda"]);
+        assert_eq!(features_of(&["--device=ndarray"]), ["ndarray"]);
+        assert_eq!(features_of(&["--device"]), [""; 0]);
+        assert_eq!(features_of(&["--device", "cuda", "--device", "flex"]), [""; 0]);
+    }
+}
