@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use super::Key;
 
-/// Flags of the training command.
-///
-/// Values stay text here, so that flags, environment and files share one parser, one set of ranges and one form of
-/// error. Help lines that name no environment variable have none.
+// clap would put a doc comment in place of the command's own description, so only rustdoc may see this one.
+#[cfg_attr(
+    doc,
+    doc = "Flags of the training command.\n\nValues stay text here, so that flags, environment and files share one \
+           parser, one set of ranges and one form of error. Help lines that name no environment variable have none."
+)]
+#[cfg_attr(not(doc), allow(missing_docs))]
 #[derive(clap::Args, Clone, Debug, Default)]
-// The doc comment is for readers of the code; as help it would replace the description of the command.
-#[command(about = None, long_about = None)]
 pub struct TrainFlags {
     /// Starting point: demo (small model on the embedded sample), or the post's run at depth28, depth40, depth70,
     /// depth100 [default: none]
@@ -196,7 +197,10 @@ mod tests {
     fn the_flags_leave_the_description_of_the_command_alone() {
         let described = Command::new("train").about("Trains.");
         let command = TrainFlags::augment_args(described);
-        assert_eq!(command.get_about().map(ToString::to_string).as_deref(), Some("Trains."));
+        assert_eq!(
+            command.get_about().map(ToString::to_string).as_deref(),
+            Some("Trains.")
+        );
         assert!(command.get_long_about().is_none());
     }
 
