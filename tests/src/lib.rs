@@ -1,1 +1,150 @@
+//! Runs the project's programs as a user would: real processes, real files, exit codes and messages.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The folder of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace's folder")
+}
+
+/// A folder of its own for one test, and commands that run in it.
+pub struct Bench {
+    folder: tempfile::TempDir,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; none after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Bench {
+    /// An empty folder, removed at the end.
+    ///
+    /// # Panics
+    /// If the system gives none.
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// A file or folder in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The text of a file in it.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Runs `cargo xtask ARGUMENTS`, from this folder and without the settings of the environment.
+    pub fn xtask<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
+        ended(self.prepared(&mut Command::new(xtask())).args(arguments))
+    }
+
+    /// Runs the trainer's program itself, which `cargo xtask` has built.
+    pub fn trainer<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
+        ended(self.trainer_command().args(arguments))
+    }
+
+    /// The trainer's program, to be started by the test.
+    pub fn trainer_command(&self) -> Command {
+        let mut command = Command::new(trainer());
+        self.prepared(&mut command);
+        command
+    }
+
+    fn prepared<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for name in ["BATCH_SIZE", "LATENT_DIM", "INTERMEDIATE_DIM", "EPOCHS", "ACTIVATION", "DROPOUT", "DECAY",
+            "LEARNING_RATE", "RESNET_DEPTH", "OUTDIR", "CMDLINE", "CIFAR10_MIRRORS"] {
+            command.env_remove(name);
+        }
+        command.current_dir(self.folder.path())
+    }
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ended {
+    /// The same, if the program ended well.
+    ///
+    /// # Panics
+    /// With both outputs, if it did not.
+    pub fn success(self) -> Self {
+        assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The same, if the program ended with this code and its last message holds each of these texts.
+    ///
+    /// # Panics
+    /// With both outputs, if it did not.
+    pub fn failure(self, code: i32, texts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        for text in texts {
+            assert!(self.stderr.contains(text), "no `{text}` in:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// Standard output as one JSON value.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
+    }
+}
+
+fn ended(command: &mut Command) -> Ended {
+    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// `xtask`'s program, built by Cargo as the alias does.
+fn xtask() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| build("xtask"))
+}
+
+/// The trainer's program, built as `cargo xtask train` builds it.
+fn trainer() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| build("trainer"))
+}
+
+/// Builds a program of the workspace with its default features and asks Cargo where it is.
+pub fn build(package: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = ended(
+        Command::new(cargo)
+            .args(["build", "--message-format", "json-render-diagnostics", "--package", package, "--bin", package])
+            .current_dir(workspace()),
+    )
+    .success();
+    let messages = built.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let program = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+    program.expect("cargo says where the program is")
+}

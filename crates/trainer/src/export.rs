@@ -1,5 +1,8 @@
 //! What a finished run leaves for others: weights and a summary.
 
+use burn::prelude::*;
+use burn::tensor::DType;
+use cifar_loader::View;
 use serde_json::{Value, json};
 use vae_core::Vae;
 
@@ -14,25 +17,39 @@ pub const MODEL: &str = "model.safetensors";
 pub const ENCODER: &str = "encoder.safetensors";
 /// Weights of the decoder alone, names without `decoder.`.
 pub const DECODER: &str = "decoder.safetensors";
+/// Eight test images with what the model makes of them, for checking another implementation.
+pub const REFERENCE: &str = "reference.safetensors";
 /// Results.
 pub const SUMMARY: &str = "summary.json";
 
-/// Writes the weights of the best epoch, whole and in parts, and `summary.json`.
+/// What a finished run has to tell.
+pub struct Results<'a> {
+    /// The epoch whose weights are exported.
+    pub best: &'a EpochRow,
+    /// The last epoch.
+    pub last: &'a EpochRow,
+    /// Of the exported weights on the test set.
+    pub test: &'a Terms,
+    /// The stopping rule ended the run.
+    pub stopped_early: bool,
+}
+
+/// Writes the weights of the best epoch, whole and in parts, what they make of eight test images, and `summary.json`.
 ///
 /// # Errors
 /// Where a file cannot be written.
 pub fn export(
     folder: &RunFolder,
     model: &Vae,
-    best: &EpochRow,
-    last: &EpochRow,
-    test: &Terms,
-    stopped_early: bool,
+    test_images: &View,
+    device: &Device,
+    results: &Results<'_>,
 ) -> Result<(), TrainerError> {
-    let parts: [(&str, NamedValues); 3] = [
+    let parts: [(&str, NamedValues); 4] = [
         (MODEL, named_values(model)),
         (ENCODER, named_values(&model.encoder)),
         (DECODER, named_values(&model.decoder)),
+        (REFERENCE, reference(model, test_images, device)),
     ];
     for (name, values) in parts {
         let bytes = to_safetensors(&values)
@@ -40,13 +57,35 @@ pub fn export(
         folder.write(name, &bytes)?;
     }
     let summary = json!({
-        "weights_of_epoch": best.epoch,
-        "stopped_early": stopped_early,
-        "best": row(best),
-        "last": row(last),
-        "test": terms(test),
+        "weights_of_epoch": results.best.epoch,
+        "stopped_early": results.stopped_early,
+        "best": row(results.best),
+        "last": row(results.last),
+        "test": terms(results.test),
     });
     folder.write(SUMMARY, &pretty(&summary))
+}
+
+/// Images, posterior, and the logits of the posterior's mean.
+fn reference(model: &Vae, test_images: &View, device: &Device) -> NamedValues {
+    let positions: Vec<u32> = (0..test_images.len().min(8) as u32).collect();
+    let images = test_images.batch(&positions).to_tensor(&device.clone().inner());
+    let posterior = model.encoder.forward(images.clone(), None);
+    let logits = model.decoder.forward(posterior.mean.clone(), None);
+    let named = [
+        ("images", images.into_data()),
+        ("mean", posterior.mean.into_data()),
+        ("log_variance", posterior.log_variance.into_data()),
+        ("logits", logits.into_data()),
+    ];
+    named
+        .into_iter()
+        .map(|(name, data)| {
+            let shape = data.shape().to_vec();
+            let values = data.convert_dtype(DType::F32).try_to_vec::<f32>();
+            (name.to_owned(), (shape, values.expect("converted to float32 just now")))
+        })
+        .collect()
 }
 
 fn row(row: &EpochRow) -> Value {

@@ -5,6 +5,8 @@ pub mod adam;
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod commands;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod data;
 pub mod device;
 mod error;

@@ -24,6 +24,8 @@ pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
             settings::Activation::Sigmoid => Activation::Sigmoid,
             settings::Activation::Relu => Activation::Relu,
             settings::Activation::Tanh => Activation::Tanh,
+            settings::Activation::Silu => Activation::Silu,
+            settings::Activation::Gelu => Activation::Gelu,
         })
         .with_shortcuts(if settings.shortcuts { Shortcuts::Residual } else { Shortcuts::Plain });
     config.validate()?;

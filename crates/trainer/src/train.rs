@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::data;
 use crate::error::TrainerError;
 use crate::evaluate::{EvaluationOptions, TermSums, evaluate, floor, read_terms};
-use crate::export::export;
+use crate::export::{Results, export};
 use crate::loss_curves::write_svg;
 use crate::metrics::{EpochRow, EpochTiming, MetricsWriter, Terms, TimingWriter, peak_memory_bytes, read_rows};
 use crate::model::{initial_model, model_config, sampler};
@@ -324,7 +324,8 @@ impl Training<'_> {
             draw: 0,
         };
         let test = evaluate(&model, &self.splits.test, floor(&self.splits.test), options, &self.device);
-        export(&self.folder, &model, &best, &last, &test, now.state.stopped)?;
+        let results = Results { best: &best, last: &last, test: &test, stopped_early: now.state.stopped };
+        export(&self.folder, &model, &self.splits.test, &self.device, &results)?;
         let curves = self.folder.join("loss-curves.svg");
         write_svg(&curves, &rows)?;
         let grid = self.folder.join("samples/final-10x10.png");

@@ -1,0 +1,8 @@
+//! End-to-end tests: one program of tests, one module a subject.
+
+mod configuration;
+mod demo;
+mod evaluation;
+mod outside;
+mod reproducibility;
+mod refusals;
