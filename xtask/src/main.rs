@@ -46,6 +46,9 @@ enum Command {
     /// Print layers, parameters, arithmetic and memory of a model
     #[command(disable_help_flag = true)]
     Summary(Forwarded),
+    /// Time a training step, phase by phase, and beside PyTorch's
+    #[command(disable_help_flag = true)]
+    BenchStep(Forwarded),
 }
 
 /// Flags that the trainer's program knows; `--help` lists them.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
         Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
         Command::Summary(forwarded) => ("summary", forwarded),
+        Command::BenchStep(forwarded) => ("bench-step", forwarded),
     };
     match trainer::run(name, &forwarded.flags) {
         Ok(code) => code,

@@ -126,6 +126,12 @@ pub enum TrainerError {
         /// What the backend reported.
         reason: String,
     },
+    /// The comparison with PyTorch could not be made.
+    #[error("PyTorch did not run ({reason}); install it with `pip install torch numpy`, or leave out `--against-pytorch`")]
+    Pytorch {
+        /// The last thing it said.
+        reason: String,
+    },
     /// A file of the run folder could not be written or read.
     #[error("{}: {source}; check the folder's permissions and the free space", .path.display())]
     File {
@@ -149,7 +155,8 @@ impl TrainerError {
             | TrainerError::NoRun { .. }
             | TrainerError::SettingsChanged { .. }
             | TrainerError::DataChanged { .. }
-            | TrainerError::EmptySplit { .. } => 2,
+            | TrainerError::EmptySplit { .. }
+            | TrainerError::Pytorch { .. } => 2,
             TrainerError::Data(error) => error.exit_code(),
             TrainerError::Checkpoint(_) => 20,
             TrainerError::Metrics(_)

@@ -22,6 +22,7 @@ pub mod random;
 pub mod run_folder;
 pub mod schedule;
 pub mod settings;
+pub mod step_timing;
 mod train;
 pub mod weights;
 

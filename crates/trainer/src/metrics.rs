@@ -137,7 +137,7 @@ impl EpochRow {
 }
 
 /// Byte lengths of the two metrics files after a row; a checkpoint keeps them, so that resuming can cut off later rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsLengths {
     /// Bytes of `metrics.jsonl`.

@@ -66,6 +66,8 @@ pub fn train(
     let hash = data.fingerprint().to_string();
     if folder.holds_a_run() {
         check_unchanged(settings, &folder, &hash)?;
+        // What may differ, such as the number of epochs, is what the run will have been made with.
+        folder.record(settings, &hash, &data.source().to_string())?;
     } else {
         folder.record(settings, &hash, &data.source().to_string())?;
     }

@@ -1,5 +1,6 @@
 //! The commands of the program, one a file.
 
+mod bench_step;
 mod evaluate;
 mod reconstruct;
 mod sample;
@@ -49,6 +50,8 @@ enum Command {
     Reconstruct(reconstruct::ReconstructFlags),
     /// Print layers, parameters, arithmetic and memory of a model
     Summary(summary::SummaryFlags),
+    /// Time a training step, phase by phase, and beside PyTorch's
+    BenchStep(bench_step::BenchStepFlags),
 }
 
 impl Arguments {
@@ -63,6 +66,7 @@ impl Arguments {
             Command::Evaluate(flags) => evaluate::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
             Command::Summary(flags) => summary::run(&flags),
+            Command::BenchStep(flags) => bench_step::run(&flags),
         }
     }
 }

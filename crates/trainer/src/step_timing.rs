@@ -1,0 +1,140 @@
+//! How long a training step takes, phase by phase.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use burn::prelude::*;
+use cifar_loader::{BatchPlan, Cifar10};
+use serde::Serialize;
+
+use crate::adam::Adam;
+use crate::data;
+use crate::error::TrainerError;
+use crate::evaluate::read_terms;
+use crate::metrics::peak_memory_bytes;
+use crate::model::{initial_model, model_config, sampler};
+use crate::random::{Purpose, Stream};
+use crate::settings::Settings;
+
+/// Median, extremes and phases of a training step, in seconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepTiming {
+    /// Median of whole steps.
+    pub seconds_per_step: f64,
+    /// The fastest step.
+    pub fastest: f64,
+    /// The slowest step.
+    pub slowest: f64,
+    /// Batch size over the median.
+    pub images_per_second: f64,
+    /// The process's largest resident memory so far, where the system tells.
+    pub peak_bytes: Option<u64>,
+    /// Seconds from the first step's start to its end: compiling and tuning of kernels included.
+    pub first_step_seconds: f64,
+    /// Steps that counted.
+    pub steps: usize,
+    /// Medians of the parts.
+    pub phases: Phases,
+}
+
+/// Medians of the parts of a step, in seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Phases {
+    /// Making the batch and its noise, and bringing them to the device.
+    pub data_seconds: f64,
+    /// Forward pass and reading the loss.
+    pub forward_seconds: f64,
+    /// Backward pass.
+    pub backward_seconds: f64,
+    /// Optimizer.
+    pub optimizer_seconds: f64,
+}
+
+/// Trains on the embedded sample for `warmup + steps` steps and times the last `steps`.
+///
+/// # Errors
+/// Where the settings fit no model, or the device fails.
+///
+/// # Panics
+/// If `steps` is zero.
+pub fn time_steps(settings: &Settings, warmup: usize, steps: usize, device: &Device) -> Result<StepTiming, TrainerError> {
+    assert!(steps > 0, "a median needs at least one step");
+    let device = device.clone().autodiff();
+    let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
+    let mut adam = Adam::new();
+    let batch_size = NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
+    let data = Cifar10::sample()?;
+    let plan = BatchPlan::training(data.train(), batch_size, settings.seed, data::augment(settings));
+    let lost = |reason: String| TrainerError::DeviceLost { device: settings.device, reason };
+    let wait = || device.sync().map_err(|error| lost(error.to_string()));
+
+    let mut phases: [Vec<f64>; 4] = Default::default();
+    let mut wholes = Vec::new();
+    for step in 0..warmup + steps {
+        let mut seconds = [0.0; 4];
+        let whole = Instant::now();
+        let mut began = whole;
+        let mut lap = |phase: usize| {
+            seconds[phase] = began.elapsed().as_secs_f64();
+            began = Instant::now();
+        };
+        let batch = plan.batch((step / plan.num_batches()) as u64, step % plan.num_batches());
+        let images = batch.to_tensor(&device);
+        let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
+            .standard_normal(batch.len() * settings.latent_dim);
+        let noise = Tensor::from_data(TensorData::new(noise, [batch.len(), settings.latent_dim]), &device);
+        wait()?;
+        lap(0);
+        let output = model.forward(images, noise, sampler(settings), None);
+        read_terms(&output.terms);
+        wait()?;
+        lap(1);
+        let gradients = output.terms.loss().mean().backward();
+        wait()?;
+        lap(2);
+        drop(output);
+        model = adam.step(model, gradients, settings.learning_rate);
+        wait()?;
+        lap(3);
+        wholes.push(whole.elapsed().as_secs_f64());
+        for (all, seconds) in phases.iter_mut().zip(seconds) {
+            all.push(seconds);
+        }
+    }
+    let counted = &wholes[warmup..];
+    let seconds_per_step = median(counted);
+    let [data_seconds, forward_seconds, backward_seconds, optimizer_seconds] =
+        phases.map(|seconds| median(&seconds[warmup..]));
+    Ok(StepTiming {
+        seconds_per_step,
+        fastest: counted.iter().copied().fold(f64::INFINITY, f64::min),
+        slowest: counted.iter().copied().fold(0.0, f64::max),
+        images_per_second: settings.batch_size as f64 / seconds_per_step,
+        peak_bytes: peak_memory_bytes(),
+        first_step_seconds: wholes[0],
+        steps,
+        phases: Phases { data_seconds, forward_seconds, backward_seconds, optimizer_seconds },
+    })
+}
+
+/// The middle value, or the mean of the middle two.
+///
+/// # Panics
+/// If there is none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}
