@@ -4,5 +4,5 @@ mod configuration;
 mod demo;
 mod evaluation;
 mod outside;
-mod reproducibility;
 mod refusals;
+mod reproducibility;

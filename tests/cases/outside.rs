@@ -54,13 +54,17 @@ cifar-loader = {{ path = "{}", features = ["burn"] }}
 trainer = {{ path = "{}", default-features = false }}
 
 {profile}"#,
-        path("resnet-blocks"), path("vae-core"), path("cifar-loader"), path("trainer"),
+        path("resnet-blocks"),
+        path("vae-core"),
+        path("cifar-loader"),
+        path("trainer"),
     );
     std::fs::create_dir(bench.path("src")).expect("created");
     std::fs::write(bench.path("Cargo.toml"), manifest).expect("written");
     std::fs::write(bench.path("src/main.rs"), PROGRAM).expect("written");
     std::fs::copy(workspace().join("Cargo.lock"), bench.path("Cargo.lock")).expect("copied");
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| workspace().join("target").into());
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| workspace().join("target").into());
 
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -70,6 +74,13 @@ trainer = {{ path = "{}", default-features = false }}
         .output()
         .expect("cargo runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("loss ") && text.contains("epochs 1000"), "{text}");
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains("loss ") && text.contains("epochs 1000"),
+        "{text}"
+    );
 }

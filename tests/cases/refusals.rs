@@ -2,8 +2,17 @@
 
 use end_to_end_tests::Bench;
 
-const TINY: [&str; 9] =
-    ["train", "--preset", "demo", "--width", "0.02", "--limit-train", "50", "--limit-test", "10"];
+const TINY: [&str; 9] = [
+    "train",
+    "--preset",
+    "demo",
+    "--width",
+    "0.02",
+    "--limit-train",
+    "50",
+    "--limit-test",
+    "10",
+];
 
 fn train(more: &[&'static str]) -> Vec<&'static str> {
     [&TINY[..], more].concat()
@@ -12,15 +21,29 @@ fn train(more: &[&'static str]) -> Vec<&'static str> {
 #[test]
 fn a_run_folder_in_use_is_refused_without_resume() {
     let bench = Bench::new();
-    bench.trainer(&train(&["--epochs", "1", "--run-dir", "r"])).success();
-    bench.trainer(&train(&["--epochs", "1", "--run-dir", "r"])).failure(2, &["--resume", "--run-dir"]);
+    bench
+        .trainer(&train(&["--epochs", "1", "--run-dir", "r"]))
+        .success();
+    bench
+        .trainer(&train(&["--epochs", "1", "--run-dir", "r"]))
+        .failure(2, &["--resume", "--run-dir"]);
 }
 
 #[test]
 fn a_resumed_run_must_be_the_same_run() {
     let bench = Bench::new();
-    bench.trainer(&train(&["--epochs", "1", "--run-dir", "r"])).success();
-    let other = train(&["--epochs", "2", "--run-dir", "r", "--resume", "--learning-rate", "0.01"]);
+    bench
+        .trainer(&train(&["--epochs", "1", "--run-dir", "r"]))
+        .success();
+    let other = train(&[
+        "--epochs",
+        "2",
+        "--run-dir",
+        "r",
+        "--resume",
+        "--learning-rate",
+        "0.01",
+    ]);
     bench.trainer(&other).failure(2, &["learning_rate"]);
 }
 
@@ -30,25 +53,40 @@ fn a_backend_that_is_not_compiled_in_is_named_with_the_command_that_has_it() {
     let ended = bench.trainer(&train(&["--device", "cuda:0"]));
     ended.failure(2, &["feature `cuda`", "cargo xtask train --device cuda:0"]);
     let ended = bench.trainer(&train(&["--device", "ndarray"]));
-    ended.failure(2, &["feature `ndarray`", "cargo xtask train --device ndarray"]);
+    ended.failure(
+        2,
+        &["feature `ndarray`", "cargo xtask train --device ndarray"],
+    );
 }
 
 #[test]
 fn a_folder_without_data_says_how_to_get_it() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("empty")).expect("created");
-    bench.trainer(&train(&["--data-dir", "empty"])).failure(12, &["cargo xtask download"]);
+    bench
+        .trainer(&train(&["--data-dir", "empty"]))
+        .failure(12, &["cargo xtask download"]);
 }
 
 #[test]
 fn a_damaged_data_set_is_refused_by_its_hash() {
     let bench = Bench::new();
     std::fs::create_dir_all(bench.path("d/cifar-10-batches-bin")).expect("created");
-    for name in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
-        let file = std::fs::File::create(bench.path(&format!("d/cifar-10-batches-bin/{name}.bin"))).expect("created");
+    for name in [
+        "data_batch_1",
+        "data_batch_2",
+        "data_batch_3",
+        "data_batch_4",
+        "data_batch_5",
+        "test_batch",
+    ] {
+        let file = std::fs::File::create(bench.path(&format!("d/cifar-10-batches-bin/{name}.bin")))
+            .expect("created");
         file.set_len(30_730_000).expect("sized");
     }
-    bench.trainer(&train(&["--data-dir", "d"])).failure(11, &["data_batch_1.bin", "cargo xtask download"]);
+    bench
+        .trainer(&train(&["--data-dir", "d"]))
+        .failure(11, &["data_batch_1.bin", "cargo xtask download"]);
 }
 
 #[test]
@@ -59,7 +97,9 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_step_and_term() {
     // A learning rate above the allowed range may be refused at once; within it, training must notice.
     if ended.code == Some(2) {
         let flags = train(&["--epochs", "30", "--run-dir", "r", "--learning-rate", "1"]);
-        bench.trainer(&flags).failure(30, &["step", "--learning-rate"]);
+        bench
+            .trainer(&flags)
+            .failure(30, &["step", "--learning-rate"]);
     } else {
         ended.failure(30, &["step", "--learning-rate"]);
     }
@@ -70,9 +110,26 @@ fn commands_on_a_folder_without_a_run_say_so() {
     let bench = Bench::new();
     for arguments in [
         &["sample", "--run-dir", "nowhere", "--out", "x.png"][..],
-        &["evaluate", "--run-dir", "nowhere", "--split", "test", "--json"],
-        &["reconstruct", "--run-dir", "nowhere", "--image", "x.png", "--out", "y.png"],
+        &[
+            "evaluate",
+            "--run-dir",
+            "nowhere",
+            "--split",
+            "test",
+            "--json",
+        ],
+        &[
+            "reconstruct",
+            "--run-dir",
+            "nowhere",
+            "--image",
+            "x.png",
+            "--out",
+            "y.png",
+        ],
     ] {
-        bench.trainer(arguments).failure(2, &["nowhere", "cargo xtask train"]);
+        bench
+            .trainer(arguments)
+            .failure(2, &["nowhere", "cargo xtask train"]);
     }
 }

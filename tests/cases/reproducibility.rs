@@ -7,12 +7,29 @@ use end_to_end_tests::Bench;
 
 /// A model and a data set small enough for a second an epoch.
 const TINY: [&str; 14] = [
-    "train", "--preset", "demo", "--width", "0.02", "--latent-dim", "4", "--limit-train", "150", "--limit-test", "20",
-    "--seed", "7", "--json",
+    "train",
+    "--preset",
+    "demo",
+    "--width",
+    "0.02",
+    "--latent-dim",
+    "4",
+    "--limit-train",
+    "150",
+    "--limit-test",
+    "20",
+    "--seed",
+    "7",
+    "--json",
 ];
 
 const FILES: [&str; 6] = [
-    "metrics.jsonl", "metrics.csv", "model.safetensors", "encoder.safetensors", "decoder.safetensors", "summary.json",
+    "metrics.jsonl",
+    "metrics.csv",
+    "model.safetensors",
+    "encoder.safetensors",
+    "decoder.safetensors",
+    "summary.json",
 ];
 
 fn train(bench: &Bench, run_dir: &str, more: &[&str]) {
@@ -23,7 +40,10 @@ fn train(bench: &Bench, run_dir: &str, more: &[&str]) {
 fn assert_equal(bench: &Bench, first: &str, second: &str) {
     for name in FILES {
         let read = |run_dir: &str| bench.read(&format!("{run_dir}/{name}"));
-        assert!(read(first) == read(second), "{name} of {first} and {second} differ");
+        assert!(
+            read(first) == read(second),
+            "{name} of {first} and {second} differ"
+        );
     }
 }
 
@@ -40,7 +60,14 @@ fn equal_seeds_give_equal_bytes_and_other_seeds_do_not() {
 #[test]
 fn dropout_and_augmentation_repeat_too_and_matter() {
     let bench = Bench::new();
-    let flags = ["--epochs", "2", "--dropout", "0.2", "--augment", "flip-crop"];
+    let flags = [
+        "--epochs",
+        "2",
+        "--dropout",
+        "0.2",
+        "--augment",
+        "flip-crop",
+    ];
     train(&bench, "a", &flags);
     train(&bench, "b", &flags);
     assert_equal(&bench, "a", "b");
@@ -69,7 +96,11 @@ fn a_stopped_run_continues_as_if_it_had_not_stopped() {
 fn a_killed_run_continues_bit_for_bit() {
     let bench = Bench::new();
     train(&bench, "whole", &["--epochs", "4"]);
-    let flags = [&TINY[..], &["--run-dir", "killed", "--epochs", "4", "--resume"]].concat();
+    let flags = [
+        &TINY[..],
+        &["--run-dir", "killed", "--epochs", "4", "--resume"],
+    ]
+    .concat();
     let mut kills = 0;
     // Ever later, so that kills land at many places and the run still ends.
     for milliseconds in (200..).step_by(130) {

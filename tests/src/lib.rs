@@ -9,7 +9,9 @@ use serde_json::Value;
 
 /// The folder of the workspace.
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace's folder")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests lie in the workspace's folder")
 }
 
 /// A folder of its own for one test, and commands that run in it.
@@ -34,7 +36,9 @@ impl Bench {
     /// # Panics
     /// If the system gives none.
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
     }
 
     /// A file or folder in it.
@@ -68,8 +72,20 @@ impl Bench {
     }
 
     fn prepared<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        for name in ["BATCH_SIZE", "LATENT_DIM", "INTERMEDIATE_DIM", "EPOCHS", "ACTIVATION", "DROPOUT", "DECAY",
-            "LEARNING_RATE", "RESNET_DEPTH", "OUTDIR", "CMDLINE", "CIFAR10_MIRRORS"] {
+        for name in [
+            "BATCH_SIZE",
+            "LATENT_DIM",
+            "INTERMEDIATE_DIM",
+            "EPOCHS",
+            "ACTIVATION",
+            "DROPOUT",
+            "DECAY",
+            "LEARNING_RATE",
+            "RESNET_DEPTH",
+            "OUTDIR",
+            "CMDLINE",
+            "CIFAR10_MIRRORS",
+        ] {
             command.env_remove(name);
         }
         command.current_dir(self.folder.path())
@@ -88,7 +104,13 @@ impl Ended {
     /// # Panics
     /// With both outputs, if it did not.
     pub fn success(self) -> Self {
-        assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(0),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -97,9 +119,19 @@ impl Ended {
     /// # Panics
     /// With both outputs, if it did not.
     pub fn failure(self, code: i32, texts: &[&str]) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         for text in texts {
-            assert!(self.stderr.contains(text), "no `{text}` in:\n{}", self.stderr);
+            assert!(
+                self.stderr.contains(text),
+                "no `{text}` in:\n{}",
+                self.stderr
+            );
         }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self
@@ -110,12 +142,15 @@ impl Ended {
     /// # Panics
     /// If it is none.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
     }
 }
 
 fn ended(command: &mut Command) -> Ended {
-    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output: Output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -140,11 +175,24 @@ pub fn build(package: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = ended(
         Command::new(cargo)
-            .args(["build", "--message-format", "json-render-diagnostics", "--package", package, "--bin", package])
+            .args([
+                "build",
+                "--message-format",
+                "json-render-diagnostics",
+                "--package",
+                package,
+                "--bin",
+                package,
+            ])
             .current_dir(workspace()),
     )
     .success();
-    let messages = built.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let program = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+    let messages = built
+        .stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let program = messages
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back();
     program.expect("cargo says where the program is")
 }

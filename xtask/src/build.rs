@@ -8,7 +8,9 @@ use serde_json::Value;
 
 /// The folder of the workspace.
 pub(crate) fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's folder")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace's folder")
 }
 
 /// Builds the trainer with these features besides its default ones, where anything changed, and returns the program.
@@ -17,7 +19,15 @@ pub(crate) fn workspace() -> &'static Path {
 pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--package", "trainer", "--bin", "trainer", "--message-format", "json-render-diagnostics"])
+        .args([
+            "build",
+            "--package",
+            "trainer",
+            "--bin",
+            "trainer",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
         .args(["--features", &features.join(",")])
         .arg("--manifest-path")
         .arg(workspace().join("Cargo.toml"))

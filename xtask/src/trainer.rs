@@ -11,7 +11,10 @@ use crate::build;
 pub(crate) fn run(name: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
     let program = build::trainer(&features(flags))?;
     let mut command = Command::new(program);
-    command.arg(name).args(flags).env("RESNET_VAE_COMMIT", commit());
+    command
+        .arg(name)
+        .args(flags)
+        .env("RESNET_VAE_COMMIT", commit());
     start(command)
 }
 
@@ -34,12 +37,17 @@ fn features(flags: &[OsString]) -> Vec<&'static str> {
     for (index, flag) in flags.iter().enumerate() {
         let flag = flag.to_string_lossy();
         if flag == "--device" {
-            device = flags.get(index + 1).map(|value| value.to_string_lossy().into_owned());
+            device = flags
+                .get(index + 1)
+                .map(|value| value.to_string_lossy().into_owned());
         } else if let Some(value) = flag.strip_prefix("--device=") {
             device = Some(value.to_owned());
         }
     }
-    match device.as_deref().map(|device| device.split(':').next().unwrap_or(device)) {
+    match device
+        .as_deref()
+        .map(|device| device.split(':').next().unwrap_or(device))
+    {
         Some("ndarray") => vec!["ndarray"],
         Some("cuda") => vec!["cuda"],
         // Flex, or a name that the trainer will refuse with a list of those there are.
@@ -54,7 +62,9 @@ fn commit() -> String {
         .current_dir(build::workspace())
         .output();
     match output {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
         _ => String::new(),
     }
 }
@@ -70,9 +80,15 @@ mod tests {
     #[test]
     fn the_device_decides_which_backend_is_built() {
         assert_eq!(features_of(&["--depth", "28"]), [""; 0]);
-        assert_eq!(features_of(&["--device", "cuda:1", "--depth", "28"]), ["cuda"]);
+        assert_eq!(
+            features_of(&["--device", "cuda:1", "--depth", "28"]),
+            ["cuda"]
+        );
         assert_eq!(features_of(&["--device=ndarray"]), ["ndarray"]);
         assert_eq!(features_of(&["--device"]), [""; 0]);
-        assert_eq!(features_of(&["--device", "cuda", "--device", "flex"]), [""; 0]);
+        assert_eq!(
+            features_of(&["--device", "cuda", "--device", "flex"]),
+            [""; 0]
+        );
     }
 }

@@ -17,7 +17,11 @@ fn main() {
                 .with_sampling(sampling)
                 .init(&device);
             maps = stage.forward(maps);
-            println!("{name:4} {index}, stride {stride} {:?}  {} parameters", maps.dims(), stage.num_params());
+            println!(
+                "{name:4} {index}, stride {stride} {:?}  {} parameters",
+                maps.dims(),
+                stage.num_params()
+            );
         }
     }
 }

@@ -50,7 +50,10 @@ mod tests {
         for (activation, value) in expected {
             let input = Tensor::<1>::from_floats([-0.5], &Device::flex());
             let output = activation.forward(input).into_scalar::<f32>();
-            assert!((output as f64 - value).abs() < 1e-6, "{activation:?}: {output}");
+            assert!(
+                (output as f64 - value).abs() < 1e-6,
+                "{activation:?}: {output}"
+            );
         }
     }
 }

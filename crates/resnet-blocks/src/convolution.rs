@@ -123,8 +123,7 @@ impl Convolution {
             }
             Sampling::Transposed => {
                 let outside = [self.stride - 1; 2];
-                let options =
-                    ConvTransposeOptions::new(stride, [padding; 2], outside, [1, 1], 1);
+                let options = ConvTransposeOptions::new(stride, [padding; 2], outside, [1, 1], 1);
                 conv_transpose2d(input, weight, bias, options)
             }
         }
@@ -183,6 +182,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "odd kernel size")]
     fn an_even_kernel_is_refused() {
-        ConvolutionConfig::new(1, 1).with_kernel_size(2).init(&Device::flex());
+        ConvolutionConfig::new(1, 1)
+            .with_kernel_size(2)
+            .init(&Device::flex());
     }
 }

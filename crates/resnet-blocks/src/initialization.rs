@@ -46,7 +46,10 @@ mod tests {
     fn limit_is_that_of_glorot_and_bengio() {
         // keras: fan_in = 3 * 3 * 64, fan_out = 3 * 3 * 128
         assert!((glorot_limit(&[128, 64, 3, 3]) - (6.0f64 / 1728.0).sqrt()).abs() < 1e-15);
-        assert_eq!(glorot_limit(&[64, 128, 3, 3]), glorot_limit(&[128, 64, 3, 3]));
+        assert_eq!(
+            glorot_limit(&[64, 128, 3, 3]),
+            glorot_limit(&[128, 64, 3, 3])
+        );
         assert!((glorot_limit(&[2048, 1024]) - (6.0f64 / 3072.0).sqrt()).abs() < 1e-15);
     }
 
@@ -54,10 +57,21 @@ mod tests {
     fn draws_fill_the_interval_and_have_its_variance() {
         let weight = glorot_uniform([200, 100, 1, 1], &Device::flex()).val();
         let limit = (6.0f32 / 300.0).sqrt();
-        let values = weight.into_data().try_to_vec::<f32>().expect("float32 values");
-        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        assert!(largest <= limit && largest > 0.999 * limit, "{largest} against {limit}");
+        let values = weight
+            .into_data()
+            .try_to_vec::<f32>()
+            .expect("float32 values");
+        let largest = values
+            .iter()
+            .fold(0.0f32, |largest, value| largest.max(value.abs()));
+        assert!(
+            largest <= limit && largest > 0.999 * limit,
+            "{largest} against {limit}"
+        );
         let variance = values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32;
-        assert!((variance / (limit * limit / 3.0) - 1.0).abs() < 0.03, "{variance}");
+        assert!(
+            (variance / (limit * limit / 3.0) - 1.0).abs() < 0.03,
+            "{variance}"
+        );
     }
 }

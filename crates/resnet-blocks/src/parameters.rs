@@ -54,7 +54,8 @@ struct Path {
 
 impl Path {
     fn enter(&mut self, name: &str, container: &str) {
-        self.segments.push((name.to_owned(), container.starts_with("Enum:")));
+        self.segments
+            .push((name.to_owned(), container.starts_with("Enum:")));
     }
 
     fn exit(&mut self) {
@@ -99,7 +100,11 @@ impl ModuleVisitor for Reader {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        let tensor = if D == 2 { tensor.swap_dims(0, 1) } else { tensor };
+        let tensor = if D == 2 {
+            tensor.swap_dims(0, 1)
+        } else {
+            tensor
+        };
         self.found.push(NamedParameter {
             name: self.path.name(),
             id: param.id,
@@ -136,7 +141,11 @@ impl<F: FnMut(&str, &[usize]) -> Option<TensorData>> ModuleMapper for Writer<F> 
         assert_eq!(found, shape, "`{name}` has shape {shape:?}, not {found:?}");
         let dtype: DType = data.dtype();
         let tensor = Tensor::<D>::from_data(data, (&device, dtype));
-        let tensor = if D == 2 { tensor.swap_dims(0, 1) } else { tensor };
+        let tensor = if D == 2 {
+            tensor.swap_dims(0, 1)
+        } else {
+            tensor
+        };
         Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff()))
     }
 }
@@ -149,15 +158,32 @@ mod tests {
     #[test]
     fn names_are_those_of_a_pytorch_state_dict() {
         let device = Device::flex();
-        let stage = StageConfig::new(3, 1, 1).with_sampling(Sampling::Transposed).init(&device);
+        let stage = StageConfig::new(3, 1, 1)
+            .with_sampling(Sampling::Transposed)
+            .init(&device);
         let found = named_parameters(&stage);
-        let names: Vec<_> = found.iter().map(|parameter| parameter.name.as_str()).collect();
-        for name in ["0.reduce.weight", "0.reduce_norm.weight", "0.reduce_norm.running_var", "0.shortcut.bias",
-            "0.shortcut_norm.bias", "1.expand.weight"] {
+        let names: Vec<_> = found
+            .iter()
+            .map(|parameter| parameter.name.as_str())
+            .collect();
+        for name in [
+            "0.reduce.weight",
+            "0.reduce_norm.weight",
+            "0.reduce_norm.running_var",
+            "0.shortcut.bias",
+            "0.shortcut_norm.bias",
+            "1.expand.weight",
+        ] {
             assert!(names.contains(&name), "{name} is not among {names:?}");
         }
-        assert!(!names.iter().any(|name| name.starts_with("1.shortcut")), "an identity has no parameters");
-        let total: usize = found.iter().map(|parameter| parameter.data.num_elements()).sum();
+        assert!(
+            !names.iter().any(|name| name.starts_with("1.shortcut")),
+            "an identity has no parameters"
+        );
+        let total: usize = found
+            .iter()
+            .map(|parameter| parameter.data.num_elements())
+            .sum();
         assert_eq!(total, stage.num_params());
     }
 
@@ -173,10 +199,16 @@ mod tests {
             })
         });
         let output = dense.weight.val().inner().into_data();
-        assert_eq!(output.try_to_vec::<f32>().expect("float32"), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+        assert_eq!(
+            output.try_to_vec::<f32>().expect("float32"),
+            [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]
+        );
         let found = named_parameters(&dense);
         assert_eq!((found[0].name.as_str(), found[0].id), ("weight", id));
-        assert_eq!(found[0].data.clone().try_to_vec::<f32>().expect("float32"), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(
+            found[0].data.clone().try_to_vec::<f32>().expect("float32"),
+            [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+        );
         assert!(dense.weight.val().is_require_grad());
     }
 }

@@ -186,12 +186,27 @@ mod tests {
         for block in [BlockKind::Basic, BlockKind::Bottleneck] {
             let channels = 2 * block.expansion();
             let stage = |channels_in, stride| {
-                StageConfig::new(channels_in, 2, 1).with_stride(stride).with_block(block).init(&device)
+                StageConfig::new(channels_in, 2, 1)
+                    .with_stride(stride)
+                    .with_block(block)
+                    .init(&device)
             };
-            assert!(!has_projection(&stage(channels, 1).blocks[0]), "neither changes");
-            assert!(has_projection(&stage(channels, 2).blocks[0]), "the stride changes");
-            assert!(has_projection(&stage(channels + 1, 1).blocks[0]), "channels change");
-            assert!(!has_projection(&stage(channels + 1, 2).blocks[1]), "the second block keeps both");
+            assert!(
+                !has_projection(&stage(channels, 1).blocks[0]),
+                "neither changes"
+            );
+            assert!(
+                has_projection(&stage(channels, 2).blocks[0]),
+                "the stride changes"
+            );
+            assert!(
+                has_projection(&stage(channels + 1, 1).blocks[0]),
+                "channels change"
+            );
+            assert!(
+                !has_projection(&stage(channels + 1, 2).blocks[1]),
+                "the second block keeps both"
+            );
         }
     }
 
@@ -199,10 +214,16 @@ mod tests {
     fn a_plain_stage_has_no_projection_and_fewer_parameters() {
         let device = Device::flex();
         let config = StageConfig::new(3, 4, 1);
-        let plain = config.clone().with_shortcuts(Shortcuts::Plain).init(&device);
+        let plain = config
+            .clone()
+            .with_shortcuts(Shortcuts::Plain)
+            .init(&device);
         assert!(!plain.blocks.iter().any(has_projection));
         // The projection of the first block: weights, bias, and four vectors of its norm.
         let projection = 3 * 16 + 16 + 4 * 16;
-        assert_eq!(plain.num_params() + projection, config.init(&device).num_params());
+        assert_eq!(
+            plain.num_params() + projection,
+            config.init(&device).num_params()
+        );
     }
 }

@@ -18,18 +18,32 @@ struct Golden(HashMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Golden {
     fn read(file: &str) -> Self {
-        let path = format!("{}/tests/golden/{file}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/tests/golden/{file}.safetensors",
+            env!("CARGO_MANIFEST_DIR")
+        );
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a golden file");
         let values = |view: &safetensors::tensor::TensorView| {
             let chunks = view.data().as_chunks::<4>().0;
-            chunks.iter().map(|four| f32::from_le_bytes(*four) as f64).collect()
+            chunks
+                .iter()
+                .map(|four| f32::from_le_bytes(*four) as f64)
+                .collect()
         };
-        Self(tensors.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(&view)))).collect())
+        Self(
+            tensors
+                .iter()
+                .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(&view))))
+                .collect(),
+        )
     }
 
     fn data(&self, name: &str, dtype: DType) -> TensorData {
-        let (shape, values) = self.0.get(name).unwrap_or_else(|| panic!("no golden tensor `{name}`"));
+        let (shape, values) = self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("no golden tensor `{name}`"));
         TensorData::new(values.clone(), shape.clone()).convert_dtype(dtype)
     }
 }
@@ -41,15 +55,32 @@ fn has_zero_gradient(name: &str) -> bool {
 
 fn check(golden: &Golden, name: &str, found: TensorData, relative: f64) {
     let (_, expected) = &golden.0[name];
-    let found = found.convert_dtype(DType::F64).try_to_vec::<f64>().expect("float64");
+    let found = found
+        .convert_dtype(DType::F64)
+        .try_to_vec::<f64>()
+        .expect("float64");
     assert_eq!(found.len(), expected.len(), "{name}");
-    let distance = expected.iter().zip(&found).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    let distance = expected
+        .iter()
+        .zip(&found)
+        .map(|(a, b)| (a - b).powi(2))
+        .sum::<f64>()
+        .sqrt();
     let norm = expected.iter().map(|a| a * a).sum::<f64>().sqrt();
     if has_zero_gradient(name) && name.starts_with("grad") {
-        let largest = found.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
-        assert!(largest <= 1e-4, "{name}: {largest} where the true gradient is zero");
+        let largest = found
+            .iter()
+            .fold(0.0f64, |largest, value| largest.max(value.abs()));
+        assert!(
+            largest <= 1e-4,
+            "{name}: {largest} where the true gradient is zero"
+        );
     } else {
-        assert!(distance <= relative * norm, "{name}: off by {:e}, {relative:e} allowed", distance / norm);
+        assert!(
+            distance <= relative * norm,
+            "{name}: off by {:e}, {relative:e} allowed",
+            distance / norm
+        );
     }
 }
 
@@ -68,19 +99,39 @@ impl ModuleVisitor for Gradients<'_> {
 }
 
 fn block(file: &str, device: &Device) -> Block {
-    let shortcuts = if file.contains("plain") { Shortcuts::Plain } else { Shortcuts::Residual };
-    let sampling = if file.contains("upsample") || file.contains("transposed") { Sampling::Transposed } else { Sampling::Strided };
+    let shortcuts = if file.contains("plain") {
+        Shortcuts::Plain
+    } else {
+        Shortcuts::Residual
+    };
+    let sampling = if file.contains("upsample") || file.contains("transposed") {
+        Sampling::Transposed
+    } else {
+        Sampling::Strided
+    };
     let stride = if file.contains("sample") { 2 } else { 1 };
     if file.starts_with("basic") {
         let channels_in = if file.contains("identity") { 8 } else { 6 };
-        Block::Basic(BasicBlockConfig::new(channels_in, 8).with_stride(stride).with_sampling(sampling).with_shortcuts(shortcuts).init(device))
+        Block::Basic(
+            BasicBlockConfig::new(channels_in, 8)
+                .with_stride(stride)
+                .with_sampling(sampling)
+                .with_shortcuts(shortcuts)
+                .init(device),
+        )
     } else {
         let channels_in = match file {
             "bottleneck_identity" | "bottleneck_plain_identity" => 16,
             "bottleneck_projection" => 6,
             _ => 12,
         };
-        Block::Bottleneck(BottleneckConfig::new(channels_in, 4).with_stride(stride).with_sampling(sampling).with_shortcuts(shortcuts).init(device))
+        Block::Bottleneck(
+            BottleneckConfig::new(channels_in, 4)
+                .with_stride(stride)
+                .with_sampling(sampling)
+                .with_shortcuts(shortcuts)
+                .init(device),
+        )
     }
 }
 
@@ -92,56 +143,107 @@ fn check_block(file: &str, device: &Device, dtype: DType, relative: f64) {
         loaded += 1;
         Some(golden.data(&format!("param.{name}"), dtype))
     });
-    let stored = golden.0.keys().filter(|name| name.starts_with("param.")).count();
+    let stored = golden
+        .0
+        .keys()
+        .filter(|name| name.starts_with("param."))
+        .count();
     assert_eq!(loaded, stored, "{file}: every stored parameter has a place");
 
     let plain = device.clone().inner();
     let input = Tensor::<4>::from_data(golden.data("input", dtype), (&plain, dtype));
-    check(&golden, "output.eval", block.valid().forward(input).into_data(), relative);
+    check(
+        &golden,
+        "output.eval",
+        block.valid().forward(input).into_data(),
+        relative,
+    );
 
-    let input = Tensor::<4>::from_data(golden.data("input", dtype), (&device, dtype)).require_grad();
+    let input =
+        Tensor::<4>::from_data(golden.data("input", dtype), (&device, dtype)).require_grad();
     let output = block.forward(input.clone());
-    check(&golden, "output.train", output.clone().inner().into_data(), relative);
+    check(
+        &golden,
+        "output.train",
+        output.clone().inner().into_data(),
+        relative,
+    );
 
     let weight = Tensor::<4>::from_data(golden.data("grad.output", dtype), (&device, dtype));
     let gradients = (output * weight).sum().backward();
-    let input_gradient = input.grad(&gradients).expect("a gradient reaches the input");
+    let input_gradient = input
+        .grad(&gradients)
+        .expect("a gradient reaches the input");
     check(&golden, "grad.input", input_gradient.into_data(), relative);
 
-    let mut by_id = Gradients { gradients: &gradients, found: HashMap::new() };
+    let mut by_id = Gradients {
+        gradients: &gradients,
+        found: HashMap::new(),
+    };
     block.visit(&mut by_id);
     let mut checked = 0;
     for parameter in named_parameters(&block.valid()) {
         if parameter.name.contains("running") {
-            check(&golden, &format!("after.{}", parameter.name), parameter.data, relative);
+            check(
+                &golden,
+                &format!("after.{}", parameter.name),
+                parameter.data,
+                relative,
+            );
         } else {
             let name = format!("grad.param.{}", parameter.name);
             let gradient = by_id.found.remove(&parameter.id);
-            check(&golden, &name, gradient.unwrap_or_else(|| panic!("{file}: no {name}")), relative);
+            check(
+                &golden,
+                &name,
+                gradient.unwrap_or_else(|| panic!("{file}: no {name}")),
+                relative,
+            );
             checked += 1;
         }
     }
-    assert_eq!(checked, golden.0.keys().filter(|name| name.starts_with("grad.param.")).count());
+    assert_eq!(
+        checked,
+        golden
+            .0
+            .keys()
+            .filter(|name| name.starts_with("grad.param."))
+            .count()
+    );
 }
 
 const FILES: [&str; 11] = [
-    "basic_downsample", "basic_identity", "basic_plain_downsample", "basic_upsample", "bottleneck_downsample",
-    "bottleneck_identity", "bottleneck_plain_identity", "bottleneck_plain_upsample", "bottleneck_projection",
-    "bottleneck_transposed_stride1", "bottleneck_upsample",
+    "basic_downsample",
+    "basic_identity",
+    "basic_plain_downsample",
+    "basic_upsample",
+    "bottleneck_downsample",
+    "bottleneck_identity",
+    "bottleneck_plain_identity",
+    "bottleneck_plain_upsample",
+    "bottleneck_projection",
+    "bottleneck_transposed_stride1",
+    "bottleneck_upsample",
 ];
 
 #[test]
 fn every_block_matches_in_float64_on_flex() {
-    FILES.iter().for_each(|file| check_block(file, &Device::flex(), DType::F64, 1e-5));
+    FILES
+        .iter()
+        .for_each(|file| check_block(file, &Device::flex(), DType::F64, 1e-5));
 }
 
 #[test]
 fn every_block_matches_in_float32_on_flex() {
-    FILES.iter().for_each(|file| check_block(file, &Device::flex(), DType::F32, 1e-4));
+    FILES
+        .iter()
+        .for_each(|file| check_block(file, &Device::flex(), DType::F32, 1e-4));
 }
 
 #[test]
 #[allow(deprecated)] // ndarray is the reference backend until Burn removes it.
 fn every_block_matches_in_float32_on_ndarray() {
-    FILES.iter().for_each(|file| check_block(file, &Device::ndarray(), DType::F32, 1e-4));
+    FILES
+        .iter()
+        .for_each(|file| check_block(file, &Device::ndarray(), DType::F32, 1e-4));
 }

@@ -15,7 +15,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => train()?,
     };
     for row in read_rows(&path)? {
-        println!("epoch {:4}  training {:9.2}  validation {:9.2}", row.epoch, row.train.loss, row.valid.loss);
+        println!(
+            "epoch {:4}  training {:9.2}  validation {:9.2}",
+            row.epoch, row.train.loss, row.valid.loss
+        );
     }
     Ok(())
 }
@@ -34,6 +37,12 @@ fn train() -> Result<PathBuf, trainer::TrainerError> {
     };
     let run_dir = std::env::temp_dir().join(format!("read-metrics-{}", std::process::id()));
     let device = open_device(settings.device)?;
-    trainer::train(&settings, &run_dir, false, &device, &mut Progress::new(ProgressMode::Plain))?;
+    trainer::train(
+        &settings,
+        &run_dir,
+        false,
+        &device,
+        &mut Progress::new(ProgressMode::Plain),
+    )?;
     Ok(run_dir.join("metrics.jsonl"))
 }

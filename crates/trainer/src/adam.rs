@@ -16,8 +16,9 @@ const EPSILON: f64 = 1e-7;
 
 /// Adam (Kingma and Ba 2015, algorithm 1), epsilon added after the bias correction.
 ///
-/// Burn's own optimizer saves its state by identifiers drawn at random and restores it on the default device; this one
-/// saves it by name, so that equal runs give equal files.
+/// Burn's own optimizer saves its state by identifiers drawn at random, restores it on the default device, and keeps its
+/// decay rates in float32, where 1 - 0.999 is off by 1e-5. This one saves its state by name, so that equal runs give equal
+/// files, and keeps them in float64.
 #[derive(Default)]
 pub struct Adam {
     steps: u64,
@@ -59,11 +60,18 @@ impl Adam {
     pub fn to_named_values<M: Module>(&self, module: &M) -> NamedValues {
         let mut values = NamedValues::new();
         for parameter in named_parameters(module) {
-            let Some(moments) = self.moments.get(&parameter.id) else { continue };
+            let Some(moments) = self.moments.get(&parameter.id) else {
+                continue;
+            };
             for (kind, moment) in [("first", &moments.first), ("second", &moments.second)] {
                 let [count] = moment.dims();
-                let moment = moment.clone().into_data().convert_dtype(burn::tensor::DType::F32);
-                let moment = moment.try_to_vec::<f32>().expect("converted to float32 just now");
+                let moment = moment
+                    .clone()
+                    .into_data()
+                    .convert_dtype(burn::tensor::DType::F32);
+                let moment = moment
+                    .try_to_vec::<f32>()
+                    .expect("converted to float32 just now");
                 values.insert(format!("{kind}.{}", parameter.name), (vec![count], moment));
             }
         }
@@ -94,7 +102,13 @@ impl Adam {
             let tensor = |values: &[f32]| {
                 Tensor::<1>::from_data(TensorData::new(values.to_vec(), [count]), &device)
             };
-            moments.insert(parameter.id, Moments { first: tensor(&first.1), second: tensor(&second.1) });
+            moments.insert(
+                parameter.id,
+                Moments {
+                    first: tensor(&first.1),
+                    second: tensor(&second.1),
+                },
+            );
         }
         (2 * moments.len() == values.len()).then_some(Self { steps, moments })
     }
@@ -116,12 +130,19 @@ impl ModuleMapper for Update<'_> {
         let shape = gradient.shape();
         let gradient: Tensor<1> = gradient.flatten(0, D - 1);
         let (first, second) = match self.moments.remove(&id) {
-            Some(moments) => (moments.first.mul_scalar(BETA_1), moments.second.mul_scalar(BETA_2)),
+            Some(moments) => (
+                moments.first.mul_scalar(BETA_1),
+                moments.second.mul_scalar(BETA_2),
+            ),
             None => (gradient.zeros_like(), gradient.zeros_like()),
         };
         let first = first + gradient.clone().mul_scalar(1.0 - BETA_1);
         let second = second + gradient.square().mul_scalar(1.0 - BETA_2);
-        let root = second.clone().mul_scalar(self.second_scale).sqrt().add_scalar(EPSILON);
+        let root = second
+            .clone()
+            .mul_scalar(self.second_scale)
+            .sqrt()
+            .add_scalar(EPSILON);
         let change = (first.clone() / root).mul_scalar(self.step_size);
         self.moments.insert(id, Moments { first, second });
         param.map(|value| {
@@ -164,7 +185,10 @@ mod tests {
         }
         for (name, (_, expected)) in named_values(&theirs) {
             for (found, expected) in named_values(&ours)[&name].1.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-6, "{name}: {found} against {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "{name}: {found} against {expected}"
+                );
             }
         }
     }

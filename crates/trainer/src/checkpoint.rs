@@ -117,7 +117,9 @@ pub struct CheckpointFolder {
 impl CheckpointFolder {
     /// The checkpoints below a run folder.
     pub fn of_run(run_dir: &Path) -> Self {
-        Self { folder: run_dir.join("checkpoints") }
+        Self {
+            folder: run_dir.join("checkpoints"),
+        }
     }
 
     /// Writes a checkpoint, reads it back, and only then removes what is neither among the newest two nor the best.
@@ -130,9 +132,13 @@ impl CheckpointFolder {
         self.remove_unfinished()?;
         fs::create_dir_all(&unfinished).map_err(at(&unfinished))?;
 
-        let state = serde_json::to_vec_pretty(&checkpoint.state).map_err(|error| at(&path)(error.into()))?;
+        let state = serde_json::to_vec_pretty(&checkpoint.state)
+            .map_err(|error| at(&path)(error.into()))?;
         let weights = |values: &NamedValues, name: &str| {
-            to_safetensors(values).map_err(|source| CheckpointError::Weights { path: path.join(name), source })
+            to_safetensors(values).map_err(|source| CheckpointError::Weights {
+                path: path.join(name),
+                source,
+            })
         };
         let contents = [
             (MODEL, weights(&checkpoint.model, MODEL)?),
@@ -149,8 +155,11 @@ impl CheckpointFolder {
                 sha256: hex(&Sha256::digest(bytes)),
             });
         }
-        let manifest = serde_json::to_vec_pretty(&Manifest { format: FORMAT, files })
-            .map_err(|error| at(&path)(error.into()))?;
+        let manifest = serde_json::to_vec_pretty(&Manifest {
+            format: FORMAT,
+            files,
+        })
+        .map_err(|error| at(&path)(error.into()))?;
         let file = unfinished.join(MANIFEST);
         write_synced(&file, &manifest).map_err(at(&file))?;
         sync_folder(&unfinished).map_err(at(&unfinished))?;
@@ -167,7 +176,9 @@ impl CheckpointFolder {
     ///
     /// # Errors
     /// Where there are checkpoints and none is intact.
-    pub fn load_newest(&self) -> Result<Option<(Checkpoint, Vec<CheckpointError>)>, CheckpointError> {
+    pub fn load_newest(
+        &self,
+    ) -> Result<Option<(Checkpoint, Vec<CheckpointError>)>, CheckpointError> {
         let mut failures = Vec::new();
         for epoch in self.epochs()?.into_iter().rev() {
             match self.load(epoch) {
@@ -177,9 +188,10 @@ impl CheckpointFolder {
         }
         match failures.into_iter().next() {
             None => Ok(None),
-            Some(newest) => {
-                Err(CheckpointError::NoneIntact { folder: self.folder.clone(), newest: Box::new(newest) })
-            }
+            Some(newest) => Err(CheckpointError::NoneIntact {
+                folder: self.folder.clone(),
+                newest: Box::new(newest),
+            }),
         }
     }
 
@@ -191,14 +203,25 @@ impl CheckpointFolder {
         let path = self.path(epoch);
         let [model, optimizer, state] = verify(&path)?;
         let weights = |bytes: &[u8], name: &str| {
-            from_safetensors(bytes).map_err(|source| CheckpointError::Weights { path: path.join(name), source })
+            from_safetensors(bytes).map_err(|source| CheckpointError::Weights {
+                path: path.join(name),
+                source,
+            })
         };
-        let state: TrainingState =
-            serde_json::from_slice(&state).map_err(|error| corrupt(path.join(STATE), "a training state", error))?;
+        let state: TrainingState = serde_json::from_slice(&state)
+            .map_err(|error| corrupt(path.join(STATE), "a training state", error))?;
         if state.epoch != epoch {
-            return Err(corrupt(path.join(STATE), format!("epoch {epoch}"), format!("epoch {}", state.epoch)));
+            return Err(corrupt(
+                path.join(STATE),
+                format!("epoch {epoch}"),
+                format!("epoch {}", state.epoch),
+            ));
         }
-        Ok(Checkpoint { model: weights(&model, MODEL)?, optimizer: weights(&optimizer, OPTIMIZER)?, state })
+        Ok(Checkpoint {
+            model: weights(&model, MODEL)?,
+            optimizer: weights(&optimizer, OPTIMIZER)?,
+            state,
+        })
     }
 
     /// The epochs there are checkpoints of, ascending.
@@ -260,14 +283,26 @@ impl CheckpointFolder {
 fn verify(path: &Path) -> Result<[Vec<u8>; 3], CheckpointError> {
     let manifest_path = path.join(MANIFEST);
     let manifest = read_at_most(&manifest_path, LARGEST_JSON)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&manifest).map_err(|error| corrupt(manifest_path.clone(), "a manifest", error))?;
+    let manifest: Manifest = serde_json::from_slice(&manifest)
+        .map_err(|error| corrupt(manifest_path.clone(), "a manifest", error))?;
     if manifest.format != FORMAT {
-        return Err(corrupt(manifest_path, format!("format {FORMAT}"), format!("format {}", manifest.format)));
+        return Err(corrupt(
+            manifest_path,
+            format!("format {FORMAT}"),
+            format!("format {}", manifest.format),
+        ));
     }
-    let names: Vec<&str> = manifest.files.iter().map(|entry| entry.name.as_str()).collect();
+    let names: Vec<&str> = manifest
+        .files
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .collect();
     if names != FILES {
-        return Err(corrupt(manifest_path, format!("{FILES:?}"), format!("{names:?}")));
+        return Err(corrupt(
+            manifest_path,
+            format!("{FILES:?}"),
+            format!("{names:?}"),
+        ));
     }
     let mut contents = [const { Vec::new() }; 3];
     for (entry, content) in manifest.files.iter().zip(&mut contents) {
@@ -275,7 +310,11 @@ fn verify(path: &Path) -> Result<[Vec<u8>; 3], CheckpointError> {
         *content = read_at_most(&file, entry.bytes)?;
         let found = hex(&Sha256::digest(&*content));
         if content.len() as u64 != entry.bytes {
-            return Err(corrupt(file, format!("{} bytes", entry.bytes), format!("{} bytes", content.len())));
+            return Err(corrupt(
+                file,
+                format!("{} bytes", entry.bytes),
+                format!("{} bytes", content.len()),
+            ));
         }
         if found != entry.sha256 {
             return Err(corrupt(file, format!("sha256 {}", entry.sha256), found));
@@ -288,7 +327,9 @@ fn verify(path: &Path) -> Result<[Vec<u8>; 3], CheckpointError> {
 fn read_at_most(path: &Path, bytes: u64) -> Result<Vec<u8>, CheckpointError> {
     let mut content = Vec::new();
     let file = fs::File::open(path).map_err(at(path))?;
-    file.take(bytes.saturating_add(1)).read_to_end(&mut content).map_err(at(path))?;
+    file.take(bytes.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(at(path))?;
     Ok(content)
 }
 
@@ -305,7 +346,11 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
 }
 
 fn corrupt(path: PathBuf, expected: impl ToString, found: impl ToString) -> CheckpointError {
-    CheckpointError::Corrupt { path, expected: expected.to_string(), found: found.to_string() }
+    CheckpointError::Corrupt {
+        path,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
 }
 
 /// Lower-case hexadecimal digits.

@@ -2,14 +2,18 @@ use super::*;
 use crate::settings::Settings;
 
 fn checkpoint(epoch: u32, best: u32) -> Checkpoint {
-    let values = |value: f32| NamedValues::from([("dense.weight".to_owned(), (vec![2, 3], vec![value; 6]))]);
+    let values =
+        |value: f32| NamedValues::from([("dense.weight".to_owned(), (vec![2, 3], vec![value; 6]))]);
     Checkpoint {
         model: values(epoch as f32 + 0.1),
         optimizer: values(-(epoch as f32)),
         state: TrainingState {
             epoch,
             step: 80 * epoch as u64,
-            schedule: Schedule { best: Some((0.1 + 0.2, best)), ..Schedule::new(&Settings::default()) },
+            schedule: Schedule {
+                best: Some((0.1 + 0.2, best)),
+                ..Schedule::new(&Settings::default())
+            },
             metrics: MetricsLengths { jsonl: 10, csv: 20 },
             stopped: false,
         },
@@ -25,7 +29,12 @@ fn run() -> (tempfile::TempDir, CheckpointFolder) {
 #[test]
 fn what_is_saved_is_loaded_bit_for_bit() {
     let (_folder, checkpoints) = run();
-    assert!(checkpoints.load_newest().expect("an empty run is no error").is_none());
+    assert!(
+        checkpoints
+            .load_newest()
+            .expect("an empty run is no error")
+            .is_none()
+    );
     checkpoints.save(&checkpoint(1, 1)).expect("saved");
     let (loaded, failures) = checkpoints.load_newest().expect("intact").expect("present");
     assert_eq!(loaded, checkpoint(1, 1));
@@ -36,7 +45,9 @@ fn what_is_saved_is_loaded_bit_for_bit() {
 fn the_newest_two_and_the_best_are_kept() {
     let (_folder, checkpoints) = run();
     for epoch in 1..=6 {
-        checkpoints.save(&checkpoint(epoch, epoch.min(2))).expect("saved");
+        checkpoints
+            .save(&checkpoint(epoch, epoch.min(2)))
+            .expect("saved");
     }
     assert_eq!(checkpoints.epochs().expect("listed"), [2, 5, 6]);
 }
@@ -54,7 +65,10 @@ fn every_flipped_bit_and_truncation_is_detected_and_the_previous_one_is_used() {
             let mut flipped = intact.clone();
             flipped[position] ^= 1 << (position % 8);
             fs::write(&file, flipped).expect("written");
-            let (loaded, failures) = checkpoints.load_newest().expect("one is intact").expect("present");
+            let (loaded, failures) = checkpoints
+                .load_newest()
+                .expect("one is intact")
+                .expect("present");
             // A bit of the manifest's white space, or of a letter's case in a hash, may be without meaning.
             if name != MANIFEST || loaded.state.epoch == 1 {
                 assert_eq!(loaded, checkpoint(1, 1), "{name} at {position}");
@@ -65,13 +79,25 @@ fn every_flipped_bit_and_truncation_is_detected_and_the_previous_one_is_used() {
         }
         for length in [0, 1, intact.len() / 2, intact.len() - 1] {
             fs::write(&file, &intact[..length]).expect("written");
-            let (loaded, _) = checkpoints.load_newest().expect("one is intact").expect("present");
+            let (loaded, _) = checkpoints
+                .load_newest()
+                .expect("one is intact")
+                .expect("present");
             assert_eq!(loaded.state.epoch, 1, "{name} cut to {length}");
         }
         fs::write(&file, intact).expect("written");
     }
     fs::remove_file(path.join(MODEL)).expect("removed");
-    assert_eq!(checkpoints.load_newest().expect("intact").expect("present").0.state.epoch, 1);
+    assert_eq!(
+        checkpoints
+            .load_newest()
+            .expect("intact")
+            .expect("present")
+            .0
+            .state
+            .epoch,
+        1
+    );
 }
 
 #[test]
@@ -79,7 +105,9 @@ fn a_folder_under_another_epochs_name_is_refused() {
     let (_folder, checkpoints) = run();
     checkpoints.save(&checkpoint(1, 1)).expect("saved");
     fs::rename(checkpoints.path(1), checkpoints.path(9)).expect("renamed");
-    let error = checkpoints.load_newest().expect_err("nothing intact is left");
+    let error = checkpoints
+        .load_newest()
+        .expect_err("nothing intact is left");
     assert!(error.to_string().contains("epoch 9"), "{error}");
 }
 
@@ -90,7 +118,16 @@ fn an_unfinished_checkpoint_is_ignored_and_cleared_away() {
     let unfinished = checkpoints.folder.join("epoch-0002.tmp");
     fs::create_dir(&unfinished).expect("created");
     fs::write(unfinished.join(MODEL), b"half").expect("written");
-    assert_eq!(checkpoints.load_newest().expect("intact").expect("present").0.state.epoch, 1);
+    assert_eq!(
+        checkpoints
+            .load_newest()
+            .expect("intact")
+            .expect("present")
+            .0
+            .state
+            .epoch,
+        1
+    );
     checkpoints.save(&checkpoint(2, 1)).expect("saved");
     assert!(!unfinished.exists());
 }

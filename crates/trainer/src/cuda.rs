@@ -21,7 +21,10 @@ pub(crate) fn open(index: usize) -> Result<Device, TrainerError> {
     set_hook(Box::new(|_| {}));
     let tried = catch_unwind(AssertUnwindSafe(|| {
         let device = Device::cuda(index);
-        let sum = Tensor::<1>::ones([4], &device).exp().sum().into_scalar::<f32>();
+        let sum = Tensor::<1>::ones([4], &device)
+            .exp()
+            .sum()
+            .into_scalar::<f32>();
         (device, sum)
     }));
     set_hook(hook);
@@ -35,7 +38,9 @@ pub(crate) fn open(index: usize) -> Result<Device, TrainerError> {
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied());
-            Err(unavailable(first_line(text.unwrap_or("it failed without a reason")).to_owned()))
+            Err(unavailable(
+                first_line(text.unwrap_or("it failed without a reason")).to_owned(),
+            ))
         }
     }
 }

@@ -16,7 +16,7 @@ const DEFAULT_FOLDER: &str = "data";
 ///
 /// # Errors
 /// Where the folder holds no complete, unchanged CIFAR-10.
-pub fn load(settings: &Settings, progress: &mut Progress) -> Result<Cifar10, TrainerError> {
+pub(crate) fn load(settings: &Settings, progress: &mut Progress) -> Result<Cifar10, TrainerError> {
     if let Some(folder) = &settings.data_dir {
         return Ok(Cifar10::load(folder)?);
     }
@@ -24,7 +24,10 @@ pub fn load(settings: &Settings, progress: &mut Progress) -> Result<Cifar10, Tra
         return Ok(Cifar10::sample()?);
     }
     let folder = Path::new(DEFAULT_FOLDER);
-    if ["cifar-10-batches-bin", "cifar-10-binary.tar.gz"].iter().any(|name| folder.join(name).exists()) {
+    if ["cifar-10-batches-bin", "cifar-10-binary.tar.gz"]
+        .iter()
+        .any(|name| folder.join(name).exists())
+    {
         return Ok(Cifar10::load(folder)?);
     }
     progress.notice(

@@ -29,7 +29,10 @@ pub fn open_device(choice: DeviceChoice) -> Result<Device, TrainerError> {
                 DeviceChoice::Ndarray => "ndarray",
                 DeviceChoice::Cuda(_) => "cuda",
             };
-            Err(TrainerError::BackendNotCompiled { device: missing, feature })
+            Err(TrainerError::BackendNotCompiled {
+                device: missing,
+                feature,
+            })
         }
     }
 }

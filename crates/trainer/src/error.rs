@@ -119,7 +119,9 @@ pub enum TrainerError {
         split: cifar_loader::Split,
     },
     /// Values could not be read from the device.
-    #[error("values could not be read from device `{device}`: {reason}; run again, or with `--device flex`")]
+    #[error(
+        "values could not be read from device `{device}`: {reason}; run again, or with `--device flex`"
+    )]
     DeviceLost {
         /// The device in use.
         device: DeviceChoice,
@@ -127,7 +129,9 @@ pub enum TrainerError {
         reason: String,
     },
     /// The comparison with PyTorch could not be made.
-    #[error("PyTorch did not run ({reason}); install it with `pip install torch numpy`, or leave out `--against-pytorch`")]
+    #[error(
+        "PyTorch did not run ({reason}); install it with `pip install torch numpy`, or leave out `--against-pytorch`"
+    )]
     Pytorch {
         /// The last thing it said.
         reason: String,

@@ -29,7 +29,13 @@ pub struct EvaluationOptions {
 ///
 /// # Panics
 /// If the split is empty.
-pub fn evaluate(model: &Vae, view: &View, floor: f64, options: EvaluationOptions, device: &Device) -> Terms {
+pub fn evaluate(
+    model: &Vae,
+    view: &View,
+    floor: f64,
+    options: EvaluationOptions,
+    device: &Device,
+) -> Terms {
     let device = device.clone().inner();
     let latent_dim = latent_dim(model);
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
@@ -48,7 +54,11 @@ pub fn evaluate(model: &Vae, view: &View, floor: f64, options: EvaluationOptions
 
 /// The floor of a split's cross-entropy, in nats an image; 0 for an empty split.
 pub fn floor(view: &View) -> f64 {
-    if view.is_empty() { 0.0 } else { pixel_entropy_floor(view) }
+    if view.is_empty() {
+        0.0
+    } else {
+        pixel_entropy_floor(view)
+    }
 }
 
 /// Dimensions of the model's latent.
@@ -68,7 +78,9 @@ pub(crate) fn read_terms(terms: &LossTerms) -> [f64; 3] {
         0,
     );
     let sums = sums.into_data().convert_dtype(burn::tensor::DType::F64);
-    let sums = sums.try_to_vec::<f64>().expect("converted to float64 just now");
+    let sums = sums
+        .try_to_vec::<f64>()
+        .expect("converted to float64 just now");
     [sums[0], sums[1], sums[2]]
 }
 
@@ -95,6 +107,12 @@ impl TermSums {
         assert!(self.images > 0, "a mean needs at least one image");
         let mean = |sum: f64| sum / self.images as f64;
         let (cross_entropy, kl, l2) = (mean(self.cross_entropy), mean(self.kl), mean(self.l2));
-        Terms { loss: cross_entropy + kl + l2, cross_entropy, excess: cross_entropy - floor, kl, l2 }
+        Terms {
+            loss: cross_entropy + kl + l2,
+            cross_entropy,
+            excess: cross_entropy - floor,
+            kl,
+            l2,
+        }
     }
 }

@@ -12,33 +12,33 @@ use crate::run_folder::{RunFolder, pretty};
 use crate::weights::{NamedValues, named_values, to_safetensors};
 
 /// Weights of the whole model.
-pub const MODEL: &str = "model.safetensors";
+pub(crate) const MODEL: &str = "model.safetensors";
 /// Weights of the encoder alone, names without `encoder.`.
-pub const ENCODER: &str = "encoder.safetensors";
+pub(crate) const ENCODER: &str = "encoder.safetensors";
 /// Weights of the decoder alone, names without `decoder.`.
-pub const DECODER: &str = "decoder.safetensors";
+pub(crate) const DECODER: &str = "decoder.safetensors";
 /// Eight test images with what the model makes of them, for checking another implementation.
-pub const REFERENCE: &str = "reference.safetensors";
+pub(crate) const REFERENCE: &str = "reference.safetensors";
 /// Results.
-pub const SUMMARY: &str = "summary.json";
+pub(crate) const SUMMARY: &str = "summary.json";
 
 /// What a finished run has to tell.
-pub struct Results<'a> {
+pub(crate) struct Results<'a> {
     /// The epoch whose weights are exported.
-    pub best: &'a EpochRow,
+    pub(crate) best: &'a EpochRow,
     /// The last epoch.
-    pub last: &'a EpochRow,
+    pub(crate) last: &'a EpochRow,
     /// Of the exported weights on the test set.
-    pub test: &'a Terms,
+    pub(crate) test: &'a Terms,
     /// The stopping rule ended the run.
-    pub stopped_early: bool,
+    pub(crate) stopped_early: bool,
 }
 
 /// Writes the weights of the best epoch, whole and in parts, what they make of eight test images, and `summary.json`.
 ///
 /// # Errors
 /// Where a file cannot be written.
-pub fn export(
+pub(crate) fn export(
     folder: &RunFolder,
     model: &Vae,
     test_images: &View,
@@ -52,8 +52,12 @@ pub fn export(
         (REFERENCE, reference(model, test_images, device)),
     ];
     for (name, values) in parts {
-        let bytes = to_safetensors(&values)
-            .map_err(|source| crate::checkpoint::CheckpointError::Weights { path: folder.join(name), source })?;
+        let bytes = to_safetensors(&values).map_err(|source| {
+            crate::checkpoint::CheckpointError::Weights {
+                path: folder.join(name),
+                source,
+            }
+        })?;
         folder.write(name, &bytes)?;
     }
     let summary = json!({
@@ -69,7 +73,9 @@ pub fn export(
 /// Images, posterior, and the logits of the posterior's mean.
 fn reference(model: &Vae, test_images: &View, device: &Device) -> NamedValues {
     let positions: Vec<u32> = (0..test_images.len().min(8) as u32).collect();
-    let images = test_images.batch(&positions).to_tensor(&device.clone().inner());
+    let images = test_images
+        .batch(&positions)
+        .to_tensor(&device.clone().inner());
     let posterior = model.encoder.forward(images.clone(), None);
     let logits = model.decoder.forward(posterior.mean.clone(), None);
     let named = [
@@ -83,7 +89,10 @@ fn reference(model: &Vae, test_images: &View, device: &Device) -> NamedValues {
         .map(|(name, data)| {
             let shape = data.shape().to_vec();
             let values = data.convert_dtype(DType::F32).try_to_vec::<f32>();
-            (name.to_owned(), (shape, values.expect("converted to float32 just now")))
+            (
+                name.to_owned(),
+                (shape, values.expect("converted to float32 just now")),
+            )
         })
         .collect()
 }
@@ -98,7 +107,7 @@ fn row(row: &EpochRow) -> Value {
 }
 
 /// Nats an image; what is not finite becomes `null`.
-pub fn terms(terms: &Terms) -> Value {
+pub(crate) fn terms(terms: &Terms) -> Value {
     json!({
         "loss": terms.loss,
         "cross_entropy": terms.cross_entropy,

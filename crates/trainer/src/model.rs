@@ -15,7 +15,8 @@ use crate::settings::{self, Settings};
 /// # Panics
 /// If the settings were not validated and name a depth there is no preset for.
 pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
-    let depth = Depth::from_layers(settings.depth).expect("validated settings name one of the presets");
+    let depth =
+        Depth::from_layers(settings.depth).expect("validated settings name one of the presets");
     let config = VaeConfig::preset(depth)
         .with_stage_widths(settings.stage_widths())
         .with_intermediate_dim(settings.intermediate_dim)
@@ -27,7 +28,11 @@ pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
             settings::Activation::Silu => Activation::Silu,
             settings::Activation::Gelu => Activation::Gelu,
         })
-        .with_shortcuts(if settings.shortcuts { Shortcuts::Residual } else { Shortcuts::Plain });
+        .with_shortcuts(if settings.shortcuts {
+            Shortcuts::Residual
+        } else {
+            Shortcuts::Plain
+        });
     config.validate()?;
     Ok(config)
 }
@@ -54,7 +59,10 @@ pub fn initial_model(config: &VaeConfig, seed: u64, device: &Device) -> Vae {
         let limit = glorot_limit(shape) as f32;
         let count = shape.iter().product();
         let draws = Stream::new(seed, Purpose::InitialWeights, index).uniform(count);
-        let values: Vec<f32> = draws.into_iter().map(|draw| limit * (2.0 * draw - 1.0)).collect();
+        let values: Vec<f32> = draws
+            .into_iter()
+            .map(|draw| limit * (2.0 * draw - 1.0))
+            .collect();
         Some(TensorData::new(values, shape.to_vec()))
     })
 }
@@ -66,17 +74,24 @@ mod tests {
 
     #[test]
     fn weights_depend_on_the_seed_alone_and_fill_glorots_interval() {
-        let config = VaeConfig::preset(Depth::Depth28).with_width_multiplier(0.0625).with_latent_dim(8);
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.0625)
+            .with_latent_dim(8);
         let values = |seed| named_values(&initial_model(&config, seed, &Device::flex()));
         let first = values(1);
         assert_eq!(first, values(1));
         assert_ne!(first, values(2));
         for (name, (shape, values)) in &first {
-            let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let largest = values
+                .iter()
+                .fold(0.0f32, |largest, value| largest.max(value.abs()));
             if shape.len() >= 2 {
                 let limit = glorot_limit(shape) as f32;
                 assert!(largest <= limit, "{name}");
-                assert!(values.len() < 500 || largest > 0.95 * limit, "{name}: {largest} of {limit}");
+                assert!(
+                    values.len() < 500 || largest > 0.95 * limit,
+                    "{name}: {largest} of {limit}"
+                );
             } else if name.ends_with("norm.weight") || name.ends_with("running_var") {
                 assert!(values.iter().all(|value| *value == 1.0), "{name}");
             } else {

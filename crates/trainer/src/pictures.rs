@@ -37,7 +37,12 @@ pub fn write_samples(
 ///
 /// # Errors
 /// If the picture cannot be written.
-pub fn write_reconstructions(model: &Vae, view: &View, path: &Path, device: &Device) -> Result<(), TrainerError> {
+pub fn write_reconstructions(
+    model: &Vae,
+    view: &View,
+    path: &Path,
+    device: &Device,
+) -> Result<(), TrainerError> {
     let device = device.clone().inner();
     let mut sheet = Vec::new();
     let positions: Vec<u32> = (0..view.len().min(2 * COLUMNS) as u32).collect();
@@ -57,20 +62,32 @@ pub fn write_reconstructions(model: &Vae, view: &View, path: &Path, device: &Dev
 ///
 /// # Errors
 /// If the picture cannot be written.
-pub fn write_reconstruction(model: &Vae, image: Vec<f32>, path: &Path, device: &Device) -> Result<(), TrainerError> {
+pub fn write_reconstruction(
+    model: &Vae,
+    image: Vec<f32>,
+    path: &Path,
+    device: &Device,
+) -> Result<(), TrainerError> {
     let device = device.clone().inner();
     let image = Tensor::<4>::from_data(TensorData::new(image, [1, 3, 32, 32]), &device);
     let pair = Tensor::cat(vec![image.clone(), model.reconstruct(image)], 0);
-    let layout = SheetLayout { upscale: 4, ..SheetLayout::with_columns(2) };
+    let layout = SheetLayout {
+        upscale: 4,
+        ..SheetLayout::with_columns(2)
+    };
     Ok(write_png(path, &pixels(pair), layout)?)
 }
 
 fn write_sheet(path: &Path, pixels: &[f32]) -> Result<(), TrainerError> {
-    let layout = SheetLayout { upscale: 2, ..SheetLayout::with_columns(COLUMNS) };
+    let layout = SheetLayout {
+        upscale: 2,
+        ..SheetLayout::with_columns(COLUMNS)
+    };
     Ok(write_png(path, pixels, layout)?)
 }
 
 fn pixels(images: Tensor<4>) -> Vec<f32> {
     let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
-    data.try_to_vec::<f32>().expect("converted to float32 just now")
+    data.try_to_vec::<f32>()
+        .expect("converted to float32 just now")
 }

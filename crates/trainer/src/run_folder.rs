@@ -29,7 +29,9 @@ impl RunFolder {
     pub fn create(path: &Path) -> Result<Self, TrainerError> {
         let folder = Self::lock(path)?;
         if folder.holds_a_run() {
-            return Err(TrainerError::RunFolderInUse { path: path.to_owned() });
+            return Err(TrainerError::RunFolderInUse {
+                path: path.to_owned(),
+            });
         }
         Ok(folder)
     }
@@ -50,8 +52,13 @@ impl RunFolder {
         let file = path.join(LOCK);
         let lock = File::create(&file).map_err(file_error(&file))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(TrainerError::RunFolderLocked { path: path.to_owned() }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(TrainerError::RunFolderLocked {
+                path: path.to_owned(),
+            }),
             Err(TryLockError::Error(source)) => Err(TrainerError::File { path: file, source }),
         }
     }
@@ -89,7 +96,12 @@ impl RunFolder {
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn record(&self, settings: &Settings, data_hash: &str, data_source: &str) -> Result<(), TrainerError> {
+    pub fn record(
+        &self,
+        settings: &Settings,
+        data_hash: &str,
+        data_source: &str,
+    ) -> Result<(), TrainerError> {
         let environment = json!({
             "versions": {
                 "trainer": env!("CARGO_PKG_VERSION"),
@@ -121,7 +133,10 @@ impl RunFolder {
         let hash = serde_json::from_slice::<Value>(&text)
             .ok()
             .and_then(|environment| environment["data_hash"].as_str().map(str::to_owned));
-        hash.ok_or(TrainerError::NoRun { path: self.path.clone(), missing: "readable environment.json" })
+        hash.ok_or(TrainerError::NoRun {
+            path: self.path.clone(),
+            missing: "readable environment.json",
+        })
     }
 }
 
@@ -132,7 +147,10 @@ impl RunFolder {
 pub fn read_settings(run_dir: &Path) -> Result<Settings, TrainerError> {
     let path = run_dir.join(CONFIG);
     if !path.exists() {
-        return Err(TrainerError::NoRun { path: run_dir.to_owned(), missing: "run" });
+        return Err(TrainerError::NoRun {
+            path: run_dir.to_owned(),
+            missing: "run",
+        });
     }
     Ok(Settings::read(&path)?)
 }
@@ -156,7 +174,9 @@ mod tests {
         let parent = tempfile::tempdir().expect("a folder");
         let path = parent.path().join("run");
         let folder = RunFolder::create(&path).expect("new");
-        folder.record(&Settings::default(), "abc", "embedded").expect("recorded");
+        folder
+            .record(&Settings::default(), "abc", "embedded")
+            .expect("recorded");
         assert_eq!(folder.recorded_data_hash().expect("readable"), "abc");
         drop(folder);
         let error = RunFolder::create(&path).err().expect("in use");
@@ -170,7 +190,10 @@ mod tests {
         let parent = tempfile::tempdir().expect("a folder");
         let held = RunFolder::create(parent.path()).expect("new");
         let error = RunFolder::resume(parent.path()).err().expect("locked");
-        assert!(matches!(error, TrainerError::RunFolderLocked { .. }), "{error}");
+        assert!(
+            matches!(error, TrainerError::RunFolderLocked { .. }),
+            "{error}"
+        );
         drop(held);
         RunFolder::resume(parent.path()).expect("free again");
     }

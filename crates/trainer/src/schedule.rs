@@ -65,14 +65,20 @@ impl Schedule {
         }
 
         let least = settings.stopping_minimum_improvement;
-        let counts = self.stopping_reference.is_none_or(|reference| valid_loss < reference - least);
+        let counts = self
+            .stopping_reference
+            .is_none_or(|reference| valid_loss < reference - least);
         if counts && valid_loss.is_finite() {
             self.stopping_reference = Some(valid_loss);
             self.epochs_without_improvement = 0;
         } else {
             self.epochs_without_improvement += 1;
         }
-        Verdict { is_best, halved, stop: self.epochs_without_improvement >= settings.stopping_patience }
+        Verdict {
+            is_best,
+            halved,
+            stop: self.epochs_without_improvement >= settings.stopping_patience,
+        }
     }
 }
 
@@ -83,7 +89,10 @@ mod tests {
     fn run(losses: impl IntoIterator<Item = f64>) -> (Schedule, Vec<Verdict>) {
         let settings = Settings::default();
         let mut schedule = Schedule::new(&settings);
-        let verdicts = (1..).zip(losses).map(|(epoch, loss)| schedule.epoch_ended(&settings, epoch, loss)).collect();
+        let verdicts = (1..)
+            .zip(losses)
+            .map(|(epoch, loss)| schedule.epoch_ended(&settings, epoch, loss))
+            .collect();
         (schedule, verdicts)
     }
 
@@ -104,12 +113,18 @@ mod tests {
         assert_eq!(verdicts.iter().position(|verdict| verdict.stop), Some(50));
         assert_eq!(schedule.learning_rate, 0.001);
         let (_, verdicts) = run((0..=500).map(|epoch| 1800.0 - 0.003 * epoch as f64));
-        assert!(!verdicts.iter().any(|verdict| verdict.stop), "small gains add up");
+        assert!(
+            !verdicts.iter().any(|verdict| verdict.stop),
+            "small gains add up"
+        );
     }
 
     #[test]
     fn the_learning_rate_has_a_floor() {
-        let settings = Settings { stopping_patience: 10_000, ..Settings::default() };
+        let settings = Settings {
+            stopping_patience: 10_000,
+            ..Settings::default()
+        };
         let mut schedule = Schedule::new(&settings);
         for epoch in 1..=1000 {
             schedule.epoch_ended(&settings, epoch, 1800.0);
@@ -127,7 +142,10 @@ mod tests {
 
     #[test]
     fn decay_is_that_of_keras() {
-        let settings = Settings { decay: 0.01, ..Settings::default() };
+        let settings = Settings {
+            decay: 0.01,
+            ..Settings::default()
+        };
         let schedule = Schedule::new(&settings);
         assert_eq!(schedule.learning_rate_at(&settings, 0), 0.001);
         assert_eq!(schedule.learning_rate_at(&settings, 100), 0.0005);

@@ -57,15 +57,29 @@ pub struct Phases {
 ///
 /// # Panics
 /// If `steps` is zero.
-pub fn time_steps(settings: &Settings, warmup: usize, steps: usize, device: &Device) -> Result<StepTiming, TrainerError> {
+pub fn time_steps(
+    settings: &Settings,
+    warmup: usize,
+    steps: usize,
+    device: &Device,
+) -> Result<StepTiming, TrainerError> {
     assert!(steps > 0, "a median needs at least one step");
     let device = device.clone().autodiff();
     let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
     let mut adam = Adam::new();
-    let batch_size = NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
+    let batch_size =
+        NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
     let data = Cifar10::sample()?;
-    let plan = BatchPlan::training(data.train(), batch_size, settings.seed, data::augment(settings));
-    let lost = |reason: String| TrainerError::DeviceLost { device: settings.device, reason };
+    let plan = BatchPlan::training(
+        data.train(),
+        batch_size,
+        settings.seed,
+        data::augment(settings),
+    );
+    let lost = |reason: String| TrainerError::DeviceLost {
+        device: settings.device,
+        reason,
+    };
     let wait = || device.sync().map_err(|error| lost(error.to_string()));
 
     let mut phases: [Vec<f64>; 4] = Default::default();
@@ -78,11 +92,17 @@ pub fn time_steps(settings: &Settings, warmup: usize, steps: usize, device: &Dev
             seconds[phase] = began.elapsed().as_secs_f64();
             began = Instant::now();
         };
-        let batch = plan.batch((step / plan.num_batches()) as u64, step % plan.num_batches());
+        let batch = plan.batch(
+            (step / plan.num_batches()) as u64,
+            step % plan.num_batches(),
+        );
         let images = batch.to_tensor(&device);
         let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
             .standard_normal(batch.len() * settings.latent_dim);
-        let noise = Tensor::from_data(TensorData::new(noise, [batch.len(), settings.latent_dim]), &device);
+        let noise = Tensor::from_data(
+            TensorData::new(noise, [batch.len(), settings.latent_dim]),
+            &device,
+        );
         wait()?;
         lap(0);
         let output = model.forward(images, noise, sampler(settings), None);
@@ -103,8 +123,12 @@ pub fn time_steps(settings: &Settings, warmup: usize, steps: usize, device: &Dev
     }
     let counted = &wholes[warmup..];
     let seconds_per_step = median(counted);
-    let [data_seconds, forward_seconds, backward_seconds, optimizer_seconds] =
-        phases.map(|seconds| median(&seconds[warmup..]));
+    let [
+        data_seconds,
+        forward_seconds,
+        backward_seconds,
+        optimizer_seconds,
+    ] = phases.map(|seconds| median(&seconds[warmup..]));
     Ok(StepTiming {
         seconds_per_step,
         fastest: counted.iter().copied().fold(f64::INFINITY, f64::min),
@@ -113,7 +137,12 @@ pub fn time_steps(settings: &Settings, warmup: usize, steps: usize, device: &Dev
         peak_bytes: peak_memory_bytes(),
         first_step_seconds: wholes[0],
         steps,
-        phases: Phases { data_seconds, forward_seconds, backward_seconds, optimizer_seconds },
+        phases: Phases {
+            data_seconds,
+            forward_seconds,
+            backward_seconds,
+            optimizer_seconds,
+        },
     })
 }
 
@@ -125,7 +154,11 @@ pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
+    }
 }
 
 #[cfg(test)]

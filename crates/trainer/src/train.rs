@@ -15,7 +15,9 @@ use crate::error::TrainerError;
 use crate::evaluate::{EvaluationOptions, TermSums, evaluate, floor, read_terms};
 use crate::export::{Results, export};
 use crate::loss_curves::write_svg;
-use crate::metrics::{EpochRow, EpochTiming, MetricsWriter, Terms, TimingWriter, peak_memory_bytes, read_rows};
+use crate::metrics::{
+    EpochRow, EpochTiming, MetricsWriter, Terms, TimingWriter, peak_memory_bytes, read_rows,
+};
 use crate::model::{initial_model, model_config, sampler};
 use crate::pictures::{write_reconstructions, write_samples};
 use crate::progress::{EpochEnd, Finish, Progress, RunStart, StepProgress, StopReason};
@@ -30,8 +32,8 @@ const SAMPLE_ROWS: usize = 4;
 /// Images at a time in evaluation: enough to fill a device, whatever the training batch.
 const EVALUATION_BATCH: usize = 100;
 
-/// What a training run needs besides its settings.
-pub struct Training<'a> {
+/// What does not change during a run.
+struct Training<'a> {
     settings: &'a Settings,
     config: VaeConfig,
     device: Device,
@@ -62,7 +64,11 @@ pub fn train(
     let config = model_config(settings)?;
     let data = data::load(settings, progress)?;
     let splits = split(settings, &data)?;
-    let folder = if resume { RunFolder::resume(run_dir)? } else { RunFolder::create(run_dir)? };
+    let folder = if resume {
+        RunFolder::resume(run_dir)?
+    } else {
+        RunFolder::create(run_dir)?
+    };
     let hash = data.fingerprint().to_string();
     if folder.holds_a_run() {
         check_unchanged(settings, &folder, &hash)?;
@@ -102,7 +108,11 @@ pub fn split(settings: &Settings, data: &Cifar10) -> Result<Splits, TrainerError
     Ok(splits)
 }
 
-fn check_unchanged(settings: &Settings, folder: &RunFolder, hash: &str) -> Result<(), TrainerError> {
+fn check_unchanged(
+    settings: &Settings,
+    folder: &RunFolder,
+    hash: &str,
+) -> Result<(), TrainerError> {
     let path = folder.path().to_owned();
     let differences = differences(&read_settings(&path)?, settings);
     if !differences.is_empty() {
@@ -110,7 +120,11 @@ fn check_unchanged(settings: &Settings, folder: &RunFolder, hash: &str) -> Resul
     }
     let expected = folder.recorded_data_hash()?;
     if expected != hash {
-        return Err(TrainerError::DataChanged { path, expected, found: hash.to_owned() });
+        return Err(TrainerError::DataChanged {
+            path,
+            expected,
+            found: hash.to_owned(),
+        });
     }
     Ok(())
 }
@@ -154,19 +168,36 @@ impl Training<'_> {
                 metrics: Default::default(),
                 stopped: false,
             };
-            return Ok(Progressing { model, adam: Adam::new(), state });
+            return Ok(Progressing {
+                model,
+                adam: Adam::new(),
+                state,
+            });
         };
         for failure in failures {
             progress.notice(&format!("passed over a damaged checkpoint: {failure}"));
         }
-        let Checkpoint { model: values, optimizer, state } = checkpoint;
+        let Checkpoint {
+            model: values,
+            optimizer,
+            state,
+        } = checkpoint;
         let path = self.folder.join("checkpoints");
-        let refuse = |source| crate::checkpoint::CheckpointError::Weights { path: path.clone(), source };
+        let refuse = |source| crate::checkpoint::CheckpointError::Weights {
+            path: path.clone(),
+            source,
+        };
         let model = load_values(model, &values).map_err(refuse)?;
-        let adam = Adam::from_named_values(state.step, &optimizer, &model, &self.device).ok_or_else(|| {
-            refuse(crate::weights::WeightsError::Missing { name: "a moment of the optimizer".to_owned() })
-        })?;
-        progress.notice(&format!("continuing after epoch {} (step {})", state.epoch, state.step));
+        let adam = Adam::from_named_values(state.step, &optimizer, &model, &self.device)
+            .ok_or_else(|| {
+                refuse(crate::weights::WeightsError::Missing {
+                    name: "a moment of the optimizer".to_owned(),
+                })
+            })?;
+        progress.notice(&format!(
+            "continuing after epoch {} (step {})",
+            state.epoch, state.step
+        ));
         Ok(Progressing { model, adam, state })
     }
 
@@ -178,7 +209,10 @@ impl Training<'_> {
         timing: &mut TimingWriter,
         progress: &mut Progress,
     ) -> Result<Progressing, TrainerError> {
-        let learning_rate = now.state.schedule.learning_rate_at(self.settings, now.state.step);
+        let learning_rate = now
+            .state
+            .schedule
+            .learning_rate_at(self.settings, now.state.step);
         let began = Instant::now();
         let train = self.train_epoch(&mut now, epoch, progress)?;
         let train_seconds = began.elapsed().as_secs_f64();
@@ -190,11 +224,25 @@ impl Training<'_> {
             seed: self.settings.seed,
             draw: epoch,
         };
-        let valid = evaluate(&model, &self.splits.valid, self.valid_floor, options, &self.device);
+        let valid = evaluate(
+            &model,
+            &self.splits.valid,
+            self.valid_floor,
+            options,
+            &self.device,
+        );
         let seconds = began.elapsed().as_secs_f64();
 
-        let row = EpochRow { epoch, train, valid, learning_rate };
-        let verdict = now.state.schedule.epoch_ended(self.settings, epoch, valid.loss);
+        let row = EpochRow {
+            epoch,
+            train,
+            valid,
+            learning_rate,
+        };
+        let verdict = now
+            .state
+            .schedule
+            .epoch_ended(self.settings, epoch, valid.loss);
         now.state.metrics = metrics.append(&row)?;
         now.state.epoch = epoch;
         now.state.stopped = verdict.stop;
@@ -219,17 +267,31 @@ impl Training<'_> {
             seconds,
             images_per_second,
             is_best: verdict.is_best,
-            next_learning_rate: now.state.schedule.learning_rate_at(self.settings, now.state.step),
+            next_learning_rate: now
+                .state
+                .schedule
+                .learning_rate_at(self.settings, now.state.step),
         });
         Ok(now)
     }
 
     fn plan(&self) -> BatchPlan {
-        let batch_size = NonZeroUsize::new(self.settings.batch_size).expect("validated settings have a batch");
-        BatchPlan::training(self.splits.train.clone(), batch_size, self.settings.seed, data::augment(self.settings))
+        let batch_size =
+            NonZeroUsize::new(self.settings.batch_size).expect("validated settings have a batch");
+        BatchPlan::training(
+            self.splits.train.clone(),
+            batch_size,
+            self.settings.seed,
+            data::augment(self.settings),
+        )
     }
 
-    fn train_epoch(&self, now: &mut Progressing, epoch: u32, progress: &mut Progress) -> Result<Terms, TrainerError> {
+    fn train_epoch(
+        &self,
+        now: &mut Progressing,
+        epoch: u32,
+        progress: &mut Progress,
+    ) -> Result<Terms, TrainerError> {
         let began = Instant::now();
         let plan = self.plan();
         let batches = plan.epoch(epoch as u64);
@@ -255,7 +317,12 @@ impl Training<'_> {
     }
 
     /// One update. A loss that is not finite stops the run before it reaches the weights.
-    fn step(&self, now: &mut Progressing, epoch: u32, images: Tensor<4>) -> Result<[f64; 3], TrainerError> {
+    fn step(
+        &self,
+        now: &mut Progressing,
+        epoch: u32,
+        images: Tensor<4>,
+    ) -> Result<[f64; 3], TrainerError> {
         let [batch, ..] = images.dims();
         let step = now.state.step;
         let output = now.model.forward(
@@ -265,9 +332,17 @@ impl Training<'_> {
             self.dropout(step, batch),
         );
         let terms = read_terms(&output.terms);
-        for (term, value) in ["cross-entropy", "KL divergence", "L2 penalty"].into_iter().zip(terms) {
+        for (term, value) in ["cross-entropy", "KL divergence", "L2 penalty"]
+            .into_iter()
+            .zip(terms)
+        {
             if !value.is_finite() {
-                return Err(TrainerError::NonFinite { epoch, step, term: term.to_owned(), value });
+                return Err(TrainerError::NonFinite {
+                    epoch,
+                    step,
+                    term: term.to_owned(),
+                    value,
+                });
             }
         }
         let gradients = output.terms.loss().mean().backward();
@@ -279,7 +354,8 @@ impl Training<'_> {
 
     fn noise(&self, step: u64, batch: usize) -> Tensor<2> {
         let latent_dim = self.settings.latent_dim;
-        let noise = Stream::new(self.settings.seed, Purpose::TrainingNoise, step).standard_normal(batch * latent_dim);
+        let noise = Stream::new(self.settings.seed, Purpose::TrainingNoise, step)
+            .standard_normal(batch * latent_dim);
         Tensor::from_data(TensorData::new(noise, [batch, latent_dim]), &self.device)
     }
 
@@ -294,30 +370,60 @@ impl Training<'_> {
         };
         let intermediate = self.settings.intermediate_dim;
         let encoder = uniform(self.config.positions() * intermediate);
-        Some(DropoutMasks::from_uniform(encoder, uniform(intermediate), self.settings.dropout))
+        Some(DropoutMasks::from_uniform(
+            encoder,
+            uniform(intermediate),
+            self.settings.dropout,
+        ))
     }
 
     fn write_pictures(&self, model: &Vae, epoch: u32) -> Result<(), TrainerError> {
         let name = format!("epoch-{epoch:04}.png");
         let samples = self.folder.join("samples").join(&name);
-        write_samples(model, SAMPLE_ROWS, self.settings.seed, 0, &samples, &self.device)?;
+        write_samples(
+            model,
+            SAMPLE_ROWS,
+            self.settings.seed,
+            0,
+            &samples,
+            &self.device,
+        )?;
         let reconstructions = self.folder.join("reconstructions").join(&name);
         write_reconstructions(model, &self.splits.valid, &reconstructions, &self.device)
     }
 
     /// Exports the weights of the best epoch, scores them on the test set, and draws the final pictures.
-    fn finish(&self, now: &Progressing, began: Instant, progress: &mut Progress) -> Result<(), TrainerError> {
+    fn finish(
+        &self,
+        now: &Progressing,
+        began: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), TrainerError> {
         let rows = read_rows(&self.folder.join("metrics.jsonl"))?;
         let Some(last) = rows.last().copied() else {
-            return Err(TrainerError::NoRun { path: self.folder.path().to_owned(), missing: "completed epoch" });
+            return Err(TrainerError::NoRun {
+                path: self.folder.path().to_owned(),
+                missing: "completed epoch",
+            });
         };
         // Where no epoch was ever finite enough to be best, the last one stands.
-        let best_epoch = now.state.schedule.best.map_or(last.epoch, |(_, epoch)| epoch);
-        let best = rows.iter().copied().find(|row| row.epoch == best_epoch).unwrap_or(last);
+        let best_epoch = now
+            .state
+            .schedule
+            .best
+            .map_or(last.epoch, |(_, epoch)| epoch);
+        let best = rows
+            .iter()
+            .copied()
+            .find(|row| row.epoch == best_epoch)
+            .unwrap_or(last);
         let checkpoint = self.folder.checkpoints().load(best_epoch)?;
         let path = self.folder.join("checkpoints");
-        let model = load_values(self.config.init(&self.device.clone().inner()), &checkpoint.model)
-            .map_err(|source| crate::checkpoint::CheckpointError::Weights { path, source })?;
+        let model = load_values(
+            self.config.init(&self.device.clone().inner()),
+            &checkpoint.model,
+        )
+        .map_err(|source| crate::checkpoint::CheckpointError::Weights { path, source })?;
 
         let options = EvaluationOptions {
             batch_size: NonZeroUsize::new(EVALUATION_BATCH).expect("a constant above zero"),
@@ -325,18 +431,41 @@ impl Training<'_> {
             seed: self.settings.seed,
             draw: 0,
         };
-        let test = evaluate(&model, &self.splits.test, floor(&self.splits.test), options, &self.device);
-        let results = Results { best: &best, last: &last, test: &test, stopped_early: now.state.stopped };
-        export(&self.folder, &model, &self.splits.test, &self.device, &results)?;
+        let test = evaluate(
+            &model,
+            &self.splits.test,
+            floor(&self.splits.test),
+            options,
+            &self.device,
+        );
+        let results = Results {
+            best: &best,
+            last: &last,
+            test: &test,
+            stopped_early: now.state.stopped,
+        };
+        export(
+            &self.folder,
+            &model,
+            &self.splits.test,
+            &self.device,
+            &results,
+        )?;
         let curves = self.folder.join("loss-curves.svg");
         write_svg(&curves, &rows)?;
         let grid = self.folder.join("samples/final-10x10.png");
         write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
 
-        let reconstructions = self.folder.join(&format!("reconstructions/epoch-{best_epoch:04}.png"));
+        let reconstructions = self
+            .folder
+            .join(&format!("reconstructions/epoch-{best_epoch:04}.png"));
         let pictures: [PathBuf; 3] = [grid, reconstructions, curves];
         progress.finished(&Finish {
-            reason: if now.state.stopped { StopReason::EarlyStopping } else { StopReason::EpochLimit },
+            reason: if now.state.stopped {
+                StopReason::EarlyStopping
+            } else {
+                StopReason::EpochLimit
+            },
             best,
             last,
             seconds: began.elapsed().as_secs_f64(),

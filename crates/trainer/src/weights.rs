@@ -58,7 +58,9 @@ pub fn named_values<M: Module>(module: &M) -> NamedValues {
         .map(|parameter| {
             let shape = parameter.data.shape().to_vec();
             let values = parameter.data.convert_dtype(DType::F32);
-            let values = values.try_to_vec::<f32>().expect("converted to float32 just now");
+            let values = values
+                .try_to_vec::<f32>()
+                .expect("converted to float32 just now");
             (parameter.name, (shape, values))
         })
         .collect()
@@ -72,12 +74,22 @@ pub fn to_safetensors(values: &NamedValues) -> Result<Vec<u8>, WeightsError> {
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = values
         .iter()
         .map(|(name, (shape, values))| {
-            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            (
+                name,
+                shape,
+                values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+            )
         })
         .collect();
     let mut views = Vec::with_capacity(bytes.len());
     for (name, shape, bytes) in &bytes {
-        views.push((name.as_str(), TensorView::new(Dtype::F32, shape.to_vec(), bytes)?));
+        views.push((
+            name.as_str(),
+            TensorView::new(Dtype::F32, shape.to_vec(), bytes)?,
+        ));
     }
     // No metadata: the crate keeps it in a hash map, whose order differs from run to run.
     Ok(safetensors::serialize(views, None)?)
@@ -93,10 +105,16 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<NamedValues, WeightsError> {
         .iter()
         .map(|(name, view)| {
             if view.dtype() != Dtype::F32 {
-                return Err(WeightsError::ElementType { name: name.to_owned(), found: view.dtype() });
+                return Err(WeightsError::ElementType {
+                    name: name.to_owned(),
+                    found: view.dtype(),
+                });
             }
             let (chunks, _) = view.data().as_chunks::<4>();
-            let values = chunks.iter().map(|four| f32::from_le_bytes(*four)).collect();
+            let values = chunks
+                .iter()
+                .map(|four| f32::from_le_bytes(*four))
+                .collect();
             Ok((name.to_owned(), (view.shape().to_vec(), values)))
         })
         .collect()
@@ -111,7 +129,9 @@ pub fn load_values<M: Module>(module: M, values: &NamedValues) -> Result<M, Weig
     let mut used = 0;
     let module = map_named_parameters(module, |name, expected| {
         let Some((found, values)) = values.get(name) else {
-            problem.get_or_insert(WeightsError::Missing { name: name.to_owned() });
+            problem.get_or_insert(WeightsError::Missing {
+                name: name.to_owned(),
+            });
             return None;
         };
         if found != expected {
@@ -129,8 +149,15 @@ pub fn load_values<M: Module>(module: M, values: &NamedValues) -> Result<M, Weig
         return Err(problem);
     }
     if used < values.len() {
-        let names: Vec<String> = named_parameters(&module).into_iter().map(|parameter| parameter.name).collect();
-        let name = values.keys().find(|name| !names.contains(name)).cloned().unwrap_or_default();
+        let names: Vec<String> = named_parameters(&module)
+            .into_iter()
+            .map(|parameter| parameter.name)
+            .collect();
+        let name = values
+            .keys()
+            .find(|name| !names.contains(name))
+            .cloned()
+            .unwrap_or_default();
         return Err(WeightsError::Unexpected { name });
     }
     Ok(module)
@@ -156,7 +183,10 @@ mod tests {
         assert_eq!(read, values);
         let other = load_values(decoder(3), &read).expect("fits");
         assert_eq!(named_values(&other), values);
-        assert_eq!(to_safetensors(&named_values(&other)).expect("written"), bytes);
+        assert_eq!(
+            to_safetensors(&named_values(&other)).expect("written"),
+            bytes
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@ use vae_core::{Depth, Sampler, VaeConfig};
 
 fn main() {
     let device = Device::flex().autodiff();
-    let config = VaeConfig::preset(Depth::Depth28).with_width_multiplier(0.03).with_latent_dim(4);
+    let config = VaeConfig::preset(Depth::Depth28)
+        .with_width_multiplier(0.03)
+        .with_latent_dim(4);
     let mut vae = config.init(&device);
     let mut adam = AdamConfig::new().with_epsilon(1e-7).init();
 
@@ -16,7 +18,11 @@ fn main() {
     let pixels: Vec<f32> = (0..8 * 3 * 32 * 32)
         .map(|index| {
             let (image, column) = (index / (3 * 32 * 32), index % 32);
-            if (column / (image + 1)) % 2 == 0 { 0.9 } else { 0.1 }
+            if (column / (image + 1)) % 2 == 0 {
+                0.9
+            } else {
+                0.1
+            }
         })
         .collect();
     let images = Tensor::<4>::from_data(TensorData::new(pixels, [8, 3, 32, 32]), &device);
@@ -24,7 +30,9 @@ fn main() {
     let noise = Tensor::zeros([8, 4], &device);
 
     for step in 0..=60 {
-        let terms = vae.forward(images.clone(), noise.clone(), Sampler::Correct, None).terms;
+        let terms = vae
+            .forward(images.clone(), noise.clone(), Sampler::Correct, None)
+            .terms;
         let loss = terms.loss().mean();
         if step % 10 == 0 {
             println!(

@@ -1,7 +1,7 @@
 //! Configuration of encoder, decoder and the whole autoencoder.
 
-use burn::nn::{Linear, LinearConfig};
 use burn::module::Param;
+use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 use resnet_blocks::{
     Activation, ConvolutionConfig, NormConfig, Sampling, Shortcuts, Stage, StageConfig,
@@ -64,7 +64,9 @@ pub enum ConfigError {
         found: usize,
     },
     /// The decoder spreads the dense features over the smallest map.
-    #[error("`intermediate_dim` is {found}; it must be a multiple of the {positions} positions of the smallest map")]
+    #[error(
+        "`intermediate_dim` is {found}; it must be a multiple of the {positions} positions of the smallest map"
+    )]
     IntermediateDim {
         /// What was given.
         found: usize,
@@ -85,7 +87,10 @@ impl VaeConfig {
     /// # Panics
     /// If `multiplier` is not positive and finite.
     pub fn with_width_multiplier(mut self, multiplier: f64) -> Self {
-        assert!(multiplier.is_finite() && multiplier > 0.0, "a width multiplier is positive, not {multiplier}");
+        assert!(
+            multiplier.is_finite() && multiplier > 0.0,
+            "a width multiplier is positive, not {multiplier}"
+        );
         let scaled = |size: usize, unit: usize| {
             let units = (size as f64 * multiplier / unit as f64).round() as usize;
             units.max(1) * unit
@@ -101,7 +106,10 @@ impl VaeConfig {
     /// Where a size is zero or does not divide as the model needs.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
-            ("stage_widths", self.stage_widths.into_iter().min().unwrap_or(0)),
+            (
+                "stage_widths",
+                self.stage_widths.into_iter().min().unwrap_or(0),
+            ),
             ("intermediate_dim", self.intermediate_dim),
             ("latent_dim", self.latent_dim),
             ("image_channels", self.image_channels),
@@ -111,11 +119,16 @@ impl VaeConfig {
             return Err(ConfigError::Zero { field });
         }
         if !self.image_size.is_multiple_of(8) {
-            return Err(ConfigError::ImageSize { found: self.image_size });
+            return Err(ConfigError::ImageSize {
+                found: self.image_size,
+            });
         }
         let positions = self.positions();
         if !self.intermediate_dim.is_multiple_of(positions) {
-            return Err(ConfigError::IntermediateDim { found: self.intermediate_dim, positions });
+            return Err(ConfigError::IntermediateDim {
+                found: self.intermediate_dim,
+                positions,
+            });
         }
         Ok(())
     }
@@ -184,15 +197,24 @@ impl VaeConfig {
         }
     }
 
-    fn stages(&self, channels_in: usize, sampling: Sampling, device: &Device) -> (Vec<Stage>, usize) {
+    fn stages(
+        &self,
+        channels_in: usize,
+        sampling: Sampling,
+        device: &Device,
+    ) -> (Vec<Stage>, usize) {
         let mut channels = channels_in;
         let stages = (0..4)
             .map(|index| {
-                let config = StageConfig::new(channels, self.stage_widths[index], self.identity_blocks[index])
-                    .with_stride(STRIDES[index])
-                    .with_sampling(sampling)
-                    .with_shortcuts(self.shortcuts)
-                    .with_norm(self.norm.clone());
+                let config = StageConfig::new(
+                    channels,
+                    self.stage_widths[index],
+                    self.identity_blocks[index],
+                )
+                .with_stride(STRIDES[index])
+                .with_sampling(sampling)
+                .with_shortcuts(self.shortcuts)
+                .with_norm(self.norm.clone());
                 channels = config.channels_out();
                 config.init(device)
             })
@@ -209,7 +231,9 @@ impl VaeConfig {
 
 /// A dense layer with Glorot-uniform weights and zero bias.
 fn dense(features_in: usize, features_out: usize, device: &Device) -> Linear {
-    let mut layer = LinearConfig::new(features_in, features_out).with_bias(false).init(device);
+    let mut layer = LinearConfig::new(features_in, features_out)
+        .with_bias(false)
+        .init(device);
     layer.weight = glorot_uniform([features_in, features_out], device);
     layer.bias = Some(Param::from_tensor(Tensor::zeros([features_out], device)));
     layer
@@ -238,11 +262,20 @@ mod tests {
     #[test]
     fn the_width_multiplier_rounds_and_never_reaches_zero() {
         let eighth = VaeConfig::preset(Depth::Depth28).with_width_multiplier(0.125);
-        assert_eq!((eighth.stage_widths, eighth.intermediate_dim), ([8, 16, 32, 64], 128));
+        assert_eq!(
+            (eighth.stage_widths, eighth.intermediate_dim),
+            ([8, 16, 32, 64], 128)
+        );
         let tiny = VaeConfig::preset(Depth::Depth28).with_width_multiplier(0.001);
-        assert_eq!((tiny.stage_widths, tiny.intermediate_dim), ([1, 1, 1, 1], 16));
+        assert_eq!(
+            (tiny.stage_widths, tiny.intermediate_dim),
+            ([1, 1, 1, 1], 16)
+        );
         let third = VaeConfig::preset(Depth::Depth28).with_width_multiplier(0.3);
-        assert_eq!((third.stage_widths, third.intermediate_dim), ([19, 38, 77, 154], 304));
+        assert_eq!(
+            (third.stage_widths, third.intermediate_dim),
+            ([19, 38, 77, 154], 304)
+        );
     }
 
     #[test]
@@ -250,10 +283,21 @@ mod tests {
         let config = VaeConfig::preset(Depth::Depth28);
         assert_eq!(config.validate(), Ok(()));
         let found = config.clone().with_intermediate_dim(40).validate();
-        assert_eq!(found, Err(ConfigError::IntermediateDim { found: 40, positions: 16 }));
+        assert_eq!(
+            found,
+            Err(ConfigError::IntermediateDim {
+                found: 40,
+                positions: 16
+            })
+        );
         let found = config.clone().with_image_size(30).validate();
         assert_eq!(found, Err(ConfigError::ImageSize { found: 30 }));
         let found = config.with_latent_dim(0).validate();
-        assert_eq!(found, Err(ConfigError::Zero { field: "latent_dim" }));
+        assert_eq!(
+            found,
+            Err(ConfigError::Zero {
+                field: "latent_dim"
+            })
+        );
     }
 }

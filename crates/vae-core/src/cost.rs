@@ -37,7 +37,11 @@ impl VaeConfig {
                 + positions * last * intermediate
                 + 2 * positions * intermediate * latent,
             decoder_multiply_accumulates: decoder.0 + latent * intermediate + image * last,
-            activations: encoder.1 + decoder.1 + (positions + 1) * intermediate + 2 * latent + image,
+            activations: encoder.1
+                + decoder.1
+                + (positions + 1) * intermediate
+                + 2 * latent
+                + image,
         }
     }
 
@@ -45,18 +49,26 @@ impl VaeConfig {
     fn stages_cost(&self, channels_in: usize, size: usize, transposed: bool) -> (u64, u64) {
         let (mut multiply_accumulates, mut activations) = (0, 0);
         let (mut channels, mut size) = (channels_in as u64, size as u64);
-        for ((width, identity_blocks), stride) in
-            self.stage_widths.iter().zip(self.identity_blocks).zip(STRIDES)
+        for ((width, identity_blocks), stride) in self
+            .stage_widths
+            .iter()
+            .zip(self.identity_blocks)
+            .zip(STRIDES)
         {
             let (width, stride) = (*width as u64, stride as u64);
             for block in 0..=identity_blocks {
                 let stride = if block == 0 { stride } else { 1 };
-                let size_out = if transposed { size * stride } else { size / stride };
+                let size_out = if transposed {
+                    size * stride
+                } else {
+                    size / stride
+                };
                 // A 1x1 convolution with a stride works at the lower of the two resolutions.
                 let lower = size.min(size_out).pow(2);
                 let pixels = size_out.pow(2);
-                multiply_accumulates +=
-                    lower * channels * width + pixels * 9 * width * width + pixels * width * 4 * width;
+                multiply_accumulates += lower * channels * width
+                    + pixels * 9 * width * width
+                    + pixels * width * 4 * width;
                 // Three convolutions, and the block's output.
                 activations += pixels * (width + width + 4 * width + 4 * width);
                 let projects = stride != 1 || channels != 4 * width;

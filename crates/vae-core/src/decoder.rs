@@ -33,7 +33,11 @@ impl Decoder {
     /// - dropout_mask: `[batch, intermediate_dim]`
     /// - output: `[batch, image_channels, image_size, image_size]`
     pub fn forward(&self, latent: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<4> {
-        let features = norm_activate(&self.dense_norm, self.activation, self.dense.forward(latent));
+        let features = norm_activate(
+            &self.dense_norm,
+            self.activation,
+            self.dense.forward(latent),
+        );
         let features = match dropout_mask {
             Some(mask) => features * mask,
             None => features,
@@ -43,7 +47,10 @@ impl Decoder {
         let maps = features
             .reshape([batch, self.grid, self.grid, channels])
             .permute([0, 3, 1, 2]); // [batch, channels, grid, grid]
-        let maps = self.stages.iter().fold(maps, |hidden, stage| stage.forward(hidden));
+        let maps = self
+            .stages
+            .iter()
+            .fold(maps, |hidden, stage| stage.forward(hidden));
         self.output.forward(maps)
     }
 

@@ -18,7 +18,12 @@ pub enum Depth {
 
 impl Depth {
     /// From shallow to deep.
-    pub const ALL: [Depth; 4] = [Depth::Depth28, Depth::Depth40, Depth::Depth70, Depth::Depth100];
+    pub const ALL: [Depth; 4] = [
+        Depth::Depth28,
+        Depth::Depth40,
+        Depth::Depth70,
+        Depth::Depth100,
+    ];
 
     /// The preset with that many layers, if there is one.
     pub fn from_layers(layers: u32) -> Option<Self> {

@@ -70,10 +70,12 @@ mod tests {
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
     fn gaussian(mean: &[f32], log_variance: &[f32], device: &Device) -> DiagonalGaussian {
-        let tensor = |values: &[f32]| {
-            Tensor::<1>::from_floats(values, device).reshape([1, values.len()])
-        };
-        DiagonalGaussian { mean: tensor(mean), log_variance: tensor(log_variance) }
+        let tensor =
+            |values: &[f32]| Tensor::<1>::from_floats(values, device).reshape([1, values.len()]);
+        DiagonalGaussian {
+            mean: tensor(mean),
+            log_variance: tensor(log_variance),
+        }
     }
 
     #[test]
@@ -86,7 +88,10 @@ mod tests {
     fn zero_noise_gives_the_mean() {
         let posterior = gaussian(&[1.5, -2.0], &[3.0, -4.0], &Device::flex());
         let latent = posterior.reparameterize(Tensor::zeros([1, 2], &Device::flex()));
-        assert_eq!(latent.into_data().try_to_vec::<f32>().expect("float32"), [1.5, -2.0]);
+        assert_eq!(
+            latent.into_data().try_to_vec::<f32>().expect("float32"),
+            [1.5, -2.0]
+        );
     }
 
     #[test]
@@ -101,8 +106,14 @@ mod tests {
             gradient.into_data().try_to_vec::<f32>().expect("float32")
         };
         assert_eq!(read(&posterior.mean), [1.5, -2.0]);
-        for (found, value) in read(&posterior.log_variance).into_iter().zip([0.7f32, -0.3]) {
-            assert!((found - 0.5 * (value.exp() - 1.0)).abs() < 1e-6, "{found} at {value}");
+        for (found, value) in read(&posterior.log_variance)
+            .into_iter()
+            .zip([0.7f32, -0.3])
+        {
+            assert!(
+                (found - 0.5 * (value.exp() - 1.0)).abs() < 1e-6,
+                "{found} at {value}"
+            );
         }
     }
 
@@ -131,19 +142,35 @@ mod tests {
         let mut generator = ChaCha8Rng::seed_from_u64(1);
         let mut uniform = || (generator.next_u32() as f64 + 0.5) / 4_294_967_296.0;
         let noise: Vec<f32> = (0..DRAWS * dims)
-            .map(|_| ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32)
+            .map(|_| {
+                ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32
+            })
             .collect();
-        let noise = Tensor::<2>::from_data(TensorData::new(noise, [DRAWS, dims]), &posterior.mean.device());
+        let noise = Tensor::<2>::from_data(
+            TensorData::new(noise, [DRAWS, dims]),
+            &posterior.mean.device(),
+        );
         let repeated = DiagonalGaussian {
             mean: posterior.mean.clone().repeat_dim(0, DRAWS),
             log_variance: posterior.log_variance.clone().repeat_dim(0, DRAWS),
         };
-        let draws = repeated.draw(sampler, noise).into_data().try_to_vec::<f32>().expect("float32");
+        let draws = repeated
+            .draw(sampler, noise)
+            .into_data()
+            .try_to_vec::<f32>()
+            .expect("float32");
         (0..dims)
             .map(|dim| {
-                let column = || draws.iter().skip(dim).step_by(dims).map(|draw| *draw as f64);
+                let column = || {
+                    draws
+                        .iter()
+                        .skip(dim)
+                        .step_by(dims)
+                        .map(|draw| *draw as f64)
+                };
                 let mean = column().sum::<f64>() / DRAWS as f64;
-                let variance = column().map(|draw| (draw - mean).powi(2)).sum::<f64>() / DRAWS as f64;
+                let variance =
+                    column().map(|draw| (draw - mean).powi(2)).sum::<f64>() / DRAWS as f64;
                 let log_ratio = |draw: f64| {
                     0.5 * (draw * draw - (draw - mean).powi(2) / variance - variance.ln())
                 };
@@ -157,12 +184,23 @@ mod tests {
         let posterior = gaussian(&[0.5, -1.0, 0.0], &[-2.0, -1.0, 0.5], &Device::flex());
         let closed_form = posterior.kl_to_standard_normal().into_scalar::<f32>() as f64;
         let correct = monte_carlo_kl(&posterior, Sampler::Correct);
-        assert!((correct - closed_form).abs() < 0.02, "{correct} against {closed_form}");
+        assert!(
+            (correct - closed_form).abs() < 0.02,
+            "{correct} against {closed_form}"
+        );
         // Of a deviation exp(v) the divergence is 0.5 * (exp(2v) + mean^2 - 1 - 2v) a dimension.
         let true_blog: f64 = [(0.5f64, -2.0f64), (-1.0, -1.0), (0.0, 0.5)]
-            .iter().map(|(m, v)| 0.5 * ((2.0 * v).exp() + m * m - 1.0 - 2.0 * v)).sum();
+            .iter()
+            .map(|(m, v)| 0.5 * ((2.0 * v).exp() + m * m - 1.0 - 2.0 * v))
+            .sum();
         let blog = monte_carlo_kl(&posterior, Sampler::Blog);
-        assert!((blog - true_blog).abs() < 0.02, "{blog} against {true_blog}");
-        assert!(blog - closed_form > 0.5, "the post's loss understates it: {blog} against {closed_form}");
+        assert!(
+            (blog - true_blog).abs() < 0.02,
+            "{blog} against {true_blog}"
+        );
+        assert!(
+            blog - closed_form > 0.5,
+            "the post's loss understates it: {blog} against {closed_form}"
+        );
     }
 }

@@ -21,12 +21,18 @@ impl DropoutMasks {
     /// # Panics
     /// If `rate` is outside \[0, 1).
     pub fn from_uniform(encoder_uniform: Tensor<2>, decoder_uniform: Tensor<2>, rate: f64) -> Self {
-        assert!((0.0..1.0).contains(&rate), "a dropout rate is in [0, 1), not {rate}");
+        assert!(
+            (0.0..1.0).contains(&rate),
+            "a dropout rate is in [0, 1), not {rate}"
+        );
         let mask = |uniform: Tensor<2>| {
             let kept = uniform.greater_equal_elem(rate).float();
             kept.mul_scalar(1.0 / (1.0 - rate))
         };
-        Self { encoder: mask(encoder_uniform), decoder: mask(decoder_uniform) }
+        Self {
+            encoder: mask(encoder_uniform),
+            decoder: mask(decoder_uniform),
+        }
     }
 }
 
@@ -39,7 +45,11 @@ mod tests {
         let device = Device::flex();
         let uniform = Tensor::<2>::from_floats([[0.0, 0.24, 0.25, 0.99]], &device);
         let masks = DropoutMasks::from_uniform(uniform.clone(), uniform, 0.25);
-        let values = masks.encoder.into_data().try_to_vec::<f32>().expect("float32");
+        let values = masks
+            .encoder
+            .into_data()
+            .try_to_vec::<f32>()
+            .expect("float32");
         assert_eq!(values, [0.0, 0.0, 4.0 / 3.0, 4.0 / 3.0]);
     }
 }

@@ -34,12 +34,19 @@ impl Encoder {
     /// - dropout_mask: `[batch, positions * intermediate_dim]`, feature fastest
     /// - mean and log-variance: `[batch, latent_dim]`
     pub fn forward(&self, images: Tensor<4>, dropout_mask: Option<Tensor<2>>) -> DiagonalGaussian {
-        let maps = self.stages.iter().fold(images, |hidden, stage| stage.forward(hidden));
+        let maps = self
+            .stages
+            .iter()
+            .fold(images, |hidden, stage| stage.forward(hidden));
         let [batch, channels, height, width] = maps.dims();
         let features = maps
             .permute([0, 2, 3, 1])
             .reshape([batch * height * width, channels]); // [batch * positions, channels]
-        let features = norm_activate(&self.dense_norm, self.activation, self.dense.forward(features));
+        let features = norm_activate(
+            &self.dense_norm,
+            self.activation,
+            self.dense.forward(features),
+        );
         let features: Tensor<2> = features.reshape([batch as i32, -1]);
         let features = match dropout_mask {
             Some(mask) => features * mask,

@@ -30,9 +30,13 @@ mod tests {
     fn cross_entropy(logit: f32, pixel: f32) -> (f32, f32) {
         let device = Device::flex().autodiff();
         let logits = Tensor::<4>::full([1, 1, 1, 1], logit, &device).require_grad();
-        let value = bernoulli_cross_entropy(logits.clone(), Tensor::full([1, 1, 1, 1], pixel, &device));
+        let value =
+            bernoulli_cross_entropy(logits.clone(), Tensor::full([1, 1, 1, 1], pixel, &device));
         let gradients = value.clone().backward();
-        let gradient = logits.grad(&gradients).expect("a gradient").into_scalar::<f32>();
+        let gradient = logits
+            .grad(&gradients)
+            .expect("a gradient")
+            .into_scalar::<f32>();
         (value.into_scalar::<f32>(), gradient)
     }
 

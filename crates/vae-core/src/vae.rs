@@ -86,7 +86,12 @@ impl Vae {
             kl: posterior.kl_to_standard_normal(),
             l2: self.l2().expand([batch]),
         };
-        VaeOutput { posterior, latent, logits, terms }
+        VaeOutput {
+            posterior,
+            latent,
+            logits,
+            terms,
+        }
     }
 
     /// The reconstruction from the posterior's mean, in \[0, 1\].
@@ -94,7 +99,8 @@ impl Vae {
     /// # Shapes
     /// - images, output: `[batch, image_channels, image_size, image_size]`
     pub fn reconstruct(&self, images: Tensor<4>) -> Tensor<4> {
-        self.decoder.generate(self.encoder.forward(images, None).mean)
+        self.decoder
+            .generate(self.encoder.forward(images, None).mean)
     }
 
     /// The penalties on the two heads.

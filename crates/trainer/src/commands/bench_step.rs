@@ -55,7 +55,11 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     let settings = resolve(&training, &|_| None)?.settings;
     let device = open_device(settings.device)?;
     let steps = flags.steps.max(1);
-    let rounds = if flags.against_pytorch.is_some() { flags.rounds.max(1) } else { 1 };
+    let rounds = if flags.against_pytorch.is_some() {
+        flags.rounds.max(1)
+    } else {
+        1
+    };
 
     let mut ours: Vec<StepTiming> = Vec::new();
     let mut theirs: Vec<Value> = Vec::new();
@@ -75,7 +79,10 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     result["batch_size"] = json!(settings.batch_size);
     result["threads"] = json!(threads());
     if !theirs.is_empty() {
-        let seconds: Vec<f64> = theirs.iter().filter_map(|round| round["seconds_per_step"].as_f64()).collect();
+        let seconds: Vec<f64> = theirs
+            .iter()
+            .filter_map(|round| round["seconds_per_step"].as_f64())
+            .collect();
         let ratio = timing.seconds_per_step / median(&seconds);
         result["pytorch"] = json!({
             "seconds_per_step": median(&seconds),
@@ -93,46 +100,109 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
 }
 
 fn print(timing: &StepTiming, result: &Value) {
-    println!("a step          {:.4} s  ({:.4} to {:.4}, {} steps)",
-        timing.seconds_per_step, timing.fastest, timing.slowest, timing.steps);
+    println!(
+        "a step          {:.4} s  ({:.4} to {:.4}, {} steps)",
+        timing.seconds_per_step, timing.fastest, timing.slowest, timing.steps
+    );
     println!("images          {:.1} a second", timing.images_per_second);
     let phases = timing.phases;
-    println!("data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s",
-        phases.data_seconds, phases.forward_seconds, phases.backward_seconds, phases.optimizer_seconds);
+    println!(
+        "data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s",
+        phases.data_seconds,
+        phases.forward_seconds,
+        phases.backward_seconds,
+        phases.optimizer_seconds
+    );
     if let Some(bytes) = timing.peak_bytes {
-        println!("peak memory     {:.0} MiB", bytes as f64 / (1u64 << 20) as f64);
+        println!(
+            "peak memory     {:.0} MiB",
+            bytes as f64 / (1u64 << 20) as f64
+        );
     }
     if let Some(pytorch) = result.get("pytorch") {
-        println!("PyTorch {}  {:.4} s; ours takes {:.2} times as long",
+        println!(
+            "PyTorch {}  {:.4} s; ours takes {:.2} times as long",
             pytorch["version"].as_str().unwrap_or("?"),
             pytorch["seconds_per_step"].as_f64().unwrap_or(f64::NAN),
-            pytorch["times_pytorch"].as_f64().unwrap_or(f64::NAN));
+            pytorch["times_pytorch"].as_f64().unwrap_or(f64::NAN)
+        );
     }
 }
 
 /// Threads both sides use.
 fn threads() -> usize {
-    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
-    asked.filter(|threads| *threads > 0).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    let asked = std::env::var("RAYON_NUM_THREADS")
+        .ok()
+        .and_then(|threads| threads.parse().ok());
+    asked
+        .filter(|threads| *threads > 0)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-fn time_pytorch(python: &Path, settings: &Settings, warmup: usize, steps: usize) -> Result<Value, TrainerError> {
+fn time_pytorch(
+    python: &Path,
+    settings: &Settings,
+    warmup: usize,
+    steps: usize,
+) -> Result<Value, TrainerError> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/torch_step.py");
-    let widths: Vec<String> = settings.stage_widths().iter().map(ToString::to_string).collect();
+    let widths: Vec<String> = settings
+        .stage_widths()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let device = settings.device.to_string();
     let output = Command::new(python)
         .arg(&script)
-        .args(["--depth", &settings.depth.to_string(), "--widths", &widths.join(",")])
-        .args(["--intermediate", &settings.intermediate_dim.to_string(), "--latent", &settings.latent_dim.to_string()])
-        .args(["--batch", &settings.batch_size.to_string(), "--steps", &steps.to_string()])
-        .args(["--warmup", &warmup.to_string(), "--threads", &threads().to_string()])
-        .args(["--device", if device.starts_with("cuda") { &device } else { "cpu" }])
+        .args([
+            "--depth",
+            &settings.depth.to_string(),
+            "--widths",
+            &widths.join(","),
+        ])
+        .args([
+            "--intermediate",
+            &settings.intermediate_dim.to_string(),
+            "--latent",
+            &settings.latent_dim.to_string(),
+        ])
+        .args([
+            "--batch",
+            &settings.batch_size.to_string(),
+            "--steps",
+            &steps.to_string(),
+        ])
+        .args([
+            "--warmup",
+            &warmup.to_string(),
+            "--threads",
+            &threads().to_string(),
+        ])
+        .args([
+            "--device",
+            if device.starts_with("cuda") {
+                &device
+            } else {
+                "cpu"
+            },
+        ])
         .output()
-        .map_err(|error| TrainerError::Pytorch { reason: format!("{}: {error}", python.display()) })?;
+        .map_err(|error| TrainerError::Pytorch {
+            reason: format!("{}: {error}", python.display()),
+        })?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let result = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let result = text
+        .lines()
+        .last()
+        .and_then(|line| serde_json::from_str(line).ok());
     result.ok_or_else(|| {
         let messages = String::from_utf8_lossy(&output.stderr);
-        TrainerError::Pytorch { reason: messages.lines().last().unwrap_or("it printed nothing").to_owned() }
+        TrainerError::Pytorch {
+            reason: messages
+                .lines()
+                .last()
+                .unwrap_or("it printed nothing")
+                .to_owned(),
+        }
     })
 }

@@ -64,9 +64,17 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         });
         println!("{result:#}");
     } else {
-        println!("{} split, {} images, {} sampler, nats an image", flags.split, view.len(), settings.sampler);
+        println!(
+            "{} split, {} images, {} sampler, nats an image",
+            flags.split,
+            view.len(),
+            settings.sampler
+        );
         println!("loss           {:10.3}", result.loss);
-        println!("cross-entropy  {:10.3}  ({:.3} above the pixels' entropy)", result.cross_entropy, result.excess);
+        println!(
+            "cross-entropy  {:10.3}  ({:.3} above the pixels' entropy)",
+            result.cross_entropy, result.excess
+        );
         println!("KL             {:10.3}", result.kl);
         println!("L2 penalties   {:10.3}", result.l2);
     }

@@ -77,10 +77,16 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
     let device = open_device(device)?;
     let path = run_dir.join(MODEL);
     if !path.exists() {
-        return Err(TrainerError::NoRun { path: run_dir.to_owned(), missing: "finished run" });
+        return Err(TrainerError::NoRun {
+            path: run_dir.to_owned(),
+            missing: "finished run",
+        });
     }
     let bytes = std::fs::read(&path).map_err(file_error(&path))?;
-    let refuse = |source| crate::checkpoint::CheckpointError::Weights { path: path.clone(), source };
+    let refuse = |source| crate::checkpoint::CheckpointError::Weights {
+        path: path.clone(),
+        source,
+    };
     let values = from_safetensors(&bytes).map_err(refuse)?;
     let model = load_values(model_config(&settings)?.init(&device), &values).map_err(refuse)?;
     Ok((settings, model, device))

@@ -46,8 +46,11 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
     let cost = config.cost();
     // Parameters are counted from their shapes; no value is drawn.
     let model = config.init(&open_device(settings.device)?);
-    let [encoder, decoder, total] =
-        [model.encoder.num_params(), model.decoder.num_params(), model.num_params()];
+    let [encoder, decoder, total] = [
+        model.encoder.num_params(),
+        model.decoder.num_params(),
+        model.num_params(),
+    ];
     let activation_bytes = 4 * cost.activations * settings.batch_size as u64;
     if flags.json {
         let summary = json!({
@@ -68,13 +71,21 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
         });
         println!("{summary:#}");
     } else {
-        println!("depth {}, stage widths {:?}, intermediate {}, latent {}",
-            settings.depth, config.stage_widths, config.intermediate_dim, config.latent_dim);
+        println!(
+            "depth {}, stage widths {:?}, intermediate {}, latent {}",
+            settings.depth, config.stage_widths, config.intermediate_dim, config.latent_dim
+        );
         println!("layers                  {:>15}", config.layers());
         println!("parameters              {total:>15}  (encoder {encoder}, decoder {decoder})");
-        println!("multiply-accumulates    {:>15}  an image, forward", cost.multiply_accumulates());
-        println!("activation memory       {:>11.1} MiB  for a batch of {}",
-            activation_bytes as f64 / (1u64 << 20) as f64, settings.batch_size);
+        println!(
+            "multiply-accumulates    {:>15}  an image, forward",
+            cost.multiply_accumulates()
+        );
+        println!(
+            "activation memory       {:>11.1} MiB  for a batch of {}",
+            activation_bytes as f64 / (1u64 << 20) as f64,
+            settings.batch_size
+        );
     }
     Ok(())
 }

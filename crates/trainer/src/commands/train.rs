@@ -20,7 +20,13 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         None => default_run_dir(&settings, flags.resume),
     };
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
-    train(&settings, &run_dir, flags.resume, &device, &mut Progress::new(mode))
+    train(
+        &settings,
+        &run_dir,
+        flags.resume,
+        &device,
+        &mut Progress::new(mode),
+    )
 }
 
 /// `runs/PRESET-seed-N`, or the first of `runs/PRESET-seed-N-2`, `-3`, ... that is free. A resumed run is the last one
@@ -32,9 +38,19 @@ fn default_run_dir(settings: &Settings, resume: bool) -> PathBuf {
     };
     let name = format!("{model}-seed-{}", settings.seed);
     let numbered = |number: u32| {
-        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let suffix = if number == 1 {
+            String::new()
+        } else {
+            format!("-{number}")
+        };
         Path::new("runs").join(format!("{name}{suffix}"))
     };
-    let free = (1..).find(|number| !numbered(*number).exists()).unwrap_or(1);
-    if resume { numbered(free.saturating_sub(1).max(1)) } else { numbered(free) }
+    let free = (1..)
+        .find(|number| !numbered(*number).exists())
+        .unwrap_or(1);
+    if resume {
+        numbered(free.saturating_sub(1).max(1))
+    } else {
+        numbered(free)
+    }
 }
