@@ -6,7 +6,6 @@
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
-use burn::tensor::DType;
 
 /// One parameter or running statistic.
 #[derive(Clone, Debug)]
@@ -139,15 +138,28 @@ impl<F: FnMut(&str, &[usize]) -> Option<TensorData>> ModuleMapper for Writer<F> 
         };
         let found = data.shape().to_vec();
         assert_eq!(found, shape, "`{name}` has shape {shape:?}, not {found:?}");
-        let dtype: DType = data.dtype();
+        let dtype = data.dtype();
+        // On the host, so that the parameter is contiguous: a transposed view would be summed in another order, and a
+        // restored model would not train on as the saved one did.
+        let data = if D == 2 { transposed(data) } else { data };
         let tensor = Tensor::<D>::from_data(data, (&device, dtype));
-        let tensor = if D == 2 {
-            tensor.swap_dims(0, 1)
-        } else {
-            tensor
-        };
         Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff()))
     }
+}
+
+/// The transpose of a matrix.
+fn transposed(data: TensorData) -> TensorData {
+    let (bytes, shape, dtype) = data.into_parts();
+    let [rows, columns] = shape.dims();
+    let size = dtype.size();
+    let mut swapped = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            let start = (row * columns + column) * size;
+            swapped.extend_from_slice(&bytes[start..start + size]);
+        }
+    }
+    TensorData::from_bytes_vec(swapped, [columns, rows], dtype)
 }
 
 #[cfg(test)]
