@@ -117,11 +117,11 @@ impl Bottleneck {
     /// Layer by layer: what the fast form computes too.
     fn forward_plain(&self, input: Tensor<4>) -> Tensor<4> {
         let activation = self.activation;
-        let hidden = self.reduce.forward(input.clone());
+        let hidden = self.reduce.forward_plain(input.clone());
         let hidden = norm_activate(&self.reduce_norm, activation, hidden);
-        let hidden = self.spatial.forward(hidden);
+        let hidden = self.spatial.forward_plain(hidden);
         let hidden = norm_activate(&self.spatial_norm, activation, hidden);
-        let hidden = self.expand.forward(hidden);
+        let hidden = self.expand.forward_plain(hidden);
         match self.shortcut.forward(input) {
             Some(residual) => norm_add_activate(&self.expand_norm, activation, hidden, residual),
             None => norm_activate(&self.expand_norm, activation, hidden),

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use burn::prelude::*;
 
 use crate::bottleneck::Bottleneck;
+use crate::convolution::Convolution;
 
 thread_local! {
     static ONLY_PLAIN: Cell<bool> = const { Cell::new(false) };
@@ -37,6 +38,20 @@ pub(crate) fn fast_bottleneck(block: &Bottleneck, input: &Tensor<4>) -> Option<T
     #[cfg(not(feature = "flex"))]
     {
         let _ = (block, input);
+        None
+    }
+}
+
+/// The layer's output by its fast form; none where the plain form is called for.
+pub(crate) fn fast_convolution(layer: &Convolution, input: &Tensor<4>) -> Option<Tensor<4>> {
+    if ONLY_PLAIN.get() {
+        return None;
+    }
+    #[cfg(feature = "flex")]
+    return flex::convolution(layer, input);
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = (layer, input);
         None
     }
 }
@@ -106,6 +121,17 @@ mod flex {
         Some(output)
     }
 
+    pub(super) fn convolution(layer: &Convolution, input: &Tensor<4>) -> Option<Tensor<4>> {
+        let weight = layer.weight.val();
+        let is_fast = layer.kernel_size == 1 && layer.stride == 1 && is_supported(input) && weight.dtype() == input.dtype();
+        is_fast.then(|| {
+            let is_transposed = layer.sampling == Sampling::Transposed;
+            let [input, weight, bias] =
+                [input.clone().into_dispatch(), weight.into_dispatch(), layer.bias.val().into_dispatch()];
+            Tensor::from_dispatch(Dispatch::pointwise(input, weight, bias, is_transposed))
+        })
+    }
+
     /// Whether the layers are those of an ordinary bottleneck.
     fn has_fast_layers(block: &Bottleneck, around: Around, layers: &[(&Convolution, &BatchNorm)]) -> bool {
         let pointwise = |layer: &Convolution| layer.kernel_size == 1;
@@ -129,16 +155,20 @@ mod flex {
     /// Whether all tensors are on flex, of one supported type, and the norms in the input's mode.
     fn has_fast_tensors(input: &Tensor<4>, layers: &[(&Convolution, &BatchNorm)], is_training: bool) -> bool {
         let dtype = input.dtype();
-        let is_flex = matches!(input.device().inner().as_dispatch(), DispatchDevice::Flex(_));
-        let is_supported = matches!(dtype, DType::F32 | DType::F64) && input.shape().num_elements() > 0;
-        is_flex
-            && is_supported
+        is_supported(input)
             && layers.iter().all(|(convolution, norm)| {
                 let (weight, gamma) = (convolution.weight.val(), norm.gamma.val());
                 // Evaluation takes no gradients: parameters that could get one are for the plain form.
                 let is_mode = if is_training { norm.training.is_enabled() } else { !weight.device().is_autodiff() };
                 is_mode && weight.dtype() == dtype && gamma.dtype() == dtype
             })
+    }
+
+    /// Whether a tensor is on flex, not empty, and of a type that the fast forms know.
+    fn is_supported(input: &Tensor<4>) -> bool {
+        matches!(input.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+            && matches!(input.dtype(), DType::F32 | DType::F64)
+            && input.shape().num_elements() > 0
     }
 
     /// As Burn's batch norm does.

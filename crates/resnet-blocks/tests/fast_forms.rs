@@ -9,7 +9,7 @@ use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::DType;
 use resnet_blocks::{
-    Bottleneck, BottleneckConfig, Sampling, Shortcuts, map_named_parameters, named_parameters, with_plain_blocks,
+    Bottleneck, BottleneckConfig, ConvolutionConfig, Sampling, Shortcuts, map_named_parameters, named_parameters, with_plain_blocks,
 };
 
 /// Deterministic values without a pattern that a kernel could hide in.
@@ -168,5 +168,43 @@ fn a_nan_reaches_output_and_gradients() {
         let gradients = output.sum().backward();
         let gradient = block.expand.weight.val().grad(&gradients).expect("a gradient");
         assert!(gradient.is_nan().all().into_scalar::<bool>(), "{sampling:?}");
+    }
+}
+
+#[test]
+fn pointwise_layers_match_the_plain_form() {
+    for (channels_in, channels_out, size) in [(5, 3, [4, 7]), (3, 17, [1, 1]), (64, 3, [16, 16])] {
+        for sampling in [Sampling::Strided, Sampling::Transposed] {
+            for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
+                let run = |dtype: DType, is_plain: bool| {
+                    let device = Device::flex().autodiff();
+                    let layer = ConvolutionConfig::new(channels_in, channels_out).with_sampling(sampling).init(&device);
+                    let layer = map_named_parameters(layer, |name, shape| {
+                        let values = values(shape.iter().product(), name.len() as u64);
+                        Some(TensorData::new(values, shape.to_vec()).convert_dtype(dtype))
+                    });
+                    let data = |channels: usize, seed| {
+                        let dims = [10, channels, size[0], size[1]];
+                        TensorData::new(values(dims.iter().product(), seed), dims).convert_dtype(dtype)
+                    };
+                    let input = Tensor::<4>::from_data(data(channels_in, 5), (&device, dtype)).require_grad();
+                    let forward = || layer.forward(input.clone());
+                    let output = if is_plain { with_plain_blocks(forward) } else { forward() };
+                    let weight = Tensor::<4>::from_data(data(channels_out, 6), (&device, dtype));
+                    let gradients = (output.clone() * weight).sum().backward();
+                    let all = [
+                        output.inner().into_data(),
+                        input.grad(&gradients).expect("input").into_data(),
+                        layer.weight.val().grad(&gradients).expect("weight").into_data(),
+                        layer.bias.val().grad(&gradients).expect("bias").into_data(),
+                    ];
+                    all.map(|data| data.convert_dtype(DType::F64).try_to_vec::<f64>().expect("float64"))
+                };
+                for (expected, found) in run(DType::F64, true).iter().zip(&run(dtype, false)) {
+                    let distance = relative_distance(expected, found);
+                    assert!(distance <= allowed, "{channels_in} to {channels_out} {sampling:?} {dtype:?}: {distance:e}");
+                }
+            }
+        }
     }
 }

@@ -12,7 +12,8 @@
 use burn_flex::FlexTensor;
 
 use crate::flex::block::{Affine, Around, Sizes, position, spread};
-use crate::flex::element::{Real, narrow, transpose};
+use crate::flex::element::{Real, narrow, relu, transpose};
+use crate::flex::elementwise::{activate_backward, activate_centred, centre, mask, mask_in_place, norm_backward};
 use crate::flex::folded::FoldedGradient;
 use crate::flex::forward::Kept;
 use crate::flex::interleaved::{REGIONS, constant_gradients};
@@ -135,7 +136,6 @@ struct PartSums<T> {
 
 impl<T: Real> Backward<'_, T> {
     fn tail(&self, output: &[T], gradient: &mut FlexTensor) -> Tail<T> {
-        let Sizes { channels_in, channels_out, width, .. } = self.sizes;
         let (kept, partition) = (self.kept, &self.partition);
         let is_identity = kept.config.around == Around::Identity;
         let low_input = kept.low_input();
@@ -158,7 +158,6 @@ impl<T: Real> Backward<'_, T> {
             TailPart { input, spatial, output, masked, plain, to_expand, to_shortcut }
         });
         let sums = for_each_part(parts.collect(), |part| self.tail_of_part(part, &expand, shortcut.as_ref()));
-        let _ = (channels_in, channels_out, width);
         Tail {
             sums: total(&sums, |part| &part.sums),
             grid_sums: total(&sums, |part| &part.grid_sums),
@@ -184,20 +183,21 @@ impl<T: Real> Backward<'_, T> {
             let low = rows.start * sizes.low[1]..rows.end * sizes.low[1];
             let wide = pixels.start * channels_out..pixels.end * channels_out;
             let output = &part.output[wide.clone()];
+            let mut tile_sums = vec![T::ZERO; channels_out];
             let gradient: &[T] = if part.plain.is_empty() {
-                mask_in_place(&mut part.masked[wide.clone()], output);
+                mask_in_place(&mut part.masked[wide.clone()], output, &mut tile_sums);
                 &part.masked[wide]
             } else {
                 scratch.resize(output.len(), T::ZERO);
-                mask(&part.plain[wide], output, &mut scratch);
+                mask(&part.plain[wide], output, &mut scratch, &mut tile_sums);
                 &scratch
             };
-            add(&mut sums.sums, &channel_sums(gradient, channels_out));
+            add(&mut sums.sums, &tile_sums);
 
             let narrow_range = pixels.start * width..pixels.end * width;
             active.resize(narrow_range.len(), T::ZERO);
-            self.spatial.activate(&part.spatial[narrow_range.clone()], &mut active);
-            centre(&mut active, &expand.mean);
+            let Affine { scale, shift, .. } = &self.spatial;
+            activate_centred(&part.spatial[narrow_range.clone()], scale, shift, &expand.mean, &mut active);
             expand.apply(gradient, &active, Some(&mut part.to_expand[narrow_range]), &mut sums.expand_products);
 
             let Some(shortcut) = shortcut else { continue };
@@ -229,8 +229,7 @@ impl<T: Real> Backward<'_, T> {
         let parts = self.partition.split(&self.kept.spatial).into_iter().zip(self.partition.split_mut(gradient)).collect();
         let sums = for_each_part(parts, |(spatial, gradient): (&[T], &mut [T])| {
             let mut active = vec![T::ZERO; spatial.len()];
-            self.spatial.activate(spatial, &mut active);
-            centre(&mut active, &mean);
+            activate_centred(spatial, &self.spatial.scale, &self.spatial.shift, &mean, &mut active);
             multiply(
                 gradient,
                 width,
@@ -239,10 +238,7 @@ impl<T: Real> Backward<'_, T> {
                 Factor::columns(&active, width),
                 Mode::Accumulate,
             );
-            for gradient in gradient.chunks_exact_mut(width) {
-                gradient.iter_mut().zip(&constant).for_each(|(value, constant)| *value = *value - *constant);
-            }
-            self.spatial.activate_backward(spatial, gradient)
+            self.spatial.activate_backward(spatial, &constant, gradient)
         });
         norm_gradient(&self.kept.spatial_norm, (self.sizes.batch * self.sizes.output_pixels()) as f64, &sums)
     }
@@ -265,7 +261,7 @@ impl<T: Real> Backward<'_, T> {
             let sums = for_each_part(parts, |part| self.interleaved_of_part(part, &slope));
             let mut kernel = total(&sums, |part| &part.kernel);
             let (norm, wide) = (&kept.reduce_norm, |values: &[T]| values.iter().map(|value| value.widen()).collect::<Vec<_>>());
-            let constant: Vec<f64> = norm.shift.iter().map(|shift| crate::flex::element::relu(*shift)).collect();
+            let constant: Vec<f64> = norm.shift.iter().map(|shift| relu(*shift)).collect();
             let regions = total(&sums, |part| &part.regions);
             let everywhere = constant_gradients(&constant, &wide(&kept.kernel.forward), &regions, &mut kernel);
             let on_grid = total(&sums, |part| &part.unmasked_sum);
@@ -303,14 +299,14 @@ impl<T: Real> Backward<'_, T> {
                 to.copy_from_slice(&scratch[image.output_row(row)]);
             }
         }
-        (kernel, self.reduce.activate_backward(part.reduced, part.to))
+        (kernel, self.reduce.activate_backward(part.reduced, &vec![T::ZERO; self.sizes.width], part.to))
     }
 
     fn interleaved_of_part(&self, part: SpatialPart<T>, slope: &NormSlope<T>) -> InterleavedSums<T> {
         let (grid, channels) = (self.sizes.grid(), self.sizes.width);
         let [height, width] = self.sizes.output;
         let low_row_len = grid.low.width * channels;
-        let constant: Vec<T> = self.kept.reduce_norm.shift.iter().map(|shift| T::narrow(crate::flex::element::relu(*shift))).collect();
+        let constant: Vec<T> = self.kept.reduce_norm.shift.iter().map(|shift| T::narrow(relu(*shift))).collect();
         let mut kernel = vec![T::ZERO; 9 * channels * channels];
         let mut regions = vec![T::ZERO; REGIONS * channels];
         let mut differences = vec![T::ZERO; grid.padded_len()];
@@ -350,7 +346,7 @@ impl<T: Real> Backward<'_, T> {
             }
         }
         let unmasked_sum = channel_sums(part.to, channels);
-        InterleavedSums { kernel, regions, unmasked_sum, sums: self.reduce.activate_backward(part.reduced, part.to) }
+        InterleavedSums { kernel, regions, unmasked_sum, sums: self.reduce.activate_backward(part.reduced, &vec![T::ZERO; self.sizes.width], part.to) }
     }
 
     /// The reduce layer's weight gradient `[channels_out, channels_in]`, and the gradient of the block's input.
@@ -547,61 +543,24 @@ impl<T: Real> NormSlope<T> {
     }
 
     fn apply(&self, gradient: &[T], values: &[T], output: &mut [T]) {
-        let channels = self.scale.len();
-        let (scale, constant) = (&self.scale[..channels], &self.constant[..channels]);
-        let (slope, mean) = (&self.slope[..channels], &self.mean[..channels]);
-        let pixels = gradient.chunks_exact(channels).zip(values.chunks_exact(channels));
-        for ((gradient, values), output) in pixels.zip(output.chunks_exact_mut(channels)) {
-            for channel in 0..channels {
-                output[channel] = gradient[channel] * scale[channel]
-                    - constant[channel]
-                    - slope[channel] * (values[channel] - mean[channel]);
-            }
-        }
+        norm_backward(gradient, values, [&self.scale, &self.constant, &self.slope, &self.mean], output);
     }
 }
 
 impl<T: Real> Affine<T> {
-    /// The gradient behind the norm from that behind the ReLU, in place; its sums plain and times the centred values.
-    fn activate_backward(&self, values: &[T], gradient: &mut [T]) -> PartSums<T> {
+    /// The gradient behind the norm from that behind the ReLU less `constant`, in place; its sums plain and times the
+    /// centred values.
+    fn activate_backward(&self, values: &[T], constant: &[T], gradient: &mut [T]) -> PartSums<T> {
         let channels = self.scale.len();
         let (mut sum, mut weighted_sum) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
-        let (scale, shift, mean) = (&self.scale[..channels], &self.shift[..channels], &self.mean[..channels]);
-        for (values, gradient) in values.chunks_exact(channels).zip(gradient.chunks_exact_mut(channels)) {
-            for channel in 0..channels {
-                let is_cut = values[channel] * scale[channel] + shift[channel] <= T::ZERO;
-                let passed = if is_cut { T::ZERO } else { gradient[channel] };
-                gradient[channel] = passed;
-                sum[channel] += passed;
-                weighted_sum[channel] += passed * (values[channel] - mean[channel]);
-            }
-        }
+        let parameters = [&self.scale, &self.shift, &self.mean, constant];
+        activate_backward(values, parameters, gradient, &mut sum, &mut weighted_sum);
         PartSums { sum, weighted_sum }
     }
 }
 
 fn norm_gradient<T: Real>(norm: &Normalization, count: f64, parts: &[PartSums<T>]) -> NormGradient {
     norm.gradient(count, &total(parts, |part| &part.sum), &total(parts, |part| &part.weighted_sum))
-}
-
-/// The gradient where the ReLU's output is not zero (a NaN passes), zero elsewhere.
-fn mask<T: Real>(gradient: &[T], output: &[T], masked: &mut [T]) {
-    for ((gradient, output), masked) in gradient.iter().zip(output).zip(masked) {
-        *masked = if *output <= T::ZERO { T::ZERO } else { *gradient };
-    }
-}
-
-fn mask_in_place<T: Real>(gradient: &mut [T], output: &[T]) {
-    for (gradient, output) in gradient.iter_mut().zip(output) {
-        *gradient = if *output <= T::ZERO { T::ZERO } else { *gradient };
-    }
-}
-
-/// Subtracts one value a channel.
-fn centre<T: Real>(values: &mut [T], mean: &[T]) {
-    for pixel in values.chunks_exact_mut(mean.len()) {
-        pixel.iter_mut().zip(mean).for_each(|(value, mean)| *value = *value - *mean);
-    }
 }
 
 /// The pixels that stand on the grid, one after the other.

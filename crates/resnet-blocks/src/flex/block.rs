@@ -2,7 +2,8 @@
 
 use burn_flex::FlexTensor;
 
-use crate::flex::element::{Real, narrow, relu, transpose};
+use crate::flex::element::{Real, narrow, transpose};
+use crate::flex::elementwise::activate;
 use crate::flex::interleaved::Grid;
 use crate::flex::layout::{image_dims, wide_values};
 use crate::flex::normalization::Normalization;
@@ -146,12 +147,7 @@ impl<T: Real> Affine<T> {
 
     /// `relu(scale * value + shift)` of whole pixels.
     pub(crate) fn activate(&self, values: &[T], output: &mut [T]) {
-        let channels = self.scale.len();
-        for (values, output) in values.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-            for (((value, output), scale), shift) in values.iter().zip(output).zip(&self.scale).zip(&self.shift) {
-                *output = relu(*value * *scale + *shift);
-            }
-        }
+        activate(values, &self.scale, &self.shift, output);
     }
 }
 

@@ -13,6 +13,7 @@ use burn_flex::FlexTensor;
 
 use crate::flex::block::{Affine, Around, BlockConfig, Layer, Sizes, position, sample};
 use crate::flex::element::{Real, narrow, relu, transpose};
+use crate::flex::elementwise::{centre, finish, finish_with};
 use crate::flex::folded::{Folded, scaled_weight};
 use crate::flex::interleaved::{REGIONS, convolve_constant};
 use crate::flex::layout::{channels_last, wide_values};
@@ -242,9 +243,7 @@ impl<T: Real> Forward<T> {
             for (row, values) in reduced.chunks_exact(row_len).enumerate() {
                 let padded = &mut padded[grid.padded_row(row)];
                 affine.activate(values, padded);
-                for pixel in padded.chunks_exact_mut(channels) {
-                    pixel.iter_mut().zip(constant).for_each(|(value, constant)| *value = *value - *constant);
-                }
+                centre(padded, constant);
             }
             for phase in grid.phases() {
                 let is_reached = grid.convolve(phase, &padded, &self.kernel.forward, &mut scratch);
@@ -323,8 +322,11 @@ impl<T: Real> Forward<T> {
                 if let Some(weight) = &shortcut_weight {
                     add_to_grid(sizes, weight, input, output);
                 }
-                let identity = (self.config.around == Around::Identity).then_some(input);
-                finish(output, &shift, identity);
+                if self.config.around == Around::Identity {
+                    finish_with(output, &shift, input);
+                } else {
+                    finish(output, &shift);
+                }
             }
         });
         output
@@ -346,26 +348,5 @@ fn add_to_grid<T: Real>(sizes: &Sizes, weight: &[T], input: &[T], output: &mut [
             Factor::columns(input, channels_in),
             Mode::Accumulate,
         );
-    }
-}
-
-/// `relu(output + shift [+ identity])` in place.
-fn finish<T: Real>(output: &mut [T], shift: &[T], identity: Option<&[T]>) {
-    let channels = shift.len();
-    match identity {
-        Some(identity) => {
-            for (output, identity) in output.chunks_exact_mut(channels).zip(identity.chunks_exact(channels)) {
-                for ((output, identity), shift) in output.iter_mut().zip(identity).zip(shift) {
-                    *output = relu(*output + *shift + *identity);
-                }
-            }
-        }
-        None => {
-            for output in output.chunks_exact_mut(channels) {
-                for (output, shift) in output.iter_mut().zip(shift) {
-                    *output = relu(*output + *shift);
-                }
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 mod backward;
 mod block;
 mod element;
+mod elementwise;
 mod folded;
 mod forward;
 mod interleaved;
@@ -11,6 +12,7 @@ mod moments;
 mod normalization;
 mod operation;
 mod partition;
+mod pointwise;
 mod product;
 mod spatial;
 

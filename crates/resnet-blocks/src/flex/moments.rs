@@ -4,6 +4,7 @@
 //! nothing cancels, however far the mean is from zero.
 
 use crate::flex::element::Real;
+use crate::flex::elementwise::{add_channels, add_squares, centre};
 use crate::flex::product::{Factor, Mode, multiply};
 
 /// Count, mean and centred second moment: per channel, or per pair of channels.
@@ -23,11 +24,7 @@ pub(crate) struct Moments {
 /// - output: `[channels]`
 pub(crate) fn channel_sums<T: Real>(rows: &[T], channels: usize) -> Vec<T> {
     let mut sums = vec![T::ZERO; channels];
-    for row in rows.chunks_exact(channels) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += *value;
-        }
-    }
+    add_channels(rows, &mut sums);
     sums
 }
 
@@ -40,12 +37,7 @@ fn channel_means<T: Real>(rows: &[T], channels: usize) -> Vec<T> {
 pub(crate) fn channel_moments<T: Real>(rows: &[T], channels: usize) -> Moments {
     let mean = channel_means(rows, channels);
     let mut second = vec![T::ZERO; channels];
-    for row in rows.chunks_exact(channels) {
-        for ((sum, value), mean) in second.iter_mut().zip(row).zip(&mean) {
-            let distance = *value - *mean;
-            *sum += distance * distance;
-        }
-    }
+    add_squares(rows, &mean, &mut second);
     Moments {
         count: (rows.len() / channels) as f64,
         mean: mean.iter().map(|value| value.widen()).collect(),
@@ -56,11 +48,7 @@ pub(crate) fn channel_moments<T: Real>(rows: &[T], channels: usize) -> Moments {
 /// Mean and products of every pair of channels of `[.., channels]`, which is left centred.
 pub(crate) fn cross_moments<T: Real>(rows: &mut [T], channels: usize) -> Moments {
     let mean = channel_means(rows, channels);
-    for row in rows.chunks_exact_mut(channels) {
-        for (value, mean) in row.iter_mut().zip(&mean) {
-            *value = *value - *mean;
-        }
-    }
+    centre(rows, &mean);
     let count = rows.len() / channels;
     let mut second = vec![T::ZERO; channels * channels];
     multiply(

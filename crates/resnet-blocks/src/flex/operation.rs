@@ -15,8 +15,9 @@ use burn_flex::FlexTensor;
 use crate::flex::backward::backward;
 use crate::flex::block::{BlockConfig, position};
 use crate::flex::element::{Real, narrow};
-use crate::flex::forward::{Kept, infer, train};
+use crate::flex::forward::{self, infer, train};
 use crate::flex::layout::{dense, from_channels_last};
+use crate::flex::pointwise::Pointwise;
 
 /// A convolution and the norm behind it.
 #[derive(ExtensionType)]
@@ -75,54 +76,83 @@ pub(crate) trait BlockOps: Backend {
 
     /// A bottleneck with running statistics.
     fn bottleneck_infer(#[extension_type] tensors: BlockTensors<Self>, config: BlockConfig) -> FloatTensor<Self>;
+
+    /// A 1x1 convolution with stride 1.
+    fn pointwise(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        is_transposed: bool,
+    ) -> FloatTensor<Self>;
 }
 
-/// What the backend under autodiff does.
+/// What the backend under autodiff does: each operation with what its backward needs.
 pub(crate) trait BlockKernels: BlockOps {
-    fn bottleneck_forward(inputs: &[FloatTensor<Self>], config: BlockConfig) -> (Vec<FloatTensor<Self>>, KeptBlock<Self>);
+    fn bottleneck_forward(inputs: &[FloatTensor<Self>], config: BlockConfig) -> (Vec<FloatTensor<Self>>, Kept<Self>);
+    fn pointwise_forward(inputs: [FloatTensor<Self>; 3], is_transposed: bool) -> (FloatTensor<Self>, Kept<Self>);
 }
 
-/// What a bottleneck keeps for backward.
-pub(crate) struct KeptBlock<B: Backend>(Arc<dyn BlockBackward<B>>);
+/// What an operation keeps for backward.
+pub(crate) struct Kept<B: Backend>(Arc<dyn KeptOperation<B>>);
 
-impl<B: Backend> Clone for KeptBlock<B> {
+impl<B: Backend> Clone for Kept<B> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<B: Backend> fmt::Debug for KeptBlock<B> {
+impl<B: Backend> fmt::Debug for Kept<B> {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("KeptBlock")
+        formatter.write_str("Kept")
     }
 }
 
-trait BlockBackward<B: Backend>: Send + Sync {
+trait KeptOperation<B: Backend>: Send + Sync {
+    /// The gradients of all inputs, in their order; that of the first only where it is wanted.
     fn backward(&self, gradient: FloatTensor<B>, is_input_wanted: bool) -> Vec<Option<FloatTensor<B>>>;
 }
 
-struct FlexKept<T> {
-    kept: Kept<T>,
+struct KeptBottleneck<T> {
+    kept: forward::Kept<T>,
     /// `[batch, height, width, channels_out]`
     output: FlexTensor,
 }
 
-impl<T: Real> BlockBackward<Flex> for FlexKept<T> {
+impl<T: Real> KeptOperation<Flex> for KeptBottleneck<T> {
     fn backward(&self, gradient: FlexTensor, is_input_wanted: bool) -> Vec<Option<FlexTensor>> {
         backward(&self.kept, &self.output, gradient, is_input_wanted)
     }
 }
 
-impl BlockKernels for Flex {
-    fn bottleneck_forward(inputs: &[FlexTensor], config: BlockConfig) -> (Vec<FlexTensor>, KeptBlock<Flex>) {
-        match inputs[position::INPUT].dtype() {
-            DType::F64 => forward::<f64>(inputs, config),
-            _ => forward::<f32>(inputs, config),
-        }
+impl KeptOperation<Flex> for Pointwise {
+    fn backward(&self, gradient: FlexTensor, is_input_wanted: bool) -> Vec<Option<FlexTensor>> {
+        let gradients = match gradient.dtype() {
+            DType::F64 => self.gradients::<f64>(gradient, is_input_wanted),
+            _ => self.gradients::<f32>(gradient, is_input_wanted),
+        };
+        gradients.into()
     }
 }
 
-fn forward<T: Real>(inputs: &[FlexTensor], config: BlockConfig) -> (Vec<FlexTensor>, KeptBlock<Flex>) {
+impl BlockKernels for Flex {
+    fn bottleneck_forward(inputs: &[FlexTensor], config: BlockConfig) -> (Vec<FlexTensor>, Kept<Flex>) {
+        match inputs[position::INPUT].dtype() {
+            DType::F64 => bottleneck::<f64>(inputs, config),
+            _ => bottleneck::<f32>(inputs, config),
+        }
+    }
+
+    fn pointwise_forward([input, weight, bias]: [FlexTensor; 3], is_transposed: bool) -> (FlexTensor, Kept<Flex>) {
+        let layer = Pointwise { input, weight, is_transposed };
+        let output = match bias.dtype() {
+            DType::F64 => layer.forward::<f64>(&bias),
+            _ => layer.forward::<f32>(&bias),
+        };
+        (output, Kept(Arc::new(layer)))
+    }
+}
+
+fn bottleneck<T: Real>(inputs: &[FlexTensor], config: BlockConfig) -> (Vec<FlexTensor>, Kept<Flex>) {
     let (values, statistics, kept) = train::<T>(config, inputs);
     let sizes = kept.sizes;
     let output = from_channels_last(values, [sizes.batch, sizes.output[0], sizes.output[1], sizes.channels_out]);
@@ -130,8 +160,8 @@ fn forward<T: Real>(inputs: &[FlexTensor], config: BlockConfig) -> (Vec<FlexTens
     for (mean, variance) in statistics {
         outputs.extend([mean, variance].map(|values| dense::<T>(narrow(&values), &[values.len()])));
     }
-    let kept = FlexKept { kept, output: output.permute(&[0, 2, 3, 1]) };
-    (outputs, KeptBlock(Arc::new(kept)))
+    let kept = KeptBottleneck { kept, output: output.permute(&[0, 2, 3, 1]) };
+    (outputs, Kept(Arc::new(kept)))
 }
 
 fn evaluate<T: Real>(inputs: &[FlexTensor], running: &[FlexTensor], config: BlockConfig) -> FlexTensor {
@@ -151,13 +181,18 @@ impl BlockOps for Flex {
             _ => evaluate::<f32>(&inputs, &running, config),
         }
     }
+
+    fn pointwise(input: FlexTensor, weight: FlexTensor, bias: FlexTensor, is_transposed: bool) -> FlexTensor {
+        Flex::pointwise_forward([input, weight, bias], is_transposed).0
+    }
 }
 
+/// The backward step of either operation.
 #[derive(Debug)]
-struct Bottleneck;
+struct Step;
 
-impl<B: BlockKernels, const N: usize> Backward<B, N> for Bottleneck {
-    type State = KeptBlock<B>;
+impl<B: BlockKernels, const N: usize> Backward<B, N> for Step {
+    type State = Kept<B>;
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
@@ -185,7 +220,7 @@ impl<B: BlockKernels, C: CheckpointStrategy> BlockOps for Autodiff<B, C> {
             let statistics = outputs.split_off(1).into_iter().map(Autodiff::<B, C>::from_inner);
             let output = outputs.pop().expect("a block has an output");
             let nodes: [_; N] = std::array::from_fn(|index| inputs[index].node());
-            let output = match Backward::<B, N>::prepare::<C>(Bottleneck, nodes).compute_bound().stateful() {
+            let output = match Backward::<B, N>::prepare::<C>(Step, nodes).compute_bound().stateful() {
                 OpsKind::Tracked(prepared) => prepared.finish(kept, output),
                 OpsKind::UnTracked(prepared) => prepared.finish(output),
             };
@@ -201,5 +236,21 @@ impl<B: BlockKernels, C: CheckpointStrategy> BlockOps for Autodiff<B, C> {
 
     fn bottleneck_infer(_: BlockTensors<Self>, _: BlockConfig) -> FloatTensor<Self> {
         panic!("a block with given statistics is not differentiated in its fast form")
+    }
+
+    fn pointwise(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        is_transposed: bool,
+    ) -> FloatTensor<Self> {
+        let inputs = [input, weight, bias];
+        let primitives = std::array::from_fn(|index| inputs[index].primitive().clone());
+        let (output, kept) = B::pointwise_forward(primitives, is_transposed);
+        let nodes = std::array::from_fn(|index| inputs[index].node());
+        match Backward::<B, 3>::prepare::<C>(Step, nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(kept, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
     }
 }
