@@ -98,9 +98,9 @@ impl BasicBlock {
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let activation = self.activation;
-        let hidden = self.first.forward(input.clone());
+        let hidden = self.first.forward_plain(input.clone());
         let hidden = norm_activate(&self.first_norm, activation, hidden);
-        let hidden = self.second.forward(hidden);
+        let hidden = self.second.forward_plain(hidden);
         match self.shortcut.forward(input) {
             Some(residual) => norm_add_activate(&self.second_norm, activation, hidden, residual),
             None => norm_activate(&self.second_norm, activation, hidden),

@@ -5,6 +5,7 @@ use burn::prelude::*;
 
 use crate::activation::Activation;
 use crate::convolution::{Convolution, ConvolutionConfig, Sampling};
+use crate::dispatch::fast_bottleneck;
 use crate::norm::{NormConfig, norm_activate, norm_add_activate};
 use crate::shortcut::{Shortcut, Shortcuts};
 
@@ -107,12 +108,20 @@ impl Bottleneck {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        match fast_bottleneck(self, &input) {
+            Some(output) => output,
+            None => self.forward_plain(input),
+        }
+    }
+
+    /// Layer by layer: what the fast form computes too.
+    fn forward_plain(&self, input: Tensor<4>) -> Tensor<4> {
         let activation = self.activation;
-        let hidden = self.reduce.forward(input.clone());
+        let hidden = self.reduce.forward_plain(input.clone());
         let hidden = norm_activate(&self.reduce_norm, activation, hidden);
-        let hidden = self.spatial.forward(hidden);
+        let hidden = self.spatial.forward_plain(hidden);
         let hidden = norm_activate(&self.spatial_norm, activation, hidden);
-        let hidden = self.expand.forward(hidden);
+        let hidden = self.expand.forward_plain(hidden);
         match self.shortcut.forward(input) {
             Some(residual) => norm_add_activate(&self.expand_norm, activation, hidden, residual),
             None => norm_activate(&self.expand_norm, activation, hidden),

@@ -5,6 +5,7 @@ use burn::prelude::*;
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 
+use crate::dispatch::fast_convolution;
 use crate::initialization::glorot_uniform;
 
 /// Whether a layer with a stride shrinks or enlarges the image.
@@ -113,6 +114,14 @@ impl Convolution {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        match fast_convolution(self, &input) {
+            Some(output) => output,
+            None => self.forward_plain(input),
+        }
+    }
+
+    /// By Burn's own convolutions: what the fast form computes too.
+    pub(crate) fn forward_plain(&self, input: Tensor<4>) -> Tensor<4> {
         let padding = (self.kernel_size - 1) / 2;
         let stride = [self.stride; 2];
         let (weight, bias) = (self.weight.val(), Some(self.bias.val()));

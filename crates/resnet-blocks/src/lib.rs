@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod activation;
 mod basic_block;
 mod bottleneck;
 mod convolution;
+mod dispatch;
+#[cfg(feature = "flex")]
+mod flex;
 mod initialization;
 mod norm;
 mod parameters;
@@ -15,6 +18,7 @@ pub use activation::Activation;
 pub use basic_block::{BasicBlock, BasicBlockConfig};
 pub use bottleneck::{Bottleneck, BottleneckConfig};
 pub use convolution::{Convolution, ConvolutionConfig, Sampling};
+pub use dispatch::with_plain_blocks;
 pub use initialization::{glorot_limit, glorot_uniform};
 pub use norm::{NormConfig, norm_activate, norm_add_activate};
 pub use parameters::{NamedParameter, map_named_parameters, named_parameters};

@@ -29,7 +29,7 @@ impl Projection {
     /// - input: `[batch, channels_in, height, width]`
     /// - output: that of the block
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(self.convolution.forward(input))
+        self.norm.forward(self.convolution.forward_plain(input))
     }
 }
 

@@ -1,0 +1,164 @@
+//! A 1x1 convolution and the batch norm behind it as one product.
+//!
+//! For `h = W a` over `count` pixels the statistics of `h` follow from mean and covariance of `a`:
+//!
+//! ```text
+//! mean(h) = W mean(a)        variance(h) = diag(W Cov(a) W^T)
+//! ```
+//!
+//! so the norm's output is one product with scaled weights and `h` is never stored. In backward, the product
+//! `P = g (a - mean(a))^T` of the output's gradient `g` gives the gradients of weights, gamma and beta, and the gradient
+//! of `a` is `(diag(scale) W)^T g - M (a - mean(a)) - constant` with a small matrix `M`. The same holds where `h` stands
+//! on a grid among zeros; see [`Normalization`].
+
+use crate::flex::element::{relu, transpose};
+use crate::flex::moments::Moments;
+use crate::flex::normalization::Normalization;
+use crate::flex::product::{Factor, Mode, multiply};
+
+/// A pointwise convolution whose norm is folded into its weights.
+#[derive(Clone, Debug)]
+pub(crate) struct Folded {
+    channels_in: usize,
+    channels_out: usize,
+    spread: f64,
+    /// `[channels_out, channels_in]`
+    weight: Vec<f64>,
+    /// Of the input: count, mean and products.
+    pub(crate) input: Moments,
+    /// `W Cov(a)`, `[channels_out, channels_in]`
+    weighted_covariance: Vec<f64>,
+    pub(crate) norm: Normalization,
+}
+
+/// What the gradient of a folded layer's output gives.
+pub(crate) struct FoldedGradient {
+    /// `[channels_out, channels_in]`
+    pub(crate) weight: Vec<f64>,
+    pub(crate) gamma: Vec<f64>,
+    pub(crate) beta: Vec<f64>,
+    /// `[channels_in, channels_in]`, symmetric: times the centred input, to be subtracted from the input's gradient.
+    pub(crate) correction: Vec<f64>,
+    /// `[channels_in]`, to be subtracted too.
+    pub(crate) constant: Vec<f64>,
+}
+
+impl Folded {
+    /// Takes the norm's statistics from those of the input.
+    pub(crate) fn train(
+        weight: Vec<f64>,
+        input: Moments,
+        spread: f64,
+        gamma: &[f64],
+        beta: &[f64],
+        epsilon: f64,
+    ) -> Self {
+        let (channels_in, channels_out) = (input.mean.len(), gamma.len());
+        let covariance = input.covariance();
+        let mut weighted_covariance = vec![0.0; channels_out * channels_in];
+        // Row by row of the result; the covariance is symmetric.
+        multiply(
+            &mut weighted_covariance,
+            channels_in,
+            [channels_in, channels_out, channels_in],
+            Factor::columns(&covariance, channels_in),
+            Factor::columns(&weight, channels_in),
+            Mode::Overwrite,
+        );
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let rows = || weight.chunks_exact(channels_in);
+        let grid_mean: Vec<f64> = rows().map(|row| dot(row, &input.mean)).collect();
+        // Rounding may leave a vanishing variance a little below zero.
+        let grid_variance: Vec<f64> = rows()
+            .zip(weighted_covariance.chunks_exact(channels_in))
+            .map(|(row, other)| relu(dot(row, other)))
+            .collect();
+        let norm = Normalization::of_grid(&grid_mean, &grid_variance, spread, gamma, beta, epsilon);
+        Self {
+            channels_in,
+            channels_out,
+            spread,
+            weight,
+            input,
+            weighted_covariance,
+            norm,
+        }
+    }
+
+    /// `diag(scale) W`, transposed: `[channels_in, channels_out]`.
+    pub(crate) fn scaled_weight(&self) -> Vec<f64> {
+        scaled_weight(&self.weight, &self.norm.scale)
+    }
+
+    /// - `products`: of the output's gradient on the grid and the centred input, `[channels_in, channels_out]`
+    /// - `grid_sum`: of the output's gradient on the grid
+    /// - `sum`: of the output's gradient over all positions
+    pub(crate) fn gradient(
+        &self,
+        products: &[f64],
+        grid_sum: &[f64],
+        sum: &[f64],
+    ) -> FoldedGradient {
+        let (inputs, count) = (self.channels_in, self.input.count);
+        let products = transpose(products, inputs, self.channels_out);
+        let norm = &self.norm;
+        let grid_mean: Vec<f64> = norm.mean.iter().map(|mean| mean * self.spread).collect();
+        let weighted_sum: Vec<f64> = (0..self.channels_out)
+            .map(|channel| {
+                let row = channel * inputs..(channel + 1) * inputs;
+                let centred: f64 = self.weight[row.clone()]
+                    .iter()
+                    .zip(&products[row])
+                    .map(|(a, b)| a * b)
+                    .sum();
+                centred + grid_mean[channel] * grid_sum[channel] - norm.mean[channel] * sum[channel]
+            })
+            .collect();
+        let gradient = norm.gradient(count * self.spread, sum, &weighted_sum);
+        let mut weight = vec![0.0; self.weight.len()];
+        let mut constant = vec![0.0; inputs];
+        let mut sloped = self.weight.clone();
+        for channel in 0..self.channels_out {
+            let (scale, slope) = (norm.scale[channel], gradient.slope[channel]);
+            let offset = grid_mean[channel] - norm.mean[channel];
+            let of_mean =
+                scale * grid_sum[channel] - count * (gradient.constant[channel] + slope * offset);
+            let pull = gradient.constant[channel] + slope * offset;
+            for input in 0..inputs {
+                let index = channel * inputs + input;
+                weight[index] = scale * products[index]
+                    - count * slope * self.weighted_covariance[index]
+                    + of_mean * self.input.mean[input];
+                constant[input] += pull * self.weight[index];
+                sloped[index] *= slope;
+            }
+        }
+        let mut correction = vec![0.0; inputs * inputs];
+        multiply(
+            &mut correction,
+            inputs,
+            [inputs, inputs, self.channels_out],
+            Factor::columns(&self.weight, inputs),
+            Factor::rows(&sloped, inputs),
+            Mode::Overwrite,
+        );
+        FoldedGradient {
+            weight,
+            gamma: gradient.gamma,
+            beta: gradient.beta,
+            correction,
+            constant,
+        }
+    }
+}
+
+/// `diag(scale) W`, transposed: `[channels_in, channels_out]`.
+pub(crate) fn scaled_weight(weight: &[f64], scale: &[f64]) -> Vec<f64> {
+    let inputs = weight.len() / scale.len();
+    let scaled: Vec<f64> = weight
+        .chunks_exact(inputs)
+        .zip(scale)
+        .flat_map(|(row, scale)| row.iter().map(move |value| value * scale))
+        .collect();
+    transpose(&scaled, scale.len(), inputs)
+}

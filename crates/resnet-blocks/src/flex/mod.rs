@@ -1,0 +1,20 @@
+//! Fast forms of the blocks on Burn's flex backend. The plain forms define what they compute.
+
+mod backward;
+mod block;
+mod element;
+mod elementwise;
+mod folded;
+mod forward;
+mod interleaved;
+mod layout;
+mod moments;
+mod normalization;
+mod operation;
+mod partition;
+mod pointwise;
+mod product;
+mod spatial;
+
+pub(crate) use block::{Around, BlockConfig};
+pub(crate) use operation::{AroundTensors, BlockOps, BlockTensors, LayerTensors};

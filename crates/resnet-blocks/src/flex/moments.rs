@@ -1,0 +1,145 @@
+//! Means and centred second moments of channels, over parts and then over the batch.
+//!
+//! A part's moments are taken about its own mean and combined by the rule of Chan, Golub and LeVeque (1979), in `f64`:
+//! nothing cancels, however far the mean is from zero.
+
+use crate::flex::element::Real;
+use crate::flex::elementwise::{add_channels, add_squares, centre};
+use crate::flex::product::{Factor, Mode, multiply};
+
+/// Count, mean and centred second moment: per channel, or per pair of channels.
+#[derive(Clone, Debug)]
+pub(crate) struct Moments {
+    pub(crate) count: f64,
+    /// `[channels]`
+    pub(crate) mean: Vec<f64>,
+    /// Sum of squares about the mean `[channels]`, or of products `[channels, channels]`.
+    pub(crate) second: Vec<f64>,
+}
+
+/// The sum of each channel.
+///
+/// # Shapes
+/// - rows: `[.., channels]`
+/// - output: `[channels]`
+pub(crate) fn channel_sums<T: Real>(rows: &[T], channels: usize) -> Vec<T> {
+    let mut sums = vec![T::ZERO; channels];
+    add_channels(rows, &mut sums);
+    sums
+}
+
+fn channel_means<T: Real>(rows: &[T], channels: usize) -> Vec<T> {
+    let count = (rows.len() / channels) as f64;
+    channel_sums(rows, channels)
+        .into_iter()
+        .map(|sum| T::narrow(sum.widen() / count))
+        .collect()
+}
+
+/// Mean and sum of squares of each channel of `[.., channels]`.
+pub(crate) fn channel_moments<T: Real>(rows: &[T], channels: usize) -> Moments {
+    let mean = channel_means(rows, channels);
+    let mut second = vec![T::ZERO; channels];
+    add_squares(rows, &mean, &mut second);
+    Moments {
+        count: (rows.len() / channels) as f64,
+        mean: mean.iter().map(|value| value.widen()).collect(),
+        second: second.iter().map(|value| value.widen()).collect(),
+    }
+}
+
+/// Mean and products of every pair of channels of `[.., channels]`, which is left centred.
+pub(crate) fn cross_moments<T: Real>(rows: &mut [T], channels: usize) -> Moments {
+    let mean = channel_means(rows, channels);
+    centre(rows, &mean);
+    let count = rows.len() / channels;
+    let mut second = vec![T::ZERO; channels * channels];
+    multiply(
+        &mut second,
+        channels,
+        [channels, channels, count],
+        Factor::columns(rows, channels),
+        Factor::rows(rows, channels),
+        Mode::Overwrite,
+    );
+    Moments {
+        count: count as f64,
+        mean: mean.iter().map(|value| value.widen()).collect(),
+        second: second.iter().map(|value| value.widen()).collect(),
+    }
+}
+
+impl Moments {
+    /// The moments of all parts together.
+    pub(crate) fn combine<'a>(parts: impl IntoIterator<Item = &'a Moments>) -> Moments {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().expect("a batch has at least one part").clone();
+        let channels = all.mean.len();
+        let is_cross = all.second.len() != channels;
+        for part in parts {
+            let count = all.count + part.count;
+            let distance: Vec<f64> = part
+                .mean
+                .iter()
+                .zip(&all.mean)
+                .map(|(a, b)| a - b)
+                .collect();
+            let weight = all.count * part.count / count;
+            for (index, (sum, value)) in all.second.iter_mut().zip(&part.second).enumerate() {
+                let product = if is_cross {
+                    distance[index / channels] * distance[index % channels]
+                } else {
+                    distance[index] * distance[index]
+                };
+                *sum += value + weight * product;
+            }
+            for (mean, distance) in all.mean.iter_mut().zip(&distance) {
+                *mean += distance * part.count / count;
+            }
+            all.count = count;
+        }
+        all
+    }
+
+    /// Variances, or covariances (biased).
+    pub(crate) fn covariance(&self) -> Vec<f64> {
+        self.second.iter().map(|sum| sum / self.count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_combine_to_the_moments_of_the_whole() {
+        let values: Vec<f64> = (0..42)
+            .map(|index| 1e3 + ((index * 37) % 23) as f64)
+            .collect();
+        let whole = channel_moments(&values, 3);
+        let parts = [
+            channel_moments(&values[..9], 3),
+            channel_moments(&values[9..30], 3),
+            channel_moments(&values[30..], 3),
+        ];
+        let all = Moments::combine(&parts);
+        let cross = Moments::combine(&[
+            cross_moments(&mut values[..9].to_vec(), 3),
+            cross_moments(&mut values[9..].to_vec(), 3),
+        ]);
+        for channel in 0..3 {
+            assert!((whole.mean[channel] - all.mean[channel]).abs() < 1e-9);
+            assert!((whole.second[channel] / all.second[channel] - 1.0).abs() < 1e-9);
+            assert!((whole.second[channel] / cross.second[channel * 4] - 1.0).abs() < 1e-9);
+        }
+        let covariance = cross.covariance();
+        assert!((covariance[1] - covariance[3]).abs() < 1e-12, "symmetric");
+    }
+
+    #[test]
+    fn a_mean_far_from_zero_costs_no_precision() {
+        let values: Vec<f32> = (0..1000).map(|index| 4096.0 + (index % 2) as f32).collect();
+        let moments = channel_moments(&values, 1);
+        assert_eq!((moments.mean[0], moments.covariance()[0]), (4096.5, 0.25));
+    }
+}
