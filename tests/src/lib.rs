@@ -173,8 +173,17 @@ fn trainer() -> &'static Path {
 /// Builds a program of the workspace with its default features and asks Cargo where it is.
 pub fn build(package: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    // Cargo set these for the tests; build scripts would take them for a change and compile again.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_")
+            || name.to_string_lossy().starts_with("CARGO_MANIFEST_")
+        {
+            command.env_remove(name);
+        }
+    }
     let built = ended(
-        Command::new(cargo)
+        command
             .args([
                 "build",
                 "--message-format",

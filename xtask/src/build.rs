@@ -18,7 +18,16 @@ pub(crate) fn workspace() -> &'static Path {
 /// Cargo itself says where the program lies, so that `CARGO_TARGET_DIR` and every other setting of Cargo's holds.
 pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // Cargo set these for xtask itself; build scripts would take them for a change and compile again.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_")
+            || name.to_string_lossy().starts_with("CARGO_MANIFEST_")
+        {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .args([
             "build",
             "--package",

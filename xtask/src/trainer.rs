@@ -5,6 +5,10 @@ use std::process::{Command, ExitCode};
 
 use crate::build;
 
+/// Milliseconds that the trainer's allocator keeps freed memory before it gives it back to the system. A training step
+/// frees hundreds of megabytes and asks for them again at once, so its default of 10 costs thousands of page faults.
+const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
+
 /// Runs `trainer NAME FLAGS...`, built with the backend that `--device` asks for.
 ///
 /// On Unix the program takes the place of this process, so that its signals and its exit code are the trainer's.
@@ -15,6 +19,9 @@ pub(crate) fn run(name: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
         .arg(name)
         .args(flags)
         .env("RESNET_VAE_COMMIT", commit());
+    if std::env::var_os(PURGE_DELAY).is_none() {
+        command.env(PURGE_DELAY, "10000");
+    }
     start(command)
 }
 

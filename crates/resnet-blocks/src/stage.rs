@@ -59,6 +59,7 @@ pub struct StageConfig {
 
 /// A block of either kind.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // A stage has a handful of blocks, all of one kind.
 pub enum Block {
     /// Two 3x3 convolutions.
     Basic(BasicBlock),

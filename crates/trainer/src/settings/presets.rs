@@ -16,7 +16,7 @@ impl Preset {
                 (Key::Width, json!(0.0625)),
                 (Key::LatentDim, json!(32)),
                 (Key::BatchSize, json!(25)),
-                (Key::Epochs, json!(6)),
+                (Key::Epochs, json!(20)),
                 (Key::Seed, json!(1)),
             ],
             Self::Depth28 => the_posts_run(28),
