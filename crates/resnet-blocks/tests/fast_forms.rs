@@ -327,3 +327,29 @@ fn pointwise_layers_match_the_plain_form() {
         }
     }
 }
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for sampling in [Sampling::Strided, Sampling::Transposed] {
+        let case = Case {
+            batch: 11,
+            channels_in: 8,
+            width: 3,
+            size: [6, 5],
+            stride: 2,
+            sampling,
+            shortcuts: Shortcuts::Residual,
+        };
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .expect("a pool of threads");
+            pool.install(|| training_pass(&case, DType::F32, false))
+        };
+        let expected = run(1);
+        for threads in [2, 3, 7] {
+            assert_eq!(expected, run(threads), "{sampling:?}, {threads} threads");
+        }
+    }
+}

@@ -56,11 +56,15 @@ pub(crate) fn narrow<T: Real>(values: &[f64]) -> Vec<T> {
 }
 
 /// The `columns x rows` transpose of a `rows x columns` matrix, both with the last axis fastest.
-pub(crate) fn transpose<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+pub(crate) fn transpose<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
     assert_eq!(values.len(), rows * columns);
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
-        .collect()
+    let mut transposed = vec![T::default(); values.len()];
+    for (column, to) in transposed.chunks_exact_mut(rows.max(1)).enumerate() {
+        for (row, to) in to.iter_mut().enumerate() {
+            *to = values[row * columns + column];
+        }
+    }
+    transposed
 }
 
 #[cfg(test)]

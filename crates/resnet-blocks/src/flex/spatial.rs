@@ -57,16 +57,13 @@ impl<T: Real> Kernel<T> {
     /// From `[channels, channels, 3, 3]`, outputs first.
     pub(crate) fn new(weight: &[T], channels: usize) -> Self {
         assert_eq!(weight.len(), 9 * channels * channels);
-        let at =
-            |output: usize, input: usize, tap: usize| weight[(output * channels + input) * 9 + tap];
-        let mut forward = Vec::with_capacity(weight.len());
-        let mut backward = Vec::with_capacity(weight.len());
-        for tap in 0..9 {
-            for first in 0..channels {
-                for second in 0..channels {
-                    forward.push(at(second, first, tap));
-                    backward.push(at(first, second, 8 - tap));
-                }
+        let square = channels * channels;
+        let [mut forward, mut backward] = [0, 1].map(|_| vec![T::ZERO; weight.len()]);
+        for (index, taps) in weight.chunks_exact(9).enumerate() {
+            let (output, input) = (index / channels, index % channels);
+            for (tap, value) in taps.iter().enumerate() {
+                forward[tap * square + input * channels + output] = *value;
+                backward[(8 - tap) * square + output * channels + input] = *value;
             }
         }
         Self { forward, backward }
