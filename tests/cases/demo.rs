@@ -4,7 +4,7 @@ use end_to_end_tests::{Bench, workspace};
 use serde_json::Value;
 
 /// Relative: another CPU rounds sums in another order, and training amplifies that.
-const TOLERANCE: f64 = 0.01;
+const TOLERANCE: f64 = 0.02;
 
 /// The number in the second column of the README's row that begins with `| name |`.
 fn expected(name: &str) -> f64 {
