@@ -73,7 +73,7 @@ pub(crate) fn read_terms(terms: &LossTerms) -> [f64; 3] {
         vec![
             terms.cross_entropy.clone().sum(),
             terms.kl.clone().sum(),
-            terms.l2.clone().slice([0..1]),
+            terms.l2.clone().narrow(0, 0, 1),
         ],
         0,
     );

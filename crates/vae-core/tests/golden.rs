@@ -139,7 +139,11 @@ fn check_output(golden: &Golden, prefix: &str, output: &VaeOutput, relative: f64
         );
         golden.check(&name("logits"), output.logits.clone(), relative);
         golden.check(&name("kl"), output.terms.kl.clone(), relative);
-        golden.check(&name("l2"), output.terms.l2.clone().slice([0..1]), relative);
+        golden.check(
+            &name("l2"),
+            output.terms.l2.clone().narrow(0, 0, 1),
+            relative,
+        );
     }
     golden.check(&name("z"), output.latent.clone(), relative);
     golden.check(&name("nll"), output.terms.cross_entropy.clone(), relative);

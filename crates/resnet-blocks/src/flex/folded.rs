@@ -124,12 +124,12 @@ impl Folded {
             let of_mean =
                 scale * grid_sum[channel] - count * (gradient.constant[channel] + slope * offset);
             let pull = gradient.constant[channel] + slope * offset;
-            for input in 0..inputs {
+            for (input, constant) in constant.iter_mut().enumerate() {
                 let index = channel * inputs + input;
                 weight[index] = scale * products[index]
                     - count * slope * self.weighted_covariance[index]
                     + of_mean * self.input.mean[input];
-                constant[input] += pull * self.weight[index];
+                *constant += pull * self.weight[index];
                 sloped[index] *= slope;
             }
         }

@@ -41,7 +41,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Train a model and write its run folder
-    Train(crate::settings::TrainFlags),
+    Train(Box<crate::settings::TrainFlags>),
     /// Draw images from the prior
     Sample(sample::SampleFlags),
     /// Score a trained model on a split

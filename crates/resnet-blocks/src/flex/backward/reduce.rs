@@ -12,6 +12,9 @@ use crate::flex::layout::from_channels_last;
 use crate::flex::partition::{for_each_part, total};
 use crate::flex::product::{Factor, Mode, multiply};
 
+/// What one thread works on: gradient, reduced map and input of some images, and where their gradient goes.
+type Piece<'a, T> = (((&'a [T], &'a [T]), &'a [T]), &'a mut [T]);
+
 /// The gradient that reaches the input around the block's convolutions.
 pub(super) enum GradientAround<T> {
     Nothing,
@@ -69,7 +72,7 @@ impl<T: Real> Backward<'_, T> {
             .zip(partition.split_mut(target));
         let products = for_each_part(
             parts.collect(),
-            |(((gradient, reduced), input), to): (((&[T], &[T]), &[T]), &mut [T])| {
+            |(((gradient, reduced), input), to): Piece<T>| {
                 let pixels = input.len() / channels_in;
                 let mut before_norm = vec![T::ZERO; gradient.len()];
                 slope.apply(gradient, reduced, &mut before_norm);

@@ -113,7 +113,8 @@ impl<T: Real> Backward<'_, T> {
             );
             for channel in 0..sizes.width {
                 // The positions beside the grid: the norm's input is zero there, its output the shift.
-                if !(norm.shift[channel] <= 0.0) {
+                // Not a number counts as positive: ReLU lets it through.
+                if norm.shift[channel] > 0.0 || norm.shift[channel].is_nan() {
                     let beside = everywhere[channel] - on_grid[channel];
                     sum[channel] += beside;
                     weighted[channel] -= norm.mean[channel] * beside;
