@@ -93,10 +93,10 @@ fn a_stopped_run_continues_as_if_it_had_not_stopped() {
 #[test]
 fn a_killed_run_continues_bit_for_bit() {
     let bench = Bench::new();
-    train(&bench, "whole", &["--epochs", "4"]);
+    train(&bench, "whole", &["--epochs", "12"]);
     let flags = [
         &TINY[..],
-        &["--run-dir", "killed", "--epochs", "4", "--resume"],
+        &["--run-dir", "killed", "--epochs", "12", "--resume"],
     ]
     .concat();
     let mut kills = 0;

@@ -59,7 +59,7 @@ fn flags_win_over_environment_over_file_over_preset_over_defaults() {
             "3",
             ("4", json!(4)),
             json!(5),
-            json!(6),
+            json!(20),
             json!(1000),
         ),
         (
