@@ -3,6 +3,7 @@
 mod configuration;
 mod demo;
 mod evaluation;
+mod faults_training;
 mod outside;
 mod refusals;
 mod reproducibility;

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+pub mod faults;
+
 /// The folder of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -62,6 +64,13 @@ impl Bench {
     /// Runs the trainer's program itself, which `cargo xtask` has built.
     pub fn trainer<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
         ended(self.trainer_command().args(arguments))
+    }
+
+    /// Any program, to be started by the test in this folder.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.prepared(&mut command);
+        command
     }
 
     /// The trainer's program, to be started by the test.

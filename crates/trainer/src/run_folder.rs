@@ -78,9 +78,9 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// The run's checkpoints.
-    pub fn checkpoints(&self) -> CheckpointFolder {
-        CheckpointFolder::of_run(&self.path)
+    /// The run's checkpoints, of a model with so many parameters and running statistics.
+    pub fn checkpoints(&self, parameters: usize) -> CheckpointFolder {
+        CheckpointFolder::of_run(&self.path, parameters)
     }
 
     /// Writes a file of the folder.
