@@ -13,16 +13,18 @@ use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::data;
 use crate::error::TrainerError;
 use crate::evaluate::{EvaluationOptions, TermSums, evaluate, floor, read_terms};
-use crate::export::{Results, export};
+use crate::export::export;
+use crate::latent_statistics::latent_statistics;
 use crate::loss_curves::write_svg;
 use crate::metrics::{
     EpochRow, EpochTiming, MetricsWriter, Terms, TimingWriter, peak_memory_bytes, read_rows,
 };
 use crate::model::{initial_model, model_config, sampler};
-use crate::pictures::{write_reconstructions, write_samples};
+use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples};
 use crate::progress::{EpochEnd, Finish, Progress, RunStart, StepProgress, StopReason};
 use crate::random::{Purpose, Stream};
 use crate::run_folder::{RunFolder, read_settings};
+use crate::run_record::{PerPart, PerSplit, RunSummary};
 use crate::schedule::Schedule;
 use crate::settings::{Settings, differences};
 use crate::weights::{load_values, named_values};
@@ -431,30 +433,46 @@ impl Training<'_> {
             seed: self.settings.seed,
             draw: 0,
         };
-        let test = evaluate(
-            &model,
-            &self.splits.test,
-            floor(&self.splits.test),
-            options,
-            &self.device,
-        );
-        let results = Results {
-            best: &best,
-            last: &last,
-            test: &test,
+        let test_images = &self.splits.test;
+        let test_floor = floor(test_images);
+        let test = evaluate(&model, test_images, test_floor, options, &self.device);
+        let latent = latent_statistics(&model, test_images, options.batch_size, &self.device);
+        let cost = self.config.cost();
+        let summary = RunSummary {
+            best,
+            last,
+            test,
             stopped_early: now.state.stopped,
+            latent,
+            parameters: PerPart {
+                encoder: model.encoder.num_params() as u64,
+                decoder: model.decoder.num_params() as u64,
+                total: model.num_params() as u64,
+            },
+            multiply_accumulates_per_image: PerPart {
+                encoder: cost.encoder_multiply_accumulates,
+                decoder: cost.decoder_multiply_accumulates,
+                total: cost.multiply_accumulates(),
+            },
+            images: PerSplit {
+                train: self.splits.train.len() as u64,
+                valid: self.splits.valid.len() as u64,
+                test: test_images.len() as u64,
+            },
+            floor: PerSplit {
+                train: self.train_floor,
+                valid: self.valid_floor,
+                test: test_floor,
+            },
         };
-        export(
-            &self.folder,
-            &model,
-            &self.splits.test,
-            &self.device,
-            &results,
-        )?;
+        let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
+        write_reconstructions(&model, test_images, &reconstructions, &self.device)?;
         let curves = self.folder.join("loss-curves.svg");
         write_svg(&curves, &rows)?;
-        let grid = self.folder.join("samples/final-10x10.png");
+        let grid = self.folder.join(FINAL_SAMPLES);
         write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
+        // Last: where there is a summary, the rest is there too.
+        export(&self.folder, &model, test_images, &self.device, &summary)?;
 
         let reconstructions = self
             .folder
