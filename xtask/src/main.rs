@@ -43,6 +43,9 @@ enum Command {
     /// Encode and decode one picture with a trained model
     #[command(disable_help_flag = true)]
     Reconstruct(Forwarded),
+    /// Write a finished run's report: one page of HTML that opens offline
+    #[command(disable_help_flag = true)]
+    Report(Forwarded),
     /// Print layers, parameters, arithmetic and memory of a model
     #[command(disable_help_flag = true)]
     Summary(Forwarded),
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Sample(forwarded) => ("sample", forwarded),
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
         Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
+        Command::Report(forwarded) => ("report", forwarded),
         Command::Summary(forwarded) => ("summary", forwarded),
         Command::BenchStep(forwarded) => ("bench-step", forwarded),
     };

@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod atomic_file;
+mod chart;
 pub mod checkpoint;
 pub mod commands;
 #[cfg(feature = "cuda")]
@@ -20,6 +21,7 @@ pub mod model;
 pub mod pictures;
 pub mod progress;
 pub mod random;
+pub mod report;
 pub mod run_folder;
 pub mod run_record;
 pub mod schedule;

@@ -3,6 +3,7 @@
 mod bench_step;
 mod evaluate;
 mod reconstruct;
+mod report;
 mod sample;
 mod summary;
 mod train;
@@ -48,6 +49,8 @@ enum Command {
     Evaluate(evaluate::EvaluateFlags),
     /// Encode and decode one picture
     Reconstruct(reconstruct::ReconstructFlags),
+    /// Write a finished run's report: one page of HTML that opens offline
+    Report(report::ReportFlags),
     /// Print layers, parameters, arithmetic and memory of a model
     Summary(summary::SummaryFlags),
     /// Time a training step, phase by phase, and beside PyTorch's
@@ -65,6 +68,7 @@ impl Arguments {
             Command::Sample(flags) => sample::run(&flags),
             Command::Evaluate(flags) => evaluate::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
+            Command::Report(flags) => report::run(&flags),
             Command::Summary(flags) => summary::run(&flags),
             Command::BenchStep(flags) => bench_step::run(&flags),
         }
