@@ -5,4 +5,5 @@ mod demo;
 mod evaluation;
 mod outside;
 mod refusals;
+mod report;
 mod reproducibility;

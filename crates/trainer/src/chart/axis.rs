@@ -73,6 +73,17 @@ impl Axis {
         }
     }
 
+    /// The same range, with the counts of these values only: one chart's of several that share an axis.
+    pub(crate) fn counting(self, values: impl Iterator<Item = f64>) -> Self {
+        let (finite, wild): (Vec<f64>, Vec<f64>) = values.partition(|value| drawable(*value));
+        Self {
+            above: finite.iter().filter(|value| **value > self.high).count(),
+            largest: finite.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            not_finite: wild.len(),
+            ..self
+        }
+    }
+
     /// What a reader should know beside the picture.
     pub(crate) fn note(&self) -> Option<String> {
         let mut notes = Vec::new();
@@ -147,6 +158,18 @@ mod tests {
             let axis = Axis::of(few.iter().copied());
             assert!(axis.high <= 4000.0 && axis.above == 1, "{axis:?}");
         }
+    }
+
+    #[test]
+    fn charts_that_share_an_axis_have_their_own_notes() {
+        let all = [1.0, 2.0, 3.0, 1e9, f64::NAN];
+        let shared = axis(&all);
+        assert_eq!(shared.above, 1);
+        let quiet = shared.counting(all[..3].iter().copied());
+        assert_eq!((quiet.low, quiet.high), (shared.low, shared.high));
+        assert_eq!(quiet.note(), None);
+        let wild = shared.counting(all[2..].iter().copied());
+        assert_eq!(wild.note(), shared.note());
     }
 
     #[test]

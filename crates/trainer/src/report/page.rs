@@ -11,6 +11,11 @@ use crate::chart::Chart;
 
 const STYLE: &str = include_str!("page.css");
 
+/// A table with more columns is set in small type on paper.
+const MANY_COLUMNS: usize = 10;
+/// A text of more bytes has several lines in its cell.
+const LONG_CELL: usize = 60;
+
 /// Text with the characters that mean something in HTML replaced, for content and for quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -158,7 +163,12 @@ impl Page {
             Some(true) => " class=\"number\"",
             _ => "",
         };
-        self.open_table(name, "wide");
+        let size = if table.columns.len() > MANY_COLUMNS {
+            "wide many"
+        } else {
+            "wide"
+        };
+        self.open_table(name, size);
         self.line(format_args!("<thead><tr>"));
         for (column, title) in table.columns.iter().enumerate() {
             self.element("th", &format!(" scope=\"col\"{}", class(column)), title);
@@ -169,6 +179,8 @@ impl Page {
             for (column, cell) in row.iter().enumerate() {
                 if column == 0 {
                     self.element("th", &format!(" scope=\"row\"{}", class(0)), cell);
+                } else if cell.len() > LONG_CELL {
+                    self.element("td", " class=\"long\"", cell);
                 } else {
                     self.element("td", class(column), cell);
                 }
@@ -203,26 +215,35 @@ impl Page {
         ));
     }
 
-    /// Figures side by side, as many as fit; `class` is `columns` for charts or `sheets` for pictures.
-    pub(super) fn side_by_side(&mut self, class: &str, figures: impl FnOnce(&mut Self)) {
+    /// Content in a block of this class: `columns` of charts, `twos` for charts in pairs, `sheets` of pictures; or a
+    /// `whole` section, which paper does not divide where it fits on a page.
+    pub(super) fn block(&mut self, class: &str, content: impl FnOnce(&mut Self)) {
         self.line(format_args!("<div class=\"{class}\">"));
-        figures(self);
+        content(self);
         self.line(format_args!("</div>"));
     }
 
     /// A chart under its title, with a note on what its axis does not show.
     pub(super) fn chart(&mut self, title: &str, chart: &Chart) {
         self.charts += 1;
-        let note = chart.axis.note().map_or_else(String::new, |note| {
-            format!(" ({}; triangles stand at the edge)", escape(&note))
-        });
         let label = format!("{title}: {} over {}", chart.y_label, chart.x_label);
         let svg = inline_svg(chart, self.charts, &label);
         self.line(format_args!(
-            "<figure><figcaption><b>{}</b>{note}</figcaption>\n{}\n</figure>",
+            "<figure><figcaption><b>{}</b></figcaption>\n{}",
             escape(title),
             svg.trim_end()
         ));
+        // Below, so that charts side by side stay level.
+        if chart.axis.above > 0 {
+            self.note(&format!(
+                "Above the axis: {}, up to {:.1e}, drawn as triangles at its edge.",
+                chart.axis.above, chart.axis.largest
+            ));
+        }
+        if chart.axis.not_finite > 0 {
+            self.note(&format!("Not finite: {}, left out.", chart.axis.not_finite));
+        }
+        self.line(format_args!("</figure>"));
     }
 
     /// A picture under its title; a sentence where there is none.

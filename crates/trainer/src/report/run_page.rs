@@ -8,7 +8,7 @@ use super::drawing::curve_colour;
 use super::page::{Fact, LegendEntry, Page};
 use super::picture::Picture;
 use super::spectrum::spectrum;
-use super::wording::{count, duration, memory, nats, three_digits};
+use super::wording::{count, duration, memory, nats, rounded_count, three_digits};
 use crate::chart::Curve;
 use crate::loss_curves::panels;
 use crate::metrics::Terms;
@@ -50,24 +50,18 @@ pub(super) fn render(record: &RunRecord) -> String {
     page.facts(&facts(record));
     page.heading("results", "Results");
     page.table("Loss terms of each split", &terms_table(record));
-    page.heading("curves", "Loss curves");
-    curves(&mut page, record);
-    page.heading("samples", "Samples and reconstructions");
-    page.side_by_side("columns", |page| {
-        let read = |file: &str| Picture::read(&record.run_dir.join(file));
-        page.picture(
-            "Samples from the prior",
-            SAMPLES,
-            read(FINAL_SAMPLES).as_ref(),
-        );
-        page.picture(
-            "Test images above their reconstructions",
-            RECONSTRUCTIONS,
-            read(FINAL_RECONSTRUCTIONS).as_ref(),
-        );
+    page.block("whole", |page| {
+        page.heading("curves", "Loss curves");
+        curves(page, record);
     });
-    page.heading("latent", "Latent");
-    latent(&mut page, record);
+    page.block("whole", |page| {
+        page.heading("samples", "Samples and reconstructions");
+        sheets(page, record);
+    });
+    page.block("whole", |page| {
+        page.heading("latent", "Latent");
+        latent(page, record);
+    });
     page.heading("configuration", "Configuration");
     page.pairs("Every setting of the run", &settings(record));
     page.heading("environment", "Environment");
@@ -118,13 +112,13 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
             format!("epoch {} of {}", summary.best.epoch, summary.last.epoch),
         ),
         fact(
-            "Active latent dimensions",
+            "Active dimensions",
             format!(
                 "{} of {}",
                 summary.latent.active(),
                 summary.latent.mean_variance.len()
             ),
-            "variance of the mean above 0.01".to_owned(),
+            "of the latent: variance of the mean above 0.01".to_owned(),
         ),
         fact(
             "Training time",
@@ -141,17 +135,21 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
         ),
         fact(
             "Parameters",
-            count(summary.parameters.total),
+            rounded_count(summary.parameters.total),
             format!(
-                "encoder {}, decoder {}",
+                "{}: encoder {}, decoder {}",
+                count(summary.parameters.total),
                 count(summary.parameters.encoder),
                 count(summary.parameters.decoder)
             ),
         ),
         fact(
             "Multiply-accumulates",
-            count(summary.multiply_accumulates_per_image.total),
-            "an image, forward".to_owned(),
+            rounded_count(summary.multiply_accumulates_per_image.total),
+            format!(
+                "{} an image, forward",
+                count(summary.multiply_accumulates_per_image.total)
+            ),
         ),
     ];
     if let Some(bytes) = timing.peak_memory_bytes {
@@ -179,11 +177,11 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         rows: vec![
             row("loss", |terms| terms.loss),
             row("cross-entropy", |terms| terms.cross_entropy),
-            row("its excess over the floor", |terms| terms.excess),
+            row("excess over the floor", |terms| terms.excess),
             row("KL divergence", |terms| terms.kl),
             row("L2 penalties", |terms| terms.l2),
             vec![
-                "floor: the pixels' own entropy".to_owned(),
+                "floor".to_owned(),
                 nats(floor.train),
                 nats(floor.valid),
                 nats(floor.test),
@@ -196,7 +194,7 @@ fn terms_table(record: &RunRecord) -> ReportTable {
             ],
         ],
         notes: vec![format!(
-            "Nats an image. Training and validation are those of epoch {}, the one with the best validation loss; training \
+            "Nats an image. The floor is the pixels' own entropy: no prediction of grey levels scores less. Training and validation are those of epoch {}, the one with the best validation loss; training \
              is the mean over the epoch, while the weights moved. Test is scored once, with that epoch's weights. \
              Validation is on {}; latents are drawn with the {} sampler, one an image.",
             summary.best.epoch,
@@ -219,10 +217,27 @@ fn curves(page: &mut Page, record: &RunRecord) {
             style: LineStyle::Solid,
         }),
     );
-    page.side_by_side("columns", |page| {
-        for (title, chart) in panels(&record.rows, [train, valid]) {
+    page.block("columns", |page| {
+        let titles = ["Loss", "Cross-entropy excess", "KL divergence"];
+        for (title, (_, chart)) in titles.iter().zip(panels(&record.rows, [train, valid])) {
             page.chart(title, &chart);
         }
+    });
+}
+
+fn sheets(page: &mut Page, record: &RunRecord) {
+    let read = |file: &str| Picture::read(&record.run_dir.join(file));
+    page.block("columns", |page| {
+        page.picture(
+            "Samples from the prior",
+            SAMPLES,
+            read(FINAL_SAMPLES).as_ref(),
+        );
+        page.picture(
+            "Test images above their reconstructions",
+            RECONSTRUCTIONS,
+            read(FINAL_RECONSTRUCTIONS).as_ref(),
+        );
     });
 }
 
@@ -235,7 +250,7 @@ fn latent(page: &mut Page, record: &RunRecord) {
         latent.mean_variance.len(),
         nats(latent.kl_per_dimension.iter().sum())
     ));
-    page.side_by_side("columns", |page| {
+    page.block("columns", |page| {
         let curve = Curve::new(spectrum(&[&latent.kl_per_dimension]), &curve_colour(0));
         page.chart(
             "KL divergence of each dimension, sorted",

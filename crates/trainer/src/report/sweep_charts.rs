@@ -12,6 +12,10 @@ use crate::chart::{Axis, Chart, Curve};
 use crate::metrics::EpochRow;
 use crate::run_record::RunRecord;
 
+/// Colours of the two kinds of model where depth is the horizontal axis: none that tells depths apart elsewhere.
+const WITH_SHORTCUTS: usize = 5;
+const WITHOUT_SHORTCUTS: usize = 4;
+
 /// How far with and without shortcuts stand apart at one depth, in layers, so that their error bars do not overlap.
 const APART: f64 = 0.7;
 
@@ -68,7 +72,12 @@ pub(super) fn shortcuts_legend(groups: &[ReportGroup<'_>]) -> Vec<LegendEntry> {
 }
 
 fn of_kind(shortcuts: bool) -> Curve {
-    let curve = Curve::new(Vec::new(), &curve_colour(usize::from(!shortcuts)));
+    let colour = if shortcuts {
+        WITH_SHORTCUTS
+    } else {
+        WITHOUT_SHORTCUTS
+    };
+    let curve = Curve::new(Vec::new(), &curve_colour(colour));
     Curve {
         marker_size: 4.5,
         ..styled(curve, shortcuts)
@@ -95,9 +104,14 @@ pub(super) fn over_epochs(
     );
     quantities
         .iter()
-        .map(|quantity| Chart {
-            curves: curves(*quantity).collect(),
-            ..whole.clone()
+        .map(|quantity| {
+            let curves: Vec<Curve> = curves(*quantity).collect();
+            let axis = whole.axis.counting(curves.iter().flat_map(Curve::extent));
+            Chart {
+                curves,
+                axis,
+                ..whole.clone()
+            }
         })
         .collect()
 }
@@ -261,7 +275,8 @@ mod tests {
             charts[0].curves[0].points,
             [(1.0, a.rows[0].train.loss + 2.0)]
         );
-        assert_eq!(charts[0].axis, charts[1].axis);
+        let ends = |chart: &Chart| (chart.axis.low, chart.axis.high);
+        assert_eq!(ends(&charts[0]), ends(&charts[1]));
         assert_eq!(charts[0].horizontal, charts[1].horizontal);
         let values = charts.iter().map(|chart| chart.curves[0].points[0].1);
         for value in values {

@@ -50,18 +50,10 @@ pub(super) fn render(report: &SweepReport<'_>) -> String {
         .cloned()
         .collect();
     if has_runs {
-        curves(&mut page, &groups);
-        against_depth(&mut page, &groups);
+        page.block("whole", |page| curves(page, &groups));
+        page.block("whole", |page| against_depth(page, &groups));
         sheets(&mut page, &groups);
-        page.heading("latent", "Latent");
-        page.paragraph(
-            "KL divergence of each dimension over the test images, sorted; means over the seeds, rank by rank. What is \
-             below a millionth of a nat is drawn there.",
-        );
-        page.legend(&legend(&groups));
-        page.side_by_side("columns", |page| {
-            page.chart("KL spectrum of the latent", &spectra(&groups));
-        });
+        page.block("whole", |page| latent(page, &groups));
     }
     configuration(&mut page, report, &groups);
     page.finish()
@@ -79,7 +71,7 @@ fn curves(page: &mut Page, groups: &[ReportGroup<'_>]) {
          charts of a pair have the same axes.{seeds}"
     ));
     page.legend(&legend(groups));
-    page.side_by_side("columns", |page| {
+    page.block("twos", |page| {
         let titles = ["Training loss", "Validation loss"];
         let charts = over_epochs(groups, &[|row| row.train.loss, |row| row.valid.loss]);
         for (title, chart) in titles.iter().zip(&charts) {
@@ -103,22 +95,36 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
     } else {
         "Means over the seeds; error bars are one sample standard deviation."
     };
-    page.paragraph(bars);
+    page.paragraph(&format!(
+        "Excess is the cross-entropy above its floor, the pixels' own entropy. {bars}"
+    ));
     page.legend(&shortcuts_legend(groups));
-    page.side_by_side("columns", |page| {
+    page.block("columns", |page| {
         let nats = "nats per image";
         page.chart(
-            "Test cross-entropy above the floor",
+            "Test excess",
             &over_depth(groups, nats, false, |run| run.summary.test.excess),
         );
         page.chart(
-            "Training cross-entropy above the floor, best epoch",
+            "Training excess, best epoch",
             &over_depth(groups, nats, false, |run| run.summary.best.train.excess),
         );
         page.chart(
             "Training time of an epoch",
             &over_depth(groups, "seconds", true, |run| run.timing.seconds_per_epoch),
         );
+    });
+}
+
+fn latent(page: &mut Page, groups: &[ReportGroup<'_>]) {
+    page.heading("latent", "Latent");
+    page.paragraph(
+        "KL divergence of each dimension over the test images, sorted; means over the seeds, rank by rank. What is below \
+         a millionth of a nat is drawn there.",
+    );
+    page.legend(&legend(groups));
+    page.block("columns", |page| {
+        page.chart("KL spectrum of the latent", &spectra(groups));
     });
 }
 
@@ -140,32 +146,41 @@ fn sheets(page: &mut Page, groups: &[ReportGroup<'_>]) {
         ),
     ];
     for (id, title, text, file, description) in kinds {
-        page.heading(id, title);
-        page.paragraph(&format!(
-            "{text} Weights of the best epoch, first seed of each group."
-        ));
-        // With shortcuts in the first row and without in the second, so that depths stand side by side.
-        for shortcuts in [true, false] {
-            let of_this_kind: Vec<_> = groups
-                .iter()
-                .filter(|group| group.shortcuts == shortcuts)
-                .collect();
-            if of_this_kind.is_empty() {
-                continue;
+        page.block("whole", |page| {
+            page.heading(id, title);
+            page.paragraph(&format!(
+                "{text} Weights of the best epoch, first seed of each group."
+            ));
+            // With shortcuts in the first row and without in the second, so that depths stand side by side.
+            for shortcuts in [true, false] {
+                sheets_of(page, groups, shortcuts, file, description);
             }
-            page.side_by_side("sheets", |page| {
-                for group in of_this_kind {
-                    let picture = Picture::read(&group.runs[0].run_dir.join(file));
-                    let seed = group.runs[0].settings.seed;
-                    page.picture(
-                        &format!("{}, seed {seed}", group.label),
-                        &format!("{}: {description}", group.label),
-                        picture.as_ref(),
-                    );
-                }
-            });
-        }
+        });
     }
+}
+
+fn sheets_of(
+    page: &mut Page,
+    groups: &[ReportGroup<'_>],
+    shortcuts: bool,
+    file: &str,
+    description: &str,
+) {
+    let of_this_kind = || groups.iter().filter(|group| group.shortcuts == shortcuts);
+    if of_this_kind().count() == 0 {
+        return;
+    }
+    page.block("sheets", |page| {
+        for group in of_this_kind() {
+            let picture = Picture::read(&group.runs[0].run_dir.join(file));
+            let seed = group.runs[0].settings.seed;
+            page.picture(
+                &format!("{}, seed {seed}", group.label),
+                &format!("{}: {description}", group.label),
+                picture.as_ref(),
+            );
+        }
+    });
 }
 
 fn configuration(page: &mut Page, report: &SweepReport<'_>, groups: &[ReportGroup<'_>]) {

@@ -22,6 +22,17 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
+/// A large count in thousands, millions or billions, with three digits.
+pub(super) fn rounded_count(value: u64) -> String {
+    let scaled = |by: f64| three_digits(value as f64 / by);
+    match value {
+        0..10_000 => count(value),
+        10_000..1_000_000 => format!("{} thousand", scaled(1e3)),
+        1_000_000..1_000_000_000 => format!("{} million", scaled(1e6)),
+        _ => format!("{} billion", scaled(1e9)),
+    }
+}
+
 /// A rate or a time in seconds with three digits or all whole ones.
 pub(super) fn three_digits(value: f64) -> String {
     if !value.is_finite() {
@@ -74,6 +85,18 @@ mod tests {
             (4_831_641_600, "4,831,641,600"),
         ] {
             assert_eq!(count(value), text);
+        }
+    }
+
+    #[test]
+    fn large_counts_are_rounded() {
+        for (value, text) in [
+            (9_999, "9,999"),
+            (12_345, "12.3 thousand"),
+            (26_815_683, "26.8 million"),
+            (4_831_641_600, "4.83 billion"),
+        ] {
+            assert_eq!(rounded_count(value), text);
         }
     }
 
