@@ -6,4 +6,5 @@ mod evaluation;
 mod faults_training;
 mod outside;
 mod refusals;
+mod report;
 mod reproducibility;

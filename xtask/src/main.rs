@@ -47,6 +47,9 @@ enum Command {
     /// Check every file of a run: hashes, manifests, tensors, metrics
     #[command(disable_help_flag = true)]
     VerifyRun(Forwarded),
+    /// Write a finished run's report: one page of HTML that opens offline
+    #[command(disable_help_flag = true)]
+    Report(Forwarded),
     /// Print layers, parameters, arithmetic and memory of a model
     #[command(disable_help_flag = true)]
     Summary(Forwarded),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
         Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
         Command::VerifyRun(forwarded) => ("verify-run", forwarded),
+        Command::Report(forwarded) => ("report", forwarded),
         Command::Summary(forwarded) => ("summary", forwarded),
         Command::BenchStep(forwarded) => ("bench-step", forwarded),
     };

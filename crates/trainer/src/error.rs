@@ -6,6 +6,7 @@ use crate::checkpoint::CheckpointError;
 use crate::image_sheet::ImageSheetError;
 use crate::loss_curves::LossCurvesError;
 use crate::metrics::MetricsError;
+use crate::run_record::RunRecordError;
 use crate::settings::{DeviceChoice, Difference, SettingsError};
 use crate::stop_request::StopSignal;
 
@@ -34,6 +35,9 @@ pub enum TrainerError {
     /// The loss curves could not be drawn.
     #[error(transparent)]
     LossCurves(#[from] LossCurvesError),
+    /// The folder of a run could not be read back.
+    #[error(transparent)]
+    RunRecord(#[from] RunRecordError),
     /// The backend is not in this program.
     #[error(
         "device `{device}` needs feature `{feature}`, which this program was built without; \
@@ -227,6 +231,7 @@ impl TrainerError {
             | TrainerError::EmptySplit { .. }
             | TrainerError::Pytorch { .. } => 2,
             TrainerError::Data(error) => error.exit_code(),
+            TrainerError::RunRecord(error) => error.exit_code(),
             TrainerError::Checkpoint(_) => 20,
             TrainerError::RunDamaged { exit_code, .. } => *exit_code,
             TrainerError::Stopped { signal, .. } => 128 + signal.number(),

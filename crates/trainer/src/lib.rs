@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod atomic_file;
+mod chart;
 pub mod checkpoint;
 pub mod commands;
 #[cfg(feature = "cuda")]
@@ -19,6 +20,7 @@ mod fault_cases;
 mod file_operations;
 pub mod gradient_norms;
 pub mod image_sheet;
+pub mod latent_statistics;
 pub mod loss_curves;
 mod memory;
 pub mod metrics;
@@ -26,7 +28,9 @@ pub mod model;
 pub mod pictures;
 pub mod progress;
 pub mod random;
+pub mod report;
 pub mod run_folder;
+pub mod run_record;
 pub mod running_statistics;
 pub mod schedule;
 pub mod settings;

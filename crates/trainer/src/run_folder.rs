@@ -12,7 +12,8 @@ use crate::settings::Settings;
 
 /// The file that says how the run was configured; its presence marks a folder as a run's.
 const CONFIG: &str = "config.json";
-const ENVIRONMENT: &str = "environment.json";
+/// The file that says what the run ran on.
+pub(crate) const ENVIRONMENT: &str = "environment.json";
 const LOCK: &str = "lock";
 
 /// A run folder this process has to itself until the value is dropped.

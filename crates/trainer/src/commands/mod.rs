@@ -3,6 +3,7 @@
 mod bench_step;
 mod evaluate;
 mod reconstruct;
+mod report;
 mod sample;
 mod summary;
 mod train;
@@ -54,6 +55,8 @@ enum Command {
     Reconstruct(reconstruct::ReconstructFlags),
     /// Check every file of a run: hashes, manifests, tensors, metrics
     VerifyRun(verify_run::VerifyRunFlags),
+    /// Write a finished run's report: one page of HTML that opens offline
+    Report(report::ReportFlags),
     /// Print layers, parameters, arithmetic and memory of a model
     Summary(summary::SummaryFlags),
     /// Time a training step, phase by phase, and beside PyTorch's
@@ -72,6 +75,7 @@ impl Arguments {
             Command::Evaluate(flags) => evaluate::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
             Command::VerifyRun(flags) => verify_run::run(&flags),
+            Command::Report(flags) => report::run(&flags),
             Command::Summary(flags) => summary::run(&flags),
             Command::BenchStep(flags) => bench_step::run(&flags),
         }

@@ -8,11 +8,13 @@ use vae_core::Vae;
 
 use crate::error::TrainerError;
 use crate::evaluate::{evaluate_until, floor};
-use crate::export::{Results, export};
+use crate::export::export;
+use crate::latent_statistics::latent_statistics;
 use crate::loss_curves::write_svg;
-use crate::metrics::{EpochRow, read_rows};
-use crate::pictures::write_samples;
+use crate::metrics::{EpochRow, Terms, read_rows};
+use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples};
 use crate::progress::{Finish, Progress, StopReason};
+use crate::run_record::{PerPart, PerSplit, RunSummary};
 use crate::weights::load_values;
 
 use super::{Progressing, SMALL_FILES, Training};
@@ -53,24 +55,17 @@ impl Training<'_> {
             step: now.state.step,
             run_dir: self.folder.path().to_owned(),
         })?;
-        let results = Results {
-            best: &best,
-            last: &last,
-            test: &test,
-            stopped_early: now.state.stopped,
-        };
+        let summary = self.summary(now, &model, best, last, test);
         let curves = self.folder.join("loss-curves.svg");
-        let grid = self.folder.join("samples/final-10x10.png");
+        let grid = self.folder.join(FINAL_SAMPLES);
+        let test_images = &self.splits.test;
         self.persist(progress, self.checkpoint_bytes() + SMALL_FILES, || {
-            export(
-                &self.folder,
-                &model,
-                &self.splits.test,
-                &self.device,
-                &results,
-            )?;
+            let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
+            write_reconstructions(&model, test_images, &reconstructions, &self.device)?;
             write_svg(&curves, &rows)?;
-            write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)
+            write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
+            // Last: where there is a summary, the rest is there too.
+            export(&self.folder, &model, test_images, &self.device, &summary)
         })?;
 
         let reconstructions = self
@@ -90,6 +85,46 @@ impl Training<'_> {
             pictures: &pictures,
         });
         Ok(())
+    }
+
+    fn summary(
+        &self,
+        now: &Progressing,
+        model: &Vae,
+        best: EpochRow,
+        last: EpochRow,
+        test: Terms,
+    ) -> RunSummary {
+        let test_images = &self.splits.test;
+        let batch_size = self.evaluation(0).batch_size;
+        let cost = self.config.cost();
+        RunSummary {
+            best,
+            last,
+            test,
+            stopped_early: now.state.stopped,
+            latent: latent_statistics(model, test_images, batch_size, &self.device),
+            parameters: PerPart {
+                encoder: model.encoder.num_params() as u64,
+                decoder: model.decoder.num_params() as u64,
+                total: model.num_params() as u64,
+            },
+            multiply_accumulates_per_image: PerPart {
+                encoder: cost.encoder_multiply_accumulates,
+                decoder: cost.decoder_multiply_accumulates,
+                total: cost.multiply_accumulates(),
+            },
+            images: PerSplit {
+                train: self.splits.train.len() as u64,
+                valid: self.splits.valid.len() as u64,
+                test: test_images.len() as u64,
+            },
+            floor: PerSplit {
+                train: self.train_floor,
+                valid: self.valid_floor,
+                test: floor(test_images),
+            },
+        }
     }
 
     /// The weights of the best epoch, and which epoch that is: the last one, where none was ever finite enough to be
