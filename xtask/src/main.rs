@@ -7,6 +7,8 @@
 
 mod build;
 mod download;
+mod faults;
+mod fuzzing;
 mod trainer;
 
 use std::ffi::OsString;
@@ -49,6 +51,7 @@ enum Command {
     /// Time a training step, phase by phase, and beside PyTorch's
     #[command(disable_help_flag = true)]
     BenchStep(Forwarded),
+    Faults(faults::FaultsArgs),
 }
 
 /// Flags that the trainer's program knows; `--help` lists them.
@@ -66,6 +69,15 @@ fn main() -> ExitCode {
                 Err(error) => {
                     eprintln!("error: {error:#}");
                     ExitCode::from(download::exit_code(&error))
+                }
+            };
+        }
+        Command::Faults(flags) => {
+            return match faults::run(&flags) {
+                Ok(code) => code,
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    ExitCode::FAILURE
                 }
             };
         }

@@ -14,6 +14,7 @@ pub mod split;
 
 mod augment;
 mod extract;
+mod free_space;
 mod lock;
 mod member_file;
 mod mirrors;
@@ -33,6 +34,7 @@ pub use dataset::{Cifar10, Source};
 pub use digest::Sha256Digest;
 pub use download::{DownloadOptions, download, import_file, mirrors_from_environment};
 pub use error::{Error, MirrorFailure};
+pub use free_space::free_bytes;
 pub use pixel_entropy::{image_pixel_entropy, pixel_entropy_floor};
 pub use progress::Event;
 pub use record::{
