@@ -16,8 +16,9 @@ use burn::prelude::*;
 /// - output: `[batch]`
 pub fn bernoulli_cross_entropy(logits: Tensor<4>, pixels: Tensor<4>) -> Tensor<1> {
     let magnitude = logits.clone().abs();
-    // max(l, 0) as (l + |l|) / 2, which is exact and has the right derivative, 1/2, where l is 0.
-    let positive_part = (logits.clone() + magnitude.clone()).mul_scalar(0.5);
+    // max(l, 0) as l / 2 + |l| / 2, which is exact and has the right derivative, 1/2, where l is 0. Halved first: the
+    // sum of the largest numbers would overflow.
+    let positive_part = logits.clone().mul_scalar(0.5) + magnitude.clone().mul_scalar(0.5);
     let nats = positive_part - logits * pixels + magnitude.neg().exp().log1p();
     nats.flatten::<2>(1, 3).sum_dim(1).squeeze_dim::<1>(1)
 }
