@@ -3,6 +3,8 @@
 mod configuration;
 mod demo;
 mod evaluation;
+mod faults_training;
 mod outside;
 mod refusals;
+mod report;
 mod reproducibility;

@@ -90,19 +90,38 @@ fn a_damaged_data_set_is_refused_by_its_hash() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_stops_the_run_and_names_step_and_term() {
+fn a_learning_rate_that_no_training_survives_is_refused_with_its_range() {
     let bench = Bench::new();
     let flags = train(&["--epochs", "3", "--run-dir", "r", "--learning-rate", "1e20"]);
-    let ended = bench.trainer(&flags);
-    // A learning rate above the allowed range may be refused at once; within it, training must notice.
-    if ended.code == Some(2) {
-        let flags = train(&["--epochs", "30", "--run-dir", "r", "--learning-rate", "1"]);
-        bench
-            .trainer(&flags)
-            .failure(30, &["step", "--learning-rate"]);
-    } else {
-        ended.failure(30, &["step", "--learning-rate"]);
-    }
+    bench
+        .trainer(&flags)
+        .failure(2, &["learning_rate", "at most 1"]);
+}
+
+#[test]
+fn training_that_diverges_stops_with_its_own_code_and_can_be_continued() {
+    let bench = Bench::new();
+    let flags = train(&["--epochs", "30", "--run-dir", "r", "--learning-rate", "1"]);
+    bench
+        .trainer(&flags)
+        .failure(30, &["divergence.json", "--allow-config-change"]);
+    let report: serde_json::Value =
+        serde_json::from_slice(&bench.read("r/divergence.json")).expect("JSON");
+    assert!(report["step"].is_u64() && report["last_losses"].is_array());
+    let epochs = report["epoch"].as_u64().expect("a number").to_string();
+    let cure = [
+        "train",
+        "--run-dir",
+        "r",
+        "--resume",
+        "--allow-config-change",
+        "--learning-rate",
+        "0.001",
+        "--epochs",
+        &epochs,
+    ];
+    bench.trainer(&cure).success();
+    bench.trainer(&["verify-run", "--run-dir", "r"]).success();
 }
 
 #[test]

@@ -1,30 +1,43 @@
-//! How many faults a fault test goes through, and the line that it ends with.
+//! How many cases a fault test takes, and its line in the table of `cargo xtask faults`.
 //!
-//! Other packages' tests include this file by its path, so that all of them count alike. `cargo xtask faults` sets
-//! `FAULTS` and reads the lines.
+//! Tests of other packages include this file by its path.
 
 #![allow(dead_code, unreachable_pub)]
 
-/// The number of cases: `full` or `quick` as the variable `FAULTS` says, and `smoke` where it is unset, so that
-/// `cargo test --workspace` stays a matter of minutes.
-///
-/// # Panics
-/// If the variable has another value.
-pub fn cases(smoke: usize, quick: usize, full: usize) -> usize {
+/// The number of cases by the environment variable FAULTS: `quick`, `full`, or unset for a few.
+pub fn cases(few: usize, quick: usize, full: usize) -> usize {
     match std::env::var("FAULTS").as_deref() {
-        Err(_) | Ok("") => smoke,
-        Ok("quick") => quick,
         Ok("full") => full,
-        Ok(other) => panic!("FAULTS is `{other}`; use quick or full"),
+        Ok("quick") => quick,
+        _ => few,
     }
 }
 
-/// Says that so many cases of a row of `cargo xtask faults` held.
-pub fn report(row: &str, cases: usize) {
+/// Tells `cargo xtask faults` that so many cases of a row have passed.
+pub fn passed(row: &str, cases: usize) {
     println!("fault: {row}: {cases} cases");
 }
 
-/// Says which part of a row this machine cannot show.
-pub fn report_skipped(row: &str, reason: &str) {
+/// Tells `cargo xtask faults` which part of a row this machine cannot show.
+pub fn skipped(row: &str, reason: &str) {
     println!("fault: {row}: skipped: {reason}");
+}
+
+/// Numbers that are the same in every run of a test: Knuth's linear congruential generator.
+pub struct Draws(u64);
+
+impl Draws {
+    /// The draws of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
 }

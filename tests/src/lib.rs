@@ -66,6 +66,13 @@ impl Bench {
         ended(self.trainer_command().args(arguments))
     }
 
+    /// Any program, to be started by the test in this folder.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.prepared(&mut command);
+        command
+    }
+
     /// The trainer's program, to be started by the test.
     pub fn trainer_command(&self) -> Command {
         let mut command = Command::new(trainer());

@@ -17,11 +17,13 @@ const RUST_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
 
 /// Each parser with its executions in the full set: 40 million in all, more where one takes less time.
-const TARGETS: [(&str, u64); 4] = [
-    ("record", 16_000_000),
-    ("tar", 8_000_000),
-    ("configuration", 8_000_000),
-    ("metrics", 8_000_000),
+const TARGETS: [(&str, u64); 6] = [
+    ("record", 14_000_000),
+    ("tar", 6_000_000),
+    ("manifest", 6_000_000),
+    ("state", 5_000_000),
+    ("configuration", 5_000_000),
+    ("metrics", 4_000_000),
 ];
 /// Seconds for each parser in the quick set.
 const QUICK_SECONDS: u32 = 60;

@@ -19,8 +19,9 @@ use clap::{Args, Parser, Subcommand};
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done            2   usage or settings     10  network        11  checksum
-  12  data set        20  checkpoint            21  disk or file   30  loss not finite
-  32  device lost     1   anything else, a failed build among them";
+  12  data set        20  checkpoint            21  disk or file   30  diverged
+  31  out of memory   32  device lost           130, 143  stopped by SIGINT or SIGTERM
+  1   anything else, a failed build among them";
 
 /// Train ResNet variational autoencoders on CIFAR-10, at any depth.
 #[derive(Parser)]
@@ -45,6 +46,12 @@ enum Command {
     /// Encode and decode one picture with a trained model
     #[command(disable_help_flag = true)]
     Reconstruct(Forwarded),
+    /// Check every file of a run: hashes, manifests, tensors, metrics
+    #[command(disable_help_flag = true)]
+    VerifyRun(Forwarded),
+    /// Write a finished run's report: one page of HTML that opens offline
+    #[command(disable_help_flag = true)]
+    Report(Forwarded),
     /// Print layers, parameters, arithmetic and memory of a model
     #[command(disable_help_flag = true)]
     Summary(Forwarded),
@@ -85,6 +92,8 @@ fn main() -> ExitCode {
         Command::Sample(forwarded) => ("sample", forwarded),
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
         Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
+        Command::VerifyRun(forwarded) => ("verify-run", forwarded),
+        Command::Report(forwarded) => ("report", forwarded),
         Command::Summary(forwarded) => ("summary", forwarded),
         Command::BenchStep(forwarded) => ("bench-step", forwarded),
     };

@@ -73,6 +73,11 @@ impl BatchPlan {
         &self.view
     }
 
+    /// Images in every batch but a last short one, or in the only one of a smaller view.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size.min(self.view.len())
+    }
+
     /// Batches in an epoch.
     pub fn num_batches(&self) -> usize {
         let whole = self.view.len() / self.batch_size;

@@ -1,8 +1,10 @@
 //! Files that are complete or absent at their final path, whatever interrupts the writer.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::file_operations::{rename, sync_folder, write_synced};
 
 /// Writes `bytes` so that `path` holds its old content or all of the new, never a part.
 ///
@@ -13,35 +15,13 @@ use std::path::{Path, PathBuf};
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let sibling = sibling(path)?;
     let written = write_synced(&sibling, bytes)
-        .and_then(|()| fs::rename(&sibling, path))
+        .and_then(|()| rename(&sibling, path))
         .and_then(|()| sync_folder(path.parent().unwrap_or(Path::new("."))));
     if written.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_file(&sibling);
     }
     written
-}
-
-/// Writes a new file and syncs it to disk.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Makes the renames and new names in `folder` durable.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    // Only Unix opens folders as files; elsewhere the rename itself must do.
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()
-    } else {
-        Ok(())
-    }
 }
 
 fn sibling(path: &Path) -> io::Result<PathBuf> {

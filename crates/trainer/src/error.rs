@@ -6,7 +6,9 @@ use crate::checkpoint::CheckpointError;
 use crate::image_sheet::ImageSheetError;
 use crate::loss_curves::LossCurvesError;
 use crate::metrics::MetricsError;
+use crate::run_record::RunRecordError;
 use crate::settings::{DeviceChoice, Difference, SettingsError};
+use crate::stop_request::StopSignal;
 
 /// What can stop a command, with the next step in its message.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,9 @@ pub enum TrainerError {
     /// The loss curves could not be drawn.
     #[error(transparent)]
     LossCurves(#[from] LossCurvesError),
+    /// The folder of a run could not be read back.
+    #[error(transparent)]
+    RunRecord(#[from] RunRecordError),
     /// The backend is not in this program.
     #[error(
         "device `{device}` needs feature `{feature}`, which this program was built without; \
@@ -77,8 +82,8 @@ pub enum TrainerError {
     },
     /// A resumed run would not be the same run.
     #[error(
-        "{} was started with other settings ({}); resume with the settings in its config.json, or name another folder \
-         with `--run-dir`",
+        "{} was started with other settings ({}); resume with the settings in its config.json, name another folder \
+         with `--run-dir`, or insist with `--allow-config-change`",
         .path.display(), list(.differences)
     )]
     SettingsChanged {
@@ -97,26 +102,90 @@ pub enum TrainerError {
         /// Of the data at hand.
         found: String,
     },
-    /// The loss or a gradient is not a number any more.
+    /// Too many steps in a row gave a loss or a gradient that is not finite; none of them reached the weights.
     #[error(
-        "step {step} of epoch {epoch} gave a {term} of {value}; the last checkpoint is intact; \
-         train again with a smaller `--learning-rate`"
+        "training diverged: {in_row} steps in a row were not finite, the last one step {step} of epoch {epoch} ({cause}); \
+         {} has the details and the last checkpoint is intact; continue it with `cargo xtask train --run-dir {} \
+         --resume --allow-config-change --learning-rate {}`, or add `--skip-gradient-norm 10` to that",
+        .report.display(), .run_dir.display(), .smaller_rate
     )]
-    NonFinite {
+    Diverged {
         /// Epoch, from 1.
         epoch: u32,
         /// Step since the run began, from 0.
         step: u64,
-        /// Which term.
-        term: String,
-        /// What it was.
-        value: f64,
+        /// Steps in a row that were not finite.
+        in_row: u32,
+        /// What was not finite.
+        cause: String,
+        /// `divergence.json`.
+        report: PathBuf,
+        /// The run folder.
+        run_dir: PathBuf,
+        /// A tenth of the present learning rate.
+        smaller_rate: f64,
+    },
+    /// Someone asked the run to stop, and it did.
+    #[error(
+        "stopped by {} after step {step}, with a checkpoint; continue with `cargo xtask train --run-dir {} --resume`",
+        .signal.name(), .run_dir.display()
+    )]
+    Stopped {
+        /// Who asked.
+        signal: StopSignal,
+        /// Steps since the run began.
+        step: u64,
+        /// The run folder.
+        run_dir: PathBuf,
+    },
+    /// There is no room for what is to be written.
+    #[error(
+        "the disk is full at {}: {} to be written, {} free; make room, then continue with `cargo xtask train --run-dir \
+         {} --resume`",
+        .path.display(), size(.needed), size(.available), .run_dir.display()
+    )]
+    DiskFull {
+        /// The file or folder.
+        path: PathBuf,
+        /// Bytes that will be written there, where known.
+        needed: Option<u64>,
+        /// Bytes free, where the system tells.
+        available: Option<u64>,
+        /// The run folder.
+        run_dir: PathBuf,
+    },
+    /// The device or the system has no memory left.
+    #[error(
+        "out of memory on device `{device}`: {reason}; train with a smaller `--batch-size` or `--width` \
+         (`cargo xtask summary` shows the memory of a step)"
+    )]
+    OutOfMemory {
+        /// The device in use.
+        device: DeviceChoice,
+        /// What was needed, or what the backend reported.
+        reason: String,
     },
     /// Too little data for one batch or one evaluation.
     #[error("the {split} split has no image; raise `--limit-train` or `--limit-test`")]
     EmptySplit {
         /// Its name.
         split: cifar_loader::Split,
+    },
+    /// Files of a run are not what the run wrote.
+    #[error(
+        "{problems} of the files of {} are damaged; newest intact checkpoint: {newest}; `cargo xtask train --run-dir {} \
+         --resume` continues from it",
+        .path.display(), .path.display()
+    )]
+    RunDamaged {
+        /// The run folder.
+        path: PathBuf,
+        /// How many.
+        problems: usize,
+        /// The position of the newest intact checkpoint, or `none`.
+        newest: String,
+        /// That of the first problem.
+        exit_code: u8,
     },
     /// Values could not be read from the device.
     #[error(
@@ -162,15 +231,41 @@ impl TrainerError {
             | TrainerError::EmptySplit { .. }
             | TrainerError::Pytorch { .. } => 2,
             TrainerError::Data(error) => error.exit_code(),
+            TrainerError::RunRecord(error) => error.exit_code(),
             TrainerError::Checkpoint(_) => 20,
+            TrainerError::RunDamaged { exit_code, .. } => *exit_code,
+            TrainerError::Stopped { signal, .. } => 128 + signal.number(),
             TrainerError::Metrics(_)
             | TrainerError::Picture(_)
             | TrainerError::LossCurves(_)
-            | TrainerError::File { .. } => 21,
-            TrainerError::NonFinite { .. } => 30,
+            | TrainerError::File { .. }
+            | TrainerError::DiskFull { .. } => 21,
+            TrainerError::Diverged { .. } => 30,
+            TrainerError::OutOfMemory { .. } => 31,
             TrainerError::DeviceLost { .. } => 32,
         }
     }
+}
+
+impl TrainerError {
+    /// The file that there was no room for, where that is what happened.
+    pub(crate) fn full_at(&self) -> Option<&std::path::Path> {
+        let (path, cause) = match self {
+            TrainerError::File { path, source }
+            | TrainerError::Checkpoint(CheckpointError::File { path, source }) => (path, source),
+            TrainerError::Metrics(MetricsError::Unwritable { path, cause })
+            | TrainerError::Picture(ImageSheetError::Unwritable { path, cause })
+            | TrainerError::LossCurves(LossCurvesError::Unwritable { path, cause }) => {
+                (path, cause)
+            }
+            _ => return None,
+        };
+        crate::disk::is_full(cause).then_some(path)
+    }
+}
+
+fn size(bytes: &Option<u64>) -> String {
+    bytes.map_or_else(|| "an unknown amount".to_owned(), crate::disk::amount)
 }
 
 fn list(differences: &[Difference]) -> String {

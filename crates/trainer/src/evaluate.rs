@@ -6,8 +6,9 @@ use burn::prelude::*;
 use cifar_loader::{BatchPlan, View, pixel_entropy_floor};
 use vae_core::{LossTerms, Sampler, Vae};
 
-use crate::metrics::Terms;
+use crate::metrics::{TermSums, Terms};
 use crate::random::{Purpose, Stream};
+use crate::stop_request::{StopRequest, StopSignal};
 
 /// How a split is scored.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +37,34 @@ pub fn evaluate(
     options: EvaluationOptions,
     device: &Device,
 ) -> Terms {
+    evaluate_until(model, view, floor, options, device, &StopRequest::new())
+        .expect("nobody else holds the request")
+}
+
+/// As [`evaluate`], but given up where someone asks to stop.
+///
+/// # Errors
+/// Who asked.
+///
+/// # Panics
+/// If the split is empty.
+pub fn evaluate_until(
+    model: &Vae,
+    view: &View,
+    floor: f64,
+    options: EvaluationOptions,
+    device: &Device,
+    stop: &StopRequest,
+) -> Result<Terms, StopSignal> {
+    assert!(!view.is_empty(), "a mean needs at least one image");
     let device = device.clone().inner();
     let latent_dim = latent_dim(model);
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
     let mut sums = TermSums::default();
     for index in 0..plan.num_batches() {
+        if let Some(signal) = stop.requested() {
+            return Err(signal);
+        }
         let batch = plan.batch(0, index);
         let stream = (options.draw as u64) << 32 | index as u64;
         let noise = Stream::new(options.seed, Purpose::EvaluationNoise, stream)
@@ -49,7 +73,7 @@ pub fn evaluate(
         let output = model.forward(batch.to_tensor(&device), noise, options.sampler, None);
         sums.add(read_terms(&output.terms), batch.len());
     }
-    sums.means(floor)
+    Ok(sums.means(floor))
 }
 
 /// The floor of a split's cross-entropy, in nats an image; 0 for an empty split.
@@ -82,37 +106,4 @@ pub(crate) fn read_terms(terms: &LossTerms) -> [f64; 3] {
         .try_to_vec::<f64>()
         .expect("converted to float64 just now");
     [sums[0], sums[1], sums[2]]
-}
-
-/// Running sums over the images of an epoch.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct TermSums {
-    cross_entropy: f64,
-    kl: f64,
-    l2: f64,
-    images: usize,
-}
-
-impl TermSums {
-    /// Adds what [`read_terms`] gave for a batch.
-    pub(crate) fn add(&mut self, [cross_entropy, kl, l2]: [f64; 3], images: usize) {
-        self.cross_entropy += cross_entropy;
-        self.kl += kl;
-        self.l2 += l2 * images as f64;
-        self.images += images;
-    }
-
-    /// Means an image.
-    pub(crate) fn means(&self, floor: f64) -> Terms {
-        assert!(self.images > 0, "a mean needs at least one image");
-        let mean = |sum: f64| sum / self.images as f64;
-        let (cross_entropy, kl, l2) = (mean(self.cross_entropy), mean(self.kl), mean(self.l2));
-        Terms {
-            loss: cross_entropy + kl + l2,
-            cross_entropy,
-            excess: cross_entropy - floor,
-            kl,
-            l2,
-        }
-    }
 }

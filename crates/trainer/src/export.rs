@@ -3,12 +3,11 @@
 use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::View;
-use serde_json::{Value, json};
 use vae_core::Vae;
 
 use crate::error::TrainerError;
-use crate::metrics::{EpochRow, Terms};
 use crate::run_folder::{RunFolder, pretty};
+use crate::run_record::RunSummary;
 use crate::weights::{NamedValues, named_values, to_safetensors};
 
 /// Weights of the whole model.
@@ -22,18 +21,6 @@ pub(crate) const REFERENCE: &str = "reference.safetensors";
 /// Results.
 pub(crate) const SUMMARY: &str = "summary.json";
 
-/// What a finished run has to tell.
-pub(crate) struct Results<'a> {
-    /// The epoch whose weights are exported.
-    pub(crate) best: &'a EpochRow,
-    /// The last epoch.
-    pub(crate) last: &'a EpochRow,
-    /// Of the exported weights on the test set.
-    pub(crate) test: &'a Terms,
-    /// The stopping rule ended the run.
-    pub(crate) stopped_early: bool,
-}
-
 /// Writes the weights of the best epoch, whole and in parts, what they make of eight test images, and `summary.json`.
 ///
 /// # Errors
@@ -43,7 +30,7 @@ pub(crate) fn export(
     model: &Vae,
     test_images: &View,
     device: &Device,
-    results: &Results<'_>,
+    summary: &RunSummary,
 ) -> Result<(), TrainerError> {
     let parts: [(&str, NamedValues); 4] = [
         (MODEL, named_values(model)),
@@ -60,14 +47,7 @@ pub(crate) fn export(
         })?;
         folder.write(name, &bytes)?;
     }
-    let summary = json!({
-        "weights_of_epoch": results.best.epoch,
-        "stopped_early": results.stopped_early,
-        "best": row(results.best),
-        "last": row(results.last),
-        "test": terms(results.test),
-    });
-    folder.write(SUMMARY, &pretty(&summary))
+    folder.write(SUMMARY, &pretty(&summary.to_json()))
 }
 
 /// Images, posterior, and the logits of the posterior's mean.
@@ -95,24 +75,4 @@ fn reference(model: &Vae, test_images: &View, device: &Device) -> NamedValues {
             )
         })
         .collect()
-}
-
-fn row(row: &EpochRow) -> Value {
-    json!({
-        "epoch": row.epoch,
-        "learning_rate": row.learning_rate,
-        "train": terms(&row.train),
-        "valid": terms(&row.valid),
-    })
-}
-
-/// Nats an image; what is not finite becomes `null`.
-pub(crate) fn terms(terms: &Terms) -> Value {
-    json!({
-        "loss": terms.loss,
-        "cross_entropy": terms.cross_entropy,
-        "excess": terms.excess,
-        "kl": terms.kl,
-        "l2": terms.l2,
-    })
 }

@@ -3,28 +3,43 @@
 
 pub mod adam;
 pub mod atomic_file;
+mod chart;
 pub mod checkpoint;
 pub mod commands;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod data;
 pub mod device;
+pub mod disk;
+mod divergence;
 mod error;
 pub mod evaluate;
 mod export;
+#[cfg(test)]
+mod fault_cases;
+mod file_operations;
+pub mod gradient_norms;
 pub mod image_sheet;
+pub mod latent_statistics;
 pub mod loss_curves;
+mod memory;
 pub mod metrics;
 pub mod model;
 pub mod pictures;
 pub mod progress;
 pub mod random;
+pub mod report;
 pub mod run_folder;
+pub mod run_record;
+pub mod running_statistics;
 pub mod schedule;
 pub mod settings;
+pub mod step_guard;
 pub mod step_timing;
+pub mod stop_request;
 mod train;
+pub mod verify_run;
 pub mod weights;
 
 pub use error::TrainerError;
-pub use train::{split, train};
+pub use train::{TrainOptions, split, train};

@@ -1,5 +1,7 @@
 //! The command-line program; all it does is in the library.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -7,7 +9,7 @@ use trainer::commands::Arguments;
 
 // A training step allocates and frees hundreds of megabytes; glibc gives them back to the system each time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     match Arguments::parse().run() {

@@ -5,7 +5,7 @@
 //! same bits. JSON has no NaN and no infinity: `metrics.jsonl` writes `null` for them, which every reader takes, and
 //! `metrics.csv` writes `NaN`, `inf` or `-inf`, which tells them apart.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,10 @@ use serde_json::{Map, Value};
 
 use crate::atomic_file::write_atomically;
 
+mod term_sums;
 mod timing;
 
+pub use term_sums::TermSums;
 pub use timing::{EpochTiming, TIMING_JSONL, TimingWriter, peak_memory_bytes};
 
 /// File of one JSON object an epoch, in the run folder.
@@ -50,10 +52,12 @@ pub struct EpochRow {
     pub valid: Terms,
     /// Learning rate the epoch was trained with.
     pub learning_rate: f64,
+    /// Steps of the epoch that were skipped; their images are not in `train`.
+    pub skipped_steps: u32,
 }
 
 impl EpochRow {
-    /// Keys of the numbers after `epoch`, in the order of the columns.
+    /// Keys of the numbers after `epoch` and before `skipped_steps`, in the order of the columns.
     pub const KEYS: [&'static str; 11] = [
         "train/loss",
         "train/cross_entropy",
@@ -68,7 +72,7 @@ impl EpochRow {
         "learning_rate",
     ];
 
-    /// The numbers after `epoch`, in the order of [`Self::KEYS`].
+    /// The numbers of [`Self::KEYS`], in their order.
     pub fn numbers(&self) -> [f64; 11] {
         let Self { train, valid, .. } = self;
         [
@@ -86,21 +90,24 @@ impl EpochRow {
         ]
     }
 
-    /// The row as a JSON object with `epoch` and [`Self::KEYS`]; a number that is not finite becomes `null`.
+    /// The row as a JSON object with `epoch`, [`Self::KEYS`] and `skipped_steps`; a number that is not finite becomes `null`.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("epoch".to_owned(), self.epoch.into());
         for (key, number) in Self::KEYS.into_iter().zip(self.numbers()) {
             object.insert(key.to_owned(), number.into());
         }
+        object.insert("skipped_steps".to_owned(), self.skipped_steps.into());
         object
     }
 
     fn from_json(object: &Map<String, Value>) -> Result<Self, String> {
-        let epoch = object
-            .get("epoch")
-            .and_then(Value::as_u64)
-            .and_then(|epoch| u32::try_from(epoch).ok());
+        let integer = |key: &str| {
+            let value = object.get(key).and_then(Value::as_u64);
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .ok_or_else(|| format!("`{key}` is no number from 0"))
+        };
         let number = |key: &str| match object.get(key) {
             Some(Value::Null) => Ok(f64::NAN),
             Some(value) => value
@@ -118,10 +125,11 @@ impl EpochRow {
             })
         };
         Ok(Self {
-            epoch: epoch.ok_or("`epoch` is no number from 0")?,
+            epoch: integer("epoch")?,
             train: terms("train")?,
             valid: terms("valid")?,
             learning_rate: number("learning_rate")?,
+            skipped_steps: integer("skipped_steps")?,
         })
     }
 
@@ -132,7 +140,12 @@ impl EpochRow {
     fn csv_line(&self) -> String {
         // `{:?}` is the standard library's shortest form that reads back to the same bits.
         let numbers = self.numbers().map(|number| format!("{number:?}"));
-        format!("{},{}\n", self.epoch, numbers.join(","))
+        format!(
+            "{},{},{}\n",
+            self.epoch,
+            numbers.join(","),
+            self.skipped_steps
+        )
     }
 }
 
@@ -243,8 +256,8 @@ impl RowFile {
             .write_all(line.as_bytes())
             .and_then(|()| self.file.sync_data());
         written.map_err(|cause| {
-            // Half a row would stand before the next one; a failed cut is repaired by the next resume.
-            let _ = self.file.set_len(self.length);
+            // Half a row would stand before the next one.
+            self.cut(self.length);
             MetricsError::Unwritable {
                 path: self.path.clone(),
                 cause,
@@ -252,6 +265,12 @@ impl RowFile {
         })?;
         self.length += line.len() as u64;
         Ok(())
+    }
+
+    /// Takes back what was written after `length` bytes. Where that fails, the next resume repairs it.
+    fn cut(&mut self, length: u64) {
+        let _ = self.file.set_len(length);
+        self.length = length;
     }
 }
 
@@ -272,7 +291,10 @@ impl MetricsWriter {
         Ok(match keep {
             None => Self {
                 jsonl: RowFile::create(jsonl, "")?,
-                csv: RowFile::create(csv, &format!("epoch,{}\n", EpochRow::KEYS.join(",")))?,
+                csv: RowFile::create(
+                    csv,
+                    &format!("epoch,{},skipped_steps\n", EpochRow::KEYS.join(",")),
+                )?,
             },
             Some(lengths) => Self {
                 jsonl: RowFile::truncate(jsonl, lengths.jsonl)?,
@@ -294,11 +316,19 @@ impl MetricsWriter {
     /// # Errors
     /// [`MetricsError::Unwritable`].
     pub fn append(&mut self, row: &EpochRow) -> Result<MetricsLengths, MetricsError> {
+        let before = self.jsonl.length;
         self.jsonl.append(&row.jsonl_line())?;
-        self.csv.append(&row.csv_line())?;
+        if let Err(error) = self.csv.append(&row.csv_line()) {
+            // So that the row can be tried again; a failed cut is repaired by the next resume.
+            self.jsonl.cut(before);
+            return Err(error);
+        }
         Ok(self.lengths())
     }
 }
+
+/// No file of metrics that a run writes comes near this size, in bytes.
+const LARGEST_JSONL: u64 = 1 << 28;
 
 /// Reads the rows of a `metrics.jsonl`; `null` reads as NaN.
 ///
@@ -307,7 +337,9 @@ impl MetricsWriter {
 /// # Errors
 /// [`MetricsError::Unreadable`] or [`MetricsError::Malformed`].
 pub fn read_rows(path: &Path) -> Result<Vec<EpochRow>, MetricsError> {
-    let text = fs::read_to_string(path).map_err(|cause| MetricsError::Unreadable {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(LARGEST_JSONL).read_to_string(&mut text));
+    read.map_err(|cause| MetricsError::Unreadable {
         path: path.to_owned(),
         cause,
     })?;

@@ -11,6 +11,12 @@ use crate::evaluate::latent_dim;
 use crate::image_sheet::{SheetLayout, write_png};
 use crate::random::{Purpose, Stream};
 
+/// A finished run's hundred draws from the prior, in its folder; of the best epoch's weights.
+pub const FINAL_SAMPLES: &str = "samples/final-10x10.png";
+
+/// A finished run's reconstructions of the first twenty test images, in its folder; of the best epoch's weights.
+pub const FINAL_RECONSTRUCTIONS: &str = "reconstructions/final.png";
+
 /// Images in a row of every sheet.
 const COLUMNS: usize = 10;
 

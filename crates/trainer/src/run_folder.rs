@@ -12,7 +12,8 @@ use crate::settings::Settings;
 
 /// The file that says how the run was configured; its presence marks a folder as a run's.
 const CONFIG: &str = "config.json";
-const ENVIRONMENT: &str = "environment.json";
+/// The file that says what the run ran on.
+pub(crate) const ENVIRONMENT: &str = "environment.json";
 const LOCK: &str = "lock";
 
 /// A run folder this process has to itself until the value is dropped.
@@ -78,9 +79,9 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// The run's checkpoints.
-    pub fn checkpoints(&self) -> CheckpointFolder {
-        CheckpointFolder::of_run(&self.path)
+    /// The run's checkpoints, of a model with so many parameters and running statistics.
+    pub fn checkpoints(&self, parameters: usize) -> CheckpointFolder {
+        CheckpointFolder::of_run(&self.path, parameters)
     }
 
     /// Writes a file of the folder.

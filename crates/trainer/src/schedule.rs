@@ -6,7 +6,10 @@ use crate::settings::Settings;
 
 /// The state of learning-rate halving and early stopping; a part of every checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Schedule {
+    /// The settings' learning rate when the run began, or was last given another one.
+    pub initial_learning_rate: f64,
     /// The present learning rate, before the settings' decay per step.
     pub learning_rate: f64,
     /// The lowest validation loss so far, in nats an image, and its epoch; none before the first finite one.
@@ -34,11 +37,20 @@ impl Schedule {
     /// Before the first epoch.
     pub fn new(settings: &Settings) -> Self {
         Self {
+            initial_learning_rate: settings.learning_rate,
             learning_rate: settings.learning_rate,
             best: None,
             epochs_without_better: 0,
             stopping_reference: None,
             epochs_without_improvement: 0,
+        }
+    }
+
+    /// Takes over another learning rate of the settings, in place of what halving has made of the old one.
+    pub fn settings_changed(&mut self, settings: &Settings) {
+        if settings.learning_rate != self.initial_learning_rate {
+            self.initial_learning_rate = settings.learning_rate;
+            self.learning_rate = settings.learning_rate;
         }
     }
 
@@ -55,7 +67,7 @@ impl Schedule {
             self.best = Some((valid_loss, epoch));
             self.epochs_without_better = 0;
         } else {
-            self.epochs_without_better += 1;
+            self.epochs_without_better = self.epochs_without_better.saturating_add(1);
             if self.epochs_without_better >= settings.halving_patience {
                 let next = (self.learning_rate / 2.0).max(settings.minimum_learning_rate);
                 halved = next < self.learning_rate;
@@ -72,7 +84,7 @@ impl Schedule {
             self.stopping_reference = Some(valid_loss);
             self.epochs_without_improvement = 0;
         } else {
-            self.epochs_without_improvement += 1;
+            self.epochs_without_improvement = self.epochs_without_improvement.saturating_add(1);
         }
         Verdict {
             is_best,
@@ -130,6 +142,20 @@ mod tests {
             schedule.epoch_ended(&settings, epoch, 1800.0);
         }
         assert_eq!(schedule.learning_rate, 1e-6);
+    }
+
+    #[test]
+    fn another_learning_rate_of_the_settings_replaces_the_halved_one() {
+        let (mut schedule, _) = run([1800.0; 30]);
+        assert_eq!(schedule.learning_rate, 0.0005);
+        schedule.settings_changed(&Settings::default());
+        assert_eq!(schedule.learning_rate, 0.0005, "nothing changed");
+        let settings = Settings {
+            learning_rate: 0.002,
+            ..Settings::default()
+        };
+        schedule.settings_changed(&settings);
+        assert_eq!(schedule.learning_rate, 0.002);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cifar_loader::{DownloadOptions, Error, Event, download};
 
 use crate::child::{Task, command_after, run};
-use crate::faults::{cases, report, report_skipped};
+use crate::faults::{cases, passed, skipped};
 use crate::fixture::{archive, assert_published, gzip, listing, tar};
 use crate::server::{Answer, Server};
 
@@ -47,7 +47,7 @@ fn faults_of_a_file_size_limit_end_with_the_code_for_disks() {
         assert_eq!(ended.code, Some(0), "{limit}: {}", ended.messages);
         assert_published(folder.path());
     }
-    report("disk full", count);
+    passed("disk full", count);
 }
 
 /// A small file system in memory, unmounted when dropped.
@@ -94,7 +94,7 @@ fn faults_of_a_small_disk_are_told_before_anything_is_written() {
     let needed = container.len() as u64 + archive().member_bytes();
     for limit in limits(count, needed as usize / 1024) {
         let Some(disk) = SmallDisk::mount(limit.max(8)) else {
-            report_skipped(
+            skipped(
                 "disk full",
                 "no file system of a limited size can be mounted here",
             );
@@ -114,7 +114,7 @@ fn faults_of_a_small_disk_are_told_before_anything_is_written() {
         assert!(server.requests().is_empty());
         assert_eq!(listing(disk.path()), [""; 0]);
     }
-    report("disk full", count);
+    passed("disk full", count);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn faults_of_a_disk_that_fills_up_meanwhile_keep_what_was_received() {
     let needed = container.len() as u64 + archive().member_bytes();
     for case in 0..count {
         let Some(disk) = SmallDisk::mount(needed as usize / 1024 + 64) else {
-            report_skipped(
+            skipped(
                 "disk full",
                 "no file system of a limited size can be mounted here",
             );
@@ -157,5 +157,5 @@ fn faults_of_a_disk_that_fills_up_meanwhile_keep_what_was_received() {
         download(&archive(), disk.path(), &options(&good), &mut |_| {}).unwrap();
         assert_published(disk.path());
     }
-    report("disk full", count);
+    passed("disk full", count);
 }

@@ -7,7 +7,7 @@ use cifar_loader::{DownloadOptions, Error, download};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::faults::{cases, report};
+use crate::faults::{cases, passed};
 use crate::fixture::{archive, assert_published, gzip, listing, tar};
 use crate::server::{Answer, Server};
 
@@ -203,7 +203,7 @@ fn faults_of_mirrors_never_publish_a_wrong_file() {
     for seed in 0..count as u64 {
         check(seed, &container);
     }
-    report("http faults", count);
+    passed("http faults", count);
 }
 
 #[test]

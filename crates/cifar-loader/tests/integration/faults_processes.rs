@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::child::{Task, ended, start};
-use crate::faults::{cases, report};
+use crate::faults::{cases, passed};
 use crate::fixture::{FOLDER, assert_published, contents, gzip, tar};
 use crate::server::{Answer, Server};
 
@@ -73,7 +73,7 @@ fn faults_of_killed_downloads_leave_nothing_that_the_next_one_cannot_use() {
         assert_published(folder.path());
     }
     println!("kills landed {phases:?}");
-    report("killed downloads", kills);
+    passed("killed downloads", kills);
 }
 
 #[test]
@@ -99,5 +99,5 @@ fn faults_of_many_downloads_at_once_cost_one_download() {
         assert!(server.trickled() <= 2 * container.len());
         assert_published(folder.path());
     }
-    report("parallel downloads", rounds);
+    passed("parallel downloads", rounds);
 }

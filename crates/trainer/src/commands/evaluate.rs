@@ -8,9 +8,9 @@ use crate::commands::load_run;
 use crate::data;
 use crate::error::TrainerError;
 use crate::evaluate::{EvaluationOptions, evaluate, floor};
-use crate::export::terms;
 use crate::model::sampler;
 use crate::progress::{Progress, ProgressMode};
+use crate::run_record::terms;
 use crate::settings::{DeviceChoice, Sampler};
 use crate::train::split;
 

@@ -3,12 +3,15 @@
 mod bench_step;
 mod evaluate;
 mod reconstruct;
+mod report;
 mod sample;
 mod summary;
 mod train;
+mod verify_run;
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use vae_core::Vae;
@@ -16,6 +19,7 @@ use vae_core::Vae;
 use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::export::MODEL;
+use crate::file_operations::read_at_most;
 use crate::model::model_config;
 use crate::run_folder::{file_error, read_settings};
 use crate::settings::{DeviceChoice, Settings};
@@ -26,9 +30,10 @@ Exit codes:
   0   done, or stopped early by the stopping rule
   2   a flag, a setting, or a run folder that cannot be used
   10  network    11  checksum    12  data set
-  20  checkpoint 21  disk or file
-  30  the loss is not finite any more
-  32  the device was lost";
+  20  checkpoint 21  disk full, or a file that cannot be written
+  30  training diverged: ten steps in a row were not finite
+  31  out of memory               32  the device was lost
+  130, 143  stopped by SIGINT or SIGTERM, with a checkpoint";
 
 /// Trains ResNet variational autoencoders on CIFAR-10.
 #[derive(Parser)]
@@ -48,6 +53,10 @@ enum Command {
     Evaluate(evaluate::EvaluateFlags),
     /// Encode and decode one picture
     Reconstruct(reconstruct::ReconstructFlags),
+    /// Check every file of a run: hashes, manifests, tensors, metrics
+    VerifyRun(verify_run::VerifyRunFlags),
+    /// Write a finished run's report: one page of HTML that opens offline
+    Report(report::ReportFlags),
     /// Print layers, parameters, arithmetic and memory of a model
     Summary(summary::SummaryFlags),
     /// Time a training step, phase by phase, and beside PyTorch's
@@ -65,6 +74,8 @@ impl Arguments {
             Command::Sample(flags) => sample::run(&flags),
             Command::Evaluate(flags) => evaluate::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
+            Command::VerifyRun(flags) => verify_run::run(&flags),
+            Command::Report(flags) => report::run(&flags),
             Command::Summary(flags) => summary::run(&flags),
             Command::BenchStep(flags) => bench_step::run(&flags),
         }
@@ -82,12 +93,15 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
             missing: "finished run",
         });
     }
-    let bytes = std::fs::read(&path).map_err(file_error(&path))?;
+    let template = model_config(&settings)?.init(&device);
+    // Four bytes a parameter, and a header; no other file need be read to its end.
+    let largest = 4 * template.num_params() as u64 + (1 << 20);
+    let bytes = read_at_most(&path, largest).map_err(file_error(&path))?;
     let refuse = |source| crate::checkpoint::CheckpointError::Weights {
         path: path.clone(),
         source,
     };
     let values = from_safetensors(&bytes).map_err(refuse)?;
-    let model = load_values(model_config(&settings)?.init(&device), &values).map_err(refuse)?;
+    let model = load_values(template, &values).map_err(refuse)?;
     Ok((settings, model, device))
 }

@@ -1,10 +1,13 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::device::open_device;
 use crate::error::TrainerError;
+use crate::memory::device_failure;
 use crate::progress::{Progress, ProgressMode, at_terminal};
-use crate::settings::{Settings, TrainFlags, resolve};
-use crate::train::train;
+use crate::settings::{DeviceChoice, Settings, TrainFlags, resolve};
+use crate::stop_request::StopRequest;
+use crate::train::{TrainOptions, train};
 
 pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
     let environment = |name: &str| std::env::var(name).ok();
@@ -20,13 +23,32 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         None => default_run_dir(&settings, flags.resume),
     };
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
-    train(
-        &settings,
-        &run_dir,
-        flags.resume,
-        &device,
-        &mut Progress::new(mode),
-    )
+    let stop = StopRequest::on_signals().map_err(|source| TrainerError::File {
+        path: run_dir.clone(),
+        source,
+    })?;
+    let options = TrainOptions {
+        run_dir: &run_dir,
+        resume: flags.resume,
+        allow_config_change: flags.allow_config_change,
+        stop: &stop,
+    };
+    let mut progress = Progress::new(mode);
+    if !matches!(settings.device, DeviceChoice::Cuda(_)) {
+        return train(&settings, options, &device, &mut progress);
+    }
+    // Where memory runs out or a kernel fails, the backend panics; nothing in this process can use the device again.
+    let trained = catch_unwind(AssertUnwindSafe(|| {
+        train(&settings, options, &device, &mut progress)
+    }));
+    trained.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied());
+        Err(device_failure(
+            settings.device,
+            text.unwrap_or("it failed without a reason"),
+        ))
+    })
 }
 
 /// `runs/PRESET-seed-N`, or the first of `runs/PRESET-seed-N-2`, `-3`, ... that is free. A resumed run is the last one

@@ -1,5 +1,7 @@
 //! Exact bytes of the metrics files, and what resuming makes of them.
 
+use std::fs;
+
 use super::*;
 
 fn row(epoch: u32) -> EpochRow {
@@ -20,6 +22,7 @@ fn row(epoch: u32) -> EpochRow {
             l2: 0.0,
         },
         learning_rate: 0.001,
+        skipped_steps: 2,
     }
 }
 
@@ -38,7 +41,7 @@ fn rows_have_these_bytes() {
         concat!(
             r#"{"epoch":1,"train/loss":1834.25,"train/cross_entropy":1800.0,"train/excess":0.30000000000000004,"#,
             r#""train/kl":34.0,"train/l2":1e-7,"valid/loss":630000000.0,"valid/cross_entropy":1e+22,"#,
-            r#""valid/excess":-0.5,"valid/kl":5e-324,"valid/l2":0.0,"learning_rate":0.001}"#,
+            r#""valid/excess":-0.5,"valid/kl":5e-324,"valid/l2":0.0,"learning_rate":0.001,"skipped_steps":2}"#,
             "\n"
         )
     );
@@ -46,9 +49,9 @@ fn rows_have_these_bytes() {
         csv,
         concat!(
             "epoch,train/loss,train/cross_entropy,train/excess,train/kl,train/l2,",
-            "valid/loss,valid/cross_entropy,valid/excess,valid/kl,valid/l2,learning_rate\n",
+            "valid/loss,valid/cross_entropy,valid/excess,valid/kl,valid/l2,learning_rate,skipped_steps\n",
             "1,1834.25,1800.0,0.30000000000000004,34.0,1e-7,",
-            "630000000.0,1e22,-0.5,5e-324,0.0,0.001\n"
+            "630000000.0,1e22,-0.5,5e-324,0.0,0.001,2\n"
         )
     );
 }

@@ -11,15 +11,18 @@ use super::{MetricsError, ends_a_line};
 /// File of everything that reads a clock, in the run folder.
 pub const TIMING_JSONL: &str = "timing.jsonl";
 
-/// How long an epoch took.
+/// How long a process took for an epoch, or for its part of one: an epoch that was interrupted and continued has a
+/// line from each process.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct EpochTiming {
     /// The epoch, from 1.
     pub epoch: u32,
-    /// Seconds of training.
+    /// Steps of the epoch that this process made.
+    pub train_steps: usize,
+    /// Seconds of training, for those steps.
     pub train_seconds: f64,
-    /// Seconds of validation.
-    pub valid_seconds: f64,
+    /// Seconds of validation; none where the process did not come to it.
+    pub valid_seconds: Option<f64>,
     /// Training images a second of training.
     pub images_per_second: f64,
     /// Most memory the process has held so far, in bytes; see [`peak_memory_bytes`].
@@ -97,8 +100,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let timing = EpochTiming {
             epoch: 1,
+            train_steps: 8,
             train_seconds: 2.5,
-            valid_seconds: 0.5,
+            valid_seconds: Some(0.5),
             images_per_second: 80.0,
             peak_memory_bytes: None,
         };
@@ -115,7 +119,7 @@ mod tests {
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             concat!(
-                r#"{"epoch":1,"train_seconds":2.5,"valid_seconds":0.5,"images_per_second":80.0,"#,
+                r#"{"epoch":1,"train_steps":8,"train_seconds":2.5,"valid_seconds":0.5,"images_per_second":80.0,"#,
                 r#""peak_memory_bytes":null}"#,
                 "\n{\"ep\n{\"event\":\"resume\"}\n"
             )

@@ -49,6 +49,7 @@ fn row(epoch: u32) -> EpochRow {
         train: terms(1834.256),
         valid: terms(1840.0),
         learning_rate: 0.001,
+        skipped_steps: 0,
     }
 }
 

@@ -80,6 +80,7 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
         train,
         valid,
         learning_rate,
+        skipped_steps,
     } = end.row;
     let width = end.epochs.to_string().len();
     let mut line = format!("epoch {epoch:>width$}/{}", end.epochs);
@@ -102,6 +103,9 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
             "  learning rate {learning_rate} -> {}",
             end.next_learning_rate
         );
+    }
+    if skipped_steps > 0 {
+        line += &format!("  {skipped_steps} steps skipped");
     }
     if end.is_best {
         line += "  best";

@@ -121,6 +121,16 @@ choice! {
     }
 }
 
+choice! {
+    /// What a full disk does to a run.
+    OnDiskFull {
+        /// It ends; the last checkpoint is intact.
+        Stop = "stop",
+        /// It waits until there is space again.
+        Pause = "pause",
+    }
+}
+
 /// Where the tensors live; whether the build has that backend is decided later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -7,6 +7,15 @@ use serde_json::{Map, Value};
 use super::print_config::plain;
 use super::{DeviceChoice, Key, Settings};
 
+/// The keys that no number of a run depends on, but for the index of a GPU.
+const UNCOMPARED: [Key; 5] = [
+    Key::RunDir,
+    Key::DataDir,
+    Key::Epochs,
+    Key::CheckpointEvery,
+    Key::OnDiskFull,
+];
+
 /// One changed key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -26,14 +35,14 @@ impl fmt::Display for Difference {
 
 /// The keys whose change makes a continued run another run than the one `after` describes from its start.
 ///
-/// Left out, because they change where a run happens or how long it lasts but no number in it: `run_dir`; `data_dir`
-/// (a moved folder holds the same images, and the data hash in `environment.json` tells when it does not); `epochs`;
-/// and the index of a GPU. Changing the kind of device is listed, since backends round differently.
+/// Left out, because they change where a run happens, how long it lasts or when it is saved, but no number in it:
+/// `run_dir`; `data_dir` (a moved folder holds the same images, and the data hash in `environment.json` tells when it
+/// does not); `epochs`; `checkpoint_every`; `on_disk_full`; and the index of a GPU. Changing the kind of device is listed, since backends round differently.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     let (earlier, later) = (comparable(before), comparable(after));
     Key::ALL
         .into_iter()
-        .filter(|key| !matches!(key, Key::RunDir | Key::DataDir | Key::Epochs))
+        .filter(|key| !UNCOMPARED.contains(key))
         .filter(|key| earlier[key.name()] != later[key.name()])
         .map(|key| Difference {
             key: key.name(),
@@ -54,7 +63,9 @@ fn comparable(settings: &Settings) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Activation, Augment, Preset, Sampler, Validation};
+    use crate::settings::{
+        Activation, Augment, CheckpointInterval, OnDiskFull, Preset, Sampler, Validation,
+    };
 
     #[test]
     fn changed_keys_are_listed_with_both_values() {
@@ -127,7 +138,13 @@ mod tests {
             minimum_learning_rate: 0.5,
             stopping_patience: 1,
             stopping_minimum_improvement: 0.5,
+            skip_gradient_norm: Some(2.0),
+            checkpoint_every: Some(CheckpointInterval::Steps(5)),
+            on_disk_full: OnDiskFull::Pause,
         };
-        assert_eq!(differences(&before, &after).len(), Key::ALL.len() - 3);
+        assert_eq!(
+            differences(&before, &after).len(),
+            Key::ALL.len() - UNCOMPARED.len()
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use super::DeviceChoice;
+use super::{CheckpointInterval, DeviceChoice};
 
 /// The values a key allows.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,8 @@ pub(super) enum Domain {
     Path,
     /// See [`DeviceChoice`].
     Device,
+    /// See [`CheckpointInterval`].
+    CheckpointInterval,
 }
 
 impl Domain {
@@ -62,6 +64,9 @@ impl Domain {
             Self::Device => value
                 .as_str()
                 .is_some_and(|device| device.parse::<DeviceChoice>().is_ok()),
+            Self::CheckpointInterval => value
+                .as_str()
+                .is_some_and(|interval| interval.parse::<CheckpointInterval>().is_ok()),
         }
     }
 
@@ -90,13 +95,16 @@ impl Domain {
             Self::Boolean => "true or false".to_owned(),
             Self::Path => "a path that is not empty".to_owned(),
             Self::Device => format!("one of {}", DeviceChoice::FORMS),
+            Self::CheckpointInterval => CheckpointInterval::FORMS.to_owned(),
         }
     }
 
     /// The JSON value that a text spells, where the text has the right form.
     pub(super) fn parse(&self, text: &str) -> Option<Value> {
         match self {
-            Self::Names(_) | Self::Path | Self::Device => Some(Value::from(text)),
+            Self::Names(_) | Self::Path | Self::Device | Self::CheckpointInterval => {
+                Some(Value::from(text))
+            }
             Self::Integers(_) | Self::Integer { .. } => text.parse::<u64>().ok().map(Value::from),
             // JSON has no infinity and no NaN, so neither gets through.
             Self::Number { .. } => text

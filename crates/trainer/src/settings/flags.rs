@@ -79,6 +79,16 @@ pub struct TrainFlags {
     /// Random changes of the training images: none, flip or flip-crop [default: none]
     #[arg(long, value_name = "NAME")]
     pub augment: Option<String>,
+    /// Skip steps whose gradient norm exceeds this many times the median of the last hundred, above 1
+    /// [default: none, no finite step is skipped]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub skip_gradient_norm: Option<String>,
+    /// Write a checkpoint every so many steps (500) or minutes (5m), besides the ends of epochs [default: none]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub checkpoint_every: Option<String>,
+    /// A full disk ends the run, or lets it wait for space: stop or pause [default: stop]
+    #[arg(long, value_name = "WHAT")]
+    pub on_disk_full: Option<String>,
     /// JSON file with any of the keys that --print-config lists; it wins over the preset, flags and environment win
     /// over it [default: none]
     #[arg(long, value_name = "FILE")]
@@ -87,6 +97,10 @@ pub struct TrainFlags {
     /// nothing yet [default: a folder in use is refused]
     #[arg(long)]
     pub resume: bool,
+    /// Go on with other settings than the run was begun with; the run is then no longer the one that its config.json
+    /// describes from the start [default: changed settings are refused]
+    #[arg(long, requires = "resume")]
+    pub allow_config_change: bool,
     /// Print every setting and where its value came from, and end [default: train]
     #[arg(long)]
     pub print_config: bool,
@@ -119,6 +133,9 @@ impl TrainFlags {
             (Key::LimitTrain, &self.limit_train),
             (Key::LimitTest, &self.limit_test),
             (Key::Augment, &self.augment),
+            (Key::SkipGradientNorm, &self.skip_gradient_norm),
+            (Key::CheckpointEvery, &self.checkpoint_every),
+            (Key::OnDiskFull, &self.on_disk_full),
         ]
         .into_iter()
         .filter_map(|(key, text)| text.as_deref().map(|text| (key, text)))
@@ -216,6 +233,6 @@ mod tests {
                 assert!(flags.iter().any(|known| known == flag), "{flag}");
             }
         }
-        assert_eq!(flags.len(), 21 + 4);
+        assert_eq!(flags.len(), 24 + 5);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::domain::Domain;
-use super::{Activation, Augment, Preset, Sampler, SettingsError, Validation};
+use super::{Activation, Augment, OnDiskFull, Preset, Sampler, SettingsError, Validation};
 
 /// Names one field of [`Settings`](super::Settings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,9 @@ pub enum Key {
     MinimumLearningRate,
     StoppingPatience,
     StoppingMinimumImprovement,
+    SkipGradientNorm,
+    CheckpointEvery,
+    OnDiskFull,
 }
 
 /// A value that its key does not allow.
@@ -67,7 +70,7 @@ const DEPTHS: [u64; 4] = [28, 40, 70, 100];
 
 impl Key {
     /// Every key, in the order of the fields.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::Preset,
         Self::Depth,
         Self::Width,
@@ -93,6 +96,9 @@ impl Key {
         Self::MinimumLearningRate,
         Self::StoppingPatience,
         Self::StoppingMinimumImprovement,
+        Self::SkipGradientNorm,
+        Self::CheckpointEvery,
+        Self::OnDiskFull,
     ];
 
     /// The key in `config.json`, which is the name of the field.
@@ -123,6 +129,9 @@ impl Key {
             Self::MinimumLearningRate => "minimum_learning_rate",
             Self::StoppingPatience => "stopping_patience",
             Self::StoppingMinimumImprovement => "stopping_minimum_improvement",
+            Self::SkipGradientNorm => "skip_gradient_norm",
+            Self::CheckpointEvery => "checkpoint_every",
+            Self::OnDiskFull => "on_disk_full",
         }
     }
 
@@ -155,6 +164,9 @@ impl Key {
             Self::LimitTrain => "--limit-train",
             Self::LimitTest => "--limit-test",
             Self::Augment => "--augment",
+            Self::SkipGradientNorm => "--skip-gradient-norm",
+            Self::CheckpointEvery => "--checkpoint-every",
+            Self::OnDiskFull => "--on-disk-full",
             Self::HalvingPatience
             | Self::MinimumLearningRate
             | Self::StoppingPatience
@@ -188,6 +200,7 @@ impl Key {
             Self::LimitTrain | Self::LimitTest => " images",
             Self::HalvingPatience | Self::StoppingPatience => " epochs",
             Self::StoppingMinimumImprovement => " nats an image",
+            Self::SkipGradientNorm => " times the median of recent gradient norms",
             _ => "",
         };
         format!("{}{unit}", self.domain().describe())
@@ -234,6 +247,14 @@ impl Key {
             Self::Augment => Domain::Names(Augment::NAMES),
             Self::MinimumLearningRate => from_zero(1.0, false),
             Self::StoppingMinimumImprovement => from_zero(1e9, false),
+            Self::SkipGradientNorm => Domain::Number {
+                low: 1.0,
+                low_is_open: true,
+                high: 1e9,
+                high_is_open: false,
+            },
+            Self::CheckpointEvery => Domain::CheckpointInterval,
+            Self::OnDiskFull => Domain::Names(OnDiskFull::NAMES),
         }
     }
 
@@ -241,7 +262,13 @@ impl Key {
     pub(super) fn is_optional(self) -> bool {
         matches!(
             self,
-            Self::Preset | Self::DataDir | Self::RunDir | Self::LimitTrain | Self::LimitTest
+            Self::Preset
+                | Self::DataDir
+                | Self::RunDir
+                | Self::LimitTrain
+                | Self::LimitTest
+                | Self::SkipGradientNorm
+                | Self::CheckpointEvery
         )
     }
 
@@ -306,7 +333,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 25] = [
+        let cases: [(Key, &[&str], &[&str]); 28] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -356,6 +383,13 @@ mod tests {
                 &["0", "1e9"],
                 &["-0.1", "inf"],
             ),
+            (Key::SkipGradientNorm, &["1.001", "1e9"], &["1", "0", "inf"]),
+            (
+                Key::CheckpointEvery,
+                &["1", "500", "5m", "0.5m"],
+                &["0", "-1", "m", "0m", "5s", "1.5", "", "infm"],
+            ),
+            (Key::OnDiskFull, &["stop", "pause"], &["wait"]),
         ];
         assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
         for (key, allowed, refused) in cases {

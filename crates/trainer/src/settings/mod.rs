@@ -3,6 +3,7 @@
 //! Values come from flags, over environment variables, over a `--config` file, over a preset, over the defaults; see
 //! [`resolve`]. A run writes the complete [`Settings`] to its `config.json`.
 
+mod checkpoint_interval;
 mod choices;
 mod config_file;
 mod differences;
@@ -14,7 +15,10 @@ mod presets;
 mod print_config;
 mod resolve;
 
-pub use choices::{Activation, Augment, DeviceChoice, Preset, Sampler, UnknownChoice, Validation};
+pub use checkpoint_interval::CheckpointInterval;
+pub use choices::{
+    Activation, Augment, DeviceChoice, OnDiskFull, Preset, Sampler, UnknownChoice, Validation,
+};
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
 pub use flags::TrainFlags;
@@ -94,6 +98,13 @@ pub struct Settings {
     pub stopping_patience: u32,
     /// Validation loss, in nats an image, that counts as an improvement for stopping.
     pub stopping_minimum_improvement: f64,
+    /// Steps whose gradient norm exceeds this many times the median of recent ones are skipped; none means that no
+    /// finite step is.
+    pub skip_gradient_norm: Option<f64>,
+    /// How often a checkpoint is written within an epoch; none means at the ends of epochs only.
+    pub checkpoint_every: Option<CheckpointInterval>,
+    /// What a full disk does to the run.
+    pub on_disk_full: OnDiskFull,
 }
 
 impl Default for Settings {
@@ -124,6 +135,9 @@ impl Default for Settings {
             minimum_learning_rate: 1e-6,
             stopping_patience: 50,
             stopping_minimum_improvement: 0.1,
+            skip_gradient_norm: None,
+            checkpoint_every: None,
+            on_disk_full: OnDiskFull::Stop,
         }
     }
 }
@@ -251,7 +265,8 @@ mod tests {
                 r#""epochs":1000,"learning_rate":0.001,"decay":0.0,"activation":"sigmoid","dropout":0.0,"seed":1,"#,
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
-                r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1}"#,
+                r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop"}"#,
             )
         );
         settings.validate().unwrap();
@@ -293,6 +308,9 @@ mod tests {
             augment: Augment::FlipCrop,
             limit_train: Some(100),
             shortcuts: false,
+            skip_gradient_norm: Some(5.5),
+            checkpoint_every: Some(CheckpointInterval::Minutes(1.5)),
+            on_disk_full: OnDiskFull::Pause,
             ..Settings::default()
         };
         settings.write(&path).unwrap();

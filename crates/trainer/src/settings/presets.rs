@@ -49,6 +49,7 @@ fn the_posts_run(depth: u32) -> Vec<(Key, Value)> {
         (Key::MinimumLearningRate, json!(1e-6)),
         (Key::StoppingPatience, json!(50)),
         (Key::StoppingMinimumImprovement, json!(0.1)),
+        (Key::SkipGradientNorm, json!(null)),
     ]
 }
 

@@ -4,24 +4,24 @@
 const BEYOND: f64 = 1e30;
 
 /// Whether a value has a place on some axis.
-pub(super) fn drawable(value: f64) -> bool {
+pub(crate) fn drawable(value: f64) -> bool {
     value.abs() < BEYOND
 }
 
 /// The range of a vertical axis, and what does not fit on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Axis {
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) step: f64,
-    pub(super) above: usize,
-    pub(super) largest: f64,
-    pub(super) not_finite: usize,
+pub(crate) struct Axis {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) step: f64,
+    pub(crate) above: usize,
+    pub(crate) largest: f64,
+    pub(crate) not_finite: usize,
 }
 
 impl Axis {
     /// An axis that shows the lowest value and the bulk of the others.
-    pub(super) fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let (mut finite, wild): (Vec<f64>, Vec<f64>) = values.partition(|value| drawable(*value));
         finite.sort_by(f64::total_cmp);
         let not_finite = wild.len();
@@ -73,8 +73,19 @@ impl Axis {
         }
     }
 
+    /// The same range, with the counts of these values only: one chart's of several that share an axis.
+    pub(crate) fn counting(self, values: impl Iterator<Item = f64>) -> Self {
+        let (finite, wild): (Vec<f64>, Vec<f64>) = values.partition(|value| drawable(*value));
+        Self {
+            above: finite.iter().filter(|value| **value > self.high).count(),
+            largest: finite.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            not_finite: wild.len(),
+            ..self
+        }
+    }
+
     /// What a reader should know beside the picture.
-    pub(super) fn note(&self) -> Option<String> {
+    pub(crate) fn note(&self) -> Option<String> {
         let mut notes = Vec::new();
         if self.above > 0 {
             notes.push(format!(
@@ -90,7 +101,7 @@ impl Axis {
 }
 
 /// The least of 1, 2 and 5 times a power of ten that cuts `spread` into at most `parts`.
-pub(super) fn round_step(spread: f64, parts: f64) -> f64 {
+pub(crate) fn round_step(spread: f64, parts: f64) -> f64 {
     let least = spread / parts;
     let power = 10.0_f64.powf(least.log10().floor());
     // The last one guards against a power rounded down.
@@ -147,6 +158,18 @@ mod tests {
             let axis = Axis::of(few.iter().copied());
             assert!(axis.high <= 4000.0 && axis.above == 1, "{axis:?}");
         }
+    }
+
+    #[test]
+    fn charts_that_share_an_axis_have_their_own_notes() {
+        let all = [1.0, 2.0, 3.0, 1e9, f64::NAN];
+        let shared = axis(&all);
+        assert_eq!(shared.above, 1);
+        let quiet = shared.counting(all[..3].iter().copied());
+        assert_eq!((quiet.low, quiet.high), (shared.low, shared.high));
+        assert_eq!(quiet.note(), None);
+        let wild = shared.counting(all[2..].iter().copied());
+        assert_eq!(wild.note(), shared.note());
     }
 
     #[test]

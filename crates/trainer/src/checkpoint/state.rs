@@ -1,0 +1,111 @@
+//! What a run needs to go on, besides weights and moments.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{MetricsLengths, TermSums};
+use crate::schedule::Schedule;
+use crate::step_guard::StepGuard;
+
+/// A training state is a few thousand bytes.
+pub(crate) const LARGEST_STATE: u64 = 1 << 22;
+
+/// What a run needs to go on, besides weights and moments. Everything random is a function of the step and the epoch,
+/// so no generator's state is among it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingState {
+    /// Completed epochs.
+    pub epoch: u32,
+    /// Steps since the run began, skipped ones among them.
+    pub step: u64,
+    /// Steps that changed the weights.
+    pub updates: u64,
+    /// Batches done of the epoch after the completed ones.
+    pub batches: usize,
+    /// Sums of the loss over those batches.
+    pub sums: TermSums,
+    /// Skipped steps, and what is needed to judge the next one.
+    pub guard: StepGuard,
+    /// Learning-rate halving and early stopping.
+    pub schedule: Schedule,
+    /// Where the checkpoint with the weights of the best epoch was written.
+    pub best: Option<Position>,
+    /// Lengths of the metric files after the last completed epoch, in bytes.
+    pub metrics: MetricsLengths,
+    /// The stopping rule has been met.
+    pub stopped: bool,
+}
+
+/// Where in a run a checkpoint was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Completed epochs.
+    pub epoch: u32,
+    /// Batches done of the epoch after them.
+    pub batches: usize,
+}
+
+impl Position {
+    /// The name of the checkpoint's folder.
+    pub fn folder_name(self) -> String {
+        format!("epoch-{:04}-batch-{:05}", self.epoch, self.batches)
+    }
+
+    /// The position of a folder with such a name, and of no other spelling of it.
+    pub fn from_folder_name(name: &str) -> Option<Self> {
+        let (epoch, batches) = name.strip_prefix("epoch-")?.split_once("-batch-")?;
+        let position = Self {
+            epoch: epoch.parse().ok()?,
+            batches: batches.parse().ok()?,
+        };
+        (position.folder_name() == name).then_some(position)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "epoch {}, batch {}", self.epoch, self.batches)
+    }
+}
+
+impl TrainingState {
+    /// Where the run stands.
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            batches: self.batches,
+        }
+    }
+
+    /// Before the first step.
+    pub fn new(schedule: Schedule) -> Self {
+        Self {
+            epoch: 0,
+            step: 0,
+            updates: 0,
+            batches: 0,
+            sums: TermSums::default(),
+            guard: StepGuard::default(),
+            schedule,
+            best: None,
+            metrics: MetricsLengths::default(),
+            stopped: false,
+        }
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// What is wrong, where the bytes are none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// The state as JSON; equal states give equal bytes.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("numbers and lists serialise")
+    }
+}

@@ -1,0 +1,26 @@
+use std::path::PathBuf;
+
+use crate::error::TrainerError;
+use crate::report::{REPORT, write_run_report};
+use crate::run_record::RunRecord;
+
+#[derive(clap::Args)]
+pub(super) struct ReportFlags {
+    /// Folder of a finished run
+    #[arg(long, value_name = "R")]
+    run_dir: PathBuf,
+    /// The page to write; default: report.html in the run's folder
+    #[arg(long, value_name = "F.html")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn run(flags: &ReportFlags) -> Result<(), TrainerError> {
+    let record = RunRecord::read(&flags.run_dir)?;
+    let out = match &flags.out {
+        Some(out) => out.clone(),
+        None => flags.run_dir.join(REPORT),
+    };
+    write_run_report(&out, &record)?;
+    println!("{}", out.display());
+    Ok(())
+}

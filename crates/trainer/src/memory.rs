@@ -1,0 +1,105 @@
+//! Whether a model can fit into this machine's memory at all.
+
+use std::fs;
+
+use vae_core::VaeConfig;
+
+use crate::error::TrainerError;
+use crate::settings::{DeviceChoice, Settings};
+
+/// Refuses a training on the CPU that needs more than all of the machine's memory, before the system ends it halfway.
+///
+/// # Errors
+/// [`TrainerError::OutOfMemory`].
+pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), TrainerError> {
+    let Some(total) = total_bytes().filter(|_| !matches!(settings.device, DeviceChoice::Cuda(_)))
+    else {
+        return Ok(());
+    };
+    let needed = least_bytes(settings, config);
+    if needed > total {
+        return Err(TrainerError::OutOfMemory {
+            device: settings.device,
+            reason: format!(
+                "a step of this model at batch size {} takes at least {}, the machine has {}",
+                settings.batch_size,
+                crate::disk::amount(needed),
+                crate::disk::amount(total)
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Less than a step can do with: half of the activations, whatever the operations save of the other half.
+fn least_bytes(settings: &Settings, config: &VaeConfig) -> u64 {
+    let activations = 4 * config.cost().activations as u128 * settings.batch_size as u128;
+    (activations / 2).try_into().unwrap_or(u64::MAX)
+}
+
+/// The machine's memory, where the system tells (Linux).
+fn total_bytes() -> Option<u64> {
+    total_in(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn total_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// The error that a backend's panic stands for: Burn reports the failures of a device by panicking.
+pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> TrainerError {
+    let reason = message.lines().next().unwrap_or(message).to_owned();
+    let lower = message.to_lowercase();
+    let is_memory = ["out of memory", "out_of_memory", "outofmemory"]
+        .iter()
+        .any(|sign| lower.contains(sign));
+    if is_memory {
+        TrainerError::OutOfMemory { device, reason }
+    } else {
+        TrainerError::DeviceLost { device, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::model_config;
+
+    #[test]
+    fn a_step_larger_than_the_machine_is_refused_and_a_usual_one_is_not() {
+        let usual = Settings::default();
+        let config = model_config(&usual).expect("a model");
+        check(&usual, &config).expect("24 GB at most");
+        let huge = Settings {
+            batch_size: 50_000,
+            width: 16.0,
+            ..usual
+        };
+        let config = model_config(&huge).expect("a model");
+        if cfg!(target_os = "linux") {
+            let error = check(&huge, &config).expect_err("petabytes");
+            assert_eq!(error.exit_code(), 31);
+            assert!(error.to_string().contains("--batch-size"), "{error}");
+        }
+    }
+
+    #[test]
+    fn panics_of_a_device_are_told_apart() {
+        let code = |message| device_failure(DeviceChoice::Cuda(0), message).exit_code();
+        assert_eq!(
+            code(
+                "called `Result::unwrap()`: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"
+            ),
+            31
+        );
+        assert_eq!(code("CUDA_ERROR_ILLEGAL_ADDRESS"), 32);
+        assert_eq!(
+            total_in("MemTotal:       24000 kB\nMemFree: 1 kB\n"),
+            Some(24_576_000)
+        );
+    }
+}

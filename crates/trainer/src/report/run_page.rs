@@ -1,0 +1,260 @@
+//! The report of one run.
+
+use kuva::plot::line::LineStyle;
+
+use super::ReportTable;
+use super::configuration::{environment, settings};
+use super::drawing::curve_colour;
+use super::page::{Fact, LegendEntry, Page};
+use super::picture::Picture;
+use super::spectrum::spectrum;
+use super::wording::{count, duration, memory, nats, rounded_count, three_digits};
+use crate::chart::Curve;
+use crate::loss_curves::panels;
+use crate::metrics::Terms;
+use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
+use crate::run_record::RunRecord;
+use crate::settings::Settings;
+
+/// What a sheet of samples shows, for those who do not see it.
+pub(super) const SAMPLES: &str =
+    "Ten rows of ten images that the decoder makes of draws from the prior.";
+/// What a sheet of reconstructions shows.
+pub(super) const RECONSTRUCTIONS: &str =
+    "The first twenty test images in two rows of ten, each row above its reconstructions.";
+
+/// The whole document.
+pub(super) fn render(record: &RunRecord) -> String {
+    let name = model_name(&record.settings);
+    let mut page = Page::new(&format!("ResNet VAE, {name}"), "run");
+    let folder = record.run_dir.display();
+    page.paragraph(&format!(
+        "Run {folder}, seed {}, {} of {} epochs{}. Losses are means in nats an image.",
+        record.settings.seed,
+        record.summary.last.epoch,
+        record.settings.epochs,
+        if record.summary.stopped_early {
+            ", stopped early by the stopping rule"
+        } else {
+            ""
+        }
+    ));
+    page.contents(&[
+        ("results", "Results"),
+        ("curves", "Loss curves"),
+        ("samples", "Samples and reconstructions"),
+        ("latent", "Latent"),
+        ("configuration", "Configuration"),
+        ("environment", "Environment"),
+    ]);
+    page.facts(&facts(record));
+    page.heading("results", "Results");
+    page.table("Loss terms of each split", &terms_table(record));
+    page.block("whole", |page| {
+        page.heading("curves", "Loss curves");
+        curves(page, record);
+    });
+    page.block("whole", |page| {
+        page.heading("samples", "Samples and reconstructions");
+        sheets(page, record);
+    });
+    page.block("whole", |page| {
+        page.heading("latent", "Latent");
+        latent(page, record);
+    });
+    page.heading("configuration", "Configuration");
+    page.pairs("Every setting of the run", &settings(record));
+    page.heading("environment", "Environment");
+    page.pairs("What the run ran on", &environment(record));
+    page.finish()
+}
+
+/// Depth, and what else tells models apart at a glance.
+pub(super) fn model_name(settings: &Settings) -> String {
+    let shortcuts = if settings.shortcuts {
+        ""
+    } else {
+        " without shortcuts"
+    };
+    format!(
+        "depth {}{shortcuts}, width {}",
+        settings.depth, settings.width
+    )
+}
+
+fn facts(record: &RunRecord) -> Vec<Fact> {
+    let (summary, timing) = (&record.summary, &record.timing);
+    let fact = |name, value, detail| Fact {
+        name,
+        value,
+        detail,
+    };
+    let in_nats = |value| format!("{} nats", nats(value));
+    let mut facts = vec![
+        fact(
+            "Test excess",
+            in_nats(summary.test.excess),
+            "cross-entropy above the floor, an image".to_owned(),
+        ),
+        fact(
+            "Test cross-entropy",
+            in_nats(summary.test.cross_entropy),
+            format!("floor {} nats", nats(summary.floor.test)),
+        ),
+        fact(
+            "Test KL divergence",
+            in_nats(summary.test.kl),
+            "an image".to_owned(),
+        ),
+        fact(
+            "Best validation loss",
+            in_nats(summary.best.valid.loss),
+            format!("epoch {} of {}", summary.best.epoch, summary.last.epoch),
+        ),
+        fact(
+            "Active dimensions",
+            format!(
+                "{} of {}",
+                summary.latent.active(),
+                summary.latent.mean_variance.len()
+            ),
+            "of the latent: variance of the mean above 0.01".to_owned(),
+        ),
+        fact(
+            "Training time",
+            duration(timing.train_seconds),
+            format!(
+                "{} s an epoch, evaluation excluded",
+                three_digits(timing.seconds_per_epoch)
+            ),
+        ),
+        fact(
+            "Speed",
+            format!("{} images/s", three_digits(timing.images_per_second)),
+            format!("on {}", record.settings.device),
+        ),
+        fact(
+            "Parameters",
+            rounded_count(summary.parameters.total),
+            format!(
+                "{}: encoder {}, decoder {}",
+                count(summary.parameters.total),
+                count(summary.parameters.encoder),
+                count(summary.parameters.decoder)
+            ),
+        ),
+        fact(
+            "Multiply-accumulates",
+            rounded_count(summary.multiply_accumulates_per_image.total),
+            format!(
+                "{} an image, forward",
+                count(summary.multiply_accumulates_per_image.total)
+            ),
+        ),
+    ];
+    if let Some(bytes) = timing.peak_memory_bytes {
+        facts.push(fact(
+            "Peak memory",
+            memory(bytes),
+            "of the process".to_owned(),
+        ));
+    }
+    facts
+}
+
+fn terms_table(record: &RunRecord) -> ReportTable {
+    let summary = &record.summary;
+    let (images, floor) = (&summary.images, &summary.floor);
+    let columns = [&summary.best.train, &summary.best.valid, &summary.test];
+    let row = |name: &str, quantity: fn(&Terms) -> f64| {
+        let values = columns.iter().map(|terms| nats(quantity(terms)));
+        std::iter::once(name.to_owned()).chain(values).collect()
+    };
+    ReportTable {
+        columns: ["", "training", "validation", "test"]
+            .map(str::to_owned)
+            .into(),
+        rows: vec![
+            row("loss", |terms| terms.loss),
+            row("cross-entropy", |terms| terms.cross_entropy),
+            row("excess over the floor", |terms| terms.excess),
+            row("KL divergence", |terms| terms.kl),
+            row("L2 penalties", |terms| terms.l2),
+            vec![
+                "floor".to_owned(),
+                nats(floor.train),
+                nats(floor.valid),
+                nats(floor.test),
+            ],
+            vec![
+                "images".to_owned(),
+                count(images.train),
+                count(images.valid),
+                count(images.test),
+            ],
+        ],
+        notes: vec![format!(
+            "Nats an image. The floor is the pixels' own entropy: no prediction of grey levels scores less. Training and validation are those of epoch {}, the one with the best validation loss; training \
+             is the mean over the epoch, while the weights moved. Test is scored once, with that epoch's weights. \
+             Validation is on {}; latents are drawn with the {} sampler, one an image.",
+            summary.best.epoch,
+            match record.settings.validation {
+                crate::settings::Validation::HeldOut => "held-out training images",
+                crate::settings::Validation::Test => "the test images",
+            },
+            record.settings.sampler,
+        )],
+    }
+}
+
+fn curves(page: &mut Page, record: &RunRecord) {
+    let colours = [curve_colour(0), curve_colour(1)];
+    let [train, valid] = [0, 1].map(|index| colours[index].as_str());
+    page.legend(
+        &[("training", train), ("validation", valid)].map(|(label, colour)| LegendEntry {
+            label: label.to_owned(),
+            colour: colour.to_owned(),
+            style: LineStyle::Solid,
+        }),
+    );
+    page.block("columns", |page| {
+        let titles = ["Loss", "Cross-entropy excess", "KL divergence"];
+        for (title, (_, chart)) in titles.iter().zip(panels(&record.rows, [train, valid])) {
+            page.chart(title, &chart);
+        }
+    });
+}
+
+fn sheets(page: &mut Page, record: &RunRecord) {
+    let read = |file: &str| Picture::read(&record.run_dir.join(file));
+    page.block("columns", |page| {
+        page.picture(
+            "Samples from the prior",
+            SAMPLES,
+            read(FINAL_SAMPLES).as_ref(),
+        );
+        page.picture(
+            "Test images above their reconstructions",
+            RECONSTRUCTIONS,
+            read(FINAL_RECONSTRUCTIONS).as_ref(),
+        );
+    });
+}
+
+fn latent(page: &mut Page, record: &RunRecord) {
+    let latent = &record.summary.latent;
+    page.paragraph(&format!(
+        "{} of {} dimensions are active: over the test images, the variance of the posterior's mean is above 0.01 there. \
+         The dimensions' KL divergences sum to {} nats an image.",
+        latent.active(),
+        latent.mean_variance.len(),
+        nats(latent.kl_per_dimension.iter().sum())
+    ));
+    page.block("columns", |page| {
+        let curve = Curve::new(spectrum(&[&latent.kl_per_dimension]), &curve_colour(0));
+        page.chart(
+            "KL divergence of each dimension, sorted",
+            &super::spectrum::chart(vec![curve]),
+        );
+    });
+}

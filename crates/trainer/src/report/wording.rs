@@ -1,0 +1,128 @@
+//! Numbers as a reader wants them.
+
+/// Nats an image, to a hundredth.
+pub(super) fn nats(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:.2}")
+    } else {
+        "not finite".to_owned()
+    }
+}
+
+/// A count with commas between thousands.
+pub(super) fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A large count in thousands, millions or billions, with three digits.
+pub(super) fn rounded_count(value: u64) -> String {
+    let scaled = |by: f64| three_digits(value as f64 / by);
+    match value {
+        0..10_000 => count(value),
+        10_000..1_000_000 => format!("{} thousand", scaled(1e3)),
+        1_000_000..1_000_000_000 => format!("{} million", scaled(1e6)),
+        _ => format!("{} billion", scaled(1e9)),
+    }
+}
+
+/// A rate or a time in seconds with three digits or all whole ones.
+pub(super) fn three_digits(value: f64) -> String {
+    if !value.is_finite() {
+        return "not finite".to_owned();
+    }
+    let decimals = match value.abs() {
+        magnitude if magnitude >= 100.0 => 0,
+        magnitude if magnitude >= 10.0 => 1,
+        magnitude if magnitude >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// A time in seconds, minutes or hours.
+pub(super) fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 100.0 {
+        return format!("{} s", three_digits(seconds));
+    }
+    let seconds = seconds.round() as u64;
+    if seconds < 6000 {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    } else {
+        let minutes = (seconds + 30) / 60;
+        format!("{} h {} min", minutes / 60, minutes % 60)
+    }
+}
+
+/// Bytes in MiB or GiB.
+pub(super) fn memory(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / (1u64 << 20) as f64;
+    if mebibytes < 1000.0 {
+        format!("{mebibytes:.0} MiB")
+    } else {
+        format!("{:.2} GiB", mebibytes / 1024.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_commas_between_thousands() {
+        for (value, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (26_815_683, "26,815,683"),
+            (4_831_641_600, "4,831,641,600"),
+        ] {
+            assert_eq!(count(value), text);
+        }
+    }
+
+    #[test]
+    fn large_counts_are_rounded() {
+        for (value, text) in [
+            (9_999, "9,999"),
+            (12_345, "12.3 thousand"),
+            (26_815_683, "26.8 million"),
+            (4_831_641_600, "4.83 billion"),
+        ] {
+            assert_eq!(rounded_count(value), text);
+        }
+    }
+
+    #[test]
+    fn times_take_the_unit_that_suits_them() {
+        for (seconds, text) in [
+            (0.1234, "0.123 s"),
+            (9.5, "9.50 s"),
+            (99.0, "99.0 s"),
+            (107.6, "1 min 48 s"),
+            (5999.4, "99 min 59 s"),
+            (285_120.0, "79 h 12 min"),
+            (7199.0, "2 h 0 min"),
+            (f64::NAN, "not finite s"),
+        ] {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn memory_and_losses_are_rounded() {
+        assert_eq!(memory(700 << 20), "700 MiB");
+        assert_eq!(memory(3 << 29), "1.50 GiB");
+        assert_eq!(nats(1763.284), "1763.28");
+        assert_eq!(nats(f64::INFINITY), "not finite");
+        assert_eq!(three_digits(0.5), "0.500");
+        assert_eq!(three_digits(1234.5), "1234");
+    }
+}

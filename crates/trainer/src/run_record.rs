@@ -1,0 +1,150 @@
+//! A finished run, read back from its folder: what comparisons and reports are made of.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::TrainerError;
+use crate::export::SUMMARY;
+use crate::metrics::{EpochRow, METRICS_JSONL, TIMING_JSONL, read_rows};
+use crate::run_folder::{ENVIRONMENT, read_settings};
+use crate::settings::Settings;
+
+mod summary;
+mod timing;
+
+pub(crate) use summary::terms;
+pub use summary::{PerPart, PerSplit, RunSummary};
+pub use timing::RunTiming;
+
+/// Everything that the files of a finished run tell.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    /// The folder.
+    pub run_dir: PathBuf,
+    /// `config.json`.
+    pub settings: Settings,
+    /// `environment.json`: versions, commit, command, device, data hash.
+    pub environment: Value,
+    /// `metrics.jsonl`: every epoch.
+    pub rows: Vec<EpochRow>,
+    /// `timing.jsonl`, summed up.
+    pub timing: RunTiming,
+    /// `summary.json`.
+    pub summary: RunSummary,
+}
+
+/// Why a run's folder could not be read back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunRecordError {
+    /// The run was begun and has not ended.
+    #[error(
+        "the run in {} is not finished; finish it with `cargo xtask train --run-dir {} --resume`",
+        path.display(), path.display()
+    )]
+    Unfinished {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}: {cause}; check the run folder", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A file does not hold what a finished run writes there.
+    #[error(
+        "{} is not what a finished run writes: {reason}; resume the run, which writes it anew, or restore it from a copy",
+        path.display()
+    )]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl RunRecordError {
+    /// The exit code of a program that stops with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunRecordError::Unfinished { .. } => 2,
+            RunRecordError::Unreadable { .. } | RunRecordError::Malformed { .. } => 21,
+        }
+    }
+}
+
+impl RunRecord {
+    /// Reads the folder of a finished run.
+    ///
+    /// # Errors
+    /// [`TrainerError::NoRun`] where no run was begun, [`RunRecordError::Unfinished`] where it has not ended, and errors
+    /// that name the file where one is missing or damaged.
+    pub fn read(run_dir: &Path) -> Result<Self, TrainerError> {
+        let settings = read_settings(run_dir)?;
+        let summary_path = run_dir.join(SUMMARY);
+        if !summary_path.exists() {
+            return Err(RunRecordError::Unfinished {
+                path: run_dir.to_owned(),
+            }
+            .into());
+        }
+        let summary = RunSummary::from_json(&read_json(&summary_path)?)
+            .map_err(|reason| malformed(&summary_path, reason))?;
+        let rows = read_rows(&run_dir.join(METRICS_JSONL))?;
+        // A run that was resumed for more epochs still has the summary of its first end.
+        let is_of_the_last_row = rows.last().map(|row| row.epoch) == Some(summary.last.epoch);
+        let has_ended = summary.stopped_early || summary.last.epoch >= settings.epochs;
+        if !(is_of_the_last_row && has_ended) {
+            return Err(RunRecordError::Unfinished {
+                path: run_dir.to_owned(),
+            }
+            .into());
+        }
+        let timing_path = run_dir.join(TIMING_JSONL);
+        let timing = RunTiming::from_lines(
+            &read(&timing_path)?,
+            summary.images.train,
+            settings.batch_size,
+            summary.last.epoch,
+        )
+        .map_err(|reason| malformed(&timing_path, reason))?;
+        Ok(Self {
+            run_dir: run_dir.to_owned(),
+            environment: read_json(&run_dir.join(ENVIRONMENT))?,
+            settings,
+            rows,
+            timing,
+            summary,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, RunRecordError> {
+    // A line that a killed process wrote half of may end within a character.
+    let bytes = fs::read(path).map_err(|cause| RunRecordError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_json(path: &Path) -> Result<Value, RunRecordError> {
+    serde_json::from_str(&read(path)?).map_err(|error| malformed(path, error.to_string()))
+}
+
+fn malformed(path: &Path, reason: String) -> RunRecordError {
+    RunRecordError::Malformed {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,212 @@
+//! One epoch: its steps, its validation, its pictures and its checkpoint.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use burn::prelude::*;
+use cifar_loader::BatchPlan;
+use vae_core::Vae;
+
+use crate::data;
+use crate::error::TrainerError;
+use crate::evaluate::{EvaluationOptions, evaluate_until};
+use crate::metrics::{EpochRow, EpochTiming, TermSums, peak_memory_bytes};
+use crate::model::sampler;
+use crate::pictures::{write_reconstructions, write_samples};
+use crate::progress::{EpochEnd, Progress, StepProgress};
+use crate::stop_request::StopSignal;
+
+use super::{Logs, Progressing, SMALL_FILES, Training};
+
+/// Rows of ten in the sample sheet of an epoch.
+const SAMPLE_ROWS: usize = 4;
+/// Images at a time in evaluation: enough to fill a device, whatever the training batch.
+const EVALUATION_BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
+
+impl Training<'_> {
+    /// Trains the rest of the present epoch and ends it.
+    pub(super) fn epoch(
+        &self,
+        mut now: Progressing,
+        logs: &mut Logs,
+        progress: &mut Progress,
+    ) -> Result<Progressing, TrainerError> {
+        let epoch = now.state.epoch + 1;
+        let first_step = now.state.step - now.state.batches as u64;
+        let learning_rate = now
+            .state
+            .schedule
+            .learning_rate_at(self.settings, first_step);
+        let began = Instant::now();
+        let first_batch = now.state.batches;
+        let stopped = self.train_epoch(&mut now, epoch, progress)?;
+        let mut timing = EpochTiming {
+            epoch,
+            train_steps: now.state.batches - first_batch,
+            train_seconds: began.elapsed().as_secs_f64(),
+            valid_seconds: None,
+            images_per_second: 0.0,
+            peak_memory_bytes: None,
+        };
+        timing.images_per_second =
+            (timing.train_steps * self.plan().batch_size()) as f64 / timing.train_seconds;
+        if let Some(signal) = stopped {
+            return Err(self.stop_here(&mut now, signal, timing, logs, progress));
+        }
+
+        let model = now.model.valid();
+        let valid = evaluate_until(
+            &model,
+            &self.splits.valid,
+            self.valid_floor,
+            self.evaluation(epoch),
+            &self.device,
+            self.stop,
+        );
+        let valid = match valid {
+            Ok(valid) => valid,
+            Err(signal) => return Err(self.stop_here(&mut now, signal, timing, logs, progress)),
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        timing.valid_seconds = Some(seconds - timing.train_seconds);
+        timing.peak_memory_bytes = peak_memory_bytes();
+
+        let state = &mut now.state;
+        let row = EpochRow {
+            epoch,
+            train: state.sums.means(self.train_floor),
+            valid,
+            learning_rate,
+            skipped_steps: state.guard.skipped_in_epoch,
+        };
+        let verdict = state.schedule.epoch_ended(self.settings, epoch, valid.loss);
+        state.metrics = self.persist(progress, SMALL_FILES, || Ok(logs.metrics.append(&row)?))?;
+        state.epoch = epoch;
+        state.batches = 0;
+        state.sums = TermSums::default();
+        state.guard.skipped_in_epoch = 0;
+        state.stopped = verdict.stop;
+        if verdict.is_best {
+            state.best = Some(state.position());
+        }
+        let next_learning_rate = state.schedule.learning_rate_at(self.settings, state.step);
+        self.persist(progress, SMALL_FILES, || self.write_pictures(&model, epoch))?;
+        self.save(&mut now, progress)?;
+        self.persist(progress, SMALL_FILES, || Ok(logs.timing.append(&timing)?))?;
+        progress.epoch_ended(&EpochEnd {
+            row,
+            epochs: self.settings.epochs,
+            seconds,
+            images_per_second: timing.images_per_second,
+            is_best: verdict.is_best,
+            next_learning_rate,
+        });
+        Ok(now)
+    }
+
+    /// Saves what there is of a run that someone asked to stop.
+    fn stop_here(
+        &self,
+        now: &mut Progressing,
+        signal: StopSignal,
+        mut timing: EpochTiming,
+        logs: &mut Logs,
+        progress: &mut Progress,
+    ) -> TrainerError {
+        timing.peak_memory_bytes = peak_memory_bytes();
+        let saved = self.save(now, progress).and_then(|()| {
+            if timing.train_steps > 0 {
+                logs.timing.append(&timing)?;
+            }
+            Ok(())
+        });
+        match saved {
+            Ok(()) => TrainerError::Stopped {
+                signal,
+                step: now.state.step,
+                run_dir: self.folder.path().to_owned(),
+            },
+            Err(error) => error,
+        }
+    }
+
+    fn plan(&self) -> BatchPlan {
+        let batch_size =
+            NonZeroUsize::new(self.settings.batch_size).expect("validated settings have a batch");
+        BatchPlan::training(
+            self.splits.train.clone(),
+            batch_size,
+            self.settings.seed,
+            data::augment(self.settings),
+        )
+    }
+
+    /// Makes the steps that are left of the epoch, or those before someone asked to stop.
+    fn train_epoch(
+        &self,
+        now: &mut Progressing,
+        epoch: u32,
+        progress: &mut Progress,
+    ) -> Result<Option<StopSignal>, TrainerError> {
+        let began = Instant::now();
+        let first_batch = now.state.batches;
+        let plan = self.plan();
+        let batches = plan.epoch(u64::from(epoch));
+        let num_batches = batches.num_batches();
+        for index in first_batch..num_batches {
+            if let Some(signal) = self.stop.requested() {
+                return Ok(Some(signal));
+            }
+            let batch = batches.batch(index);
+            if let Some(terms) = self.step(now, epoch, &batch)? {
+                now.state.sums.add(terms, batch.len());
+            }
+            now.state.batches = index + 1;
+            let seconds = began.elapsed().as_secs_f64();
+            if progress.step_due(seconds) {
+                progress.step(&StepProgress {
+                    epoch,
+                    epochs: self.settings.epochs,
+                    step: index + 1,
+                    steps: num_batches,
+                    images: (index + 1 - first_batch) * plan.batch_size(),
+                    seconds,
+                    terms: now.state.sums.means(self.train_floor),
+                });
+            }
+            // The end of the epoch has a checkpoint of its own.
+            let is_due = self.settings.checkpoint_every.is_some_and(|interval| {
+                interval.is_due(now.state.step, now.last_checkpoint.elapsed().as_secs_f64())
+            });
+            if is_due && index + 1 < num_batches {
+                self.save(now, progress)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// How a split is scored after an epoch; epoch 0 stands for the final score.
+    pub(super) fn evaluation(&self, epoch: u32) -> EvaluationOptions {
+        EvaluationOptions {
+            batch_size: EVALUATION_BATCH,
+            sampler: sampler(self.settings),
+            seed: self.settings.seed,
+            draw: epoch,
+        }
+    }
+
+    pub(super) fn write_pictures(&self, model: &Vae, epoch: u32) -> Result<(), TrainerError> {
+        let name = format!("epoch-{epoch:04}.png");
+        let samples = self.folder.join("samples").join(&name);
+        write_samples(
+            model,
+            SAMPLE_ROWS,
+            self.settings.seed,
+            0,
+            &samples,
+            &self.device,
+        )?;
+        let reconstructions = self.folder.join("reconstructions").join(&name);
+        write_reconstructions(model, &self.splits.valid, &reconstructions, &self.device)
+    }
+}

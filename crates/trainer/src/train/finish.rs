@@ -1,0 +1,156 @@
+//! What a run leaves when its last epoch is over.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use burn::prelude::*;
+use vae_core::Vae;
+
+use crate::error::TrainerError;
+use crate::evaluate::{evaluate_until, floor};
+use crate::export::export;
+use crate::latent_statistics::latent_statistics;
+use crate::loss_curves::write_svg;
+use crate::metrics::{EpochRow, Terms, read_rows};
+use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples};
+use crate::progress::{Finish, Progress, StopReason};
+use crate::run_record::{PerPart, PerSplit, RunSummary};
+use crate::weights::load_values;
+
+use super::{Progressing, SMALL_FILES, Training};
+
+impl Training<'_> {
+    /// Exports the weights of the best epoch, scores them on the test set, and draws the final pictures.
+    pub(super) fn finish(
+        &self,
+        now: &Progressing,
+        began: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), TrainerError> {
+        let rows = read_rows(&self.folder.join("metrics.jsonl"))?;
+        let Some(last) = rows.last().copied() else {
+            return Err(TrainerError::NoRun {
+                path: self.folder.path().to_owned(),
+                missing: "completed epoch",
+            });
+        };
+        let (model, best_epoch) = self.best_model(now, progress)?;
+        let best: EpochRow = rows
+            .iter()
+            .copied()
+            .find(|row| row.epoch == best_epoch)
+            .unwrap_or(last);
+
+        let test = evaluate_until(
+            &model,
+            &self.splits.test,
+            floor(&self.splits.test),
+            self.evaluation(0),
+            &self.device,
+            self.stop,
+        );
+        // The checkpoint of the last epoch is all that is needed to do this again.
+        let test = test.map_err(|signal| TrainerError::Stopped {
+            signal,
+            step: now.state.step,
+            run_dir: self.folder.path().to_owned(),
+        })?;
+        let summary = self.summary(now, &model, best, last, test);
+        let curves = self.folder.join("loss-curves.svg");
+        let grid = self.folder.join(FINAL_SAMPLES);
+        let test_images = &self.splits.test;
+        self.persist(progress, self.checkpoint_bytes() + SMALL_FILES, || {
+            let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
+            write_reconstructions(&model, test_images, &reconstructions, &self.device)?;
+            write_svg(&curves, &rows)?;
+            write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
+            // Last: where there is a summary, the rest is there too.
+            export(&self.folder, &model, test_images, &self.device, &summary)
+        })?;
+
+        let reconstructions = self
+            .folder
+            .join(&format!("reconstructions/epoch-{best_epoch:04}.png"));
+        let pictures: [PathBuf; 3] = [grid, reconstructions, curves];
+        progress.finished(&Finish {
+            reason: if now.state.stopped {
+                StopReason::EarlyStopping
+            } else {
+                StopReason::EpochLimit
+            },
+            best,
+            last,
+            seconds: began.elapsed().as_secs_f64(),
+            run_dir: self.folder.path(),
+            pictures: &pictures,
+        });
+        Ok(())
+    }
+
+    fn summary(
+        &self,
+        now: &Progressing,
+        model: &Vae,
+        best: EpochRow,
+        last: EpochRow,
+        test: Terms,
+    ) -> RunSummary {
+        let test_images = &self.splits.test;
+        let batch_size = self.evaluation(0).batch_size;
+        let cost = self.config.cost();
+        RunSummary {
+            best,
+            last,
+            test,
+            stopped_early: now.state.stopped,
+            latent: latent_statistics(model, test_images, batch_size, &self.device),
+            parameters: PerPart {
+                encoder: model.encoder.num_params() as u64,
+                decoder: model.decoder.num_params() as u64,
+                total: model.num_params() as u64,
+            },
+            multiply_accumulates_per_image: PerPart {
+                encoder: cost.encoder_multiply_accumulates,
+                decoder: cost.decoder_multiply_accumulates,
+                total: cost.multiply_accumulates(),
+            },
+            images: PerSplit {
+                train: self.splits.train.len() as u64,
+                valid: self.splits.valid.len() as u64,
+                test: test_images.len() as u64,
+            },
+            floor: PerSplit {
+                train: self.train_floor,
+                valid: self.valid_floor,
+                test: floor(test_images),
+            },
+        }
+    }
+
+    /// The weights of the best epoch, and which epoch that is: the last one, where none was ever finite enough to be
+    /// best or the best one's checkpoint is damaged.
+    fn best_model(
+        &self,
+        now: &Progressing,
+        progress: &mut Progress,
+    ) -> Result<(Vae, u32), TrainerError> {
+        let Some(best) = now.state.best else {
+            return Ok((now.model.valid(), now.state.epoch));
+        };
+        match self.folder.checkpoints(self.parameters).load(best) {
+            Ok(checkpoint) => {
+                let model = self.config.init(&self.device.clone().inner());
+                let model =
+                    load_values(model, &checkpoint.model).map_err(|source| self.refused(source))?;
+                Ok((model, best.epoch))
+            }
+            Err(error) => {
+                progress.notice(&format!(
+                    "the best weights, of epoch {}, are lost ({error}); those of epoch {} are exported instead",
+                    best.epoch, now.state.epoch
+                ));
+                Ok((now.model.valid(), now.state.epoch))
+            }
+        }
+    }
+}

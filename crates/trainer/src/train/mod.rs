@@ -1,0 +1,337 @@
+//! The training loop of the experiment.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use burn::prelude::*;
+use cifar_loader::{Cifar10, Split, SplitOptions, Splits};
+use vae_core::{Vae, VaeConfig};
+
+use crate::adam::Adam;
+use crate::checkpoint::{Checkpoint, CheckpointError, TrainingState};
+use crate::data;
+use crate::disk;
+use crate::error::TrainerError;
+use crate::evaluate::floor;
+use crate::memory;
+use crate::metrics::{MetricsWriter, TimingWriter};
+use crate::model::{initial_model, model_config};
+use crate::progress::{Progress, RunStart};
+use crate::run_folder::{RunFolder, read_settings};
+use crate::schedule::Schedule;
+use crate::settings::{OnDiskFull, Settings, differences};
+use crate::stop_request::StopRequest;
+use crate::weights::{WeightsError, load_values, named_values};
+
+mod epoch;
+mod finish;
+mod step;
+
+/// Checkpoints on the disk at one time: the newest two, the best, and the one that is being written.
+const CHECKPOINTS: u64 = 4;
+/// Room for pictures, metrics and everything else that is small, in bytes.
+const SMALL_FILES: u64 = 16 << 20;
+
+/// How and where a run is made, which no number of it depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainOptions<'a> {
+    /// The run folder.
+    pub run_dir: &'a Path,
+    /// Continue the run in that folder, or begin one where there is none.
+    pub resume: bool,
+    /// Continue although the settings differ from those the run was begun with.
+    pub allow_config_change: bool,
+    /// Looked at before every step.
+    pub stop: &'a StopRequest,
+}
+
+/// What does not change during a run.
+struct Training<'a> {
+    settings: &'a Settings,
+    config: VaeConfig,
+    device: Device,
+    folder: RunFolder,
+    splits: Splits,
+    train_floor: f64,
+    valid_floor: f64,
+    parameters: usize,
+    stop: &'a StopRequest,
+    #[cfg(test)]
+    faults: Vec<step::Fault>,
+}
+
+/// What changes from step to step.
+struct Progressing {
+    model: Vae,
+    adam: Adam,
+    state: TrainingState,
+    last_checkpoint: Instant,
+}
+
+/// The files that grow with a run.
+struct Logs {
+    metrics: MetricsWriter,
+    timing: TimingWriter,
+}
+
+/// Trains, or continues training, as the settings say, and writes the run folder.
+///
+/// # Errors
+/// Settings that fit no model or data, a run folder in use, steps that are not finite, files that cannot be written, or a
+/// request to stop, after which the run can be continued.
+pub fn train(
+    settings: &Settings,
+    options: TrainOptions<'_>,
+    device: &Device,
+    progress: &mut Progress,
+) -> Result<(), TrainerError> {
+    Training::prepare(settings, options, device, progress)?.run(progress)
+}
+
+/// The splits the settings ask for.
+///
+/// # Errors
+/// Where one of them is empty.
+pub fn split(settings: &Settings, data: &Cifar10) -> Result<Splits, TrainerError> {
+    let splits = data.split(&SplitOptions {
+        validation: data::validation(settings),
+        seed: settings.seed,
+        limit_train: settings.limit_train,
+        limit_test: settings.limit_test,
+    })?;
+    for split in [Split::Train, Split::Valid, Split::Test] {
+        if splits.get(split).is_empty() {
+            return Err(TrainerError::EmptySplit { split });
+        }
+    }
+    Ok(splits)
+}
+
+impl<'a> Training<'a> {
+    /// Takes the run folder and records there what the run is.
+    fn prepare(
+        settings: &'a Settings,
+        options: TrainOptions<'a>,
+        device: &Device,
+        progress: &mut Progress,
+    ) -> Result<Self, TrainerError> {
+        let config = model_config(settings)?;
+        memory::check(settings, &config)?;
+        let data = data::load(settings, progress)?;
+        let splits = split(settings, &data)?;
+        // Parameters are counted from their shapes; no value is drawn.
+        let parameters = config.init(&device.clone().inner()).num_params();
+        let folder = if options.resume {
+            RunFolder::resume(options.run_dir)?
+        } else {
+            RunFolder::create(options.run_dir)?
+        };
+        let training = Self {
+            settings,
+            config,
+            device: device.clone().autodiff(),
+            train_floor: floor(&splits.train),
+            valid_floor: floor(&splits.valid),
+            folder,
+            splits,
+            parameters,
+            stop: options.stop,
+            #[cfg(test)]
+            faults: Vec::new(),
+        };
+        let hash = data.fingerprint().to_string();
+        if training.folder.holds_a_run() {
+            training.check_unchanged(&hash, options.allow_config_change, progress)?;
+        }
+        training.check_space()?;
+        // What may differ, such as the number of epochs, is what the run will have been made with.
+        training.persist(progress, SMALL_FILES, || {
+            training
+                .folder
+                .record(settings, &hash, &data.source().to_string())
+        })?;
+        Ok(training)
+    }
+
+    fn check_unchanged(
+        &self,
+        hash: &str,
+        allow_config_change: bool,
+        progress: &mut Progress,
+    ) -> Result<(), TrainerError> {
+        let path = self.folder.path().to_owned();
+        let differences = differences(&read_settings(&path)?, self.settings);
+        if !differences.is_empty() && !allow_config_change {
+            return Err(TrainerError::SettingsChanged { path, differences });
+        }
+        for difference in differences {
+            progress.notice(&format!("continuing with another setting: {difference}"));
+        }
+        let expected = self.folder.recorded_data_hash()?;
+        if expected != hash {
+            return Err(TrainerError::DataChanged {
+                path,
+                expected,
+                found: hash.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a run that would meet a full disk, before it begins.
+    fn check_space(&self) -> Result<(), TrainerError> {
+        let needed = CHECKPOINTS * self.checkpoint_bytes() + SMALL_FILES;
+        match disk::available_bytes(self.folder.path()) {
+            Some(available)
+                if available < needed && self.settings.on_disk_full == OnDiskFull::Stop =>
+            {
+                Err(TrainerError::DiskFull {
+                    path: self.folder.path().to_owned(),
+                    needed: Some(needed),
+                    available: Some(available),
+                    run_dir: self.folder.path().to_owned(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Three float32 numbers a parameter.
+    fn checkpoint_bytes(&self) -> u64 {
+        12 * self.parameters as u64
+    }
+
+    fn run(&self, progress: &mut Progress) -> Result<(), TrainerError> {
+        let began = Instant::now();
+        let (mut now, is_new) = self.start(progress)?;
+        progress.run_started(&RunStart {
+            settings: self.settings,
+            run_dir: self.folder.path(),
+            train_images: self.splits.train.len(),
+            valid_images: self.splits.valid.len(),
+            parameters: self.parameters,
+            first_epoch: now.state.epoch + 1,
+        });
+        let keep = (!is_new).then_some(now.state.metrics);
+        let mut logs = self.persist(progress, SMALL_FILES, || {
+            Ok(Logs {
+                metrics: MetricsWriter::open(self.folder.path(), keep)?,
+                timing: TimingWriter::open(self.folder.path())?,
+            })
+        })?;
+        now.state.metrics = logs.metrics.lengths();
+        if is_new {
+            let model = now.model.valid();
+            self.persist(progress, SMALL_FILES, || self.write_pictures(&model, 0))?;
+        }
+        while now.state.epoch < self.settings.epochs && !now.state.stopped {
+            now = self.epoch(now, &mut logs, progress)?;
+        }
+        self.finish(&now, began, progress)
+    }
+
+    /// A new run at step 0, or the newest intact checkpoint; whether it is the former.
+    fn start(&self, progress: &mut Progress) -> Result<(Progressing, bool), TrainerError> {
+        let model = initial_model(&self.config, self.settings.seed, &self.device);
+        let Some((checkpoint, failures)) =
+            self.folder.checkpoints(self.parameters).load_newest()?
+        else {
+            let now = Progressing {
+                model,
+                adam: Adam::new(),
+                state: TrainingState::new(Schedule::new(self.settings)),
+                last_checkpoint: Instant::now(),
+            };
+            return Ok((now, true));
+        };
+        for failure in failures {
+            progress.notice(&format!("passed over a damaged checkpoint: {failure}"));
+        }
+        let Checkpoint {
+            model: values,
+            optimizer,
+            mut state,
+        } = checkpoint;
+        let model = load_values(model, &values).map_err(|source| self.refused(source))?;
+        let adam = Adam::from_named_values(state.updates, &optimizer, &model, &self.device)
+            .ok_or_else(|| {
+                self.refused(WeightsError::Missing {
+                    name: "a moment of the optimizer".to_owned(),
+                })
+            })?;
+        progress.notice(&format!(
+            "continuing after {} (step {})",
+            state.position(),
+            state.step
+        ));
+        state.schedule.settings_changed(self.settings);
+        let now = Progressing {
+            model,
+            adam,
+            state,
+            last_checkpoint: Instant::now(),
+        };
+        Ok((now, false))
+    }
+
+    fn refused(&self, source: WeightsError) -> TrainerError {
+        let path = self.folder.join("checkpoints");
+        CheckpointError::Weights { path, source }.into()
+    }
+
+    fn save(&self, now: &mut Progressing, progress: &mut Progress) -> Result<(), TrainerError> {
+        let checkpoint = Checkpoint {
+            model: named_values(&now.model.valid()),
+            optimizer: now.adam.to_named_values(&now.model),
+            state: now.state.clone(),
+        };
+        self.persist(progress, self.checkpoint_bytes(), || {
+            Ok(self.folder.checkpoints(self.parameters).save(&checkpoint)?)
+        })?;
+        now.last_checkpoint = Instant::now();
+        Ok(())
+    }
+
+    /// Makes the files of one step of the run, as often as a full disk makes it fail and the settings say to wait.
+    ///
+    /// `needed` is about how many bytes they have.
+    fn persist<T>(
+        &self,
+        progress: &mut Progress,
+        needed: u64,
+        mut write: impl FnMut() -> Result<T, TrainerError>,
+    ) -> Result<T, TrainerError> {
+        const PAUSE: Duration = Duration::from_millis(200);
+        let mut is_told = false;
+        loop {
+            let error = match write() {
+                Ok(written) => return Ok(written),
+                Err(error) => error,
+            };
+            let Some(path) = error.full_at().map(Path::to_owned) else {
+                return Err(error);
+            };
+            let error = self.disk_full(path, needed);
+            if self.settings.on_disk_full == OnDiskFull::Stop || self.stop.requested().is_some() {
+                return Err(error);
+            }
+            if !is_told {
+                progress.notice(&format!("waiting for room: {error}"));
+                is_told = true;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn disk_full(&self, path: PathBuf, needed: u64) -> TrainerError {
+        TrainerError::DiskFull {
+            path,
+            needed: Some(needed),
+            available: disk::available_bytes(self.folder.path()),
+            run_dir: self.folder.path().to_owned(),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;

@@ -1,0 +1,224 @@
+//! One step, and what keeps one that is not finite away from the weights.
+
+use burn::prelude::*;
+use burn::tensor::Gradients;
+use cifar_loader::ImageBatch;
+use vae_core::{DropoutMasks, VaeOutput};
+
+use crate::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
+use crate::error::TrainerError;
+use crate::evaluate::read_terms;
+use crate::gradient_norms::GradientNorms;
+use crate::model::sampler;
+use crate::random::{Purpose, Stream};
+use crate::run_folder::pretty;
+use crate::running_statistics::undo_last_pass;
+use crate::weights::named_values;
+
+use super::{Progressing, Training};
+
+/// A value that is not finite, put where a test wants it.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    /// Step since the run began, from 0.
+    pub(super) step: u64,
+    pub(super) site: FaultSite,
+    pub(super) value: f32,
+}
+
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultSite {
+    Input,
+    Loss,
+    Gradient,
+}
+
+impl Training<'_> {
+    /// One step: the terms of its loss, or none where it was skipped and changed neither weights, nor moments, nor
+    /// running statistics.
+    pub(super) fn step(
+        &self,
+        now: &mut Progressing,
+        epoch: u32,
+        batch: &ImageBatch,
+    ) -> Result<Option<[f64; 3]>, TrainerError> {
+        let step = now.state.step;
+        let images = batch.to_tensor(&self.device);
+        #[cfg(test)]
+        let images = self.faulty_images(step, images);
+        let output = now.model.forward(
+            images,
+            self.noise(step, batch.len()),
+            sampler(self.settings),
+            self.dropout(step, batch.len()),
+        );
+        let terms = read_terms(&output.terms);
+        #[cfg(test)]
+        let terms = self.faulty_terms(step, terms);
+        let guard = &mut now.state.guard;
+        let images = batch.len() as f64;
+        guard.saw_loss(step, (terms[0] + terms[1]) / images + terms[2]);
+        now.state.step += 1;
+
+        if let Some(cause) = first_non_finite(terms) {
+            self.skip(now, epoch, cause, Some(&output))?;
+            return Ok(None);
+        }
+        let gradients = self.gradients(now, step, &output);
+        let norms = GradientNorms::read(&now.model, &gradients);
+        if !norms.are_finite() {
+            let cause = cause_of(&norms, now);
+            self.skip(now, epoch, cause, None)?;
+            return Ok(None);
+        }
+        let factor = self.settings.skip_gradient_norm;
+        if now.state.guard.skips_large(norms.total(), factor) {
+            now.model = undo_last_pass(now.model.clone());
+            return Ok(None);
+        }
+        let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
+        now.model = now.adam.step(now.model.clone(), gradients, learning_rate);
+        now.state.updates += 1;
+        Ok(Some(terms))
+    }
+
+    fn gradients(
+        &self,
+        #[cfg_attr(not(test), allow(unused_variables))] now: &Progressing,
+        #[cfg_attr(not(test), allow(unused_variables))] step: u64,
+        output: &VaeOutput,
+    ) -> Gradients {
+        #[cfg_attr(not(test), allow(unused_mut))]
+        let mut gradients = output.terms.loss().mean().backward();
+        #[cfg(test)]
+        self.faulty_gradient(step, now, &mut gradients);
+        gradients
+    }
+
+    /// Takes a step back that is not finite, and stops after too many in a row.
+    ///
+    /// `output` is given where the loss is not finite and no gradient has been computed yet.
+    fn skip(
+        &self,
+        now: &mut Progressing,
+        epoch: u32,
+        mut cause: NonFinite,
+        output: Option<&VaeOutput>,
+    ) -> Result<(), TrainerError> {
+        let stops = now.state.guard.skip_non_finite();
+        if stops && let Some(output) = output {
+            let gradients = output.terms.loss().mean().backward();
+            let of_gradients = cause_of(&GradientNorms::read(&now.model, &gradients), now);
+            cause.parameter = of_gradients.parameter;
+            cause.parameters = of_gradients.parameters;
+        }
+        now.model = undo_last_pass(now.model.clone());
+        if !stops {
+            return Ok(());
+        }
+        let step = now.state.step - 1;
+        let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
+        let guard = &now.state.guard;
+        let report = Divergence {
+            epoch,
+            step,
+            learning_rate,
+            cause: cause.clone(),
+            largest_weight: largest_weight(now),
+            skipped_in_a_row: guard.non_finite_in_row,
+            skipped: guard.skipped,
+            last_losses: guard.recent_losses.iter().collect(),
+        };
+        let report = serde_json::to_value(&report).expect("numbers and names serialise");
+        self.folder.write(DIVERGENCE, &pretty(&report))?;
+        Err(TrainerError::Diverged {
+            epoch,
+            step,
+            in_row: guard.non_finite_in_row,
+            cause: cause.to_string(),
+            report: self.folder.join(DIVERGENCE),
+            run_dir: self.folder.path().to_owned(),
+            smaller_rate: self.settings.learning_rate / 10.0,
+        })
+    }
+
+    fn noise(&self, step: u64, batch: usize) -> Tensor<2> {
+        let latent_dim = self.settings.latent_dim;
+        let noise = Stream::new(self.settings.seed, Purpose::TrainingNoise, step)
+            .standard_normal(batch * latent_dim);
+        Tensor::from_data(TensorData::new(noise, [batch, latent_dim]), &self.device)
+    }
+
+    fn dropout(&self, step: u64, batch: usize) -> Option<DropoutMasks> {
+        if self.settings.dropout == 0.0 {
+            return None;
+        }
+        let mut stream = Stream::new(self.settings.seed, Purpose::Dropout, step);
+        let mut uniform = |features: usize| {
+            let draws = stream.uniform(batch * features);
+            Tensor::<2>::from_data(TensorData::new(draws, [batch, features]), &self.device)
+        };
+        let intermediate = self.settings.intermediate_dim;
+        let encoder = uniform(self.config.positions() * intermediate);
+        Some(DropoutMasks::from_uniform(
+            encoder,
+            uniform(intermediate),
+            self.settings.dropout,
+        ))
+    }
+}
+
+fn cause_of(norms: &GradientNorms, now: &Progressing) -> NonFinite {
+    let names = norms.not_finite(&now.model);
+    NonFinite {
+        term: "gradient",
+        value: norms.total().to_string(),
+        parameters: names.len(),
+        parameter: names.into_iter().next(),
+    }
+}
+
+fn largest_weight(now: &Progressing) -> Option<LargestWeight> {
+    let values = named_values(&now.model.valid());
+    let largest = values.into_iter().map(|(name, (_, values))| LargestWeight {
+        name,
+        magnitude: values
+            .iter()
+            .fold(0.0, |largest, value| value.abs().max(largest)),
+    });
+    largest.max_by(|a, b| a.magnitude.total_cmp(&b.magnitude))
+}
+
+#[cfg(test)]
+impl Training<'_> {
+    fn fault(&self, step: u64, site: FaultSite) -> Option<f32> {
+        let mut faults = self.faults.iter();
+        faults
+            .find(|fault| fault.step == step && fault.site == site)
+            .map(|fault| fault.value)
+    }
+
+    fn faulty_images(&self, step: u64, images: Tensor<4>) -> Tensor<4> {
+        match self.fault(step, FaultSite::Input) {
+            Some(value) => images.mul_scalar(value),
+            None => images,
+        }
+    }
+
+    fn faulty_terms(&self, step: u64, mut terms: [f64; 3]) -> [f64; 3] {
+        if let Some(value) = self.fault(step, FaultSite::Loss) {
+            terms[1] = f64::from(value);
+        }
+        terms
+    }
+
+    fn faulty_gradient(&self, step: u64, now: &Progressing, gradients: &mut Gradients) {
+        if let Some(value) = self.fault(step, FaultSite::Gradient) {
+            let weight = now.model.decoder.dense.weight.val();
+            let gradient = weight.grad(gradients).expect("the decoder is trained");
+            weight.grad_replace(gradients, gradient.mul_scalar(0.0).add_scalar(value));
+        }
+    }
+}
