@@ -2,6 +2,7 @@
 
 mod configuration;
 mod demo;
+mod doctor;
 mod evaluation;
 mod faults_training;
 mod outside;

@@ -66,6 +66,13 @@ impl Bench {
         ended(self.trainer_command().args(arguments))
     }
 
+    /// `xtask`'s program, to be started by the test.
+    pub fn xtask_command(&self) -> Command {
+        let mut command = Command::new(xtask());
+        self.prepared(&mut command);
+        command
+    }
+
     /// Any program, to be started by the test in this folder.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod doctor;
 mod download;
 mod faults;
 mod fuzzing;
@@ -59,6 +60,7 @@ enum Command {
     #[command(disable_help_flag = true)]
     BenchStep(Forwarded),
     Faults(faults::FaultsArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Flags that the trainer's program knows; `--help` lists them.
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
                 }
             };
         }
+        Command::Doctor(flags) => return doctor::run(&flags),
         Command::Faults(flags) => {
             return match faults::run(&flags) {
                 Ok(code) => code,

@@ -20,6 +20,7 @@ mod member_file;
 mod mirrors;
 mod names;
 mod permutation;
+mod probe;
 mod progress;
 mod publish;
 mod response;
@@ -36,6 +37,7 @@ pub use download::{DownloadOptions, download, import_file, mirrors_from_environm
 pub use error::{Error, MirrorFailure};
 pub use free_space::free_bytes;
 pub use pixel_entropy::{image_pixel_entropy, pixel_entropy_floor};
+pub use probe::{Probe, probe};
 pub use progress::Event;
 pub use record::{
     CHANNELS, CLASS_NAMES, HEIGHT, IMAGE_BYTES, NUM_CLASSES, RECORD_BYTES, Record, Records, WIDTH,
