@@ -1,5 +1,7 @@
 //! Runs the project's programs as a user would: real processes, real files, exit codes and messages.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

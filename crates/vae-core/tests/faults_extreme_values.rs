@@ -4,6 +4,8 @@
 //! larger: the sums are of terms that are not negative, so nothing cancels. Where it does not fit, the result is
 //! infinity and never NaN, so that a step that overflowed is seen for what it is. Gradients are held to the same.
 
+#![forbid(unsafe_code)]
+
 use burn::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -1,5 +1,6 @@
 //! The crate as its users see it: folders, containers and downloads with everything that can be wrong with them.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../../tests/src/faults.rs"]
