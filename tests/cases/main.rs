@@ -1,8 +1,12 @@
 //! End-to-end tests: one program of tests, one module a subject.
 
+#![forbid(unsafe_code)]
+
 mod configuration;
 mod demo;
+mod doctor;
 mod evaluation;
+mod faults_downloads;
 mod faults_training;
 mod outside;
 mod refusals;

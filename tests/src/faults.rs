@@ -1,4 +1,8 @@
 //! How many cases a fault test takes, and its line in the table of `cargo xtask faults`.
+//!
+//! Tests of other packages include this file by its path.
+
+#![allow(dead_code, unreachable_pub)]
 
 /// The number of cases by the environment variable FAULTS: `quick`, `full`, or unset for a few.
 pub fn cases(few: usize, quick: usize, full: usize) -> usize {
@@ -12,6 +16,11 @@ pub fn cases(few: usize, quick: usize, full: usize) -> usize {
 /// Tells `cargo xtask faults` that so many cases of a row have passed.
 pub fn passed(row: &str, cases: usize) {
     println!("fault: {row}: {cases} cases");
+}
+
+/// Tells `cargo xtask faults` which part of a row this machine cannot show.
+pub fn skipped(row: &str, reason: &str) {
+    println!("fault: {row}: skipped: {reason}");
 }
 
 /// Numbers that are the same in every run of a test: Knuth's linear congruential generator.

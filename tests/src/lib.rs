@@ -1,5 +1,7 @@
 //! Runs the project's programs as a user would: real processes, real files, exit codes and messages.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -64,6 +66,13 @@ impl Bench {
     /// Runs the trainer's program itself, which `cargo xtask` has built.
     pub fn trainer<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
         ended(self.trainer_command().args(arguments))
+    }
+
+    /// `xtask`'s program, to be started by the test.
+    pub fn xtask_command(&self) -> Command {
+        let mut command = Command::new(xtask());
+        self.prepared(&mut command);
+        command
     }
 
     /// Any program, to be started by the test in this folder.

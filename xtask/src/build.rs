@@ -13,10 +13,8 @@ pub(crate) fn workspace() -> &'static Path {
         .expect("xtask lies in the workspace's folder")
 }
 
-/// Builds the trainer with these features besides its default ones, where anything changed, and returns the program.
-///
-/// Cargo itself says where the program lies, so that `CARGO_TARGET_DIR` and every other setting of Cargo's holds.
-pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
+/// Cargo, to be given a command, in the workspace's folder.
+pub(crate) fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // Cargo set these for xtask itself; build scripts would take them for a change and compile again.
@@ -27,6 +25,15 @@ pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
             command.env_remove(name);
         }
     }
+    command.current_dir(workspace());
+    command
+}
+
+/// Builds the trainer with these features besides its default ones, where anything changed, and returns the program.
+///
+/// Cargo itself says where the program lies, so that `CARGO_TARGET_DIR` and every other setting of Cargo's holds.
+pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
+    let mut command = cargo();
     let output = command
         .args([
             "build",
@@ -38,8 +45,6 @@ pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
             "json-render-diagnostics",
         ])
         .args(["--features", &features.join(",")])
-        .arg("--manifest-path")
-        .arg(workspace().join("Cargo.toml"))
         .stderr(Stdio::inherit())
         .output()
         .context("cargo could not be started")?;

@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod doctor;
 mod download;
+mod faults;
+mod fuzzing;
 mod trainer;
 
 use std::ffi::OsString;
@@ -56,6 +59,8 @@ enum Command {
     /// Time a training step, phase by phase, and beside PyTorch's
     #[command(disable_help_flag = true)]
     BenchStep(Forwarded),
+    Faults(faults::FaultsArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Flags that the trainer's program knows; `--help` lists them.
@@ -73,6 +78,16 @@ fn main() -> ExitCode {
                 Err(error) => {
                     eprintln!("error: {error:#}");
                     ExitCode::from(download::exit_code(&error))
+                }
+            };
+        }
+        Command::Doctor(flags) => return doctor::run(&flags),
+        Command::Faults(flags) => {
+            return match faults::run(&flags) {
+                Ok(code) => code,
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    ExitCode::FAILURE
                 }
             };
         }

@@ -112,6 +112,21 @@ impl Cifar10 {
         Self::from_container(&SAMPLE, path, SAMPLE_CONTAINER, Source::Embedded)
     }
 
+    /// Reads `archive` from the bytes of a container, gzip or plain tar, wherever they come from.
+    ///
+    /// `path` stands for the container in errors and in [`Self::source`]. Memory is that of the members and less than a
+    /// megabyte more, whatever the bytes claim.
+    ///
+    /// # Errors
+    /// Those of a damaged archive, as [`Self::load`], and [`Error::LabelOutOfRange`].
+    pub fn from_reader(
+        archive: &KnownArchive,
+        path: &Path,
+        input: impl Read,
+    ) -> Result<Self, Error> {
+        Self::from_container(archive, path, input, Source::Container(path.to_owned()))
+    }
+
     /// Name of the archive it was read from: `cifar-10` or `cifar-10-sample`.
     pub fn name(&self) -> &str {
         &self.name

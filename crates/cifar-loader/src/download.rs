@@ -84,8 +84,8 @@ pub fn mirrors_from_environment() -> Vec<String> {
 ///
 /// # Errors
 /// [`Error::DownloadFailed`] when no mirror delivers; what the mirrors sent, such as [`Error::ChecksumMismatch`] or
-/// [`Error::NotGzip`], when that was the reason at every mirror; [`Error::Write`] for a full disk;
-/// [`Error::Locked`]; [`Error::BadUrl`].
+/// [`Error::NotGzip`], when that was the reason at every mirror; [`Error::DiskFull`] before anything is
+/// written, and [`Error::Write`] for a disk that others fill meanwhile; [`Error::Locked`]; [`Error::BadUrl`].
 pub fn download(
     archive: &KnownArchive,
     data_dir: &Path,
@@ -102,7 +102,9 @@ pub fn download(
             let container = data_dir.join(&*archive.file_name);
             if container.is_file() {
                 match publish_file(archive, data_dir, &container, progress) {
-                    Err(error @ Error::Write { .. }) => return Err(error),
+                    Err(error @ (Error::Write { .. } | Error::DiskFull { .. })) => {
+                        return Err(error);
+                    }
                     Err(error) => progress(&Event::Restarting {
                         url: &container.display().to_string(),
                         reason: &error.to_string(),
@@ -120,7 +122,7 @@ pub fn download(
 /// `file` is left as it is.
 ///
 /// # Errors
-/// Those of reading a container, [`Error::Write`] and [`Error::Locked`].
+/// Those of reading a container, [`Error::DiskFull`], [`Error::Write`] and [`Error::Locked`].
 pub fn import_file(
     archive: &KnownArchive,
     data_dir: &Path,
@@ -151,12 +153,12 @@ fn with_lock(
         let _lock = FolderLock::acquire(path, patience, &mut |holder| {
             progress(&Event::Waiting { holder })
         })?;
+        // What a killed process left; first of all, because it takes up space.
+        remove_leftovers(archive, &folder);
         // Another process may have done the work while this one waited.
         if !verify_folder(archive, data_dir) {
             return work(progress);
         }
-        // What a process left that was killed between publishing and tidying up.
-        remove_leftovers(archive, &folder);
         let _ = fs::remove_file(&part);
     }
     progress(&Event::AlreadyPresent { folder: &folder });

@@ -225,6 +225,21 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// There is less space than what is to be written.
+    #[error(
+        "{}: needs {needed} bytes of disk space, {free} are free; free space or choose another --data-dir, \
+         then run `cargo xtask download` again",
+        path.display()
+    )]
+    DiskFull {
+        /// The data folder.
+        path: PathBuf,
+        /// Bytes that will be written.
+        needed: u64,
+        /// Bytes that may still be written there.
+        free: u64,
+    },
+
     /// A file cannot be written, for example because the disk is full.
     #[error("{}: cannot be written: {source}; free space or choose another --data-dir, then run `cargo xtask download` again", path.display())]
     Write {
@@ -242,7 +257,7 @@ impl Error {
             Self::BadUrl { .. } | Self::EmptySplit { .. } => 2,
             Self::DownloadFailed { .. } => 10,
             Self::ChecksumMismatch { .. } => 11,
-            Self::Write { .. } | Self::Locked { .. } => 21,
+            Self::Write { .. } | Self::DiskFull { .. } | Self::Locked { .. } => 21,
             _ => 12,
         }
     }

@@ -14,11 +14,13 @@ pub mod split;
 
 mod augment;
 mod extract;
+mod free_space;
 mod lock;
 mod member_file;
 mod mirrors;
 mod names;
 mod permutation;
+mod probe;
 mod progress;
 mod publish;
 mod response;
@@ -33,7 +35,9 @@ pub use dataset::{Cifar10, Source};
 pub use digest::Sha256Digest;
 pub use download::{DownloadOptions, download, import_file, mirrors_from_environment};
 pub use error::{Error, MirrorFailure};
+pub use free_space::free_bytes;
 pub use pixel_entropy::{image_pixel_entropy, pixel_entropy_floor};
+pub use probe::{Probe, probe};
 pub use progress::Event;
 pub use record::{
     CHANNELS, CLASS_NAMES, HEIGHT, IMAGE_BYTES, NUM_CLASSES, RECORD_BYTES, Record, Records, WIDTH,

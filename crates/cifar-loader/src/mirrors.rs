@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::download::{part_path, publish_file};
+use crate::free_space::require;
 use crate::transfer::{Failure, Remote, Terms, agent, fetch_rest};
 use crate::{DownloadOptions, Error, Event, KnownArchive, MirrorFailure};
 
@@ -29,6 +30,11 @@ pub(crate) fn from_mirrors(
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<PathBuf, Error> {
     let part = part_path(archive, data_dir);
+    // The container stays until its members are published.
+    let container = (archive.container).map_or(archive.max_bytes(), |container| container.bytes);
+    let received = fs::metadata(&part).map_or(0, |metadata| metadata.len());
+    let needed = container.saturating_sub(received) + archive.member_bytes();
+    require(data_dir, needed)?;
     let mut fresh: VecDeque<&str> = options.mirrors.iter().map(String::as_str).collect();
     let mut slow: Vec<Candidate<'_>> = Vec::new();
     let mut failures: Vec<MirrorFailure> = Vec::new();
@@ -124,7 +130,14 @@ fn from_mirror(
                         let _ = fs::remove_file(part);
                         return Ok(folder);
                     }
-                    Err(error @ Error::Write { .. }) => return Err(Failure::Local(error)),
+                    Err(error @ (Error::Write { .. } | Error::DiskFull { .. })) => {
+                        return Err(Failure::Local(error));
+                    }
+                    // Without a length, the end of a broken connection looks like the end of the file.
+                    Err(Error::TruncatedArchive { .. }) if !remote.has_total() => {
+                        let reason = "the connection ended inside the archive".to_owned();
+                        (reason, None)
+                    }
                     Err(error) => {
                         fs::remove_file(part)
                             .map_err(|source| Failure::Local(Error::write(part, source)))?;

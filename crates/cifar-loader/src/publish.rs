@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::extract::read_members;
+use crate::free_space::require;
 use crate::{Error, Event, KnownArchive};
 
 /// Streams a container and publishes its members as `data_dir/FOLDER/MEMBER`.
@@ -19,7 +20,8 @@ pub(crate) fn publish_members(
 ) -> Result<PathBuf, Error> {
     let folder = data_dir.join(&*archive.folder);
     fs::create_dir_all(&folder).map_err(|source| Error::write(&folder, source))?;
-    let outcome = write_members(archive, &folder, container, input, progress);
+    let outcome = require(&folder, archive.member_bytes())
+        .and_then(|()| write_members(archive, &folder, container, input, progress));
     if outcome.is_err() {
         // Only an empty folder can be removed this way, and an empty one is of no use.
         let _ = fs::remove_dir(&folder);
@@ -34,7 +36,6 @@ fn write_members(
     input: impl Read,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<(), Error> {
-    remove_leftovers(archive, folder);
     let mut pending: Vec<Option<PendingFile>> = archive.members.iter().map(|_| None).collect();
     let total = archive.member_bytes();
     let mut bytes = 0;

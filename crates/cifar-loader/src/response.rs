@@ -6,14 +6,19 @@ use ureq::http::{HeaderMap, StatusCode, header};
 
 use crate::transfer::{Failure, MAX_REDIRECTS, transient};
 
-pub(crate) fn request_failure(error: ureq::Error) -> Failure {
-    let reason = match &error {
+/// Why a request got no answer, in one line.
+pub(crate) fn request_reason(error: &ureq::Error) -> String {
+    match error {
         ureq::Error::RequireHttpsOnly(_) => {
             "redirects from https to http, which is refused".to_owned()
         }
         ureq::Error::TooManyRedirects => format!("more than {MAX_REDIRECTS} redirects"),
         other => other.to_string(),
-    };
+    }
+}
+
+pub(crate) fn request_failure(error: ureq::Error) -> Failure {
+    let reason = request_reason(&error);
     match error {
         ureq::Error::RequireHttpsOnly(_)
         | ureq::Error::TooManyRedirects

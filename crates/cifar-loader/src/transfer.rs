@@ -44,6 +44,13 @@ pub(crate) struct Remote {
     total: Option<u64>,
 }
 
+impl Remote {
+    /// Whether the mirror has said how long the object is.
+    pub(crate) fn has_total(&self) -> bool {
+        self.total.is_some()
+    }
+}
+
 /// What a try may and may not do.
 pub(crate) struct Terms<'a> {
     pub(crate) options: &'a DownloadOptions,

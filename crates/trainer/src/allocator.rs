@@ -1,5 +1,7 @@
 //! The program's allocator: mimalloc, and an end with a message where it has no memory left.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout};
 
 use mimalloc::MiMalloc;

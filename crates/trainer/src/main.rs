@@ -1,5 +1,7 @@
 //! The command-line program; all it does is in the library.
 
+#![deny(unsafe_code)]
+
 mod allocator;
 
 use std::process::ExitCode;

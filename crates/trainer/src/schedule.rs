@@ -70,7 +70,7 @@ impl Schedule {
             self.best = Some((valid_loss, epoch));
             self.epochs_without_better = 0;
         } else {
-            self.epochs_without_better += 1;
+            self.epochs_without_better = self.epochs_without_better.saturating_add(1);
             if self.epochs_without_better >= settings.halving_patience {
                 let next = (self.learning_rate / 2.0).max(settings.minimum_learning_rate);
                 halved = next < self.learning_rate;
@@ -87,7 +87,7 @@ impl Schedule {
             self.stopping_reference = Some(valid_loss);
             self.epochs_without_improvement = 0;
         } else {
-            self.epochs_without_improvement += 1;
+            self.epochs_without_improvement = self.epochs_without_improvement.saturating_add(1);
         }
         Verdict {
             is_best,

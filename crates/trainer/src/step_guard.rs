@@ -57,7 +57,7 @@ impl StepGuard {
 
     /// A step was not finite and is skipped; whether training should stop.
     pub fn skip_non_finite(&mut self) -> bool {
-        self.skipped += 1;
+        self.skipped = self.skipped.saturating_add(1);
         self.skipped_in_epoch = self.skipped_in_epoch.saturating_add(1);
         self.non_finite_in_row = self.non_finite_in_row.saturating_add(1);
         self.non_finite_in_row >= MOST_NON_FINITE_IN_A_ROW
@@ -75,7 +75,7 @@ impl StepGuard {
         push(&mut self.recent_norms, RECENT_NORMS, norm);
         let is_skipped = usual.is_some_and(|usual| norm > factor * usual);
         if is_skipped {
-            self.skipped += 1;
+            self.skipped = self.skipped.saturating_add(1);
             self.skipped_in_epoch = self.skipped_in_epoch.saturating_add(1);
         }
         is_skipped

@@ -15,10 +15,12 @@ use burn::prelude::*;
 /// - logits, pixels: `[batch, channels, height, width]`
 /// - output: `[batch]`
 pub fn bernoulli_cross_entropy(logits: Tensor<4>, pixels: Tensor<4>) -> Tensor<1> {
-    let magnitude = logits.clone().abs();
-    // max(l, 0) as (l + |l|) / 2, which is exact and has the right derivative, 1/2, where l is 0.
-    let positive_part = (logits.clone() + magnitude.clone()).mul_scalar(0.5);
-    let nats = positive_part - logits * pixels + magnitude.neg().exp().log1p();
+    // Halved first, because the sum of the largest numbers would overflow; halving and doubling are exact.
+    let half = logits.clone().mul_scalar(0.5);
+    let half_magnitude = half.clone().abs();
+    // max(l, 0) as l / 2 + |l| / 2 has the right derivative, 1/2, where l is 0.
+    let positive_part = half + half_magnitude.clone();
+    let nats = positive_part - logits * pixels + half_magnitude.mul_scalar(-2.0).exp().log1p();
     nats.flatten::<2>(1, 3).sum_dim(1).squeeze_dim::<1>(1)
 }
 

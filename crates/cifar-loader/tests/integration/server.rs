@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +32,14 @@ pub(crate) enum Answer {
     Body(Vec<u8>),
     /// Endless bytes that begin like gzip.
     Endless,
+    /// At most so many bytes of what was asked for, without saying how many there are.
+    NoLength(usize),
+    /// What was asked for, with a length that is wrong by so many bytes.
+    WrongLength(i64),
+    /// The first bytes of another object with an ETag of its own, then the connection ends.
+    OtherObject(usize),
+    /// 416 where a range was asked for, else the file.
+    NoSuchRange,
 }
 
 /// Runs until the process ends.
@@ -38,6 +47,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     /// The range header of each request so far, or "-".
     pub(crate) ranges: Arc<Mutex<Vec<String>>>,
+    /// Bytes of bodies that trickled out so far.
+    sent: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -45,23 +56,33 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let ranges = Arc::new(Mutex::new(Vec::new()));
-        let seen = ranges.clone();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (seen, sum) = (ranges.clone(), sent.clone());
         let file = Arc::new(file);
         thread::spawn(move || {
             for (index, stream) in listener.incoming().enumerate() {
                 let answer = answers[index.min(answers.len() - 1)].clone();
-                let (file, seen) = (file.clone(), seen.clone());
+                let (file, seen, sum) = (file.clone(), seen.clone(), sum.clone());
                 // A client that hangs up early is part of the game.
                 thread::spawn(move || {
-                    stream.and_then(|stream| serve(stream, &file, &answer, &seen))
+                    stream.and_then(|stream| serve(stream, &file, &answer, &seen, &sum))
                 });
             }
         });
-        Self { address, ranges }
+        Self {
+            address,
+            ranges,
+            sent,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}/cifar-10-binary.tar.gz", self.address)
+    }
+
+    /// Bytes of bodies that [`Answer::Trickle`] has sent so far.
+    pub(crate) fn trickled(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     pub(crate) fn requests(&self) -> Vec<String> {
@@ -74,6 +95,7 @@ fn serve(
     file: &[u8],
     answer: &Answer,
     seen: &Mutex<Vec<String>>,
+    sent: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(out.try_clone()?).lines();
     let mut range = None;
@@ -144,6 +166,7 @@ fn serve(
             out.write_all(head(start, rest.len(), total).as_bytes())?;
             for piece in rest.chunks(*bytes) {
                 out.write_all(piece)?;
+                sent.fetch_add(piece.len(), Ordering::SeqCst);
                 thread::sleep(*pause);
             }
             Ok(())
@@ -165,6 +188,42 @@ fn serve(
         Answer::Body(body) => {
             out.write_all(head(None, body.len(), body.len()).as_bytes())?;
             out.write_all(body)
+        }
+        Answer::NoLength(bytes) => {
+            let status = match start {
+                None => "200 OK\r\n".to_owned(),
+                Some(start) => format!(
+                    "206 Partial Content\r\nContent-Range: bytes {start}-{}/*\r\n",
+                    total - 1
+                ),
+            };
+            write!(out, "HTTP/1.1 {status}Connection: close\r\n\r\n")?;
+            out.write_all(&rest[..rest.len().min(*bytes)])
+        }
+        Answer::WrongLength(error) => {
+            let rest = file;
+            let length = (rest.len() as i64 + error) as usize;
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+            )?;
+            out.write_all(rest)
+        }
+        Answer::OtherObject(bytes) => {
+            let other: Vec<u8> = file.iter().map(|byte| byte ^ 0x55).collect();
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\nETag: \"two\"\r\nConnection: close\r\nContent-Length: {total}\r\n\r\n"
+            )?;
+            out.write_all(&file[..2])?;
+            out.write_all(&other[2..total.min(*bytes)])
+        }
+        Answer::NoSuchRange if range.is_some() => out.write_all(
+            b"HTTP/1.1 416 Range Not Satisfiable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        ),
+        Answer::NoSuchRange => {
+            out.write_all(head(None, total, total).as_bytes())?;
+            out.write_all(file)
         }
         Answer::Endless => {
             out.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\x1f\x8b")?;

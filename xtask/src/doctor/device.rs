@@ -1,0 +1,141 @@
+//! Whether the device that runs are to use is there.
+
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use super::checks::first_line;
+
+/// Where tensors are to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// Processors, by the backend of that name.
+    Processors(&'static str),
+    /// The NVIDIA card of that number.
+    Cuda(usize),
+}
+
+/// Reads the name that `--device` takes.
+pub(crate) fn parse(text: &str) -> Result<Device, String> {
+    match text.split_once(':') {
+        None if text == "flex" => Ok(Device::Processors("flex")),
+        None if text == "ndarray" => Ok(Device::Processors("ndarray")),
+        None if text == "cuda" => Ok(Device::Cuda(0)),
+        Some(("cuda", number)) => number
+            .parse()
+            .map(Device::Cuda)
+            .map_err(|_| format!("`{number}` is no number of a card")),
+        _ => Err("expected flex, ndarray, cuda or cuda:N".to_owned()),
+    }
+}
+
+pub(super) fn check(device: Device) -> Vec<Finding> {
+    match device {
+        Device::Processors(name) => vec![Finding::ok("device", format!("{name}, on processors"))],
+        Device::Cuda(index) => vec![driver(index), compiler()],
+    }
+}
+
+/// The driver, by its own program or else by its library.
+fn driver(index: usize) -> Finding {
+    let install =
+        "install NVIDIA's driver, then see that `nvidia-smi` lists the card; or use --device flex";
+    let arguments = [
+        "--query-gpu=name,driver_version,memory.total",
+        "--format=csv,noheader",
+    ];
+    let card = first_line(
+        "nvidia-smi",
+        &[&arguments[..], &["-i", &index.to_string()]].concat(),
+    );
+    match card {
+        Some(card) => Finding::ok("device", format!("cuda:{index} is {card}")),
+        None if first_line("nvidia-smi", &["-L"]).is_some() => Finding::red(
+            "device",
+            32,
+            format!("there is no cuda:{index}"),
+            "`nvidia-smi -L` lists the cards there are",
+        ),
+        None if find(&["libcuda.so.1", "libcuda.so"], &driver_folders()).is_some() => {
+            Finding::warn(
+                "device",
+                "the driver's library is here, and nvidia-smi is not: no card could be listed",
+                install,
+            )
+        }
+        None => Finding::red("device", 32, "no NVIDIA driver", install),
+    }
+}
+
+/// The compiler of kernels, and the headers that it reads.
+fn compiler() -> Finding {
+    let fix = "install CUDA's NVRTC and headers (cuda-nvrtc and cuda-cudart-dev, version 12), and set CUDA_PATH";
+    let library = find(
+        &[
+            "libnvrtc.so",
+            "libnvrtc.so.12",
+            "libnvrtc.so.13",
+            "libnvrtc.so.11.2",
+        ],
+        &toolkit_folders("lib64"),
+    );
+    let header = find(&["cuda_runtime.h"], &toolkit_folders("include"));
+    match (library, header) {
+        (Some(library), Some(_)) => Finding::ok("kernel compiler", library.display().to_string()),
+        (None, _) => Finding::red("kernel compiler", 32, "no NVRTC", fix),
+        (_, None) => Finding::red("kernel compiler", 32, "NVRTC without CUDA's headers", fix),
+    }
+}
+
+fn find(names: &[&str], folders: &[PathBuf]) -> Option<PathBuf> {
+    let paths = folders
+        .iter()
+        .flat_map(|folder| names.iter().map(|name| folder.join(name)));
+    paths.into_iter().find(|path| path.exists())
+}
+
+/// Where the loader looks for libraries.
+fn driver_folders() -> Vec<PathBuf> {
+    let listed = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let usual = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/lib/wsl/lib",
+    ];
+    std::env::split_paths(&listed)
+        .chain(usual.map(PathBuf::from))
+        .collect()
+}
+
+/// `part` of every toolkit that may be installed.
+fn toolkit_folders(part: &str) -> Vec<PathBuf> {
+    let named = ["CUDA_PATH", "CUDA_HOME"].map(std::env::var_os);
+    let mut folders: Vec<PathBuf> = named
+        .into_iter()
+        .flatten()
+        .map(|folder| Path::new(&folder).join(part))
+        .collect();
+    folders.push(Path::new("/usr/local/cuda").join(part));
+    if part == "include" {
+        folders.push("/usr/include".into());
+    } else {
+        folders.extend(driver_folders());
+    }
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_in_training() {
+        assert_eq!(parse("cuda"), Ok(Device::Cuda(0)));
+        assert_eq!(parse("cuda:3"), Ok(Device::Cuda(3)));
+        assert_eq!(parse("flex"), Ok(Device::Processors("flex")));
+        for text in ["", "cuda:", "cuda:x", "flex:1", "gpu"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Coverage-guided fuzzing of every parser, with libFuzzer on the stable compiler.
+//!
+//! The programs lie in `fuzz/`, outside the workspace. They need a C++ compiler for libFuzzer, and these flags of
+//! rustc's, which are those that cargo-fuzz passes, without a sanitizer: no code of ours is unsafe there.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use anyhow::{Context, bail};
+
+use crate::build;
+
+const RUST_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
+
+/// Each parser with its executions in the full set: 40 million in all, more where one takes less time.
+const TARGETS: [(&str, u64); 6] = [
+    ("record", 14_000_000),
+    ("tar", 6_000_000),
+    ("manifest", 6_000_000),
+    ("state", 5_000_000),
+    ("configuration", 5_000_000),
+    ("metrics", 4_000_000),
+];
+/// Seconds for each parser in the quick set.
+const QUICK_SECONDS: u32 = 60;
+/// Inputs are at most so long, in bytes: two records, or a container of one.
+const LONGEST: u32 = 8192;
+
+/// How fuzzing ended.
+pub(crate) enum Outcome {
+    /// No input failed.
+    Passed {
+        /// Inputs tried, over all parsers.
+        executions: u64,
+    },
+    /// It cannot be done here, and why.
+    Skipped(String),
+    /// What failed, in a line each.
+    Failed(Vec<String>),
+}
+
+/// Fuzzes every parser, as many at a time as there are processors.
+pub(crate) fn run(is_quick: bool) -> anyhow::Result<Outcome> {
+    if !has_cpp_compiler() {
+        return Ok(Outcome::Skipped(
+            "no C++ compiler (c++, or the one that CXX names)".to_owned(),
+        ));
+    }
+    let programs = build_programs()?;
+    let pending = Mutex::new(TARGETS.into_iter());
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((target, runs)) = next(&pending) {
+                    println!("fuzzing {target}");
+                    let outcome = fuzz(&programs, target, (!is_quick).then_some(runs));
+                    outcomes
+                        .lock()
+                        .expect("no other thread panics with the lock")
+                        .push((target, outcome));
+                }
+            });
+        }
+    });
+    let outcomes = outcomes
+        .into_inner()
+        .expect("no thread panics with the lock");
+    let mut executions = 0;
+    let mut failures = Vec::new();
+    for (target, outcome) in outcomes {
+        match outcome {
+            Ok(count) => {
+                println!("fuzzing {target}: {count} executions");
+                executions += count;
+            }
+            Err(error) => failures.push(format!("fuzzing {target}: {error:#}")),
+        }
+    }
+    Ok(if failures.is_empty() {
+        Outcome::Passed { executions }
+    } else {
+        Outcome::Failed(failures)
+    })
+}
+
+fn next<T>(pending: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    pending
+        .lock()
+        .expect("no other thread panics with the lock")
+        .next()
+}
+
+fn has_cpp_compiler() -> bool {
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    Command::new(compiler)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Builds the fuzzing programs and returns their folder.
+fn build_programs() -> anyhow::Result<PathBuf> {
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .current_dir(build::workspace())
+        .output()
+        .context("rustc could not be started")?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc does not name its host")?;
+    let target_dir = working_folder();
+    let status = build::cargo()
+        // A named target keeps the flags away from build scripts, which could not be linked with them.
+        .args(["build", "--release", "--locked", "--target", host])
+        .arg("--manifest-path")
+        .arg(build::workspace().join("fuzz").join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("RUSTFLAGS", RUST_FLAGS)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .status()
+        .context("cargo could not be started")?;
+    if !status.success() {
+        bail!("the fuzzing programs could not be built; cargo's messages stand above");
+    }
+    Ok(target_dir.join(host).join("release"))
+}
+
+fn working_folder() -> PathBuf {
+    build::workspace().join("target").join("fuzz")
+}
+
+/// Fuzzes one parser for some executions, or else for the time of the quick set; returns the executions.
+fn fuzz(programs: &Path, target: &str, runs: Option<u64>) -> anyhow::Result<u64> {
+    let found = working_folder().join("corpus").join(target);
+    fs::create_dir_all(&found)?;
+    let artifacts = working_folder().join("artifacts");
+    fs::create_dir_all(&artifacts)?;
+    let log = working_folder().join(format!("{target}.log"));
+    let kept = build::workspace().join("fuzz").join("corpus").join(target);
+    let limit = match runs {
+        Some(runs) => format!("-runs={runs}"),
+        None => format!("-max_total_time={QUICK_SECONDS}"),
+    };
+    let status = Command::new(programs.join(target))
+        // New inputs go into the first folder; the second is the one under version control.
+        .args([&found, &kept])
+        .args([&limit, "-timeout=1", "-rss_limit_mb=512"])
+        .args([&format!("-max_len={LONGEST}"), "-print_final_stats=1"])
+        .arg(format!(
+            "-artifact_prefix={}/{target}-",
+            artifacts.display()
+        ))
+        .stdout(Stdio::null())
+        .stderr(File::create(&log)?)
+        .status()
+        .context("the fuzzing program could not be started")?;
+    let messages = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    if !status.success() {
+        bail!(
+            "{}; the input lies in {}, the messages in {}; add the input to {} once it passes",
+            failure(&messages),
+            artifacts.display(),
+            log.display(),
+            kept.display()
+        );
+    }
+    executions(&messages).context("the fuzzing program did not say how many inputs it tried")
+}
+
+/// The line that says what went wrong.
+fn failure(messages: &str) -> &str {
+    let tells = |line: &&str| line.contains("panicked at") || line.contains("ERROR: libFuzzer");
+    messages
+        .lines()
+        .find(tells)
+        .unwrap_or("it ended with an error")
+}
+
+fn executions(messages: &str) -> Option<u64> {
+    let count = messages
+        .lines()
+        .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))?;
+    count.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_full_set_is_forty_million_executions() {
+        assert_eq!(
+            TARGETS.iter().map(|(_, runs)| runs).sum::<u64>(),
+            40_000_000
+        );
+    }
+
+    #[test]
+    fn statistics_and_failures_are_read() {
+        let messages = "x\nstat::number_of_executed_units: 1504\nstat::peak_rss_mb: 63";
+        assert_eq!(executions(messages), Some(1504));
+        assert_eq!(executions("nothing"), None);
+        let messages = "a\n==1== ERROR: libFuzzer: timeout after 1 seconds\nb";
+        assert!(failure(messages).contains("timeout"));
+    }
+
+    #[test]
+    fn every_parser_has_a_program_and_a_kept_corpus() {
+        let fuzz = build::workspace().join("fuzz");
+        for (target, _) in TARGETS {
+            assert!(fuzz.join("targets").join(format!("{target}.rs")).is_file());
+            let corpus = fs::read_dir(fuzz.join("corpus").join(target)).unwrap();
+            assert!(corpus.count() > 0, "{target}");
+        }
+    }
+}
