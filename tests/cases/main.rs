@@ -1,5 +1,6 @@
 //! End-to-end tests: one program of tests, one module a subject.
 
+mod bench_depths;
 mod configuration;
 mod demo;
 mod evaluation;

@@ -18,7 +18,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done            2   usage or settings     10  network        11  checksum
   12  data set        20  checkpoint            21  disk or file   30  loss not finite
-  32  device lost     1   anything else, a failed build among them";
+  32  device lost     40  runs of bench-depths failed
+  1   anything else, a failed build among them";
 
 /// Train ResNet variational autoencoders on CIFAR-10, at any depth.
 #[derive(Parser)]
@@ -52,6 +53,9 @@ enum Command {
     /// Time a training step, phase by phase, and beside PyTorch's
     #[command(disable_help_flag = true)]
     BenchStep(Forwarded),
+    /// Train every depth with several seeds and compare them: tables and a report
+    #[command(disable_help_flag = true)]
+    BenchDepths(Forwarded),
 }
 
 /// Flags that the trainer's program knows; `--help` lists them.
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Report(forwarded) => ("report", forwarded),
         Command::Summary(forwarded) => ("summary", forwarded),
         Command::BenchStep(forwarded) => ("bench-step", forwarded),
+        Command::BenchDepths(forwarded) => ("bench-depths", forwarded),
     };
     match trainer::run(name, &forwarded.flags) {
         Ok(code) => code,

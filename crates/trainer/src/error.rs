@@ -8,6 +8,7 @@ use crate::loss_curves::LossCurvesError;
 use crate::metrics::MetricsError;
 use crate::run_record::RunRecordError;
 use crate::settings::{DeviceChoice, Difference, SettingsError};
+use crate::sweep::SweepError;
 
 /// What can stop a command, with the next step in its message.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,9 @@ pub enum TrainerError {
     /// The folder of a run could not be read back.
     #[error(transparent)]
     RunRecord(#[from] RunRecordError),
+    /// A sweep could not be made, or some of its runs failed.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// The backend is not in this program.
     #[error(
         "device `{device}` needs feature `{feature}`, which this program was built without; \
@@ -167,6 +171,7 @@ impl TrainerError {
             | TrainerError::Pytorch { .. } => 2,
             TrainerError::Data(error) => error.exit_code(),
             TrainerError::RunRecord(error) => error.exit_code(),
+            TrainerError::Sweep(error) => error.exit_code(),
             TrainerError::Checkpoint(_) => 20,
             TrainerError::Metrics(_)
             | TrainerError::Picture(_)

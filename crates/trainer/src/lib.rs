@@ -15,6 +15,7 @@ pub mod evaluate;
 mod export;
 pub mod image_sheet;
 pub mod latent_statistics;
+mod lifeline;
 pub mod loss_curves;
 pub mod metrics;
 pub mod model;
@@ -27,6 +28,7 @@ pub mod run_record;
 pub mod schedule;
 pub mod settings;
 pub mod step_timing;
+pub mod sweep;
 mod train;
 pub mod weights;
 

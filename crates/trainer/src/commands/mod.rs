@@ -1,5 +1,6 @@
 //! The commands of the program, one a file.
 
+mod bench_depths;
 mod bench_step;
 mod evaluate;
 mod reconstruct;
@@ -29,7 +30,8 @@ Exit codes:
   10  network    11  checksum    12  data set
   20  checkpoint 21  disk or file
   30  the loss is not finite any more
-  32  the device was lost";
+  32  the device was lost
+  40  runs of bench-depths failed; its tables hold the others";
 
 /// Trains ResNet variational autoencoders on CIFAR-10.
 #[derive(Parser)]
@@ -55,6 +57,8 @@ enum Command {
     Summary(summary::SummaryFlags),
     /// Time a training step, phase by phase, and beside PyTorch's
     BenchStep(bench_step::BenchStepFlags),
+    /// Train every depth with several seeds and write tables and a report; goes on where it was stopped
+    BenchDepths(Box<bench_depths::BenchDepthsFlags>),
 }
 
 impl Arguments {
@@ -64,13 +68,18 @@ impl Arguments {
     /// What the command reports; [`TrainerError::exit_code`] is the program's exit code then.
     pub fn run(self) -> Result<(), TrainerError> {
         match self.command {
-            Command::Train(flags) => train::run(&flags),
+            Command::Train(flags) => {
+                // A run folder is whole at any moment, so ending here is no more than what a killed run survives.
+                crate::lifeline::hold(|| std::process::exit(143));
+                train::run(&flags)
+            }
             Command::Sample(flags) => sample::run(&flags),
             Command::Evaluate(flags) => evaluate::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
             Command::Report(flags) => report::run(&flags),
             Command::Summary(flags) => summary::run(&flags),
             Command::BenchStep(flags) => bench_step::run(&flags),
+            Command::BenchDepths(flags) => bench_depths::run(&flags),
         }
     }
 }
