@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_depths;
 mod configuration;
 mod demo;
 mod doctor;

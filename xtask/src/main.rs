@@ -22,6 +22,7 @@ Exit codes:
   0   done            2   usage or settings     10  network        11  checksum
   12  data set        20  checkpoint            21  disk or file   30  diverged
   31  out of memory   32  device lost           130, 143  stopped by SIGINT or SIGTERM
+  40  runs of bench-depths failed
   1   anything else, a failed build among them";
 
 /// Train ResNet variational autoencoders on CIFAR-10, at any depth.
@@ -61,6 +62,9 @@ enum Command {
     BenchStep(Forwarded),
     Faults(faults::FaultsArgs),
     Doctor(doctor::DoctorArgs),
+    /// Train every depth with several seeds and compare them: tables and a report
+    #[command(disable_help_flag = true)]
+    BenchDepths(Forwarded),
 }
 
 /// Flags that the trainer's program knows; `--help` lists them.
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
         Command::Report(forwarded) => ("report", forwarded),
         Command::Summary(forwarded) => ("summary", forwarded),
         Command::BenchStep(forwarded) => ("bench-step", forwarded),
+        Command::BenchDepths(forwarded) => ("bench-depths", forwarded),
     };
     match trainer::run(name, &forwarded.flags) {
         Ok(code) => code,

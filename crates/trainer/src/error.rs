@@ -9,6 +9,7 @@ use crate::metrics::MetricsError;
 use crate::run_record::RunRecordError;
 use crate::settings::{DeviceChoice, Difference, SettingsError};
 use crate::stop_request::StopSignal;
+use crate::sweep::SweepError;
 
 /// What can stop a command, with the next step in its message.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum TrainerError {
     /// The folder of a run could not be read back.
     #[error(transparent)]
     RunRecord(#[from] RunRecordError),
+    /// A sweep could not be made, or some of its runs failed.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// The backend is not in this program.
     #[error(
         "device `{device}` needs feature `{feature}`, which this program was built without; \
@@ -232,6 +236,7 @@ impl TrainerError {
             | TrainerError::Pytorch { .. } => 2,
             TrainerError::Data(error) => error.exit_code(),
             TrainerError::RunRecord(error) => error.exit_code(),
+            TrainerError::Sweep(error) => error.exit_code(),
             TrainerError::Checkpoint(_) => 20,
             TrainerError::RunDamaged { exit_code, .. } => *exit_code,
             TrainerError::Stopped { signal, .. } => 128 + signal.number(),

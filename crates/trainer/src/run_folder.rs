@@ -11,7 +11,7 @@ use crate::error::TrainerError;
 use crate::settings::Settings;
 
 /// The file that says how the run was configured; its presence marks a folder as a run's.
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 /// The file that says what the run ran on.
 pub(crate) const ENVIRONMENT: &str = "environment.json";
 const LOCK: &str = "lock";

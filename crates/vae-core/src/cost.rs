@@ -45,6 +45,54 @@ impl VaeConfig {
         }
     }
 
+    /// Parameters of the whole model, the norms' running statistics among them: what the model's own count gives,
+    /// without making one.
+    pub fn num_params(&self) -> u64 {
+        let intermediate = self.intermediate_dim as u64;
+        let latent = self.latent_dim as u64;
+        let positions = self.positions() as u64;
+        let last = 4 * self.stage_widths[3] as u64;
+        // Every convolution and dense layer has a bias; a norm has a scale, a shift, a mean and a variance.
+        let layer = |inputs: u64, outputs: u64| inputs * outputs + outputs;
+        let encoder = self.stages_num_params(self.image_channels as u64)
+            + layer(last, intermediate)
+            + 4 * intermediate
+            + 2 * layer(positions * intermediate, latent);
+        let decoder = layer(latent, intermediate)
+            + 4 * intermediate
+            + self.stages_num_params(intermediate / positions)
+            + layer(last, self.image_channels as u64);
+        encoder + decoder
+    }
+
+    /// Parameters of one side's stages.
+    fn stages_num_params(&self, mut channels: u64) -> u64 {
+        let convolution = |inputs: u64, outputs: u64, kernel: u64| {
+            kernel * kernel * inputs * outputs + outputs + 4 * outputs
+        };
+        let mut parameters = 0;
+        for ((width, identity_blocks), stride) in self
+            .stage_widths
+            .iter()
+            .zip(self.identity_blocks)
+            .zip(STRIDES)
+        {
+            let width = *width as u64;
+            for block in 0..=identity_blocks {
+                let stride = if block == 0 { stride } else { 1 };
+                parameters += convolution(channels, width, 1)
+                    + convolution(width, width, 3)
+                    + convolution(width, 4 * width, 1);
+                let projects = stride != 1 || channels != 4 * width;
+                if projects && self.shortcuts == resnet_blocks::Shortcuts::Residual {
+                    parameters += convolution(channels, 4 * width, 1);
+                }
+                channels = 4 * width;
+            }
+        }
+        parameters
+    }
+
     /// Multiply-accumulates and activations of one side's stages.
     fn stages_cost(&self, channels_in: usize, size: usize, transposed: bool) -> (u64, u64) {
         let (mut multiply_accumulates, mut activations) = (0, 0);
@@ -93,6 +141,12 @@ mod tests {
         let cost = VaeConfig::preset(Depth::Depth28).cost();
         assert_eq!(cost.multiply_accumulates(), 4_831_641_600);
         assert_eq!(cost.encoder_multiply_accumulates, 386_859_008);
+    }
+
+    #[test]
+    fn counted_parameters_are_those_of_the_experiment() {
+        let counts = Depth::ALL.map(|depth| VaeConfig::preset(depth).num_params());
+        assert_eq!(counts, [26_815_683, 29_624_003, 43_762_627, 57_901_251]);
     }
 
     #[test]

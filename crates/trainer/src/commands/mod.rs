@@ -1,5 +1,6 @@
 //! The commands of the program, one a file.
 
+mod bench_depths;
 mod bench_step;
 mod evaluate;
 mod reconstruct;
@@ -33,7 +34,8 @@ Exit codes:
   20  checkpoint 21  disk full, or a file that cannot be written
   30  training diverged: ten steps in a row were not finite
   31  out of memory               32  the device was lost
-  130, 143  stopped by SIGINT or SIGTERM, with a checkpoint";
+  130, 143  stopped by SIGINT or SIGTERM, with a checkpoint
+  40  runs of bench-depths failed; its tables hold the others";
 
 /// Trains ResNet variational autoencoders on CIFAR-10.
 #[derive(Parser)]
@@ -61,6 +63,8 @@ enum Command {
     Summary(summary::SummaryFlags),
     /// Time a training step, phase by phase, and beside PyTorch's
     BenchStep(bench_step::BenchStepFlags),
+    /// Train every depth with several seeds and write tables and a report; goes on where it was stopped
+    BenchDepths(Box<bench_depths::BenchDepthsFlags>),
 }
 
 impl Arguments {
@@ -78,6 +82,7 @@ impl Arguments {
             Command::Report(flags) => report::run(&flags),
             Command::Summary(flags) => summary::run(&flags),
             Command::BenchStep(flags) => bench_step::run(&flags),
+            Command::BenchDepths(flags) => bench_depths::run(&flags),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::error::TrainerError;
 use crate::memory::device_failure;
 use crate::progress::{Progress, ProgressMode, at_terminal};
 use crate::settings::{DeviceChoice, Settings, TrainFlags, resolve};
-use crate::stop_request::StopRequest;
+use crate::stop_request::{StopRequest, StopSignal};
 use crate::train::{TrainOptions, train};
 
 pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
@@ -27,6 +27,10 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         path: run_dir.clone(),
         source,
     })?;
+    crate::lifeline::hold({
+        let stop = stop.clone();
+        move || stop.request(StopSignal::Terminate)
+    });
     let options = TrainOptions {
         run_dir: &run_dir,
         resume: flags.resume,

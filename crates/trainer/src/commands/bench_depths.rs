@@ -1,0 +1,129 @@
+use std::path::PathBuf;
+
+use crate::error::TrainerError;
+use crate::stop_request::StopRequest;
+use crate::sweep::{Matching, Protocol, SweepOptions, SweepProgress, sweep};
+
+#[derive(clap::Args)]
+pub(super) struct BenchDepthsFlags {
+    /// Layers of the models: some of 28, 40, 70, 100
+    #[arg(
+        long,
+        value_name = "N,N,...",
+        value_delimiter = ',',
+        default_value = "28,40,70,100"
+    )]
+    depths: Vec<u32>,
+    /// How many seeds: 1 to N
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    seeds: u32,
+    /// Multiplier of the stage widths and the intermediate dimension [default: 1, the post's]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    width: Option<String>,
+    /// Dimensions of the latent [default: 256]
+    #[arg(long, value_name = "Z", allow_negative_numbers = true)]
+    latent_dim: Option<String>,
+    /// Images a step [default: 25]
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
+    batch_size: Option<String>,
+    /// Epochs at most [default: 1000]
+    #[arg(long, value_name = "E", allow_negative_numbers = true)]
+    epochs: Option<String>,
+    /// Training images used, counted after the split [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    limit_train: Option<String>,
+    /// Test images used [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    limit_test: Option<String>,
+    /// flex, ndarray or cuda:N [default: flex]
+    #[arg(long, value_name = "X")]
+    device: Option<String>,
+    /// Folder of the data set [default: data; the embedded sample for the demo]
+    #[arg(long, value_name = "D")]
+    data_dir: Option<PathBuf>,
+    /// Folder of the sweep; one that was stopped goes on where it was
+    #[arg(long, value_name = "DIR", default_value = "runs/bench-depths")]
+    out: PathBuf,
+    /// Train each depth without shortcuts too
+    #[arg(long)]
+    plain: bool,
+    /// How runs are validated, stopped and scored
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    protocol: Protocol,
+    /// What is held equal between the depths, by their widths
+    #[arg(long = "match", value_enum, value_name = "QUANTITY", default_value_t)]
+    matching: Matching,
+    /// demo: small models on the embedded sample, minutes on 2 CPU cores; other flags win over it
+    #[arg(long, value_enum, value_name = "NAME")]
+    preset: Option<SweepPreset>,
+    /// Write one JSON object an event to stdout, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// A starting point for a sweep.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SweepPreset {
+    Demo,
+}
+
+pub(super) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerError> {
+    let options = SweepOptions {
+        depths: flags.depths.clone(),
+        seeds: flags.seeds,
+        plain: flags.plain,
+        protocol: flags.protocol,
+        matching: flags.matching,
+        demo: flags.preset.is_some(),
+        width: flags.width.clone(),
+        latent_dim: flags.latent_dim.clone(),
+        batch_size: flags.batch_size.clone(),
+        epochs: flags.epochs.clone(),
+        limit_train: flags.limit_train.clone(),
+        limit_test: flags.limit_test.clone(),
+        device: flags.device.clone(),
+        data_dir: flags.data_dir.clone(),
+        out: flags.out.clone(),
+    };
+    let request = StopRequest::on_signals().map_err(|source| TrainerError::File {
+        path: flags.out.clone(),
+        source,
+    })?;
+    let stop = || request.requested().map(|signal| 128 + signal.number());
+    sweep(&options, &command(), &SweepProgress::new(flags.json), &stop)
+}
+
+/// The command as a user types it, whatever program runs it in the end.
+fn command() -> String {
+    let arguments = std::env::args_os().skip(1);
+    let quoted = arguments.map(|argument| quoted(&argument.to_string_lossy()));
+    let words: Vec<String> = ["cargo".to_owned(), "xtask".to_owned()]
+        .into_iter()
+        .chain(quoted)
+        .collect();
+    words.join(" ")
+}
+
+fn quoted(argument: &str) -> String {
+    let is_plain =
+        |character: char| character.is_alphanumeric() || "-_=+,./:@%".contains(character);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_quoted_where_a_shell_would_split_them() {
+        assert_eq!(quoted("--depths"), "--depths");
+        assert_eq!(quoted("28,40"), "28,40");
+        assert_eq!(quoted("my data"), "'my data'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

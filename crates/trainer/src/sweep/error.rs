@@ -1,0 +1,68 @@
+//! What can stop a sweep.
+
+use std::path::PathBuf;
+
+/// What can stop a sweep, with the next step in its message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SweepError {
+    /// No run was asked for.
+    #[error(
+        "this sweep has no run; give at least one depth with `--depths` and one seed with `--seeds`"
+    )]
+    NothingToDo,
+    /// A depth stands twice.
+    #[error("depth {depth} stands twice; name each depth once in `--depths`")]
+    RepeatedDepth {
+        /// The depth.
+        depth: u32,
+    },
+    /// Another process works in the folder.
+    #[error("another sweep is running in {}; wait for it, or name another folder with `--out`", .path.display())]
+    Locked {
+        /// The sweep's folder.
+        path: PathBuf,
+    },
+    /// A run's process could not be started or waited for.
+    #[error(
+        "the process of the run in {} could not be started: {source}; the same command goes on from there",
+        .run_dir.display()
+    )]
+    NotStarted {
+        /// The run folder.
+        run_dir: PathBuf,
+        /// What the system reported.
+        source: std::io::Error,
+    },
+    /// The run in progress was asked to stop.
+    #[error("stopped; the same command goes on from there")]
+    Interrupted {
+        /// 128 and the number of the signal.
+        exit_code: u8,
+    },
+    /// The sweep is through, and some of its runs failed.
+    #[error(
+        "{failed} of {total} runs failed; {} holds the others and says why; the same command tries the failed ones again",
+        .table.display()
+    )]
+    FailedRuns {
+        /// Runs that failed.
+        failed: usize,
+        /// Runs of the sweep.
+        total: usize,
+        /// The table.
+        table: PathBuf,
+    },
+}
+
+impl SweepError {
+    /// The exit code of a program that stops with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NothingToDo | Self::RepeatedDepth { .. } | Self::Locked { .. } => 2,
+            Self::NotStarted { .. } => 21,
+            Self::Interrupted { exit_code } => *exit_code,
+            Self::FailedRuns { .. } => 40,
+        }
+    }
+}

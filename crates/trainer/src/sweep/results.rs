@@ -1,0 +1,316 @@
+//! What a sweep has so far, and `results.json`, which holds all of it for programs.
+
+use std::path::{Path, PathBuf};
+
+use cifar_loader::{Cifar10, Splits};
+use serde_json::{Map, Value, json};
+
+use super::columns::{COLUMNS, test_excess};
+use super::comparisons::{Comparison, compare};
+use super::identity::run_identity;
+use super::plan::{Plan, PlannedGroup, SweepOptions};
+use super::run_process::Failure;
+use super::statistics::Estimate;
+use crate::evaluate::floor;
+use crate::run_record::{PerSplit, RunRecord};
+
+/// Version of the form of `results.json`; it grows when a reader of the older form would misread the newer.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The data that every run of a sweep sees.
+#[derive(Clone, Debug)]
+pub struct DataFacts {
+    /// What it is called.
+    pub name: String,
+    /// SHA-256 over its files.
+    pub hash: String,
+    /// Images of each split.
+    pub images: PerSplit<usize>,
+    /// The pixels' own entropy over each split, in nats an image, in float64.
+    pub floor: PerSplit<f64>,
+}
+
+impl DataFacts {
+    /// Of a data set and the splits that one seed makes of it: the training and validation images of another seed
+    /// differ, those of the test set do not.
+    pub fn of(data: &Cifar10, splits: &Splits) -> Self {
+        let Splits { train, valid, test } = splits;
+        Self {
+            name: data.name().to_owned(),
+            hash: data.fingerprint().to_string(),
+            images: PerSplit {
+                train: train.len(),
+                valid: valid.len(),
+                test: test.len(),
+            },
+            floor: PerSplit {
+                train: floor(train),
+                valid: floor(valid),
+                test: floor(test),
+            },
+        }
+    }
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Its turn has not come, or it is being trained.
+    Waiting,
+    /// It has results.
+    Finished(Box<RunRecord>),
+    /// Its process ended without.
+    Failed {
+        /// The run folder.
+        run_dir: PathBuf,
+        /// How it ended.
+        failure: Failure,
+    },
+}
+
+/// What a sweep has so far.
+pub struct SweepResults {
+    /// What was asked for.
+    pub options: SweepOptions,
+    /// Its runs.
+    pub plan: Plan,
+    /// Its data.
+    pub data: DataFacts,
+    /// One for each run of the plan, in its order.
+    pub outcomes: Vec<Outcome>,
+    /// The command that makes or continues this sweep.
+    pub command: String,
+}
+
+impl SweepResults {
+    /// The finished runs of a group, seed by seed.
+    pub fn records_of(&self, group: usize) -> Vec<&RunRecord> {
+        let runs = self.plan.runs_of(group);
+        runs.filter_map(|(position, _)| match &self.outcomes[position] {
+            Outcome::Finished(record) => Some(&**record),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Runs that are finished.
+    pub fn finished(&self) -> usize {
+        let outcomes = self.outcomes.iter();
+        outcomes
+            .filter(|outcome| matches!(outcome, Outcome::Finished(_)))
+            .count()
+    }
+
+    /// Runs that failed, with their number in the plan.
+    pub fn failures(&self) -> impl Iterator<Item = (usize, &Path, &Failure)> {
+        let outcomes = self.outcomes.iter().enumerate();
+        outcomes.filter_map(|(position, outcome)| match outcome {
+            Outcome::Failed { run_dir, failure } => Some((position, &**run_dir, failure)),
+            _ => None,
+        })
+    }
+
+    /// The comparisons of the groups by their excess on the test set.
+    pub fn comparisons(&self) -> Vec<Comparison> {
+        let excesses: Vec<Option<Estimate>> = (0..self.plan.groups.len())
+            .map(|group| {
+                let values: Vec<f64> = self
+                    .records_of(group)
+                    .into_iter()
+                    .filter_map(test_excess)
+                    .collect();
+                Estimate::of(&values)
+            })
+            .collect();
+        compare(&self.plan.groups, &excesses)
+    }
+
+    /// `results.json`; a number that is not finite becomes `null`.
+    pub fn to_json(&self) -> Value {
+        let groups = self.plan.groups.iter().enumerate();
+        let runs = 0..self.plan.runs.len();
+        json!({
+            "schema_version": SCHEMA_VERSION,
+            "command": self.command,
+            "protocol": self.options.protocol.name(),
+            "matched": self.options.matching.quantity(),
+            "seeds": self.options.seeds,
+            "data": {
+                "name": self.data.name,
+                "hash": self.data.hash,
+                "images": per_split(&self.data.images),
+                "floor": per_split(&self.data.floor),
+            },
+            "groups": groups.map(|(position, group)| self.group(position, group)).collect::<Vec<_>>(),
+            "comparisons": self.comparisons().iter().map(|comparison| self.comparison(comparison)).collect::<Vec<_>>(),
+            "runs": runs.map(|position| self.run(position)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn group(&self, position: usize, group: &PlannedGroup) -> Value {
+        let records = self.records_of(position);
+        let statistics: Map<String, Value> = COLUMNS
+            .iter()
+            .map(|column| (column.key.to_owned(), json!(column.estimate(&records))))
+            .collect();
+        json!({
+            "depth": group.depth,
+            "shortcuts": group.shortcuts,
+            "width": group.width,
+            "parameters": group.parameters,
+            "multiply_accumulates_per_image": group.multiply_accumulates,
+            "mismatch": group.mismatch,
+            "finished_seeds": records.len(),
+            "statistics": statistics,
+        })
+    }
+
+    fn comparison(&self, comparison: &Comparison) -> Value {
+        let group = |position: usize| {
+            let PlannedGroup {
+                depth, shortcuts, ..
+            } = self.plan.groups[position];
+            json!({ "depth": depth, "shortcuts": shortcuts })
+        };
+        json!({
+            "of": "test_excess",
+            "later": group(comparison.later),
+            "minus": group(comparison.earlier),
+            "difference": comparison.difference,
+            "interval": comparison.interval,
+            "verdict": comparison.verdict(),
+            "simultaneous_interval": comparison.simultaneous_interval,
+            "simultaneous_verdict": comparison.simultaneous_verdict(),
+        })
+    }
+
+    fn run(&self, position: usize) -> Value {
+        let run = &self.plan.runs[position];
+        let mut value = json!({
+            "depth": run.settings.depth,
+            "shortcuts": run.settings.shortcuts,
+            "seed": run.seed,
+            "identity": run_identity(&run.settings, &self.data.hash),
+        });
+        let folder = |path: &Path| {
+            let path = path.strip_prefix(&self.options.out).unwrap_or(path);
+            path.to_string_lossy().into_owned()
+        };
+        match &self.outcomes[position] {
+            Outcome::Waiting => value["state"] = json!("waiting"),
+            Outcome::Failed { run_dir, failure } => {
+                value["state"] = json!("failed");
+                value["run_dir"] = json!(folder(run_dir));
+                value["failure"] = json!(failure);
+            }
+            Outcome::Finished(record) => {
+                value["state"] = json!("finished");
+                value["run_dir"] = json!(folder(&record.run_dir));
+                value["settings"] = json!(record.settings);
+                value["environment"] = record.environment.clone();
+                value["summary"] = record.summary.to_json();
+                for column in COLUMNS.iter().filter(|column| column.reads_clock) {
+                    value["timing"][column.key] = json!((column.value)(record));
+                }
+            }
+        }
+        value
+    }
+}
+
+fn per_split<T: serde::Serialize>(values: &PerSplit<T>) -> Value {
+    json!({ "train": values.train, "valid": values.valid, "test": values.test })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::run_record::tests::{summary, write_run};
+
+    /// Results of made-up runs of depths 28 and 40: two seeds, the last run failed.
+    pub(in crate::sweep) fn results(options: SweepOptions) -> SweepResults {
+        let folder = tempfile::tempdir().expect("a folder");
+        let plan = Plan::new(&options).expect("a plan");
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        for run in &plan.runs {
+            let path = folder.path().join(run.folder_name());
+            let mut summary = summary();
+            // Deeper is worse by 10, the second seed by 2.
+            let worse = if run.settings.depth == 28 { 0.0 } else { 10.0 };
+            summary.test.excess = 80.0 + worse + 2.0 * (run.seed - 1) as f64;
+            summary.test.cross_entropy = summary.floor.test + summary.test.excess;
+            write_run(&path, &run.settings, &summary);
+            let record = RunRecord::read(&path).expect("a finished run");
+            outcomes.push(Outcome::Finished(Box::new(record)));
+        }
+        if let Some(last) = outcomes.last_mut() {
+            *last = Outcome::Failed {
+                run_dir: options.out.join("runs/depth40-residual-seed-2"),
+                failure: Failure {
+                    exit_code: Some(30),
+                    status: "exit status: 30".to_owned(),
+                    message: "step 7 of epoch 2 gave a KL divergence of NaN".to_owned(),
+                },
+            };
+        }
+        SweepResults {
+            options,
+            plan,
+            data: DataFacts {
+                name: "a sample".to_owned(),
+                hash: "0123456789abcdef".to_owned(),
+                images: PerSplit {
+                    train: 150,
+                    valid: 20,
+                    test: 20,
+                },
+                floor: PerSplit {
+                    train: 1678.9,
+                    valid: 1680.1,
+                    test: 1681.7,
+                },
+            },
+            outcomes,
+            command: "cargo xtask bench-depths --depths 28,40".to_owned(),
+        }
+    }
+
+    pub(in crate::sweep) fn options() -> SweepOptions {
+        SweepOptions {
+            depths: vec![28, 40],
+            seeds: 2,
+            out: "runs/x".into(),
+            ..SweepOptions::default()
+        }
+    }
+
+    #[test]
+    fn results_json_has_every_run_and_the_statistics_of_the_finished_ones() {
+        let results = results(options());
+        let value = results.to_json();
+        assert_eq!(value["schema_version"], 1);
+        assert_eq!(
+            (value["protocol"].as_str(), &value["matched"]),
+            (Some("held-out"), &Value::Null)
+        );
+        let [first, _, _, failed] = &value["runs"].as_array().expect("runs")[..] else {
+            panic!("{value:#}");
+        };
+        assert_eq!(first["state"], "finished");
+        assert_eq!(first["settings"]["seed"], 1);
+        assert_eq!(first["summary"]["test"]["excess"], 80.0);
+        assert!(first["timing"]["train_seconds"].is_number());
+        assert_eq!(failed["state"], "failed");
+        assert_eq!(failed["failure"]["exit_code"], 30);
+        assert_eq!(failed["run_dir"], "runs/depth40-residual-seed-2");
+
+        let of = |group: usize| &value["groups"][group]["statistics"]["test_excess"];
+        // 80 and 82: mean 81, deviation the root of (1 + 1) / 1.
+        assert_eq!(of(0)["mean"], 81.0);
+        assert_eq!(of(0)["standard_deviation"], 2f64.sqrt());
+        assert_eq!((&of(1)["count"], &of(1)["mean"]), (&json!(1), &json!(90.0)));
+        assert_eq!(value["comparisons"][0]["difference"], 9.0);
+        assert_eq!(value["comparisons"][0]["verdict"], "one seed: no interval");
+        assert_eq!((results.finished(), results.failures().count()), (3, 1));
+    }
+}

@@ -1,0 +1,180 @@
+//! Telling people and programs how a sweep goes.
+
+use serde_json::{Value, json};
+
+/// Reports a sweep's events on stdout: lines for people, or one JSON object an event.
+pub struct SweepProgress {
+    json: bool,
+}
+
+/// The run in turn.
+#[derive(Clone, Debug)]
+pub(super) struct Turn {
+    /// Its number, from 1.
+    pub(super) number: usize,
+    /// Runs of the sweep.
+    pub(super) of: usize,
+    /// The group in a few words.
+    pub(super) label: String,
+    /// Its seed.
+    pub(super) seed: u64,
+}
+
+impl Turn {
+    fn text(&self) -> String {
+        let Self {
+            number,
+            of,
+            label,
+            seed,
+        } = self;
+        format!("[{number}/{of}] {label}, seed {seed}")
+    }
+}
+
+impl SweepProgress {
+    /// For programs if `json`, else for people.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// The sweep begins.
+    pub(super) fn started(&self, out: &str, runs: usize, finished: usize) {
+        let text = format!("{runs} runs in {out}, {finished} of them finished already");
+        self.tell(
+            "sweep_start",
+            &text,
+            json!({ "out": out, "runs": runs, "finished": finished }),
+        );
+    }
+
+    /// A run begins or goes on.
+    pub(super) fn run_started(&self, turn: &Turn, run_dir: &str, seconds_left: Option<f64>) {
+        let left = seconds_left.map_or(String::new(), |seconds| {
+            format!("; about {} of training left", duration(seconds))
+        });
+        let text = format!("{}: {run_dir}{left}", turn.text());
+        let fields = json!({ "run_dir": run_dir, "seconds_left": seconds_left });
+        self.tell_of("run_start", turn, &text, fields);
+    }
+
+    /// Another process trains in the run's folder.
+    pub(super) fn waiting(&self, turn: &Turn, run_dir: &str) {
+        let text = format!(
+            "{}: another process is training in {run_dir}; waiting for it to end",
+            turn.text()
+        );
+        self.tell_of("waiting", turn, &text, json!({ "run_dir": run_dir }));
+    }
+
+    /// An event of the run's own process.
+    pub(super) fn run_event(&self, turn: &Turn, event: &Value) {
+        let number = |key: &str| event[key].as_f64().unwrap_or(f64::NAN);
+        match event["event"].as_str() {
+            Some("epoch") => {
+                let text = format!(
+                    "{}: epoch {}  loss {:.2}  valid {:.2} (excess {:.2}, KL {:.2})  {:.1} s",
+                    turn.text(),
+                    event["epoch"],
+                    number("train/loss"),
+                    number("valid/loss"),
+                    number("valid/excess"),
+                    number("valid/kl"),
+                    number("seconds"),
+                );
+                self.tell_of("epoch", turn, &text, json!({ "epoch": event }));
+            }
+            Some("notice") => {
+                let text = event["text"].as_str().unwrap_or_default();
+                let line = format!("{}: {text}", turn.text());
+                self.tell_of("notice", turn, &line, json!({ "text": text }));
+            }
+            _ => {}
+        }
+    }
+
+    /// A run is finished.
+    pub(super) fn run_finished(&self, turn: &Turn, cross_entropy: f64, excess: f64) {
+        let text = format!(
+            "{}: test cross-entropy {cross_entropy:.2}, {excess:.2} above the floor",
+            turn.text()
+        );
+        let fields = json!({ "test_cross_entropy": cross_entropy, "test_excess": excess });
+        self.tell_of("run_finished", turn, &text, fields);
+    }
+
+    /// A run failed.
+    pub(super) fn run_failed(&self, turn: &Turn, message: &str, status: &str) {
+        let text = format!("{}: failed: {message} ({status})", turn.text());
+        let fields = json!({ "message": message, "status": status });
+        self.tell_of("run_failed", turn, &text, fields);
+    }
+
+    /// The sweep is through; `lines` are its results in short.
+    pub(super) fn ended(&self, files: &[String], lines: &[String]) {
+        if self.json {
+            self.tell("sweep_end", "", json!({ "files": files }));
+        } else {
+            for line in lines.iter().chain(files) {
+                print_line(line);
+            }
+        }
+    }
+
+    fn tell_of(&self, name: &str, turn: &Turn, text: &str, mut fields: Value) {
+        fields["run"] =
+            json!({ "number": turn.number, "of": turn.of, "label": turn.label, "seed": turn.seed });
+        self.tell(name, text, fields);
+    }
+
+    fn tell(&self, name: &str, text: &str, fields: Value) {
+        if self.json {
+            let mut event = json!({ "event": name });
+            if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
+                event.extend(fields);
+            }
+            print_line(&event.to_string());
+        } else {
+            print_line(text);
+        }
+    }
+}
+
+/// A closed pipe behind stdout must not end a sweep whose files are fine.
+fn print_line(line: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Seconds in the unit that suits them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 90.0 => format!("{seconds:.0} s"),
+        seconds if seconds < 5400.0 => format!("{:.0} min", seconds / 60.0),
+        seconds => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_the_unit_that_suits_them() {
+        for (seconds, text) in [(30.4, "30 s"), (600.0, "10 min"), (9000.0, "2.5 h")] {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn a_turn_names_number_group_and_seed() {
+        let turn = Turn {
+            number: 3,
+            of: 12,
+            label: "depth 40, plain".to_owned(),
+            seed: 2,
+        };
+        assert_eq!(turn.text(), "[3/12] depth 40, plain, seed 2");
+    }
+}
