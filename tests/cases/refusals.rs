@@ -114,6 +114,7 @@ fn training_that_diverges_stops_with_its_own_code_and_can_be_continued() {
         "--run-dir",
         "r",
         "--resume",
+        "--from-best",
         "--allow-config-change",
         "--learning-rate",
         "0.001",

@@ -105,8 +105,8 @@ pub enum TrainerError {
     /// Too many steps in a row gave a loss or a gradient that is not finite; none of them reached the weights.
     #[error(
         "training diverged: {in_row} steps in a row were not finite, the last one step {step} of epoch {epoch} ({cause}); \
-         {} has the details and the last checkpoint is intact; continue it with `cargo xtask train --run-dir {} \
-         --resume --allow-config-change --learning-rate {}`, or add `--skip-gradient-norm 10` to that",
+         {} has the details and the checkpoints are intact; go back to the best one with `cargo xtask train --run-dir {} \
+         --resume --from-best --allow-config-change --learning-rate {}`, or add `--skip-gradient-norm 10` to that",
         .report.display(), .run_dir.display(), .smaller_rate
     )]
     Diverged {

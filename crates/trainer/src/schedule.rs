@@ -46,12 +46,15 @@ impl Schedule {
         }
     }
 
-    /// Takes over another learning rate of the settings, in place of what halving has made of the old one.
-    pub fn settings_changed(&mut self, settings: &Settings) {
-        if settings.learning_rate != self.initial_learning_rate {
+    /// Takes over another learning rate of the settings, in place of what halving has made of the old one; whether there
+    /// was one.
+    pub fn settings_changed(&mut self, settings: &Settings) -> bool {
+        let changed = settings.learning_rate != self.initial_learning_rate;
+        if changed {
             self.initial_learning_rate = settings.learning_rate;
             self.learning_rate = settings.learning_rate;
         }
+        changed
     }
 
     /// The learning rate of one step, counted from 0 over the whole run: Keras' `lr / (1 + decay * step)`.
@@ -148,13 +151,13 @@ mod tests {
     fn another_learning_rate_of_the_settings_replaces_the_halved_one() {
         let (mut schedule, _) = run([1800.0; 30]);
         assert_eq!(schedule.learning_rate, 0.0005);
-        schedule.settings_changed(&Settings::default());
+        assert!(!schedule.settings_changed(&Settings::default()));
         assert_eq!(schedule.learning_rate, 0.0005, "nothing changed");
         let settings = Settings {
             learning_rate: 0.002,
             ..Settings::default()
         };
-        schedule.settings_changed(&settings);
+        assert!(schedule.settings_changed(&settings));
         assert_eq!(schedule.learning_rate, 0.002);
     }
 

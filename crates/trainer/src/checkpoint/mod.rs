@@ -209,6 +209,21 @@ impl CheckpointFolder {
         Ok(positions)
     }
 
+    /// Removes every checkpoint after a position.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn discard_after(&self, position: Position) -> Result<(), CheckpointError> {
+        for newer in self
+            .positions()?
+            .into_iter()
+            .filter(|found| *found > position)
+        {
+            self.set_aside(&self.path(newer))?;
+        }
+        Ok(())
+    }
+
     /// Every checkpoint with what is wrong with it, if anything, oldest first.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         run_dir: &run_dir,
         resume: flags.resume,
         allow_config_change: flags.allow_config_change,
+        from_best: flags.from_best,
         stop: &stop,
     };
     let mut progress = Progress::new(mode);

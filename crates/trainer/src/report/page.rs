@@ -188,6 +188,9 @@ impl Page {
             self.line(format_args!("</tr>"));
         }
         self.line(format_args!("</tbody></table></div>"));
+        if table.columns.len() > MANY_COLUMNS {
+            self.element("p", " class=\"note screen\"", "The table scrolls sideways.");
+        }
         for note in &table.notes {
             self.note(note);
         }

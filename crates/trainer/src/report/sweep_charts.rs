@@ -16,8 +16,9 @@ use crate::run_record::RunRecord;
 const WITH_SHORTCUTS: usize = 5;
 const WITHOUT_SHORTCUTS: usize = 4;
 
-/// How far with and without shortcuts stand apart at one depth, in layers, so that their error bars do not overlap.
-const APART: f64 = 0.7;
+/// How far from their depth points with and without shortcuts stand, so that their error bars do not overlap; a share
+/// of the axis.
+const ASIDE: f64 = 0.008;
 
 /// The look of each group: a colour for its depth, dashes and squares where it has no shortcuts.
 pub(super) fn curve_of(group: &ReportGroup<'_>, groups: &[ReportGroup<'_>]) -> Curve {
@@ -134,7 +135,13 @@ pub(super) fn over_depth(
     from_zero: bool,
     quantity: fn(&RunRecord) -> f64,
 ) -> Chart {
+    let (left, right) = depth_range(groups);
     let is_mixed = shortcuts_legend(groups).len() > 1;
+    let aside = if is_mixed {
+        ASIDE * (right - left)
+    } else {
+        0.0
+    };
     let curves: Vec<Curve> = [true, false]
         .into_iter()
         .filter_map(|shortcuts| {
@@ -143,11 +150,7 @@ pub(super) fn over_depth(
                 .filter(|group| group.shortcuts == shortcuts && !group.runs.is_empty())
                 .collect();
             of_this_kind.sort_by_key(|group| group.depth);
-            let aside = match (is_mixed, shortcuts) {
-                (false, _) => 0.0,
-                (true, true) => -APART,
-                (true, false) => APART,
-            };
+            let aside = if shortcuts { -aside } else { aside };
             let mut curve = of_kind(shortcuts);
             for group in of_this_kind {
                 let values: Vec<f64> = group.runs.iter().map(|run| quantity(run)).collect();
@@ -160,21 +163,27 @@ pub(super) fn over_depth(
         .collect();
     let zero = from_zero.then_some(0.0);
     let axis = Axis::of(curves.iter().flat_map(Curve::extent).chain(zero));
-    let depths = depths(groups);
-    let first = depths.first().copied().unwrap_or(28);
-    let last = depths.last().copied().unwrap_or(100);
     Chart {
         curves,
         x_label: "depth, layers".to_owned(),
         y_label: y_label.to_owned(),
-        horizontal: (
-            f64::from(first / 10 * 10).min(f64::from(first) - 4.0),
-            f64::from(last.div_ceil(10) * 10).max(f64::from(last) + 4.0),
-        ),
+        horizontal: (left, right),
         x_step: 10.0,
         axis,
         y_format: TickFormat::Auto,
     }
+}
+
+/// Ends of an axis that holds every depth with some room.
+fn depth_range(groups: &[ReportGroup<'_>]) -> (f64, f64) {
+    let depths = depths(groups);
+    let first = f64::from(depths.first().copied().unwrap_or(28));
+    let last = f64::from(depths.last().copied().unwrap_or(100));
+    let tens = |depth: f64| depth / 10.0;
+    (
+        10.0 * tens(first - 4.0).floor(),
+        10.0 * tens(last + 4.0).ceil(),
+    )
 }
 
 /// The latent's spectrum of each group, mean over its runs.
@@ -244,8 +253,7 @@ mod tests {
         // Two values 2 apart deviate by the root of 2.
         assert!((curve.errors[0] - 2f64.sqrt()).abs() < 1e-9);
         assert_eq!(curve.errors[1], 0.0);
-        let (left, right) = chart.horizontal;
-        assert!(left < 28.0 && right > 40.0);
+        assert_eq!(chart.horizontal, (20.0, 50.0));
     }
 
     #[test]
@@ -258,7 +266,8 @@ mod tests {
         assert!(matches!(looks[1].style, LineStyle::Dashed));
         let chart = over_depth(&groups, "s", true, |run| run.timing.seconds_per_epoch);
         assert_eq!(chart.curves.len(), 2);
-        assert!(chart.curves[0].points[0].0 < chart.curves[1].points[0].0);
+        let places = [0, 1].map(|index| chart.curves[index].points[0].0);
+        assert!(places[0] < 28.0 && 28.0 < places[1] && places[1] - places[0] < 1.0);
         assert_eq!(chart.axis.low, 0.0);
         assert_eq!(shortcuts_legend(&groups).len(), 2);
         assert_eq!(shortcuts_legend(&groups[..1]).len(), 1);

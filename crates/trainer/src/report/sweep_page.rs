@@ -95,10 +95,16 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
     } else {
         "Means over the seeds; error bars are one sample standard deviation."
     };
+    let legend = shortcuts_legend(groups);
+    let apart = if legend.len() > 1 {
+        " At each depth the two kinds are drawn a little apart, so that both can be seen."
+    } else {
+        ""
+    };
     page.paragraph(&format!(
-        "Excess is the cross-entropy above its floor, the pixels' own entropy. {bars}"
+        "Excess is the cross-entropy above its floor, the pixels' own entropy. {bars}{apart}"
     ));
-    page.legend(&shortcuts_legend(groups));
+    page.legend(&legend);
     page.block("columns", |page| {
         let nats = "nats per image";
         page.chart(

@@ -101,6 +101,10 @@ pub struct TrainFlags {
     /// describes from the start [default: changed settings are refused]
     #[arg(long, requires = "resume")]
     pub allow_config_change: bool,
+    /// Go back to the checkpoint of the best validation loss instead of the newest one, for good
+    /// [default: the newest intact checkpoint]
+    #[arg(long, requires = "resume")]
+    pub from_best: bool,
     /// Print every setting and where its value came from, and end [default: train]
     #[arg(long)]
     pub print_config: bool,
@@ -233,6 +237,6 @@ mod tests {
                 assert!(flags.iter().any(|known| known == flag), "{flag}");
             }
         }
-        assert_eq!(flags.len(), 24 + 5);
+        assert_eq!(flags.len(), 24 + 6);
     }
 }

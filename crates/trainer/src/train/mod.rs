@@ -41,6 +41,8 @@ pub struct TrainOptions<'a> {
     pub resume: bool,
     /// Continue although the settings differ from those the run was begun with.
     pub allow_config_change: bool,
+    /// Go back to the checkpoint of the best epoch and forget the newer ones; where there is none yet, to the newest.
+    pub from_best: bool,
     /// Looked at before every step.
     pub stop: &'a StopRequest,
 }
@@ -56,6 +58,7 @@ struct Training<'a> {
     valid_floor: f64,
     parameters: usize,
     stop: &'a StopRequest,
+    from_best: bool,
     #[cfg(test)]
     faults: Vec<step::Fault>,
 }
@@ -136,6 +139,7 @@ impl<'a> Training<'a> {
             splits,
             parameters,
             stop: options.stop,
+            from_best: options.from_best,
             #[cfg(test)]
             faults: Vec::new(),
         };
@@ -233,9 +237,8 @@ impl<'a> Training<'a> {
     /// A new run at step 0, or the newest intact checkpoint; whether it is the former.
     fn start(&self, progress: &mut Progress) -> Result<(Progressing, bool), TrainerError> {
         let model = initial_model(&self.config, self.settings.seed, &self.device);
-        let Some((checkpoint, failures)) =
-            self.folder.checkpoints(self.parameters).load_newest()?
-        else {
+        let checkpoints = self.folder.checkpoints(self.parameters);
+        let Some((mut checkpoint, failures)) = checkpoints.load_newest()? else {
             let now = Progressing {
                 model,
                 adam: Adam::new(),
@@ -246,6 +249,12 @@ impl<'a> Training<'a> {
         };
         for failure in failures {
             progress.notice(&format!("passed over a damaged checkpoint: {failure}"));
+        }
+        if self.from_best
+            && let Some(best) = checkpoint.state.best
+        {
+            checkpoint = checkpoints.load(best)?;
+            checkpoints.discard_after(best)?;
         }
         let Checkpoint {
             model: values,
@@ -264,7 +273,10 @@ impl<'a> Training<'a> {
             state.position(),
             state.step
         ));
-        state.schedule.settings_changed(self.settings);
+        if state.schedule.settings_changed(self.settings) || self.from_best {
+            // The steps before were another training's.
+            state.guard.non_finite_in_row = 0;
+        }
         let now = Progressing {
             model,
             adam,

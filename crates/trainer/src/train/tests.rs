@@ -40,6 +40,7 @@ fn run_with(
         run_dir,
         resume: true,
         allow_config_change: false,
+        from_best: false,
         stop,
     };
     let mut progress = silent();
@@ -190,6 +191,7 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
         run_dir: folder.path(),
         resume: true,
         allow_config_change: false,
+        from_best: false,
         stop: &stop,
     };
     let mut progress = silent();
@@ -262,6 +264,50 @@ fn ten_steps_in_a_row_that_are_not_finite_stop_with_a_report_and_can_be_continue
 
     // Nine are not too many, and the checkpoint from before the faults still works.
     run_with(&tiny(), folder.path(), &StopRequest::new(), &faults[..9]).expect("continued");
+}
+
+#[test]
+fn going_back_to_the_best_epoch_forgets_what_came_after() {
+    let run_dir = tempfile::tempdir().expect("a folder");
+    // Validation is best after the first epoch, as a rate of 0.05 leads nowhere.
+    let rough = Settings {
+        learning_rate: 0.05,
+        ..tiny()
+    };
+    run(&rough, run_dir.path());
+    let best = |folder: &Path| {
+        let bytes = std::fs::read(folder.join("summary.json")).expect("a summary");
+        let summary: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        summary["best"]["epoch"].as_u64().expect("an epoch")
+    };
+    assert!(
+        best(run_dir.path()) < 3,
+        "the case needs a best epoch before the last"
+    );
+    let whole = std::fs::read(run_dir.path().join("metrics.jsonl")).expect("readable");
+    let stop = StopRequest::new();
+    let options = TrainOptions {
+        run_dir: run_dir.path(),
+        resume: true,
+        allow_config_change: false,
+        from_best: true,
+        stop: &stop,
+    };
+    let mut progress = silent();
+    let training =
+        Training::prepare(&rough, options, &Device::flex(), &mut progress).expect("prepared");
+    let (now, is_new) = training.start(&mut progress).expect("started");
+    assert!(!is_new);
+    assert_eq!(u64::from(now.state.epoch), best(run_dir.path()));
+    let positions = training
+        .folder
+        .checkpoints(training.parameters)
+        .positions()
+        .expect("listed");
+    assert_eq!(positions.last(), Some(&now.state.position()));
+    // The same settings lead to the same end again.
+    training.run(&mut progress).expect("trained");
+    assert!(std::fs::read(run_dir.path().join("metrics.jsonl")).expect("readable") == whole);
 }
 
 #[test]
