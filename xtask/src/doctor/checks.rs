@@ -113,7 +113,7 @@ pub(super) fn memory() -> Vec<Finding> {
     let fix = "end other programs, or choose a smaller --width and --batch-size";
     vec![match free {
         ..LEAST_MEMORY => Finding::red("memory", 31, message, fix),
-        ..ENOUGH_MEMORY => Finding::warn("memory", message, fix),
+        LEAST_MEMORY..ENOUGH_MEMORY => Finding::warn("memory", message, fix),
         _ => Finding::ok("memory", message),
     }]
 }
@@ -139,7 +139,7 @@ pub(super) fn disk() -> Vec<Finding> {
     let fix = "make room; `cargo clean` frees what earlier builds take";
     vec![match free {
         ..LEAST_DISK => Finding::red("disk", 21, message, fix),
-        ..ENOUGH_DISK => Finding::warn("disk", message, fix),
+        LEAST_DISK..ENOUGH_DISK => Finding::warn("disk", message, fix),
         _ => Finding::ok("disk", message),
     }]
 }
