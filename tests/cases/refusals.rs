@@ -18,6 +18,25 @@ fn train(more: &[&'static str]) -> Vec<&'static str> {
     [&TINY[..], more].concat()
 }
 
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
+    let bench = Bench::new();
+    let program = bench.trainer_command().get_program().to_owned();
+    let ended = bench
+        .command("sh")
+        .args([
+            "-c",
+            "\"$0\" summary --depth 28 --json | true; \"$0\" summary --depth 28 | head -1",
+        ])
+        .arg(program)
+        .output()
+        .expect("ended");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(stderr.is_empty(), "{stderr}");
+    assert!(String::from_utf8_lossy(&ended.stdout).starts_with("depth 28"));
+}
+
 #[test]
 fn a_run_folder_in_use_is_refused_without_resume() {
     let bench = Bench::new();

@@ -4,10 +4,12 @@
 
 use std::path::PathBuf;
 
+use trainer::TrainOptions;
 use trainer::device::open_device;
 use trainer::metrics::read_rows;
 use trainer::progress::{Progress, ProgressMode};
 use trainer::settings::{Preset, Settings};
+use trainer::stop_request::StopRequest;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = match std::env::args_os().nth(1) {
@@ -37,10 +39,11 @@ fn train() -> Result<PathBuf, trainer::TrainerError> {
     };
     let run_dir = std::env::temp_dir().join(format!("read-metrics-{}", std::process::id()));
     let device = open_device(settings.device)?;
+    // Nobody asks this run to stop; a program of yours may.
+    let stop = StopRequest::new();
     trainer::train(
         &settings,
-        &run_dir,
-        false,
+        TrainOptions::new(&run_dir, &stop),
         &device,
         &mut Progress::new(ProgressMode::Plain),
     )?;

@@ -151,7 +151,7 @@ impl Chart {
         if !with_bars.is_empty() {
             plots.push(
                 marked(with_bars, curve.marker_size)
-                    .with_marker(curve.marker.clone())
+                    .with_marker(curve.marker)
                     .with_y_err(bars)
                     .into(),
             );
@@ -159,7 +159,7 @@ impl Chart {
         if curve.points.len() <= DOTS_UP_TO && !within.is_empty() {
             plots.push(
                 marked(within, curve.marker_size)
-                    .with_marker(curve.marker.clone())
+                    .with_marker(curve.marker)
                     .into(),
             );
         }

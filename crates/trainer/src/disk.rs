@@ -1,7 +1,6 @@
-//! Full disks: noticing them before a run, and when they happen.
+//! Full disks: telling them from other errors.
 
 use std::io;
-use std::path::Path;
 
 /// Whether an error says that there is no room: a full disk, a quota, or a limit on the size of a file.
 pub fn is_full(error: &io::Error) -> bool {
@@ -9,20 +8,6 @@ pub fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
-}
-
-/// Bytes that this user may still write where `path` lies, where the system tells.
-pub fn available_bytes(path: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let status = rustix::fs::statvfs(path).ok()?;
-        Some(status.f_bavail.saturating_mul(status.f_frsize))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        None
-    }
 }
 
 /// Bytes in the unit that suits them.
@@ -53,12 +38,9 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_has_room_and_a_missing_one_has_no_answer() {
-        let folder = tempfile::tempdir().expect("a folder");
-        if cfg!(unix) {
-            assert!(available_bytes(folder.path()).is_some_and(|bytes| bytes > 0));
-        }
-        assert_eq!(available_bytes(&folder.path().join("missing")), None);
+    fn amounts_have_the_unit_that_suits_them() {
+        assert_eq!(amount(999), "1 kB");
         assert_eq!(amount(170_052_171), "170.1 MB");
+        assert_eq!(amount(24_000_000_000), "24.0 GB");
     }
 }

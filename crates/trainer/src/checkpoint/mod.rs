@@ -88,6 +88,9 @@ pub enum CheckpointError {
     },
 }
 
+/// A checkpoint, or what is wrong with it.
+pub type Loaded = Result<Checkpoint, CheckpointError>;
+
 /// The checkpoints of one run.
 pub struct CheckpointFolder {
     folder: PathBuf,
@@ -229,9 +232,7 @@ impl CheckpointFolder {
     ///
     /// # Errors
     /// Where the folder cannot be listed.
-    pub fn check_all(
-        &self,
-    ) -> Result<Vec<(Position, Result<Checkpoint, CheckpointError>)>, CheckpointError> {
+    pub fn check_all(&self) -> Result<Vec<(Position, Loaded)>, CheckpointError> {
         let positions = self.positions()?.into_iter();
         Ok(positions
             .map(|position| (position, self.load(position)))

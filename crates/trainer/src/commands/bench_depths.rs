@@ -14,9 +14,9 @@ pub(super) struct BenchDepthsFlags {
         default_value = "28,40,70,100"
     )]
     depths: Vec<u32>,
-    /// How many seeds: 1 to N
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    seeds: u32,
+    /// How many seeds: 1 to N [default: 3; the demo's is 2]
+    #[arg(long, value_name = "N")]
+    seeds: Option<u32>,
     /// Multiplier of the stage widths and the intermediate dimension [default: 1, the post's]
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     width: Option<String>,
@@ -70,7 +70,9 @@ enum SweepPreset {
 pub(super) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerError> {
     let options = SweepOptions {
         depths: flags.depths.clone(),
-        seeds: flags.seeds,
+        seeds: flags
+            .seeds
+            .unwrap_or(if flags.preset.is_some() { 2 } else { 3 }),
         plain: flags.plain,
         protocol: flags.protocol,
         matching: flags.matching,

@@ -73,6 +73,11 @@ impl Arguments {
     /// # Errors
     /// What the command reports; [`TrainerError::exit_code`] is the program's exit code then.
     pub fn run(self) -> Result<(), TrainerError> {
+        // A run goes on although nobody reads its progress any more; every other command ends with its reader.
+        #[cfg(unix)]
+        if !matches!(self.command, Command::Train(_) | Command::BenchDepths(_)) {
+            end_with_the_reader();
+        }
         match self.command {
             Command::Train(flags) => train::run(&flags),
             Command::Sample(flags) => sample::run(&flags),
@@ -85,6 +90,15 @@ impl Arguments {
             Command::BenchDepths(flags) => bench_depths::run(&flags),
         }
     }
+}
+
+/// Ends the process quietly, as other programs do, when `| head` has seen enough; `println!` would panic.
+#[cfg(unix)]
+fn end_with_the_reader() {
+    use signal_hook::consts::SIGPIPE;
+    let always = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    // Without the handler the command still does its work.
+    let _ = signal_hook::flag::register_conditional_shutdown(SIGPIPE, 128 + SIGPIPE, always);
 }
 
 /// A finished run's settings and model, for inference.

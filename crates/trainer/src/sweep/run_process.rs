@@ -162,7 +162,7 @@ fn last_message(stderr: &[String]) -> String {
         .zip(lines().skip(1))
         .filter(|(line, _)| line.contains("panicked at"))
         .map(|(_, message)| message)
-        .last();
+        .next_back();
     let last = lines().rev().find(|line| !line.is_empty());
     error
         .or(panic)

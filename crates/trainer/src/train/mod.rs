@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::prelude::*;
-use cifar_loader::{Cifar10, Split, SplitOptions, Splits};
+use cifar_loader::{Cifar10, Split, SplitOptions, Splits, free_bytes};
 use vae_core::{Vae, VaeConfig};
 
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, CheckpointError, TrainingState};
 use crate::data;
-use crate::disk;
 use crate::error::TrainerError;
 use crate::evaluate::floor;
 use crate::memory;
@@ -45,6 +44,19 @@ pub struct TrainOptions<'a> {
     pub from_best: bool,
     /// Looked at before every step.
     pub stop: &'a StopRequest,
+}
+
+impl<'a> TrainOptions<'a> {
+    /// A new run in a folder that holds none.
+    pub fn new(run_dir: &'a Path, stop: &'a StopRequest) -> Self {
+        Self {
+            run_dir,
+            resume: false,
+            allow_config_change: false,
+            from_best: false,
+            stop,
+        }
+    }
 }
 
 /// What does not change during a run.
@@ -185,7 +197,7 @@ impl<'a> Training<'a> {
     /// Refuses a run that would meet a full disk, before it begins.
     fn check_space(&self) -> Result<(), TrainerError> {
         let needed = CHECKPOINTS * self.checkpoint_bytes() + SMALL_FILES;
-        match disk::available_bytes(self.folder.path()) {
+        match free_bytes(self.folder.path()) {
             Some(available)
                 if available < needed && self.settings.on_disk_full == OnDiskFull::Stop =>
             {
@@ -339,7 +351,7 @@ impl<'a> Training<'a> {
         TrainerError::DiskFull {
             path,
             needed: Some(needed),
-            available: disk::available_bytes(self.folder.path()),
+            available: free_bytes(self.folder.path()),
             run_dir: self.folder.path().to_owned(),
         }
     }
