@@ -13,3 +13,4 @@ mod outside;
 mod refusals;
 mod report;
 mod reproducibility;
+mod verify;

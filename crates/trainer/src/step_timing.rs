@@ -11,6 +11,7 @@ use crate::adam::Adam;
 use crate::data;
 use crate::error::TrainerError;
 use crate::evaluate::read_terms;
+use crate::gradient_norms::GradientNorms;
 use crate::metrics::peak_memory_bytes;
 use crate::model::{initial_model, model_config, sampler};
 use crate::random::{Purpose, Stream};
@@ -44,7 +45,7 @@ pub struct Phases {
     pub data_seconds: f64,
     /// Forward pass and reading the loss.
     pub forward_seconds: f64,
-    /// Backward pass.
+    /// Backward pass, and the norms of the gradients.
     pub backward_seconds: f64,
     /// Optimizer.
     pub optimizer_seconds: f64,
@@ -110,6 +111,8 @@ pub fn time_steps(
         wait()?;
         lap(1);
         let gradients = output.terms.loss().mean().backward();
+        // Training looks at every gradient before it takes a step.
+        GradientNorms::read(&model, &gradients);
         wait()?;
         lap(2);
         drop(output);
