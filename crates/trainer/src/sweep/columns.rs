@@ -135,7 +135,7 @@ impl Column {
         Estimate::of(&values)
     }
 
-    /// An estimate for people, as [`estimate_text`] gives it with the column's digits.
+    /// An estimate for people, as it stands in the tables, with the column's digits.
     pub fn text(&self, estimate: Option<Estimate>) -> String {
         // A count that is the same in every run needs neither digits nor a spread of zero.
         let same = estimate.filter(|estimate| {

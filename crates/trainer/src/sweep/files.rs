@@ -80,8 +80,8 @@ fn intro(results: &SweepResults) -> Vec<String> {
         }
         .to_owned(),
         format!(
-            "Data: {} ({} images to train on, {} to validate on, {} to test on). {}Latent {} dimensions, batch {}, at most {} \
-             epochs, seeds 1 to {}, device {}.",
+            "Data: {} ({} images to train on, {} to validate on, {} to test on). {}Latent {} dimensions, batch {}, \
+             epochs at most {}, seeds 1 to {}, device {}.",
             results.data.name,
             images.train,
             images.valid,

@@ -189,7 +189,7 @@ pub(super) fn published_table(results: &SweepResults) -> Option<ReportTable> {
              ours here are taken the same way, and so differ from the table above. The validation set is the test set."
                 .to_owned(),
             format!(
-                "The post trained on a GTX 1070, one run a depth, at width 1 with 256 latent dimensions on all 60,000 images. \
+                "The post trained on a GTX 1070, one run a depth, at width 1 with 256 latent dimensions on the 50,000 training images. \
                  Its excess is over the floor of the whole test set, {PUBLISHED_TEST_FLOOR}."
             ),
         ],
