@@ -87,7 +87,7 @@ pub enum TrainerError {
     /// A resumed run would not be the same run.
     #[error(
         "{} was started with other settings ({}); resume with the settings in its config.json, name another folder \
-         with `--run-dir`, or insist with `--allow-config-change`",
+         with `--run-dir`, or insist with `--allow-config-change`, which takes all but the model's sizes and the batches",
         .path.display(), list(.differences)
     )]
     SettingsChanged {

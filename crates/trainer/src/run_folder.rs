@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::atomic_file::write_atomically;
-use crate::checkpoint::CheckpointFolder;
+use crate::checkpoint::{CheckpointFolder, Position};
 use crate::error::TrainerError;
 use crate::settings::Settings;
 
@@ -66,7 +66,18 @@ impl RunFolder {
 
     /// Whether a run was begun here.
     pub fn holds_a_run(&self) -> bool {
-        self.path.join(CONFIG).exists()
+        self.path.join(CONFIG).exists() || self.holds_a_checkpoint()
+    }
+
+    /// A folder whose `config.json` is lost still holds a run: no other may go on from its checkpoints.
+    fn holds_a_checkpoint(&self) -> bool {
+        let names = fs::read_dir(self.path.join("checkpoints"))
+            .into_iter()
+            .flatten();
+        names.flatten().any(|entry| {
+            let name = entry.file_name();
+            name.to_str().and_then(Position::from_folder_name).is_some()
+        })
     }
 
     /// The folder itself.
@@ -184,6 +195,18 @@ mod tests {
         assert!(error.to_string().contains("--resume"), "{error}");
         assert!(RunFolder::resume(&path).expect("resumable").holds_a_run());
         assert_eq!(read_settings(&path).expect("readable"), Settings::default());
+    }
+
+    #[test]
+    fn checkpoints_without_a_configuration_are_not_taken_over() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let checkpoint = parent.path().join("checkpoints/epoch-0001-batch-00000");
+        fs::create_dir_all(checkpoint).expect("created");
+        let error = RunFolder::create(parent.path()).err().expect("a run");
+        assert!(
+            matches!(error, TrainerError::RunFolderInUse { .. }),
+            "{error}"
+        );
     }
 
     #[test]

@@ -99,7 +99,9 @@ impl RunRecord {
             .map_err(|reason| malformed(&summary_path, reason))?;
         let rows = read_rows(&run_dir.join(METRICS_JSONL))?;
         // A run that was resumed for more epochs still has the summary of its first end.
-        let is_of_the_last_row = rows.last().map(|row| row.epoch) == Some(summary.last.epoch);
+        // As text, in which one NaN is like another.
+        let text = |row: &EpochRow| format!("{row:?}");
+        let is_of_the_last_row = rows.last().map(text) == Some(text(&summary.last));
         let has_ended = summary.stopped_early || summary.last.epoch >= settings.epochs;
         if !(is_of_the_last_row && has_ended) {
             return Err(RunRecordError::Unfinished {

@@ -46,8 +46,13 @@ impl StopRequest {
 
     /// Asks for the end of the run.
     pub fn request(&self, signal: StopSignal) {
-        self.signal
-            .store(usize::from(signal.number()), Ordering::SeqCst);
+        // The first to ask is the one that is named.
+        let _ = self.signal.compare_exchange(
+            0,
+            usize::from(signal.number()),
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
     }
 
     /// What has asked for the end of the run, if anything has.

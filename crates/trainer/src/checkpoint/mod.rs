@@ -117,7 +117,7 @@ impl CheckpointFolder {
         let unfinished = path.with_extension("tmp");
         self.remove_unfinished()?;
         // A run that is resumed and stopped before its next step has nothing new to save.
-        if path.exists() && self.verify(&path).is_ok() {
+        if path.exists() && self.load(checkpoint.state.position()).is_ok() {
             return self.prune(&checkpoint.state);
         }
         create_folder(&unfinished).map_err(at(&unfinished))?;
@@ -294,6 +294,8 @@ impl CheckpointFolder {
     }
 
     fn prune(&self, state: &TrainingState) -> Result<(), CheckpointError> {
+        // Newer ones proved corrupt and the run went on from an older one; they would count among the newest.
+        self.discard_after(state.position())?;
         let positions = self.positions()?;
         let newest = positions.len().saturating_sub(KEPT);
         for position in &positions[..newest] {

@@ -101,11 +101,62 @@ impl TrainingState {
     /// # Errors
     /// What is wrong, where the bytes are none.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        let state: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        // What no run reaches and arithmetic could not take.
+        const MOST: u64 = 1 << 62;
+        let is_possible = state.epoch < u32::MAX
+            && state.step < MOST
+            && state.batches as u64 <= state.step
+            && state.updates <= state.step
+            && state.sums.images() as u64 <= MOST
+            && state.best.is_none_or(|best| best <= state.position());
+        if is_possible {
+            Ok(state)
+        } else {
+            Err("counters that no run reaches".to_owned())
+        }
     }
 
     /// The state as JSON; equal states give equal bytes.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("numbers and lists serialise")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn counters_that_no_run_reaches_are_refused() {
+        let state = TrainingState {
+            epoch: 2,
+            step: 20,
+            updates: 19,
+            batches: 3,
+            ..TrainingState::new(Schedule::new(&Settings::default()))
+        };
+        assert_eq!(TrainingState::parse(&state.to_json()), Ok(state.clone()));
+        let later = Position {
+            epoch: 2,
+            batches: 4,
+        };
+        let changes: [fn(&mut TrainingState); 4] = [
+            |state| state.epoch = u32::MAX,
+            |state| state.step = u64::MAX,
+            |state| state.batches = 21,
+            |state| state.updates = 21,
+        ];
+        for change in changes {
+            let mut impossible = state.clone();
+            change(&mut impossible);
+            assert!(TrainingState::parse(&impossible.to_json()).is_err());
+        }
+        let ahead = TrainingState {
+            best: Some(later),
+            ..state
+        };
+        assert!(TrainingState::parse(&ahead.to_json()).is_err());
     }
 }

@@ -4,12 +4,13 @@ use crate::metrics::MetricsLengths;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 
-pub(super) const PARAMETERS: usize = 100;
+pub(super) const PARAMETERS: usize = 600;
 
 /// The checkpoint at the end of an epoch of 80 steps.
 pub(super) fn checkpoint(epoch: u32, best: u32) -> Checkpoint {
-    let values =
-        |value: f32| NamedValues::from([("dense.weight".to_owned(), (vec![2, 3], vec![value; 6]))]);
+    let values = |value: f32| {
+        NamedValues::from([("dense.weight".to_owned(), (vec![20, 30], vec![value; 600]))])
+    };
     Checkpoint {
         model: values(epoch as f32 + 0.1),
         optimizer: values(-(epoch as f32)),
@@ -220,4 +221,23 @@ fn a_position_that_proved_corrupt_is_saved_anew_and_an_intact_one_is_left_alone(
             .expect("a time"),
         time
     );
+}
+
+#[test]
+fn damaged_newer_checkpoints_do_not_crowd_out_what_is_saved_after_them() {
+    let (_folder, checkpoints) = run();
+    for epoch in 1..=3 {
+        checkpoints.save(&checkpoint(epoch, 1)).expect("saved");
+    }
+    for epoch in [2, 3] {
+        fs::write(checkpoints.path(end_of(epoch)).join(MODEL), b"damaged").expect("written");
+    }
+    assert_eq!(newest(&checkpoints), Some(1));
+    let mut next = checkpoint(1, 1);
+    next.state.batches = 5;
+    next.state.step += 5;
+    checkpoints.save(&next).expect("saved");
+    let (loaded, failures) = checkpoints.load_newest().expect("intact").expect("present");
+    assert_eq!(loaded, next);
+    assert!(failures.is_empty());
 }

@@ -23,6 +23,11 @@ impl TermSums {
         self.images += images;
     }
 
+    /// Images added so far.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
     /// Means in nats an image, with the split's floor for the excess; NaN where there was no image.
     pub fn means(&self, floor: f64) -> Terms {
         let mean = |sum: f64| sum / self.images as f64;

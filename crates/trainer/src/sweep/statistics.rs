@@ -64,6 +64,15 @@ impl WelchInterval {
         let (first, second) = (variance_of_mean(earlier)?, variance_of_mean(later)?);
         let difference = later.mean - earlier.mean;
         let variance = first + second;
+        // A run that ended with losses that are none.
+        if !variance.is_finite() {
+            return Some(Self {
+                confidence,
+                low: f64::NAN,
+                high: f64::NAN,
+                degrees_of_freedom: None,
+            });
+        }
         // Where nothing varies, the quotient below is 0 / 0 and the interval is the difference itself.
         if variance == 0.0 {
             return Some(Self {
@@ -161,5 +170,12 @@ mod tests {
         let interval = WelchInterval::of(&estimate(&[1.0, 1.0]), &estimate(&[3.0, 3.0]), 0.95)
             .expect("several values");
         assert_eq!((interval.low, interval.high), (2.0, 2.0));
+    }
+
+    #[test]
+    fn a_run_without_a_score_gives_an_interval_that_says_nothing() {
+        let of = |values: &[f64]| Estimate::of(values).unwrap();
+        let interval = WelchInterval::of(&of(&[f64::NAN, 1.0]), &of(&[1.0, 2.0]), 0.95).unwrap();
+        assert!(interval.low.is_nan() && interval.high.is_nan() && !interval.contains_zero());
     }
 }

@@ -31,6 +31,19 @@ const CHECKPOINTS: u64 = 4;
 /// Room for pictures, metrics and everything else that is small, in bytes.
 const SMALL_FILES: u64 = 16 << 20;
 
+/// Settings that a run cannot change on its way: its checkpoints would fit no more, or the batches done of an epoch would be
+/// others.
+const FIXED: [&str; 8] = [
+    "depth",
+    "width",
+    "latent_dim",
+    "intermediate_dim",
+    "shortcuts",
+    "batch_size",
+    "limit_train",
+    "validation",
+];
+
 /// How and where a run is made, which no number of it depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainOptions<'a> {
@@ -180,6 +193,17 @@ impl<'a> Training<'a> {
         if !differences.is_empty() && !allow_config_change {
             return Err(TrainerError::SettingsChanged { path, differences });
         }
+        let fixed: Vec<_> = differences
+            .iter()
+            .filter(|difference| FIXED.contains(&difference.key))
+            .cloned()
+            .collect();
+        if !fixed.is_empty() {
+            return Err(TrainerError::SettingsChanged {
+                path,
+                differences: fixed,
+            });
+        }
         for difference in differences {
             progress.notice(&format!("continuing with another setting: {difference}"));
         }
@@ -266,7 +290,6 @@ impl<'a> Training<'a> {
             && let Some(best) = checkpoint.state.best
         {
             checkpoint = checkpoints.load(best)?;
-            checkpoints.discard_after(best)?;
         }
         let Checkpoint {
             model: values,
@@ -280,6 +303,10 @@ impl<'a> Training<'a> {
                     name: "a moment of the optimizer".to_owned(),
                 })
             })?;
+        if self.from_best {
+            // Only now that it is known to fit.
+            checkpoints.discard_after(state.position())?;
+        }
         progress.notice(&format!(
             "continuing after {} (step {})",
             state.position(),
