@@ -1,7 +1,7 @@
 """One training step of the same model in PyTorch, for timing beside `cargo xtask bench-step`. Prints one JSON line.
 
 usage: python benches/torch_step.py --depth 28 --widths 8,16,32,64 --intermediate 128 --latent 64 --batch 25
-       [--steps 10] [--warmup 3] [--threads 2] [--device cpu|cuda] [--layout channels_last|contiguous] [--compile] [--bf16]
+       [--steps 10] [--warmup 3] [--threads 2] [--device cpu|cuda] [--layout channels_last|contiguous] [--compile] [--bf16] [--forward-only]
 needs: pip install torch numpy
 """
 import argparse, json, resource, statistics, time
@@ -21,6 +21,7 @@ def arguments():
     parser.add_argument("--layout", default="channels_last", choices=["channels_last", "contiguous"])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--forward-only", action="store_true", help="evaluation: running statistics, no gradients")
     return parser.parse_args()
 
 
@@ -92,6 +93,7 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     layout = getattr(torch, options.layout + ("_format" if options.layout == "contiguous" else ""))
     model = Vae(options).to(options.device).to(memory_format=layout)
+    model.train(not options.forward_only)
     forward = torch.compile(model) if options.compile else model
     adam = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-7)
     images = torch.rand(options.batch, 3, 32, 32, device=options.device).to(memory_format=layout)
@@ -99,11 +101,12 @@ def main():
     for _ in range(options.warmup + options.steps):
         if kind == "cuda": torch.cuda.synchronize()
         began = time.perf_counter()
-        with torch.autocast(kind, torch.bfloat16, enabled=options.bf16):
+        with torch.autocast(kind, torch.bfloat16, enabled=options.bf16), torch.set_grad_enabled(not options.forward_only):
             loss = forward(images)
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
+        if not options.forward_only:
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
         loss.item()
         if kind == "cuda": torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)

@@ -2,15 +2,39 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
 /// The folder of the workspace.
+///
+/// Cargo names the folder of what it runs. The folder of the build stands in for it, but is another one where two clones
+/// share a target folder, and the program was built for the other.
 pub(crate) fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace's folder")
+    static WORKSPACE: OnceLock<PathBuf> = OnceLock::new();
+    WORKSPACE.get_or_init(|| {
+        let run = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let package = run
+            .filter(|folder| folder.ends_with("xtask") && folder.join("Cargo.toml").is_file())
+            .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let workspace = package.parent();
+        workspace
+            .expect("xtask lies in the workspace's folder")
+            .to_owned()
+    })
+}
+
+/// The compiler's name for this machine's kind, such as `x86_64-unknown-linux-gnu`.
+pub(crate) fn host() -> anyhow::Result<String> {
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .current_dir(workspace())
+        .output()
+        .context("rustc could not be started")?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not name its host")?.to_owned())
 }
 
 /// Cargo, to be given a command, in the workspace's folder.

@@ -107,20 +107,11 @@ fn has_cpp_compiler() -> bool {
 
 /// Builds the fuzzing programs and returns their folder.
 fn build_programs() -> anyhow::Result<PathBuf> {
-    let output = Command::new("rustc")
-        .arg("-vV")
-        .current_dir(build::workspace())
-        .output()
-        .context("rustc could not be started")?;
-    let version = String::from_utf8_lossy(&output.stdout);
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc does not name its host")?;
+    let host = build::host()?;
     let target_dir = working_folder();
     let status = build::cargo()
         // A named target keeps the flags away from build scripts, which could not be linked with them.
-        .args(["build", "--release", "--locked", "--target", host])
+        .args(["build", "--release", "--locked", "--target", &host])
         .arg("--manifest-path")
         .arg(build::workspace().join("fuzz").join("Cargo.toml"))
         .arg("--target-dir")

@@ -10,6 +10,7 @@ mod doctor;
 mod download;
 mod faults;
 mod fuzzing;
+mod sanitize;
 mod trainer;
 
 use std::ffi::OsString;
@@ -61,6 +62,7 @@ enum Command {
     #[command(disable_help_flag = true)]
     BenchStep(Forwarded),
     Faults(faults::FaultsArgs),
+    Sanitize(sanitize::SanitizeArgs),
     Doctor(doctor::DoctorArgs),
     /// Train every depth with several seeds and compare them: tables and a report
     #[command(disable_help_flag = true)]
@@ -86,15 +88,8 @@ fn main() -> ExitCode {
             };
         }
         Command::Doctor(flags) => return doctor::run(&flags),
-        Command::Faults(flags) => {
-            return match faults::run(&flags) {
-                Ok(code) => code,
-                Err(error) => {
-                    eprintln!("error: {error:#}");
-                    ExitCode::FAILURE
-                }
-            };
-        }
+        Command::Faults(flags) => return code_of(faults::run(&flags)),
+        Command::Sanitize(_) => return code_of(sanitize::run()),
         Command::Train(forwarded) => ("train", forwarded),
         Command::Sample(forwarded) => ("sample", forwarded),
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
@@ -105,11 +100,13 @@ fn main() -> ExitCode {
         Command::BenchStep(forwarded) => ("bench-step", forwarded),
         Command::BenchDepths(forwarded) => ("bench-depths", forwarded),
     };
-    match trainer::run(name, &forwarded.flags) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    code_of(trainer::run(name, &forwarded.flags))
+}
+
+/// The command's own code, or that of a failure, which is told.
+fn code_of(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

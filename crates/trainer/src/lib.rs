@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod model;
 pub mod pictures;
 pub mod progress;
+pub mod pytorch_timing;
 pub mod random;
 pub mod report;
 pub mod run_folder;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, Cifar10};
+use resnet_blocks::with_plain_blocks;
 use serde::Serialize;
 
 use crate::adam::Adam;
@@ -45,13 +46,26 @@ pub struct Phases {
     pub data_seconds: f64,
     /// Forward pass and reading the loss.
     pub forward_seconds: f64,
-    /// Backward pass, and the norms of the gradients.
+    /// Backward pass, and the norms of the gradients; 0 in evaluation.
     pub backward_seconds: f64,
-    /// Optimizer.
+    /// Optimizer; 0 in evaluation.
     pub optimizer_seconds: f64,
 }
 
-/// Trains on the embedded sample for `warmup + steps` steps and times the last `steps`.
+/// What is timed.
+#[derive(Clone, Copy, Debug)]
+pub struct TimingOptions {
+    /// Steps before those that count.
+    pub warmup: usize,
+    /// Steps that count; at least one.
+    pub steps: usize,
+    /// Evaluation instead of training: the forward pass with running statistics, no gradients.
+    pub is_evaluation: bool,
+    /// Burn's own layers in place of this project's operations.
+    pub is_plain: bool,
+}
+
+/// Takes `warmup + steps` batches of the embedded sample through a step and times the last `steps`.
 ///
 /// # Errors
 /// Where the settings fit no model, or the device fails.
@@ -60,13 +74,32 @@ pub struct Phases {
 /// If `steps` is zero.
 pub fn time_steps(
     settings: &Settings,
-    warmup: usize,
-    steps: usize,
+    options: TimingOptions,
     device: &Device,
 ) -> Result<StepTiming, TrainerError> {
+    if options.is_plain {
+        with_plain_blocks(|| timed_steps(settings, options, device))
+    } else {
+        timed_steps(settings, options, device)
+    }
+}
+
+fn timed_steps(
+    settings: &Settings,
+    options: TimingOptions,
+    device: &Device,
+) -> Result<StepTiming, TrainerError> {
+    let TimingOptions { warmup, steps, .. } = options;
     assert!(steps > 0, "a median needs at least one step");
+    let plain_device = device.clone().inner();
     let device = device.clone().autodiff();
     let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
+    let device = if options.is_evaluation {
+        model = model.valid();
+        plain_device
+    } else {
+        device
+    };
     let mut adam = Adam::new();
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
@@ -110,15 +143,17 @@ pub fn time_steps(
         read_terms(&output.terms);
         wait()?;
         lap(1);
-        let gradients = output.terms.loss().mean().backward();
-        // Training looks at every gradient before it takes a step.
-        GradientNorms::read(&model, &gradients);
-        wait()?;
-        lap(2);
-        drop(output);
-        model = adam.step(model, gradients, settings.learning_rate);
-        wait()?;
-        lap(3);
+        if !options.is_evaluation {
+            let gradients = output.terms.loss().mean().backward();
+            // Training looks at every gradient before it takes a step.
+            GradientNorms::read(&model, &gradients);
+            wait()?;
+            lap(2);
+            drop(output);
+            model = adam.step(model, gradients, settings.learning_rate);
+            wait()?;
+            lap(3);
+        }
         wholes.push(whole.elapsed().as_secs_f64());
         for (all, seconds) in phases.iter_mut().zip(seconds) {
             all.push(seconds);

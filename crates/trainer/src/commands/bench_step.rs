@@ -1,12 +1,12 @@
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::device::open_device;
 use crate::error::TrainerError;
-use crate::settings::{Settings, TrainFlags, resolve};
-use crate::step_timing::{StepTiming, median, time_steps};
+use crate::pytorch_timing::{PytorchForm, PytorchTiming, time_pytorch};
+use crate::settings::{TrainFlags, resolve};
+use crate::step_timing::{StepTiming, TimingOptions, median, time_steps};
 
 #[derive(clap::Args)]
 pub(super) struct BenchStepFlags {
@@ -25,6 +25,15 @@ pub(super) struct BenchStepFlags {
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: String,
+    /// none, flip or flip-crop
+    #[arg(long, value_name = "A", default_value = "none")]
+    augment: String,
+    /// Time evaluation: forward passes with running statistics, no gradients
+    #[arg(long)]
+    evaluation: bool,
+    /// Time Burn's own layers in place of this project's operations
+    #[arg(long)]
+    plain_layers: bool,
     /// Steps that count, after the warm-up
     #[arg(long, value_name = "N", default_value_t = 20)]
     steps: usize,
@@ -34,7 +43,15 @@ pub(super) struct BenchStepFlags {
     /// Times the same model in PyTorch too, in turn, with this Python
     #[arg(long, value_name = "PATH_TO_PYTHON")]
     against_pytorch: Option<PathBuf>,
-    /// Rounds of both in turn, with --against-pytorch
+    /// Its forms: channels-last, contiguous (NCHW), compiled (torch.compile, channels-last); the fastest is compared with
+    #[arg(
+        long,
+        value_name = "FORMS",
+        value_delimiter = ',',
+        default_value = "channels-last"
+    )]
+    pytorch_forms: Vec<PytorchForm>,
+    /// Rounds of all in turn, with --against-pytorch
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
     /// Print JSON
@@ -49,24 +66,34 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         latent_dim: Some(flags.latent_dim.clone()),
         batch_size: Some(flags.batch_size.clone()),
         device: Some(flags.device.clone()),
+        augment: Some(flags.augment.clone()),
         ..TrainFlags::default()
     };
     // No setting of the environment: a benchmark is what its command says.
     let settings = resolve(&training, &|_| None)?.settings;
     let device = open_device(settings.device)?;
-    let steps = flags.steps.max(1);
+    let options = TimingOptions {
+        warmup: flags.warmup,
+        steps: flags.steps.max(1),
+        is_evaluation: flags.evaluation,
+        is_plain: flags.plain_layers,
+    };
     let rounds = if flags.against_pytorch.is_some() {
         flags.rounds.max(1)
     } else {
         1
     };
 
+    let threads = threads();
     let mut ours: Vec<StepTiming> = Vec::new();
-    let mut theirs: Vec<Value> = Vec::new();
+    let mut theirs: Vec<Vec<PytorchTiming>> = vec![Vec::new(); flags.pytorch_forms.len()];
     for _ in 0..rounds {
-        ours.push(time_steps(&settings, flags.warmup, steps, &device)?);
-        if let Some(python) = &flags.against_pytorch {
-            theirs.push(time_pytorch(python, &settings, flags.warmup, steps)?);
+        ours.push(time_steps(&settings, options, &device)?);
+        let Some(python) = &flags.against_pytorch else {
+            continue;
+        };
+        for (form, timings) in flags.pytorch_forms.iter().zip(&mut theirs) {
+            timings.push(time_pytorch(python, &settings, options, *form, threads)?);
         }
     }
     // The round in the middle stands for all.
@@ -77,19 +104,9 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     result["depth"] = json!(settings.depth);
     result["width"] = json!(settings.width);
     result["batch_size"] = json!(settings.batch_size);
-    result["threads"] = json!(threads());
-    if !theirs.is_empty() {
-        let seconds: Vec<f64> = theirs
-            .iter()
-            .filter_map(|round| round["seconds_per_step"].as_f64())
-            .collect();
-        let ratio = timing.seconds_per_step / median(&seconds);
-        result["pytorch"] = json!({
-            "seconds_per_step": median(&seconds),
-            "version": theirs[0]["version"],
-            "peak_bytes": theirs[0]["peak_bytes"],
-            "times_pytorch": ratio,
-        });
+    result["threads"] = json!(threads);
+    if flags.against_pytorch.is_some() {
+        result["pytorch"] = comparison(timing, &flags.pytorch_forms, &theirs);
     }
     if flags.json {
         println!("{result:#}");
@@ -97,6 +114,34 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         print(timing, &result);
     }
     Ok(())
+}
+
+/// The fastest form's median round, and what every form took.
+fn comparison(ours: &StepTiming, forms: &[PytorchForm], theirs: &[Vec<PytorchTiming>]) -> Value {
+    let forms = forms.iter().zip(theirs).filter_map(|(form, timings)| {
+        let seconds: Vec<f64> = timings
+            .iter()
+            .map(|timing| timing.seconds_per_step)
+            .collect();
+        let first = timings.first()?;
+        Some((form, median(&seconds), first))
+    });
+    let mut forms: Vec<_> = forms.collect();
+    forms.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let Some((form, seconds, fastest)) = forms.first() else {
+        return Value::Null;
+    };
+    let all = forms
+        .iter()
+        .map(|(form, seconds, _)| (form.to_string(), json!(seconds)));
+    json!({
+        "seconds_per_step": seconds,
+        "form": form.to_string(),
+        "forms": all.collect::<serde_json::Map<_, _>>(),
+        "version": fastest.version,
+        "peak_bytes": fastest.peak_bytes,
+        "times_pytorch": ours.seconds_per_step / seconds,
+    })
 }
 
 fn print(timing: &StepTiming, result: &Value) {
@@ -121,9 +166,11 @@ fn print(timing: &StepTiming, result: &Value) {
     }
     if let Some(pytorch) = result.get("pytorch") {
         println!(
-            "PyTorch {}  {:.4} s; ours takes {:.2} times as long",
+            "PyTorch {} {}  {:.4} s, {:.0} MiB; ours takes {:.2} times as long",
             pytorch["version"].as_str().unwrap_or("?"),
+            pytorch["form"].as_str().unwrap_or("?"),
             pytorch["seconds_per_step"].as_f64().unwrap_or(f64::NAN),
+            pytorch["peak_bytes"].as_f64().unwrap_or(f64::NAN) / (1u64 << 20) as f64,
             pytorch["times_pytorch"].as_f64().unwrap_or(f64::NAN)
         );
     }
@@ -137,72 +184,4 @@ fn threads() -> usize {
     asked
         .filter(|threads| *threads > 0)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-}
-
-fn time_pytorch(
-    python: &Path,
-    settings: &Settings,
-    warmup: usize,
-    steps: usize,
-) -> Result<Value, TrainerError> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/torch_step.py");
-    let widths: Vec<String> = settings
-        .stage_widths()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let device = settings.device.to_string();
-    let output = Command::new(python)
-        .arg(&script)
-        .args([
-            "--depth",
-            &settings.depth.to_string(),
-            "--widths",
-            &widths.join(","),
-        ])
-        .args([
-            "--intermediate",
-            &settings.intermediate_dim.to_string(),
-            "--latent",
-            &settings.latent_dim.to_string(),
-        ])
-        .args([
-            "--batch",
-            &settings.batch_size.to_string(),
-            "--steps",
-            &steps.to_string(),
-        ])
-        .args([
-            "--warmup",
-            &warmup.to_string(),
-            "--threads",
-            &threads().to_string(),
-        ])
-        .args([
-            "--device",
-            if device.starts_with("cuda") {
-                &device
-            } else {
-                "cpu"
-            },
-        ])
-        .output()
-        .map_err(|error| TrainerError::Pytorch {
-            reason: format!("{}: {error}", python.display()),
-        })?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let result = text
-        .lines()
-        .last()
-        .and_then(|line| serde_json::from_str(line).ok());
-    result.ok_or_else(|| {
-        let messages = String::from_utf8_lossy(&output.stderr);
-        TrainerError::Pytorch {
-            reason: messages
-                .lines()
-                .last()
-                .unwrap_or("it printed nothing")
-                .to_owned(),
-        }
-    })
 }
