@@ -92,7 +92,7 @@ pub(crate) fn latent_dim(model: &Vae) -> usize {
 }
 
 /// Sums over a batch's images: cross-entropy, KL, and the penalties (the same for each image), read in one transfer.
-pub(crate) fn read_terms(terms: &LossTerms) -> [f64; 3] {
+pub fn read_terms(terms: &LossTerms) -> [f64; 3] {
     let sums = Tensor::cat(
         vec![
             terms.cross_entropy.clone().sum(),
