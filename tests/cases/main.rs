@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench_depths;
+mod bench_step;
 mod configuration;
 mod demo;
 mod doctor;

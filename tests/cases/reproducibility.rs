@@ -56,6 +56,24 @@ fn equal_seeds_give_equal_bytes_and_other_seeds_do_not() {
 }
 
 #[test]
+fn the_number_of_threads_changes_no_byte() {
+    let bench = Bench::new();
+    for threads in ["1", "2", "5"] {
+        let mut command = bench.trainer_command();
+        let status = command
+            .args(TINY)
+            .args(["--epochs", "2", "--run-dir", threads])
+            .env("RAYON_NUM_THREADS", threads)
+            .stdout(Stdio::null())
+            .status()
+            .expect("the program starts");
+        assert!(status.success());
+    }
+    assert_equal(&bench, "1", "2");
+    assert_equal(&bench, "1", "5");
+}
+
+#[test]
 fn dropout_and_augmentation_repeat_too_and_matter() {
     let bench = Bench::new();
     let flags = [

@@ -37,6 +37,7 @@ pub mod running_statistics;
 pub mod schedule;
 pub mod settings;
 pub mod step_guard;
+pub mod step_scaling;
 pub mod step_timing;
 pub mod stop_request;
 pub mod sweep;

@@ -1,11 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::atomic_file::write_atomically;
 use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::pytorch_timing::{PytorchForm, PytorchTiming, time_pytorch};
 use crate::settings::{TrainFlags, resolve};
+use crate::step_scaling::{Scaling, time_scaling};
 use crate::step_timing::{StepTiming, TimingOptions, median, time_steps};
 
 #[derive(clap::Args)]
@@ -54,6 +56,9 @@ pub(super) struct BenchStepFlags {
     /// Rounds of all in turn, with --against-pytorch
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
+    /// Time steps as batch, depth and images grow instead, and write scaling.csv and scaling.svg into this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["against_pytorch", "evaluation", "json"])]
+    scaling: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -78,6 +83,9 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         is_evaluation: flags.evaluation,
         is_plain: flags.plain_layers,
     };
+    if let Some(folder) = &flags.scaling {
+        return write_scaling(&time_scaling(&settings, options, &device)?, folder);
+    }
     let rounds = if flags.against_pytorch.is_some() {
         flags.rounds.max(1)
     } else {
@@ -112,6 +120,18 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         println!("{result:#}");
     } else {
         print(timing, &result);
+    }
+    Ok(())
+}
+
+fn write_scaling(scaling: &Scaling, folder: &Path) -> Result<(), TrainerError> {
+    let csv = scaling.to_csv();
+    print!("{csv}");
+    for (name, text) in [("scaling.csv", csv), ("scaling.svg", scaling.to_svg())] {
+        let path = folder.join(name);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| write_atomically(&path, text.as_bytes()))
+            .map_err(|source| TrainerError::File { path, source })?;
     }
     Ok(())
 }
