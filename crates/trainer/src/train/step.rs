@@ -2,7 +2,6 @@
 
 use burn::prelude::*;
 use burn::tensor::Gradients;
-use cifar_loader::ImageBatch;
 use vae_core::{DropoutMasks, VaeOutput};
 
 use crate::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
@@ -38,27 +37,30 @@ pub(super) enum FaultSite {
 impl Training<'_> {
     /// One step: the terms of its loss, or none where it was skipped and changed neither weights, nor moments, nor
     /// running statistics.
+    ///
+    /// # Shapes
+    /// - images: `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
     pub(super) fn step(
         &self,
         now: &mut Progressing,
         epoch: u32,
-        batch: &ImageBatch,
+        images: Tensor<4>,
     ) -> Result<Option<[f64; 3]>, TrainerError> {
         let step = now.state.step;
-        let images = batch.to_tensor(&self.device);
+        let [batch, ..] = images.dims();
         #[cfg(test)]
         let images = self.faulty_images(step, images);
         let output = now.model.forward(
             images,
-            self.noise(step, batch.len()),
+            self.noise(step, batch),
             sampler(self.settings),
-            self.dropout(step, batch.len()),
+            self.dropout(step, batch),
         );
         let terms = read_terms(&output.terms);
         #[cfg(test)]
         let terms = self.faulty_terms(step, terms);
         let guard = &mut now.state.guard;
-        let images = batch.len() as f64;
+        let images = batch as f64;
         guard.saw_loss(step, (terms[0] + terms[1]) / images + terms[2]);
         now.state.step += 1;
 
