@@ -42,6 +42,15 @@ impl Adam {
         self.steps
     }
 
+    /// The element types of all moments.
+    #[cfg(test)]
+    pub(crate) fn element_types(&self) -> Vec<burn::tensor::DType> {
+        let moments = self.moments.values();
+        moments
+            .flat_map(|moments| [moments.first.dtype(), moments.second.dtype()])
+            .collect()
+    }
+
     /// Takes one step; parameters without a gradient stay.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, learning_rate: f64) -> M {
         self.steps += 1;

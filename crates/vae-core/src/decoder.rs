@@ -3,7 +3,7 @@
 use burn::nn::{BatchNorm, Linear};
 use burn::prelude::*;
 use burn::tensor::activation::sigmoid;
-use resnet_blocks::{Activation, Convolution, Stage, norm_activate};
+use resnet_blocks::{Activation, Convolution, Precision, Stage, norm_activate};
 
 /// A dense layer spread over the smallest map, four transposed stages, and a 1x1 convolution to pixels.
 #[derive(Module, Debug)]
@@ -19,6 +19,9 @@ pub struct Decoder {
     /// After the dense norm.
     #[module(skip)]
     pub activation: Activation,
+    /// Type in which every product is computed.
+    #[module(skip)]
+    pub precision: Precision,
     /// Height and width of the smallest map.
     pub grid: usize,
 }
@@ -36,7 +39,7 @@ impl Decoder {
         let features = norm_activate(
             &self.dense_norm,
             self.activation,
-            self.dense.forward(latent),
+            self.precision.linear(&self.dense, latent),
         );
         let features = match dropout_mask {
             Some(mask) => features * mask,

@@ -21,5 +21,5 @@ pub use dropout::DropoutMasks;
 pub use encoder::Encoder;
 pub use likelihood::bernoulli_cross_entropy;
 pub use penalty::l2_penalty;
-pub use resnet_blocks::{Activation, NormConfig, Shortcuts};
+pub use resnet_blocks::{Activation, NormConfig, Precision, Shortcuts};
 pub use vae::{LossTerms, Vae, VaeOutput};

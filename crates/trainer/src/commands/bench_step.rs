@@ -22,6 +22,9 @@ pub(super) struct BenchStepFlags {
     /// Images a step
     #[arg(long, value_name = "B", default_value = "25")]
     batch_size: String,
+    /// f32 or bf16
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    precision: String,
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: String,
@@ -49,6 +52,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         latent_dim: Some(flags.latent_dim.clone()),
         batch_size: Some(flags.batch_size.clone()),
         device: Some(flags.device.clone()),
+        precision: Some(flags.precision.clone()),
         ..TrainFlags::default()
     };
     // No setting of the environment: a benchmark is what its command says.
@@ -76,6 +80,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     result["device"] = json!(settings.device.to_string());
     result["depth"] = json!(settings.depth);
     result["width"] = json!(settings.width);
+    result["precision"] = json!(settings.precision);
     result["batch_size"] = json!(settings.batch_size);
     result["threads"] = json!(threads());
     if !theirs.is_empty() {

@@ -131,6 +131,16 @@ choice! {
     }
 }
 
+choice! {
+    /// The type in which convolutions and matrix products are computed.
+    Precision {
+        /// float32, as everything else.
+        F32 = "f32",
+        /// bfloat16; parameters, statistics, losses and optimizer stay float32.
+        Bf16 = "bf16",
+    }
+}
+
 /// Where the tensors live; whether the build has that backend is decided later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -64,7 +64,7 @@ fn comparable(settings: &Settings) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::settings::{
-        Activation, Augment, CheckpointInterval, OnDiskFull, Preset, Sampler, Validation,
+        Activation, Augment, CheckpointInterval, OnDiskFull, Precision, Preset, Sampler, Validation,
     };
 
     #[test]
@@ -141,6 +141,7 @@ mod tests {
             skip_gradient_norm: Some(2.0),
             checkpoint_every: Some(CheckpointInterval::Steps(5)),
             on_disk_full: OnDiskFull::Pause,
+            precision: Precision::Bf16,
         };
         assert_eq!(
             differences(&before, &after).len(),

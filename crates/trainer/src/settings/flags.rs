@@ -89,6 +89,10 @@ pub struct TrainFlags {
     /// A full disk ends the run, or lets it wait for space: stop or pause [default: stop]
     #[arg(long, value_name = "WHAT")]
     pub on_disk_full: Option<String>,
+    /// Convolutions and matrix products in float32, or in bfloat16 with float32 parameters, statistics, losses and
+    /// optimizer: f32 or bf16 [default: f32] [env: PRECISION]
+    #[arg(long, value_name = "NAME")]
+    pub precision: Option<String>,
     /// JSON file with any of the keys that --print-config lists; it wins over the preset, flags and environment win
     /// over it [default: none]
     #[arg(long, value_name = "FILE")]
@@ -140,6 +144,7 @@ impl TrainFlags {
             (Key::SkipGradientNorm, &self.skip_gradient_norm),
             (Key::CheckpointEvery, &self.checkpoint_every),
             (Key::OnDiskFull, &self.on_disk_full),
+            (Key::Precision, &self.precision),
         ]
         .into_iter()
         .filter_map(|(key, text)| text.as_deref().map(|text| (key, text)))
@@ -237,6 +242,6 @@ mod tests {
                 assert!(flags.iter().any(|known| known == flag), "{flag}");
             }
         }
-        assert_eq!(flags.len(), 24 + 6);
+        assert_eq!(flags.len(), 25 + 6);
     }
 }

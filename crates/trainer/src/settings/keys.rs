@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::domain::Domain;
-use super::{Activation, Augment, OnDiskFull, Preset, Sampler, SettingsError, Validation};
+use super::{
+    Activation, Augment, OnDiskFull, Precision, Preset, Sampler, SettingsError, Validation,
+};
 
 /// Names one field of [`Settings`](super::Settings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +39,7 @@ pub enum Key {
     SkipGradientNorm,
     CheckpointEvery,
     OnDiskFull,
+    Precision,
 }
 
 /// A value that its key does not allow.
@@ -70,7 +73,7 @@ const DEPTHS: [u64; 4] = [28, 40, 70, 100];
 
 impl Key {
     /// Every key, in the order of the fields.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Preset,
         Self::Depth,
         Self::Width,
@@ -99,6 +102,7 @@ impl Key {
         Self::SkipGradientNorm,
         Self::CheckpointEvery,
         Self::OnDiskFull,
+        Self::Precision,
     ];
 
     /// The key in `config.json`, which is the name of the field.
@@ -132,6 +136,7 @@ impl Key {
             Self::SkipGradientNorm => "skip_gradient_norm",
             Self::CheckpointEvery => "checkpoint_every",
             Self::OnDiskFull => "on_disk_full",
+            Self::Precision => "precision",
         }
     }
 
@@ -167,6 +172,7 @@ impl Key {
             Self::SkipGradientNorm => "--skip-gradient-norm",
             Self::CheckpointEvery => "--checkpoint-every",
             Self::OnDiskFull => "--on-disk-full",
+            Self::Precision => "--precision",
             Self::HalvingPatience
             | Self::MinimumLearningRate
             | Self::StoppingPatience
@@ -174,7 +180,7 @@ impl Key {
         })
     }
 
-    /// The environment variable that sets the key, by the post's own names.
+    /// The environment variable that sets the key, by the post's own names where it had one.
     pub fn environment(self) -> Option<&'static str> {
         Some(match self {
             Self::Depth => "RESNET_DEPTH",
@@ -187,6 +193,7 @@ impl Key {
             Self::Activation => "ACTIVATION",
             Self::Dropout => "DROPOUT",
             Self::RunDir => "OUTDIR",
+            Self::Precision => "PRECISION",
             _ => return None,
         })
     }
@@ -255,6 +262,7 @@ impl Key {
             },
             Self::CheckpointEvery => Domain::CheckpointInterval,
             Self::OnDiskFull => Domain::Names(OnDiskFull::NAMES),
+            Self::Precision => Domain::Names(Precision::NAMES),
         }
     }
 
@@ -270,6 +278,11 @@ impl Key {
                 | Self::SkipGradientNorm
                 | Self::CheckpointEvery
         )
+    }
+
+    /// Whether runs were recorded before there was such a key; its default is what they did.
+    pub(super) fn is_recent(self) -> bool {
+        matches!(self, Self::Precision)
     }
 
     /// Checks a JSON value.
@@ -333,7 +346,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 28] = [
+        let cases: [(Key, &[&str], &[&str]); 29] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -390,6 +403,7 @@ mod tests {
                 &["0", "-1", "m", "0m", "5s", "1.5", "", "infm"],
             ),
             (Key::OnDiskFull, &["stop", "pause"], &["wait"]),
+            (Key::Precision, &["f32", "bf16"], &["f16", "F32"]),
         ];
         assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
         for (key, allowed, refused) in cases {

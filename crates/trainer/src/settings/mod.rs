@@ -17,7 +17,8 @@ mod resolve;
 
 pub use checkpoint_interval::CheckpointInterval;
 pub use choices::{
-    Activation, Augment, DeviceChoice, OnDiskFull, Preset, Sampler, UnknownChoice, Validation,
+    Activation, Augment, DeviceChoice, OnDiskFull, Precision, Preset, Sampler, UnknownChoice,
+    Validation,
 };
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
@@ -105,6 +106,8 @@ pub struct Settings {
     pub checkpoint_every: Option<CheckpointInterval>,
     /// What a full disk does to the run.
     pub on_disk_full: OnDiskFull,
+    /// The type in which convolutions and matrix products are computed.
+    pub precision: Precision,
 }
 
 impl Default for Settings {
@@ -138,6 +141,7 @@ impl Default for Settings {
             skip_gradient_norm: None,
             checkpoint_every: None,
             on_disk_full: OnDiskFull::Stop,
+            precision: Precision::F32,
         }
     }
 }
@@ -186,7 +190,8 @@ impl Settings {
         })
     }
 
-    /// Reads a complete `config.json`; unlike a `--config` file it must name every key.
+    /// Reads a complete `config.json`; unlike a `--config` file it must name every key but those that the first runs did
+    /// not have.
     ///
     /// # Errors
     /// Unreadable or malformed file, unknown or missing key, value out of its range.
@@ -194,7 +199,7 @@ impl Settings {
         let entries = config_file::read(path)?;
         if let Some(missing) = Key::ALL
             .iter()
-            .find(|key| entries.iter().all(|entry| entry.key != **key))
+            .find(|key| !key.is_recent() && entries.iter().all(|entry| entry.key != **key))
         {
             return Err(SettingsError::MissingKey {
                 path: path.to_owned(),
@@ -266,7 +271,7 @@ mod tests {
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop"}"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32"}"#,
             )
         );
         settings.validate().unwrap();
@@ -335,6 +340,17 @@ mod tests {
             message.contains("dropout") && message.contains("config.json"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn runs_recorded_before_a_key_did_what_its_default_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let mut recorded = Settings::default().to_map();
+        recorded.retain(|name, _| !Key::from_name(name).is_some_and(Key::is_recent));
+        assert!(recorded.len() < Key::ALL.len());
+        std::fs::write(&path, serde_json::to_vec(&recorded).unwrap()).unwrap();
+        assert_eq!(Settings::read(&path).unwrap(), Settings::default());
     }
 
     #[test]

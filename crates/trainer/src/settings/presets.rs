@@ -50,6 +50,7 @@ fn the_posts_run(depth: u32) -> Vec<(Key, Value)> {
         (Key::StoppingPatience, json!(50)),
         (Key::StoppingMinimumImprovement, json!(0.1)),
         (Key::SkipGradientNorm, json!(null)),
+        (Key::Precision, json!("f32")),
     ]
 }
 

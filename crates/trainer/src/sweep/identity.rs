@@ -22,7 +22,9 @@ pub fn run_identity(settings: &Settings, data_hash: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Activation, Augment, DeviceChoice, Preset, Sampler, Validation};
+    use crate::settings::{
+        Activation, Augment, DeviceChoice, Precision, Preset, Sampler, Validation,
+    };
 
     fn base() -> Settings {
         Settings {
@@ -35,7 +37,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_decides_a_number_changes_the_identity() {
-        let changes: [fn(&mut Settings); 23] = [
+        let changes: [fn(&mut Settings); 24] = [
             |settings| settings.preset = Some(Preset::Demo),
             |settings| settings.depth = 28,
             |settings| settings.width = 0.5,
@@ -59,6 +61,7 @@ mod tests {
             |settings| settings.minimum_learning_rate = 0.0,
             |settings| settings.stopping_patience = 1,
             |settings| settings.stopping_minimum_improvement = 0.5,
+            |settings| settings.precision = Precision::Bf16,
         ];
         let mut identities = vec![run_identity(&base(), "a"), run_identity(&base(), "b")];
         for change in changes {

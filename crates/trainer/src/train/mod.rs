@@ -31,9 +31,9 @@ const CHECKPOINTS: u64 = 4;
 /// Room for pictures, metrics and everything else that is small, in bytes.
 const SMALL_FILES: u64 = 16 << 20;
 
-/// Settings that a run cannot change on its way: its checkpoints would fit no more, or the batches done of an epoch would be
-/// others.
-const FIXED: [&str; 8] = [
+/// Settings that a run cannot change on its way: its checkpoints would fit no more, the batches done of an epoch would be
+/// others, or its numbers would be of two kinds.
+const FIXED: [&str; 9] = [
     "depth",
     "width",
     "latent_dim",
@@ -42,6 +42,7 @@ const FIXED: [&str; 8] = [
     "batch_size",
     "limit_train",
     "validation",
+    "precision",
 ];
 
 /// How and where a run is made, which no number of it depends on.

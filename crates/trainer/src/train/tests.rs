@@ -1,10 +1,12 @@
 //! Runs that are stopped everywhere and continued, and steps that are not finite.
 
+use burn::tensor::DType;
+
 use super::step::{Fault, FaultSite};
 use super::*;
 use crate::fault_cases::{cases, passed};
 use crate::progress::ProgressMode;
-use crate::settings::{Augment, CheckpointInterval, Preset};
+use crate::settings::{Augment, CheckpointInterval, Precision, Preset};
 
 /// Three epochs of six steps, of a second together.
 fn tiny() -> Settings {
@@ -236,6 +238,63 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
         .expect("taken");
     assert!(everything(&now) != before);
     assert_eq!((now.state.step, now.state.updates), (5, 2));
+}
+
+#[test]
+fn parameters_statistics_and_moments_stay_float32_with_products_in_bfloat16() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = Settings {
+        precision: Precision::Bf16,
+        ..tiny()
+    };
+    let stop = StopRequest::new();
+    let options = TrainOptions::new(folder.path(), &stop);
+    let mut progress = silent();
+    let training =
+        Training::prepare(&settings, options, &Device::flex(), &mut progress).expect("prepared");
+    let (mut now, _) = training.start(&mut progress).expect("started");
+    let batch = training.splits.train.batch(&[0, 1, 2, 3, 4]);
+    for _ in 0..2 {
+        training
+            .step(&mut now, 1, batch.to_tensor(&training.device))
+            .expect("a step")
+            .expect("taken");
+    }
+    let is_float32 = |dtype: &DType| *dtype == DType::F32;
+    let moments = now.adam.element_types();
+    assert!(!moments.is_empty() && moments.iter().all(is_float32));
+    for parameter in resnet_blocks::named_parameters(&now.model.valid()) {
+        let dtype = parameter.data.dtype();
+        assert!(is_float32(&dtype), "{}: {dtype:?}", parameter.name);
+        // Float32 holds what an update of 0.001 leaves; in bfloat16 every value would be a multiple of 2^16 ulps.
+        if parameter.name == "decoder.dense.weight" {
+            let values = parameter.data.try_to_vec::<f32>().expect("float32");
+            assert!(values.iter().any(|value| value.to_bits() & 0xFFFF != 0));
+        }
+    }
+}
+
+#[test]
+fn a_run_cannot_change_its_precision() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let short = Settings {
+        epochs: 1,
+        ..tiny()
+    };
+    run(&short, folder.path());
+    let stop = StopRequest::new();
+    let changed = Settings {
+        precision: Precision::Bf16,
+        ..short
+    };
+    let options = TrainOptions {
+        resume: true,
+        allow_config_change: true,
+        ..TrainOptions::new(folder.path(), &stop)
+    };
+    let refused = Training::prepare(&changed, options, &Device::flex(), &mut silent()).err();
+    let message = refused.expect("refused").to_string();
+    assert!(message.contains("precision: f32 -> bf16"), "{message}");
 }
 
 #[test]
