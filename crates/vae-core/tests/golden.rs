@@ -4,9 +4,13 @@
 //! gradient as one vector 5e-3, single tensors 5e-2. Biases that a norm follows have a true gradient
 //! of zero (norm below 1e-6 in the files): compared absolutely, 1e-8 in float64 and 2e-3 in float32.
 //!
-//! With products in bfloat16 a value has been rounded three times a layer, each time by up to u = 2^-8 of itself and about
-//! u/2 in the root mean square; `n` such errors add up to sqrt(n) u/2, and a factor of 2 is left for norms over few values
-//! and ReLUs that switch. Forward n = 3 * 28, so 3.6e-2; the gradient as one vector n = 6 * 28, so 5.1e-2.
+//! With products in bfloat16 a value has been rounded three times a layer (both operands and the result), each time by up to
+//! u = 2^-8 of itself and by about u/2 in the root mean square. `n` such errors that know nothing of each other add up to
+//! sqrt(n) u/2; with n = 3 * 28 and a factor of 2 for norms over few values, forward values may be off by 3.6e-2.
+//! Gradients are off by more, because a ReLU whose input changes its sign passes a gradient that is wholly wrong: of inputs
+//! that are normal and off by a share d, a share d/pi does. The 26 ReLUs of the longest path, with d = sqrt(3 l) u/2 at the
+//! l-th, give a relative error of sqrt(sum d / pi) = 0.31. That is allowed for the gradient as one vector; single tensors at
+//! the far end of the path have a few numbers at these widths, and are not compared.
 
 use std::collections::HashMap;
 
@@ -107,8 +111,8 @@ const FLOAT32: Tolerances = Tolerances {
 
 const BFLOAT16: Tolerances = Tolerances {
     forward: 3.6e-2,
-    whole_gradient: 5.1e-2,
-    single_gradient: 0.5,
+    whole_gradient: 0.31,
+    single_gradient: f64::INFINITY,
     zero_gradient_absolute: 2e-3,
 };
 
