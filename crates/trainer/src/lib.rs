@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod atomic_file;
+mod batch_parts;
 mod chart;
 pub mod checkpoint;
 pub mod commands;
@@ -19,6 +20,7 @@ mod export;
 mod fault_cases;
 mod file_operations;
 pub mod gradient_norms;
+mod gradient_sum;
 pub mod image_sheet;
 pub mod latent_statistics;
 mod lifeline;

@@ -142,6 +142,7 @@ mod tests {
             checkpoint_every: Some(CheckpointInterval::Steps(5)),
             on_disk_full: OnDiskFull::Pause,
             precision: Precision::Bf16,
+            micro_batch_size: Some(2),
         };
         assert_eq!(
             differences(&before, &after).len(),

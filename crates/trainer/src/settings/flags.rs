@@ -93,6 +93,11 @@ pub struct TrainFlags {
     /// optimizer: f32 or bf16 [default: f32] [env: PRECISION]
     #[arg(long, value_name = "NAME")]
     pub precision: Option<String>,
+    /// Split each batch into equal parts of at most so many images, 2 to 50000, and sum their gradients: one update a step
+    /// with less memory; each part is normalised with its own batch statistics, so it is another run than without
+    /// [default: none, the whole batch]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub micro_batch_size: Option<String>,
     /// JSON file with any of the keys that --print-config lists; it wins over the preset, flags and environment win
     /// over it [default: none]
     #[arg(long, value_name = "FILE")]
@@ -145,6 +150,7 @@ impl TrainFlags {
             (Key::CheckpointEvery, &self.checkpoint_every),
             (Key::OnDiskFull, &self.on_disk_full),
             (Key::Precision, &self.precision),
+            (Key::MicroBatchSize, &self.micro_batch_size),
         ]
         .into_iter()
         .filter_map(|(key, text)| text.as_deref().map(|text| (key, text)))
@@ -242,6 +248,6 @@ mod tests {
                 assert!(flags.iter().any(|known| known == flag), "{flag}");
             }
         }
-        assert_eq!(flags.len(), 25 + 6);
+        assert_eq!(flags.len(), 26 + 6);
     }
 }

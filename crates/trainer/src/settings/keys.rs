@@ -40,6 +40,7 @@ pub enum Key {
     CheckpointEvery,
     OnDiskFull,
     Precision,
+    MicroBatchSize,
 }
 
 /// A value that its key does not allow.
@@ -73,7 +74,7 @@ const DEPTHS: [u64; 4] = [28, 40, 70, 100];
 
 impl Key {
     /// Every key, in the order of the fields.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Preset,
         Self::Depth,
         Self::Width,
@@ -103,6 +104,7 @@ impl Key {
         Self::CheckpointEvery,
         Self::OnDiskFull,
         Self::Precision,
+        Self::MicroBatchSize,
     ];
 
     /// The key in `config.json`, which is the name of the field.
@@ -137,6 +139,7 @@ impl Key {
             Self::CheckpointEvery => "checkpoint_every",
             Self::OnDiskFull => "on_disk_full",
             Self::Precision => "precision",
+            Self::MicroBatchSize => "micro_batch_size",
         }
     }
 
@@ -173,6 +176,7 @@ impl Key {
             Self::CheckpointEvery => "--checkpoint-every",
             Self::OnDiskFull => "--on-disk-full",
             Self::Precision => "--precision",
+            Self::MicroBatchSize => "--micro-batch-size",
             Self::HalvingPatience
             | Self::MinimumLearningRate
             | Self::StoppingPatience
@@ -201,7 +205,7 @@ impl Key {
     /// The allowed values, in words, with the unit.
     pub fn allowed(self) -> String {
         let unit = match self {
-            Self::BatchSize => {
+            Self::BatchSize | Self::MicroBatchSize => {
                 " images (a single image would leave its decoder's dense norm nothing but zeros)"
             }
             Self::LimitTrain | Self::LimitTest => " images",
@@ -237,7 +241,7 @@ impl Key {
                 high: 65_536,
                 step: 16,
             },
-            Self::BatchSize => integer(2, 50_000),
+            Self::BatchSize | Self::MicroBatchSize => integer(2, 50_000),
             Self::Epochs | Self::HalvingPatience | Self::StoppingPatience => integer(1, 1_000_000),
             Self::LearningRate => positive(1.0),
             Self::Decay => from_zero(1.0, false),
@@ -277,12 +281,13 @@ impl Key {
                 | Self::LimitTest
                 | Self::SkipGradientNorm
                 | Self::CheckpointEvery
+                | Self::MicroBatchSize
         )
     }
 
     /// Whether runs were recorded before there was such a key; its default is what they did.
     pub(super) fn is_recent(self) -> bool {
-        matches!(self, Self::Precision)
+        matches!(self, Self::Precision | Self::MicroBatchSize)
     }
 
     /// Checks a JSON value.
@@ -346,7 +351,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 29] = [
+        let cases: [(Key, &[&str], &[&str]); 30] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -404,6 +409,7 @@ mod tests {
             ),
             (Key::OnDiskFull, &["stop", "pause"], &["wait"]),
             (Key::Precision, &["f32", "bf16"], &["f16", "F32"]),
+            (Key::MicroBatchSize, &["2", "50000"], &["1", "0", "50001"]),
         ];
         assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
         for (key, allowed, refused) in cases {

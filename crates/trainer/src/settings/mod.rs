@@ -108,6 +108,9 @@ pub struct Settings {
     pub on_disk_full: OnDiskFull,
     /// The type in which convolutions and matrix products are computed.
     pub precision: Precision,
+    /// Images at a time within a step; none means all of its batch. Gradients are summed over the micro-batches of a step;
+    /// batch norm uses the statistics of each.
+    pub micro_batch_size: Option<usize>,
 }
 
 impl Default for Settings {
@@ -142,6 +145,7 @@ impl Default for Settings {
             checkpoint_every: None,
             on_disk_full: OnDiskFull::Stop,
             precision: Precision::F32,
+            micro_batch_size: None,
         }
     }
 }
@@ -271,7 +275,7 @@ mod tests {
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32"}"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null}"#,
             )
         );
         settings.validate().unwrap();

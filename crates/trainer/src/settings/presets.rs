@@ -51,6 +51,7 @@ fn the_posts_run(depth: u32) -> Vec<(Key, Value)> {
         (Key::StoppingMinimumImprovement, json!(0.1)),
         (Key::SkipGradientNorm, json!(null)),
         (Key::Precision, json!("f32")),
+        (Key::MicroBatchSize, json!(null)),
     ]
 }
 

@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_decides_a_number_changes_the_identity() {
-        let changes: [fn(&mut Settings); 24] = [
+        let changes: [fn(&mut Settings); 25] = [
             |settings| settings.preset = Some(Preset::Demo),
             |settings| settings.depth = 28,
             |settings| settings.width = 0.5,
@@ -62,6 +62,7 @@ mod tests {
             |settings| settings.stopping_patience = 1,
             |settings| settings.stopping_minimum_improvement = 0.5,
             |settings| settings.precision = Precision::Bf16,
+            |settings| settings.micro_batch_size = Some(2),
         ];
         let mut identities = vec![run_identity(&base(), "a"), run_identity(&base(), "b")];
         for change in changes {

@@ -24,6 +24,7 @@ use crate::weights::{WeightsError, load_values, named_values};
 
 mod epoch;
 mod finish;
+mod pass;
 mod step;
 
 /// Checkpoints on the disk at one time: the newest two, the best, and the one that is being written.

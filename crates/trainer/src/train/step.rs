@@ -1,19 +1,21 @@
 //! One step, and what keeps one that is not finite away from the weights.
 
 use burn::prelude::*;
+#[cfg(test)]
 use burn::tensor::Gradients;
 use vae_core::{DropoutMasks, VaeOutput};
 
+use crate::batch_parts::micro_batches;
 use crate::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
 use crate::error::TrainerError;
-use crate::evaluate::read_terms;
 use crate::gradient_norms::GradientNorms;
 use crate::model::sampler;
 use crate::random::{Purpose, Stream};
 use crate::run_folder::pretty;
-use crate::running_statistics::undo_last_pass;
+use crate::running_statistics::{RunningStatistics, undo_last_pass};
 use crate::weights::named_values;
 
+use super::pass::{Inputs, Pass, pass};
 use super::{Progressing, Training};
 
 /// A value that is not finite, put where a test wants it.
@@ -47,16 +49,22 @@ impl Training<'_> {
         images: Tensor<4>,
     ) -> Result<Option<[f64; 3]>, TrainerError> {
         let step = now.state.step;
-        let [batch, ..] = images.dims();
         #[cfg(test)]
         let images = self.faulty_images(step, images);
-        let output = now.model.forward(
+        let [batch, ..] = images.dims();
+        let inputs = Inputs {
             images,
-            self.noise(step, batch),
-            sampler(self.settings),
-            self.dropout(step, batch),
-        );
-        let terms = read_terms(&output.terms);
+            noise: self.noise(step, batch),
+            dropout: self.dropout(step, batch),
+        };
+        let micro_batch_size = self.settings.micro_batch_size;
+        let before = Before::of(now, micro_batches(batch, micro_batch_size).len());
+        let sampler = sampler(self.settings);
+        let Pass {
+            terms,
+            gradients,
+            failed,
+        } = pass(&now.model, &inputs, batch, micro_batch_size, sampler);
         #[cfg(test)]
         let terms = self.faulty_terms(step, terms);
         let guard = &mut now.state.guard;
@@ -65,38 +73,28 @@ impl Training<'_> {
         now.state.step += 1;
 
         if let Some(cause) = first_non_finite(terms) {
-            self.skip(now, epoch, cause, Some(&output))?;
+            self.skip(now, epoch, cause, failed.as_ref(), before)?;
             return Ok(None);
         }
-        let gradients = self.gradients(now, step, &output);
+        #[cfg_attr(not(test), allow(unused_mut))]
+        let mut gradients = gradients.expect("a pass with finite terms has gradients");
+        #[cfg(test)]
+        self.faulty_gradient(step, now, &mut gradients);
         let norms = GradientNorms::read(&now.model, &gradients);
         if !norms.are_finite() {
             let cause = cause_of(&norms, now);
-            self.skip(now, epoch, cause, None)?;
+            self.skip(now, epoch, cause, None, before)?;
             return Ok(None);
         }
         let factor = self.settings.skip_gradient_norm;
         if now.state.guard.skips_large(norms.total(), factor) {
-            now.model = undo_last_pass(now.model.clone());
+            before.restore(now);
             return Ok(None);
         }
         let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
         now.model = now.adam.step(now.model.clone(), gradients, learning_rate);
         now.state.updates += 1;
         Ok(Some(terms))
-    }
-
-    fn gradients(
-        &self,
-        #[cfg_attr(not(test), allow(unused_variables))] now: &Progressing,
-        #[cfg_attr(not(test), allow(unused_variables))] step: u64,
-        output: &VaeOutput,
-    ) -> Gradients {
-        #[cfg_attr(not(test), allow(unused_mut))]
-        let mut gradients = output.terms.loss().mean().backward();
-        #[cfg(test)]
-        self.faulty_gradient(step, now, &mut gradients);
-        gradients
     }
 
     /// Takes a step back that is not finite, and stops after too many in a row.
@@ -108,6 +106,7 @@ impl Training<'_> {
         epoch: u32,
         mut cause: NonFinite,
         output: Option<&VaeOutput>,
+        before: Before,
     ) -> Result<(), TrainerError> {
         let stops = now.state.guard.skip_non_finite();
         if stops && let Some(output) = output {
@@ -116,7 +115,7 @@ impl Training<'_> {
             cause.parameter = of_gradients.parameter;
             cause.parameters = of_gradients.parameters;
         }
-        now.model = undo_last_pass(now.model.clone());
+        before.restore(now);
         if !stops {
             return Ok(());
         }
@@ -169,6 +168,32 @@ impl Training<'_> {
             uniform(intermediate),
             self.settings.dropout,
         ))
+    }
+}
+
+/// The running statistics before a step, to be given back where it is skipped.
+enum Before {
+    /// The step is one pass, which can be taken back without having been prepared for.
+    OnePass,
+    /// It is several.
+    SeveralPasses(RunningStatistics),
+}
+
+impl Before {
+    fn of(now: &Progressing, passes: usize) -> Self {
+        if passes == 1 {
+            Self::OnePass
+        } else {
+            Self::SeveralPasses(RunningStatistics::read(&now.model))
+        }
+    }
+
+    fn restore(self, now: &mut Progressing) {
+        let model = now.model.clone();
+        now.model = match self {
+            Self::OnePass => undo_last_pass(model),
+            Self::SeveralPasses(statistics) => statistics.restore(model),
+        };
     }
 }
 

@@ -193,7 +193,18 @@ fn assert_same(found: &Everything, expected: &Everything) {
 
 #[test]
 fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
-    let settings = tiny();
+    skipped_steps_change_nothing(&tiny());
+}
+
+#[test]
+fn a_skipped_step_of_several_micro_batches_changes_no_byte_either() {
+    skipped_steps_change_nothing(&Settings {
+        micro_batch_size: Some(2),
+        ..tiny()
+    });
+}
+
+fn skipped_steps_change_nothing(settings: &Settings) {
     let folder = tempfile::tempdir().expect("a folder");
     let stop = StopRequest::new();
     let options = TrainOptions {
@@ -205,7 +216,7 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
     };
     let mut progress = silent();
     let mut training =
-        Training::prepare(&settings, options, &Device::flex(), &mut progress).expect("prepared");
+        Training::prepare(settings, options, &Device::flex(), &mut progress).expect("prepared");
     for site in [FaultSite::Input, FaultSite::Loss, FaultSite::Gradient] {
         training.faults.push(Fault {
             step: 1 + training.faults.len() as u64,
@@ -238,6 +249,33 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
         .expect("taken");
     assert!(everything(&now) != before);
     assert_eq!((now.state.step, now.state.updates), (5, 2));
+}
+
+#[test]
+fn a_micro_batch_of_the_whole_batch_is_the_same_run() {
+    let (plain, whole) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    run(&tiny(), plain.path());
+    let settings = Settings {
+        micro_batch_size: Some(10),
+        ..tiny()
+    };
+    run(&settings, whole.path());
+    assert_equal_runs(plain.path(), whole.path(), "one micro-batch");
+}
+
+#[test]
+fn a_run_in_micro_batches_is_continued_to_the_bit() {
+    let settings = Settings {
+        micro_batch_size: Some(4),
+        dropout: 0.1,
+        ..tiny()
+    };
+    let whole = tempfile::tempdir().expect("a folder");
+    run(&settings, whole.path());
+    stopped_and_continued(&settings, whole.path(), 4).expect("stopped within the run");
 }
 
 #[test]

@@ -1,0 +1,238 @@
+//! Forward and backward over the micro-batches of one device.
+
+use std::ops::Range;
+
+use burn::prelude::*;
+use burn::tensor::Gradients;
+use vae_core::{DropoutMasks, Sampler, Vae, VaeOutput};
+
+use crate::batch_parts::micro_batches;
+use crate::divergence::first_non_finite;
+use crate::evaluate::read_terms;
+use crate::gradient_sum::add_gradients;
+
+/// What a pass is made over.
+pub(super) struct Inputs {
+    /// `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
+    pub(super) images: Tensor<4>,
+    /// `[batch, latent_dim]`, standard normal
+    pub(super) noise: Tensor<2>,
+    /// Drawn for the whole batch, so that no image's masks depend on how the batch is divided.
+    pub(super) dropout: Option<DropoutMasks>,
+}
+
+impl Inputs {
+    /// Images in it.
+    pub(super) fn len(&self) -> usize {
+        let [batch, ..] = self.images.dims();
+        batch
+    }
+
+    /// The images in `part`, with their noise and masks.
+    pub(super) fn part(&self, part: &Range<usize>) -> Self {
+        if *part == (0..self.len()) {
+            // The very tensors, so that an undivided batch is computed as it is.
+            return Self {
+                images: self.images.clone(),
+                noise: self.noise.clone(),
+                dropout: self.dropout.clone(),
+            };
+        }
+        let rows = |all: &Tensor<2>| all.clone().narrow(0, part.start, part.len());
+        Self {
+            images: self.images.clone().narrow(0, part.start, part.len()),
+            noise: rows(&self.noise),
+            dropout: self.dropout.as_ref().map(|masks| DropoutMasks {
+                encoder: rows(&masks.encoder),
+                decoder: rows(&masks.decoder),
+            }),
+        }
+    }
+}
+
+/// What a pass over images computed.
+pub(super) struct Pass {
+    /// Sums of cross-entropy and KL over the images, and the penalties.
+    pub(super) terms: [f64; 3],
+    /// Of the mean loss; none where a term was not finite.
+    pub(super) gradients: Option<Gradients>,
+    /// The output of the micro-batch with a term that is not finite.
+    pub(super) failed: Option<VaeOutput>,
+}
+
+/// Passes over `inputs` in micro-batches of at most `micro_batch_size` images, and sums their gradients, each weighted with
+/// its share of the `batch` images of the step.
+///
+/// Each micro-batch is normalised with its own statistics, and updates the running ones. The penalties are the same in each
+/// and the shares sum to 1 over a step, so they count once. An undivided batch gives the bits of a plain pass.
+pub(super) fn pass(
+    model: &Vae,
+    inputs: &Inputs,
+    batch: usize,
+    micro_batch_size: Option<usize>,
+    sampler: Sampler,
+) -> Pass {
+    let mut terms = [0.0; 3];
+    let mut sum = None;
+    for part in micro_batches(inputs.len(), micro_batch_size) {
+        let share = part.len() as f64 / batch as f64;
+        let Inputs {
+            images,
+            noise,
+            dropout,
+        } = inputs.part(&part);
+        let output = model.forward(images, noise, sampler, dropout);
+        let [cross_entropy, kl, l2] = read_terms(&output.terms);
+        terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
+        if first_non_finite(terms).is_some() {
+            return Pass {
+                terms,
+                gradients: None,
+                failed: Some(output),
+            };
+        }
+        let loss = output.terms.loss().mean();
+        drop(output);
+        sum = Some(add_gradients(model, sum, loss.backward(), share));
+    }
+    Pass {
+        terms,
+        gradients: sum,
+        failed: None,
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::model::{initial_model, model_config};
+    use crate::random::{Purpose, Stream};
+    use crate::settings::Settings;
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::DType;
+    use cifar_loader::Cifar10;
+
+    /// Every gradient, flattened, in the order of the module.
+    struct Reader<'a>(&'a Gradients, Vec<Vec<f64>>);
+
+    impl ModuleVisitor for Reader<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad(self.0) {
+                let data = gradient.into_data().convert_dtype(DType::F64);
+                self.1.push(data.try_to_vec::<f64>().expect("float64"));
+            }
+        }
+    }
+
+    fn read(model: &Vae, gradients: &Gradients) -> Vec<Vec<f64>> {
+        let mut reader = Reader(gradients, Vec::new());
+        model.visit(&mut reader);
+        reader.1
+    }
+
+    fn model_and_inputs(images: u32) -> (Vae, Inputs) {
+        let device = Device::flex().autodiff();
+        let settings = Settings {
+            depth: 28,
+            width: 0.02,
+            latent_dim: 4,
+            intermediate_dim: 16,
+            ..Settings::default()
+        };
+        let model = initial_model(&model_config(&settings).expect("a model"), 3, &device);
+        let sample = Cifar10::sample().expect("embedded").train();
+        let batch = sample.batch(&(0..images).collect::<Vec<_>>());
+        let count = images as usize;
+        let draws = |purpose, features| {
+            let stream = Stream::new(3, purpose, 0).standard_normal(count * features);
+            Tensor::<2>::from_data(TensorData::new(stream, [count, features]), &device)
+        };
+        let dropout = DropoutMasks {
+            encoder: draws(Purpose::Dropout, 256),
+            decoder: draws(Purpose::EvaluationNoise, 16),
+        };
+        let inputs = Inputs {
+            images: batch.to_tensor(&device),
+            noise: draws(Purpose::TrainingNoise, 4),
+            dropout: Some(dropout),
+        };
+        (model, inputs)
+    }
+
+    /// Largest difference of two gradients in any tensor, relative to the tensor's norm. The gradient of a bias before a norm
+    /// is zero but for rounding, and so is its norm.
+    fn largest_difference(expected: &[Vec<f64>], found: &[Vec<f64>]) -> f64 {
+        assert_eq!(expected.len(), found.len());
+        let norm = |values: &mut dyn Iterator<Item = f64>| {
+            values.map(|value| value * value).sum::<f64>().sqrt()
+        };
+        let pairs = expected.iter().zip(found);
+        let differences = pairs.map(|(expected, found)| {
+            let of_tensor = norm(&mut expected.iter().copied());
+            let distance = norm(&mut expected.iter().zip(found).map(|(a, b)| a - b));
+            distance / of_tensor.max(1.0)
+        });
+        differences.fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
+        let (model, inputs) = model_and_inputs(7);
+        let found = pass(&model, &inputs, 7, Some(3), Sampler::Correct);
+        let gradients = found.gradients.expect("finite");
+
+        // By hand: each part by itself, the mean of its losses, and sums in float64.
+        let mut expected: Vec<Vec<f64>> = Vec::new();
+        let mut terms = [0.0; 3];
+        for part in [0..3, 3..5, 5..7] {
+            let share = part.len() as f64 / 7.0;
+            let of_part = inputs.part(&part);
+            let output = model.forward(
+                of_part.images,
+                of_part.noise,
+                Sampler::Correct,
+                of_part.dropout,
+            );
+            let [cross_entropy, kl, l2] = read_terms(&output.terms);
+            terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
+            let of_part = read(&model, &output.terms.loss().mean().backward());
+            expected.resize_with(of_part.len(), Vec::new);
+            for (sum, values) in expected.iter_mut().zip(of_part) {
+                sum.resize(values.len(), 0.0);
+                for (sum, value) in sum.iter_mut().zip(values) {
+                    *sum += share * value;
+                }
+            }
+        }
+        let difference = largest_difference(&expected, &read(&model, &gradients));
+        assert!(difference < 1e-6, "{difference:e}");
+        assert_eq!(found.terms, terms);
+    }
+
+    #[test]
+    fn penalties_count_once() {
+        let (model, inputs) = model_and_inputs(6);
+        let found = pass(&model, &inputs, 6, Some(2), Sampler::Correct);
+        // 0.01 and 0.1 times the squares of the heads' weights; the biases are zero.
+        let squares = |layer: &burn::nn::Linear| {
+            let data = layer.weight.val().into_data().convert_dtype(DType::F64);
+            let values = data.try_to_vec::<f64>().expect("float64");
+            values.iter().map(|value| value * value).sum::<f64>()
+        };
+        let encoder = &model.encoder;
+        let expected = 0.01 * squares(&encoder.mean) + 0.1 * squares(&encoder.log_variance);
+        assert!((found.terms[2] - expected).abs() < 1e-5 * expected);
+    }
+
+    #[test]
+    fn an_undivided_batch_has_the_bits_of_a_plain_pass() {
+        let (model, inputs) = model_and_inputs(5);
+        let whole = inputs.part(&(0..5));
+        let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
+        let expected = read(&model, &output.terms.loss().mean().backward());
+        for micro_batch_size in [None, Some(5), Some(50)] {
+            let found = pass(&model, &inputs, 5, micro_batch_size, Sampler::Correct);
+            assert!(read(&model, &found.gradients.expect("finite")) == expected);
+        }
+    }
+}
