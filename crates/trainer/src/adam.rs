@@ -155,8 +155,14 @@ impl ModuleMapper for Update<'_> {
         let change = (first.clone() / root).mul_scalar(self.step_size);
         self.moments.insert(id, Moments { first, second });
         param.map(|value| {
-            let value = value.inner() - change.reshape(shape);
-            Tensor::from_inner(value).require_grad()
+            let strategy = value.gradient_checkpointing_strategy();
+            let value = Tensor::from_inner(value.inner() - change.reshape(shape));
+            // Operands of one operation must share a strategy, and Burn gives a new tensor its default.
+            let value = match strategy {
+                Some(strategy) => value.with_gradient_checkpointing_strategy(strategy),
+                None => value,
+            };
+            value.require_grad()
         })
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod atomic_file;
+mod auto_batch;
 mod batch_parts;
 mod chart;
 pub mod checkpoint;
@@ -26,6 +27,7 @@ pub mod latent_statistics;
 mod lifeline;
 pub mod loss_curves;
 mod memory;
+pub mod memory_limit;
 pub mod metrics;
 pub mod model;
 pub mod pictures;
@@ -38,6 +40,7 @@ pub mod running_statistics;
 pub mod schedule;
 pub mod settings;
 pub mod step_guard;
+mod step_memory;
 pub mod step_timing;
 pub mod stop_request;
 pub mod sweep;

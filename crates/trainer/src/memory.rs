@@ -21,8 +21,8 @@ pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), Train
         return Err(TrainerError::OutOfMemory {
             device: settings.device,
             reason: format!(
-                "a step of this model at batch size {} takes at least {}, the machine has {}",
-                settings.batch_size,
+                "a step of this model with {} images at a time takes at least {}, the machine has {}",
+                images_at_a_time(settings),
                 crate::disk::amount(needed),
                 crate::disk::amount(total)
             ),
@@ -33,19 +33,40 @@ pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), Train
 
 /// Less than a step can do with: half of the activations, whatever the operations save of the other half.
 fn least_bytes(settings: &Settings, config: &VaeConfig) -> u64 {
-    let activations = 4 * config.cost().activations as u128 * settings.batch_size as u128;
+    let activations = 4 * config.cost().activations as u128 * images_at_a_time(settings) as u128;
     (activations / 2).try_into().unwrap_or(u64::MAX)
+}
+
+fn images_at_a_time(settings: &Settings) -> usize {
+    let whole = settings.batch_size;
+    settings
+        .micro_batch_size
+        .map_or(whole, |most| most.min(whole))
 }
 
 /// The machine's memory, where the system tells (Linux).
 fn total_bytes() -> Option<u64> {
-    total_in(&fs::read_to_string("/proc/meminfo").ok()?)
+    amount_in(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
-fn total_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// What a program can still take of the machine's memory, where the system tells (Linux).
+fn available_bytes() -> Option<u64> {
+    amount_in(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// The free memory of the device that `settings` name, in bytes; none where nobody tells.
+pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(index) => crate::cuda::free_bytes(index),
+        #[cfg(not(feature = "cuda"))]
+        DeviceChoice::Cuda(_) => None,
+        DeviceChoice::Flex | DeviceChoice::Ndarray => available_bytes(),
+    }
+}
+
+fn amount_in(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -98,7 +119,7 @@ mod tests {
         );
         assert_eq!(code("CUDA_ERROR_ILLEGAL_ADDRESS"), 32);
         assert_eq!(
-            total_in("MemTotal:       24000 kB\nMemFree: 1 kB\n"),
+            amount_in("MemTotal:       24000 kB\nMemFree: 1 kB\n", "MemTotal:"),
             Some(24_576_000)
         );
     }

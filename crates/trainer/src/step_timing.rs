@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::adam::Adam;
 use crate::data;
+use crate::device::training_device;
 use crate::error::TrainerError;
 use crate::evaluate::read_terms;
 use crate::gradient_norms::GradientNorms;
@@ -65,7 +66,7 @@ pub fn time_steps(
     device: &Device,
 ) -> Result<StepTiming, TrainerError> {
     assert!(steps > 0, "a median needs at least one step");
-    let device = device.clone().autodiff();
+    let device = training_device(device, settings);
     let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
     let mut adam = Adam::new();
     let batch_size =

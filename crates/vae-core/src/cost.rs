@@ -49,6 +49,11 @@ impl VaeConfig {
     /// Parameters of the whole model, the norms' running statistics among them: what the model's own count gives,
     /// without making one.
     pub fn num_params(&self) -> u64 {
+        self.num_params_by_side().iter().sum()
+    }
+
+    /// Parameters of the encoder and of the decoder, as [`num_params`](Self::num_params).
+    pub fn num_params_by_side(&self) -> [u64; 2] {
         let intermediate = self.intermediate_dim as u64;
         let latent = self.latent_dim as u64;
         let positions = self.positions() as u64;
@@ -64,7 +69,7 @@ impl VaeConfig {
             + 4 * intermediate
             + stages_num_params(&decoder_blocks)
             + layer(last, self.image_channels as u64);
-        encoder + decoder
+        [encoder, decoder]
     }
 }
 
@@ -123,6 +128,8 @@ mod tests {
     fn counted_parameters_are_those_of_the_experiment() {
         let counts = Depth::ALL.map(|depth| VaeConfig::preset(depth).num_params());
         assert_eq!(counts, [26_815_683, 29_624_003, 43_762_627, 57_901_251]);
+        let sides = VaeConfig::preset(Depth::Depth28).num_params_by_side();
+        assert_eq!(sides, [18_507_072, 8_308_611]);
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(super) struct BenchStepFlags {
     /// f32 or bf16
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
+    /// Compute activations and sums again in the backward pass
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: String,
@@ -53,6 +56,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         batch_size: Some(flags.batch_size.clone()),
         device: Some(flags.device.clone()),
         precision: Some(flags.precision.clone()),
+        gradient_checkpointing: flags.gradient_checkpointing,
         ..TrainFlags::default()
     };
     // No setting of the environment: a benchmark is what its command says.
@@ -81,6 +85,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     result["depth"] = json!(settings.depth);
     result["width"] = json!(settings.width);
     result["precision"] = json!(settings.precision);
+    result["gradient_checkpointing"] = json!(settings.gradient_checkpointing);
     result["batch_size"] = json!(settings.batch_size);
     result["threads"] = json!(threads());
     if !theirs.is_empty() {

@@ -1,6 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use crate::auto_batch;
 use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::memory::device_failure;
@@ -16,12 +17,16 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         print!("{}", resolved.print_config(flags.json));
         return Ok(());
     }
-    let settings = resolved.settings;
+    let mut settings = resolved.settings;
     let device = open_device(settings.device)?;
     let run_dir = match &settings.run_dir {
         Some(folder) => folder.clone(),
         None => default_run_dir(&settings, flags.resume),
     };
+    let is_recorded = flags.resume && run_dir.join("config.json").is_file();
+    if flags.auto_batch && !is_recorded {
+        settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
+    }
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
     let stop = StopRequest::on_signals().map_err(|source| TrainerError::File {
         path: run_dir.clone(),

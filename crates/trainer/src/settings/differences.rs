@@ -143,6 +143,7 @@ mod tests {
             on_disk_full: OnDiskFull::Pause,
             precision: Precision::Bf16,
             micro_batch_size: Some(2),
+            gradient_checkpointing: true,
         };
         assert_eq!(
             differences(&before, &after).len(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Key;
+use crate::memory_limit::MemoryLimit;
 
 // clap would put a doc comment in place of the command's own description, so only rustdoc may see this one.
 #[cfg_attr(
@@ -98,6 +99,18 @@ pub struct TrainFlags {
     /// [default: none, the whole batch]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub micro_batch_size: Option<String>,
+    /// Compute activations and sums again in the backward pass instead of keeping them: the same gradients, with less memory
+    /// in float32 on a GPU; it saves nothing in bfloat16, nor on flex, whose blocks keep none of them anyway
+    /// [default: false]
+    #[arg(long)]
+    pub gradient_checkpointing: bool,
+    /// Choose --micro-batch-size as the largest that fits the device's free memory by the prediction that summary shows, and
+    /// record it; a resumed run keeps what was recorded [default: as --micro-batch-size says]
+    #[arg(long, conflicts_with = "micro_batch_size")]
+    pub auto_batch: bool,
+    /// Memory that --auto-batch may count on, such as 8GiB or 500MB [default: what is free when the run begins]
+    #[arg(long, value_name = "SIZE", requires = "auto_batch")]
+    pub memory_limit: Option<MemoryLimit>,
     /// JSON file with any of the keys that --print-config lists; it wins over the preset, flags and environment win
     /// over it [default: none]
     #[arg(long, value_name = "FILE")]
@@ -155,6 +168,10 @@ impl TrainFlags {
         .into_iter()
         .filter_map(|(key, text)| text.as_deref().map(|text| (key, text)))
         .chain(self.no_shortcuts.then_some((Key::Shortcuts, "false")))
+        .chain(
+            self.gradient_checkpointing
+                .then_some((Key::GradientCheckpointing, "true")),
+        )
         .collect()
     }
 }
@@ -178,8 +195,13 @@ mod tests {
     fn every_flag_reaches_its_key() {
         for key in Key::ALL {
             let Some(flag) = key.flag() else { continue };
-            if key == Key::Shortcuts {
-                assert_eq!(parse(&[flag]).given(), [(key, "false")]);
+            if let Domain::Boolean = key.domain() {
+                let given = if key == Key::Shortcuts {
+                    "false"
+                } else {
+                    "true"
+                };
+                assert_eq!(parse(&[flag]).given(), [(key, given)]);
                 continue;
             }
             // A negative number must reach the range check, not be taken for a flag.
@@ -248,6 +270,6 @@ mod tests {
                 assert!(flags.iter().any(|known| known == flag), "{flag}");
             }
         }
-        assert_eq!(flags.len(), 26 + 6);
+        assert_eq!(flags.len(), 27 + 8);
     }
 }

@@ -41,6 +41,7 @@ pub enum Key {
     OnDiskFull,
     Precision,
     MicroBatchSize,
+    GradientCheckpointing,
 }
 
 /// A value that its key does not allow.
@@ -74,7 +75,7 @@ const DEPTHS: [u64; 4] = [28, 40, 70, 100];
 
 impl Key {
     /// Every key, in the order of the fields.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Preset,
         Self::Depth,
         Self::Width,
@@ -105,6 +106,7 @@ impl Key {
         Self::OnDiskFull,
         Self::Precision,
         Self::MicroBatchSize,
+        Self::GradientCheckpointing,
     ];
 
     /// The key in `config.json`, which is the name of the field.
@@ -140,6 +142,7 @@ impl Key {
             Self::OnDiskFull => "on_disk_full",
             Self::Precision => "precision",
             Self::MicroBatchSize => "micro_batch_size",
+            Self::GradientCheckpointing => "gradient_checkpointing",
         }
     }
 
@@ -177,6 +180,7 @@ impl Key {
             Self::OnDiskFull => "--on-disk-full",
             Self::Precision => "--precision",
             Self::MicroBatchSize => "--micro-batch-size",
+            Self::GradientCheckpointing => "--gradient-checkpointing",
             Self::HalvingPatience
             | Self::MinimumLearningRate
             | Self::StoppingPatience
@@ -267,6 +271,7 @@ impl Key {
             Self::CheckpointEvery => Domain::CheckpointInterval,
             Self::OnDiskFull => Domain::Names(OnDiskFull::NAMES),
             Self::Precision => Domain::Names(Precision::NAMES),
+            Self::GradientCheckpointing => Domain::Boolean,
         }
     }
 
@@ -287,7 +292,10 @@ impl Key {
 
     /// Whether runs were recorded before there was such a key; its default is what they did.
     pub(super) fn is_recent(self) -> bool {
-        matches!(self, Self::Precision | Self::MicroBatchSize)
+        matches!(
+            self,
+            Self::Precision | Self::MicroBatchSize | Self::GradientCheckpointing
+        )
     }
 
     /// Checks a JSON value.
@@ -351,7 +359,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 30] = [
+        let cases: [(Key, &[&str], &[&str]); 31] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -410,6 +418,11 @@ mod tests {
             (Key::OnDiskFull, &["stop", "pause"], &["wait"]),
             (Key::Precision, &["f32", "bf16"], &["f16", "F32"]),
             (Key::MicroBatchSize, &["2", "50000"], &["1", "0", "50001"]),
+            (
+                Key::GradientCheckpointing,
+                &["true", "false"],
+                &["yes", "1"],
+            ),
         ];
         assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
         for (key, allowed, refused) in cases {

@@ -111,6 +111,8 @@ pub struct Settings {
     /// Images at a time within a step; none means all of its batch. Gradients are summed over the micro-batches of a step;
     /// batch norm uses the statistics of each.
     pub micro_batch_size: Option<usize>,
+    /// Whether cheap operations are computed again in the backward pass instead of keeping their results.
+    pub gradient_checkpointing: bool,
 }
 
 impl Default for Settings {
@@ -146,6 +148,7 @@ impl Default for Settings {
             on_disk_full: OnDiskFull::Stop,
             precision: Precision::F32,
             micro_batch_size: None,
+            gradient_checkpointing: false,
         }
     }
 }
@@ -275,7 +278,7 @@ mod tests {
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null}"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"gradient_checkpointing":false}"#,
             )
         );
         settings.validate().unwrap();

@@ -52,6 +52,7 @@ fn the_posts_run(depth: u32) -> Vec<(Key, Value)> {
         (Key::SkipGradientNorm, json!(null)),
         (Key::Precision, json!("f32")),
         (Key::MicroBatchSize, json!(null)),
+        (Key::GradientCheckpointing, json!(false)),
     ]
 }
 

@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_decides_a_number_changes_the_identity() {
-        let changes: [fn(&mut Settings); 25] = [
+        let changes: [fn(&mut Settings); 26] = [
             |settings| settings.preset = Some(Preset::Demo),
             |settings| settings.depth = 28,
             |settings| settings.width = 0.5,
@@ -63,6 +63,7 @@ mod tests {
             |settings| settings.stopping_minimum_improvement = 0.5,
             |settings| settings.precision = Precision::Bf16,
             |settings| settings.micro_batch_size = Some(2),
+            |settings| settings.gradient_checkpointing = true,
         ];
         let mut identities = vec![run_identity(&base(), "a"), run_identity(&base(), "b")];
         for change in changes {

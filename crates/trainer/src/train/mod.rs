@@ -10,6 +10,7 @@ use vae_core::{Vae, VaeConfig};
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, CheckpointError, TrainingState};
 use crate::data;
+use crate::device::training_device;
 use crate::error::TrainerError;
 use crate::evaluate::floor;
 use crate::memory;
@@ -159,7 +160,7 @@ impl<'a> Training<'a> {
         let training = Self {
             settings,
             config,
-            device: device.clone().autodiff(),
+            device: training_device(device, settings),
             train_floor: floor(&splits.train),
             valid_floor: floor(&splits.valid),
             folder,

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::model::{initial_model, model_config};
     use crate::random::{Purpose, Stream};
-    use crate::settings::Settings;
+    use crate::settings::{Precision, Settings};
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::DType;
     use cifar_loader::Cifar10;
@@ -131,12 +131,16 @@ mod tests {
     }
 
     fn model_and_inputs(images: u32) -> (Vae, Inputs) {
-        let device = Device::flex().autodiff();
+        model_and_inputs_on(images, Precision::F32, Device::flex().autodiff())
+    }
+
+    fn model_and_inputs_on(images: u32, precision: Precision, device: Device) -> (Vae, Inputs) {
         let settings = Settings {
             depth: 28,
             width: 0.02,
             latent_dim: 4,
             intermediate_dim: 16,
+            precision,
             ..Settings::default()
         };
         let model = initial_model(&model_config(&settings).expect("a model"), 3, &device);
@@ -222,6 +226,35 @@ mod tests {
         let encoder = &model.encoder;
         let expected = 0.01 * squares(&encoder.mean) + 0.1 * squares(&encoder.log_variance);
         assert!((found.terms[2] - expected).abs() < 1e-5 * expected);
+    }
+
+    #[test]
+    fn checkpointing_changes_no_bit_of_a_gradient() {
+        let gradients = |precision, is_plain, is_checkpointing| {
+            let device = Device::flex().autodiff();
+            let device = if is_checkpointing {
+                device.gradient_checkpointing()
+            } else {
+                device
+            };
+            let (model, inputs) = model_and_inputs_on(5, precision, device);
+            let pass = || pass(&model, &inputs, 5, None, Sampler::Correct);
+            let found = if is_plain {
+                resnet_blocks::with_plain_blocks(pass)
+            } else {
+                pass()
+            };
+            read(&model, &found.gradients.expect("finite"))
+        };
+        for (precision, is_plain) in [
+            (Precision::F32, false),
+            (Precision::F32, true),
+            (Precision::Bf16, true),
+        ] {
+            let kept = gradients(precision, is_plain, false);
+            let recomputed = gradients(precision, is_plain, true);
+            assert!(kept == recomputed, "{precision}, plain: {is_plain}");
+        }
     }
 
     #[test]

@@ -267,6 +267,21 @@ fn a_micro_batch_of_the_whole_batch_is_the_same_run() {
 }
 
 #[test]
+fn a_run_with_gradient_checkpointing_is_the_same_run() {
+    let (plain, checkpointing) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    run(&tiny(), plain.path());
+    let settings = Settings {
+        gradient_checkpointing: true,
+        ..tiny()
+    };
+    run(&settings, checkpointing.path());
+    assert_equal_runs(plain.path(), checkpointing.path(), "checkpointing");
+}
+
+#[test]
 fn a_run_in_micro_batches_is_continued_to_the_bit() {
     let settings = Settings {
         micro_batch_size: Some(4),
