@@ -123,6 +123,17 @@ impl Adam {
     }
 }
 
+/// A new value for the parameter that had `old`: a leaf that gradients are taken by.
+pub(crate) fn trainable<const D: usize>(new: Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
+    let new = Tensor::from_inner(new);
+    // Operands of one operation must share a strategy, and Burn gives a new tensor its default.
+    let new = match old.gradient_checkpointing_strategy() {
+        Some(strategy) => new.with_gradient_checkpointing_strategy(strategy),
+        None => new,
+    };
+    new.require_grad()
+}
+
 struct Update<'a> {
     moments: &'a mut HashMap<ParamId, Moments>,
     gradients: Gradients,
@@ -155,14 +166,8 @@ impl ModuleMapper for Update<'_> {
         let change = (first.clone() / root).mul_scalar(self.step_size);
         self.moments.insert(id, Moments { first, second });
         param.map(|value| {
-            let strategy = value.gradient_checkpointing_strategy();
-            let value = Tensor::from_inner(value.inner() - change.reshape(shape));
-            // Operands of one operation must share a strategy, and Burn gives a new tensor its default.
-            let value = match strategy {
-                Some(strategy) => value.with_gradient_checkpointing_strategy(strategy),
-                None => value,
-            };
-            value.require_grad()
+            let new = value.clone().inner() - change.reshape(shape);
+            trainable(new, &value)
         })
     }
 }

@@ -20,13 +20,19 @@ pub(crate) fn choose(
     limit: Option<MemoryLimit>,
 ) -> Result<Option<usize>, TrainerError> {
     let config = model_config(settings)?;
-    let device = settings.device;
+    let device = settings.device.main();
     let available = match limit {
         Some(MemoryLimit(bytes)) => bytes,
         None => free_bytes(device).ok_or(TrainerError::UnknownMemory { device })?,
     };
     let place = form_and_place(settings);
-    let batch = settings.batch_size;
+    let count = settings.device.count();
+    let batch = settings.batch_size.div_ceil(count);
+    // Processors have one memory between them.
+    let available = match place.1 {
+        Place::Host { .. } => available / count as u64,
+        Place::Cuda => available,
+    };
     let fits = largest_that_fits(&config, place, batch, available);
     fits.map(|most| (most < batch).then_some(most))
         .ok_or_else(|| TrainerError::OutOfMemory {
@@ -101,7 +107,7 @@ mod tests {
             return;
         }
         let settings = Settings {
-            device: DeviceChoice::Cuda(0),
+            device: DeviceChoice::Cuda(0).into(),
             ..settings()
         };
         let error = choose(&settings, None).expect_err("no driver in this program");

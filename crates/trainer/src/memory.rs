@@ -12,14 +12,13 @@ use crate::settings::{DeviceChoice, Settings};
 /// # Errors
 /// [`TrainerError::OutOfMemory`].
 pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), TrainerError> {
-    let Some(total) = total_bytes().filter(|_| !matches!(settings.device, DeviceChoice::Cuda(_)))
-    else {
+    let Some(total) = total_bytes().filter(|_| !settings.device.are_cuda()) else {
         return Ok(());
     };
     let needed = least_bytes(settings, config);
     if needed > total {
         return Err(TrainerError::OutOfMemory {
-            device: settings.device,
+            device: settings.device.main(),
             reason: format!(
                 "a step of this model with {} images at a time takes at least {}, the machine has {}",
                 images_at_a_time(settings),

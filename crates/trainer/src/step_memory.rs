@@ -79,7 +79,7 @@ impl StepMemory {
 
 /// The form and the place that settings lead to.
 pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
-    let is_fast = settings.device == DeviceChoice::Flex
+    let is_fast = settings.device.main() == DeviceChoice::Flex
         && settings.precision == crate::settings::Precision::F32;
     let form = if is_fast {
         Form::Fast
@@ -92,7 +92,7 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
             gradient_checkpointing: settings.gradient_checkpointing,
         }
     };
-    let place = match settings.device {
+    let place = match settings.device.main() {
         DeviceChoice::Cuda(_) => Place::Cuda,
         _ => Place::Host {
             keeps_freed: keeps_freed(std::env::var("MIMALLOC_PURGE_DELAY").ok().as_deref()),

@@ -79,7 +79,7 @@ pub fn time_steps(
         data::augment(settings),
     );
     let lost = |reason: String| TrainerError::DeviceLost {
-        device: settings.device,
+        device: settings.device.main(),
         reason,
     };
     let wait = || device.sync().map_err(|error| lost(error.to_string()));

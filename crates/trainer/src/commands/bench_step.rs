@@ -61,7 +61,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     };
     // No setting of the environment: a benchmark is what its command says.
     let settings = resolve(&training, &|_| None)?.settings;
-    let device = open_device(settings.device)?;
+    let device = open_device(settings.device.main())?;
     let steps = flags.steps.max(1);
     let rounds = if flags.against_pytorch.is_some() {
         flags.rounds.max(1)
@@ -81,7 +81,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     ours.sort_by(|a, b| a.seconds_per_step.total_cmp(&b.seconds_per_step));
     let timing = &ours[ours.len() / 2];
     let mut result = json!(timing);
-    result["device"] = json!(settings.device.to_string());
+    result["device"] = json!(settings.device.main().to_string());
     result["depth"] = json!(settings.depth);
     result["width"] = json!(settings.width);
     result["precision"] = json!(settings.precision);
@@ -161,7 +161,7 @@ fn time_pytorch(
         .iter()
         .map(ToString::to_string)
         .collect();
-    let device = settings.device.to_string();
+    let device = settings.device.main().to_string();
     let output = Command::new(python)
         .arg(&script)
         .args([

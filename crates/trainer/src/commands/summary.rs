@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::error::TrainerError;
 use crate::model::model_config;
-use crate::settings::{DeviceChoice, TrainFlags, resolve};
+use crate::settings::{Devices, TrainFlags, resolve};
 use crate::step_memory::{CIFAR_BYTES, StepMemory, form_and_place, predict};
 
 #[derive(clap::Args)]
@@ -66,7 +66,7 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
     let memory = predict(
         &config,
         form_and_place(&settings),
-        settings.batch_size,
+        settings.batch_size.div_ceil(settings.device.count()),
         settings.micro_batch_size,
     );
     if flags.json {
@@ -101,17 +101,18 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
         "multiply-accumulates    {:>15}  an image, forward",
         cost.multiply_accumulates()
     );
-    print_memory(&memory, settings.batch_size, settings.device);
+    print_memory(&memory, settings.batch_size, &settings.device);
     Ok(())
 }
 
-fn print_memory(memory: &StepMemory, batch_size: usize, device: DeviceChoice) {
+fn print_memory(memory: &StepMemory, batch_size: usize, devices: &Devices) {
     let mebibytes = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
     let line = |name: &str, bytes: u64, what: &str| {
         println!("{name:<24}{:>11.1} MiB  {what}", mebibytes(bytes));
     };
-    let is_cuda = matches!(device, DeviceChoice::Cuda(_));
-    let title = format!("predicted peak of a step with batch {batch_size} on {device}");
+    let is_cuda = devices.are_cuda();
+    let each = if devices.count() > 1 { ", each" } else { "" };
+    let title = format!("predicted peak of a step with batch {batch_size} on {devices}{each}");
     line("memory", memory.total(), &title);
     line(
         "  parameters",

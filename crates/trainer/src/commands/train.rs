@@ -6,7 +6,7 @@ use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::memory::device_failure;
 use crate::progress::{Progress, ProgressMode, at_terminal};
-use crate::settings::{DeviceChoice, Settings, TrainFlags, resolve};
+use crate::settings::{Settings, TrainFlags, resolve};
 use crate::stop_request::{StopRequest, StopSignal};
 use crate::train::{TrainOptions, train};
 
@@ -18,7 +18,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         return Ok(());
     }
     let mut settings = resolved.settings;
-    let device = open_device(settings.device)?;
+    let device = open_device(settings.device.main())?;
     let run_dir = match &settings.run_dir {
         Some(folder) => folder.clone(),
         None => default_run_dir(&settings, flags.resume),
@@ -44,7 +44,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         stop: &stop,
     };
     let mut progress = Progress::new(mode);
-    if !matches!(settings.device, DeviceChoice::Cuda(_)) {
+    if !settings.device.are_cuda() {
         return train(&settings, options, &device, &mut progress);
     }
     // Where memory runs out or a kernel fails, the backend panics; nothing in this process can use the device again.
@@ -55,7 +55,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied());
         Err(device_failure(
-            settings.device,
+            settings.device.main(),
             text.unwrap_or("it failed without a reason"),
         ))
     })

@@ -394,7 +394,11 @@ mod tests {
             ),
             (Key::DataDir, &["."], &[""]),
             (Key::RunDir, &["runs/1"], &[""]),
-            (Key::Device, &["flex", "cuda:7"], &["cuda:", "gpu"]),
+            (
+                Key::Device,
+                &["flex", "cuda:7", "cuda:0,cuda:1", "flex,flex"],
+                &["cuda:", "gpu", "flex,cuda:0", "cuda:1,cuda:1"],
+            ),
             (Key::Shortcuts, &["true", "false"], &["yes", ""]),
             (Key::Validation, &["held-out", "test"], &["heldout"]),
             (Key::Sampler, &["correct", "blog"], &["wrong"]),

@@ -6,6 +6,7 @@
 mod checkpoint_interval;
 mod choices;
 mod config_file;
+mod devices;
 mod differences;
 mod domain;
 mod error;
@@ -20,6 +21,7 @@ pub use choices::{
     Activation, Augment, DeviceChoice, OnDiskFull, Precision, Preset, Sampler, UnknownChoice,
     Validation,
 };
+pub use devices::Devices;
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
 pub use flags::TrainFlags;
@@ -77,8 +79,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Folder of the run.
     pub run_dir: Option<PathBuf>,
-    /// Where the tensors live.
-    pub device: DeviceChoice,
+    /// Where the tensors live; several devices share each batch.
+    pub device: Devices,
     /// Whether the blocks have shortcuts; false is the degradation experiment.
     pub shortcuts: bool,
     /// What the run validates on.
@@ -132,7 +134,7 @@ impl Default for Settings {
             seed: 1,
             data_dir: None,
             run_dir: None,
-            device: DeviceChoice::Flex,
+            device: DeviceChoice::Flex.into(),
             shortcuts: true,
             validation: Validation::HeldOut,
             sampler: Sampler::Correct,
@@ -314,7 +316,7 @@ mod tests {
             seed: u64::MAX,
             data_dir: Some("bilder/größe 32".into()),
             run_dir: Some("runs/a\"b".into()),
-            device: DeviceChoice::Cuda(3),
+            device: "cuda:3,cuda:0".parse().unwrap(),
             validation: Validation::Test,
             sampler: Sampler::Blog,
             augment: Augment::FlipCrop,

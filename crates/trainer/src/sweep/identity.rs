@@ -30,7 +30,7 @@ mod tests {
         Settings {
             data_dir: Some("data".into()),
             run_dir: Some("runs/a".into()),
-            device: DeviceChoice::Cuda(0),
+            device: DeviceChoice::Cuda(0).into(),
             ..Settings::default()
         }
     }
@@ -50,7 +50,7 @@ mod tests {
             |settings| settings.activation = Activation::Relu,
             |settings| settings.dropout = 0.5,
             |settings| settings.seed = 2,
-            |settings| settings.device = DeviceChoice::Flex,
+            |settings| settings.device = DeviceChoice::Flex.into(),
             |settings| settings.shortcuts = false,
             |settings| settings.validation = Validation::Test,
             |settings| settings.sampler = Sampler::Blog,
@@ -82,7 +82,7 @@ mod tests {
         let moved = Settings {
             data_dir: None,
             run_dir: Some("elsewhere".into()),
-            device: DeviceChoice::Cuda(3),
+            device: DeviceChoice::Cuda(3).into(),
             ..base()
         };
         assert_eq!(run_identity(&moved, "a"), run_identity(&base(), "a"));

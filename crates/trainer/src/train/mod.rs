@@ -10,7 +10,7 @@ use vae_core::{Vae, VaeConfig};
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, CheckpointError, TrainingState};
 use crate::data;
-use crate::device::training_device;
+use crate::device::{open_device, training_device};
 use crate::error::TrainerError;
 use crate::evaluate::floor;
 use crate::memory;
@@ -23,10 +23,14 @@ use crate::settings::{OnDiskFull, Settings, differences};
 use crate::stop_request::StopRequest;
 use crate::weights::{WeightsError, load_values, named_values};
 
+mod all_reduce;
 mod epoch;
 mod finish;
 mod pass;
+mod replicas;
 mod step;
+
+use replicas::Replicas;
 
 /// Checkpoints on the disk at one time: the newest two, the best, and the one that is being written.
 const CHECKPOINTS: u64 = 4;
@@ -80,6 +84,8 @@ struct Training<'a> {
     settings: &'a Settings,
     config: VaeConfig,
     device: Device,
+    /// Those that take parts of each batch besides.
+    other_devices: Vec<Device>,
     folder: RunFolder,
     splits: Splits,
     train_floor: f64,
@@ -95,6 +101,7 @@ struct Training<'a> {
 struct Progressing {
     model: Vae,
     adam: Adam,
+    replicas: Replicas,
     state: TrainingState,
     last_checkpoint: Instant,
 }
@@ -152,6 +159,11 @@ impl<'a> Training<'a> {
         let splits = split(settings, &data)?;
         // Parameters are counted from their shapes; no value is drawn.
         let parameters = config.init(&device.clone().inner()).num_params();
+        let other_devices = settings.device.others().iter().map(|choice| {
+            let device = open_device(*choice)?;
+            Ok(training_device(&device, settings))
+        });
+        let other_devices = other_devices.collect::<Result<_, TrainerError>>()?;
         let folder = if options.resume {
             RunFolder::resume(options.run_dir)?
         } else {
@@ -161,6 +173,7 @@ impl<'a> Training<'a> {
             settings,
             config,
             device: training_device(device, settings),
+            other_devices,
             train_floor: floor(&splits.train),
             valid_floor: floor(&splits.valid),
             folder,
@@ -281,6 +294,7 @@ impl<'a> Training<'a> {
             let now = Progressing {
                 model,
                 adam: Adam::new(),
+                replicas: self.replicas(),
                 state: TrainingState::new(Schedule::new(self.settings)),
                 last_checkpoint: Instant::now(),
             };
@@ -322,10 +336,17 @@ impl<'a> Training<'a> {
         let now = Progressing {
             model,
             adam,
+            replicas: self.replicas(),
             state,
             last_checkpoint: Instant::now(),
         };
         Ok((now, false))
+    }
+
+    /// The model on the other devices.
+    fn replicas(&self) -> Replicas {
+        let are_cuda = self.settings.device.are_cuda();
+        Replicas::start(&self.config, &self.device, &self.other_devices, are_cuda)
     }
 
     fn refused(&self, source: WeightsError) -> TrainerError {

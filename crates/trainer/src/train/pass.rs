@@ -50,11 +50,20 @@ impl Inputs {
     }
 }
 
+/// What a pass does where a term of the loss is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtNonFinite {
+    /// It stops there: the step will be skipped.
+    Stop,
+    /// It goes on: other devices wait for its gradients.
+    GoOn,
+}
+
 /// What a pass over images computed.
 pub(super) struct Pass {
     /// Sums of cross-entropy and KL over the images, and the penalties.
     pub(super) terms: [f64; 3],
-    /// Of the mean loss; none where a term was not finite.
+    /// Of the mean loss; none where the pass stopped at a term that was not finite.
     pub(super) gradients: Option<Gradients>,
     /// The output of the micro-batch with a term that is not finite.
     pub(super) failed: Option<VaeOutput>,
@@ -71,6 +80,7 @@ pub(super) fn pass(
     batch: usize,
     micro_batch_size: Option<usize>,
     sampler: Sampler,
+    at_non_finite: AtNonFinite,
 ) -> Pass {
     let mut terms = [0.0; 3];
     let mut sum = None;
@@ -84,7 +94,7 @@ pub(super) fn pass(
         let output = model.forward(images, noise, sampler, dropout);
         let [cross_entropy, kl, l2] = read_terms(&output.terms);
         terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
-        if first_non_finite(terms).is_some() {
+        if at_non_finite == AtNonFinite::Stop && first_non_finite(terms).is_some() {
             return Pass {
                 terms,
                 gradients: None,
@@ -103,7 +113,7 @@ pub(super) fn pass(
 }
 
 #[cfg(all(test, feature = "flex"))]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::{initial_model, model_config};
     use crate::random::{Purpose, Stream};
@@ -111,6 +121,7 @@ mod tests {
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::DType;
     use cifar_loader::Cifar10;
+    use vae_core::VaeConfig;
 
     /// Every gradient, flattened, in the order of the module.
     struct Reader<'a>(&'a Gradients, Vec<Vec<f64>>);
@@ -124,17 +135,23 @@ mod tests {
         }
     }
 
-    fn read(model: &Vae, gradients: &Gradients) -> Vec<Vec<f64>> {
+    pub(in crate::train) fn read(model: &Vae, gradients: &Gradients) -> Vec<Vec<f64>> {
         let mut reader = Reader(gradients, Vec::new());
         model.visit(&mut reader);
         reader.1
     }
 
     fn model_and_inputs(images: u32) -> (Vae, Inputs) {
-        model_and_inputs_on(images, Precision::F32, Device::flex().autodiff())
+        let device = Device::flex().autodiff();
+        let (model, inputs, _) = model_and_inputs_on(images, Precision::F32, device);
+        (model, inputs)
     }
 
-    fn model_and_inputs_on(images: u32, precision: Precision, device: Device) -> (Vae, Inputs) {
+    pub(in crate::train) fn model_and_inputs_on(
+        images: u32,
+        precision: Precision,
+        device: Device,
+    ) -> (Vae, Inputs, VaeConfig) {
         let settings = Settings {
             depth: 28,
             width: 0.02,
@@ -143,7 +160,8 @@ mod tests {
             precision,
             ..Settings::default()
         };
-        let model = initial_model(&model_config(&settings).expect("a model"), 3, &device);
+        let config = model_config(&settings).expect("a model");
+        let model = initial_model(&config, 3, &device);
         let sample = Cifar10::sample().expect("embedded").train();
         let batch = sample.batch(&(0..images).collect::<Vec<_>>());
         let count = images as usize;
@@ -160,12 +178,12 @@ mod tests {
             noise: draws(Purpose::TrainingNoise, 4),
             dropout: Some(dropout),
         };
-        (model, inputs)
+        (model, inputs, config)
     }
 
     /// Largest difference of two gradients in any tensor, relative to the tensor's norm. The gradient of a bias before a norm
     /// is zero but for rounding, and so is its norm.
-    fn largest_difference(expected: &[Vec<f64>], found: &[Vec<f64>]) -> f64 {
+    pub(in crate::train) fn largest_difference(expected: &[Vec<f64>], found: &[Vec<f64>]) -> f64 {
         assert_eq!(expected.len(), found.len());
         let norm = |values: &mut dyn Iterator<Item = f64>| {
             values.map(|value| value * value).sum::<f64>().sqrt()
@@ -179,18 +197,17 @@ mod tests {
         differences.fold(0.0, f64::max)
     }
 
-    #[test]
-    fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
-        let (model, inputs) = model_and_inputs(7);
-        let found = pass(&model, &inputs, 7, Some(3), Sampler::Correct);
-        let gradients = found.gradients.expect("finite");
-
-        // By hand: each part by itself, the mean of its losses, and sums in float64.
+    /// By hand: each part by itself, the mean of its losses, and the mean over all images in float64; and the terms.
+    pub(in crate::train) fn weighted_mean(
+        model: &Vae,
+        inputs: &Inputs,
+        parts: &[Range<usize>],
+    ) -> (Vec<Vec<f64>>, [f64; 3]) {
         let mut expected: Vec<Vec<f64>> = Vec::new();
         let mut terms = [0.0; 3];
-        for part in [0..3, 3..5, 5..7] {
-            let share = part.len() as f64 / 7.0;
-            let of_part = inputs.part(&part);
+        for part in parts {
+            let share = part.len() as f64 / inputs.len() as f64;
+            let of_part = inputs.part(part);
             let output = model.forward(
                 of_part.images,
                 of_part.noise,
@@ -199,7 +216,7 @@ mod tests {
             );
             let [cross_entropy, kl, l2] = read_terms(&output.terms);
             terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
-            let of_part = read(&model, &output.terms.loss().mean().backward());
+            let of_part = read(model, &output.terms.loss().mean().backward());
             expected.resize_with(of_part.len(), Vec::new);
             for (sum, values) in expected.iter_mut().zip(of_part) {
                 sum.resize(values.len(), 0.0);
@@ -208,6 +225,23 @@ mod tests {
                 }
             }
         }
+        (expected, terms)
+    }
+
+    #[test]
+    fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
+        let (model, inputs) = model_and_inputs(7);
+        let found = pass(
+            &model,
+            &inputs,
+            7,
+            Some(3),
+            Sampler::Correct,
+            AtNonFinite::Stop,
+        );
+        let gradients = found.gradients.expect("finite");
+
+        let (expected, terms) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
         let difference = largest_difference(&expected, &read(&model, &gradients));
         assert!(difference < 1e-6, "{difference:e}");
         assert_eq!(found.terms, terms);
@@ -216,7 +250,14 @@ mod tests {
     #[test]
     fn penalties_count_once() {
         let (model, inputs) = model_and_inputs(6);
-        let found = pass(&model, &inputs, 6, Some(2), Sampler::Correct);
+        let found = pass(
+            &model,
+            &inputs,
+            6,
+            Some(2),
+            Sampler::Correct,
+            AtNonFinite::Stop,
+        );
         // 0.01 and 0.1 times the squares of the heads' weights; the biases are zero.
         let squares = |layer: &burn::nn::Linear| {
             let data = layer.weight.val().into_data().convert_dtype(DType::F64);
@@ -237,8 +278,17 @@ mod tests {
             } else {
                 device
             };
-            let (model, inputs) = model_and_inputs_on(5, precision, device);
-            let pass = || pass(&model, &inputs, 5, None, Sampler::Correct);
+            let (model, inputs, _) = model_and_inputs_on(5, precision, device);
+            let pass = || {
+                pass(
+                    &model,
+                    &inputs,
+                    5,
+                    None,
+                    Sampler::Correct,
+                    AtNonFinite::Stop,
+                )
+            };
             let found = if is_plain {
                 resnet_blocks::with_plain_blocks(pass)
             } else {
@@ -264,7 +314,14 @@ mod tests {
         let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
         let expected = read(&model, &output.terms.loss().mean().backward());
         for micro_batch_size in [None, Some(5), Some(50)] {
-            let found = pass(&model, &inputs, 5, micro_batch_size, Sampler::Correct);
+            let found = pass(
+                &model,
+                &inputs,
+                5,
+                micro_batch_size,
+                Sampler::Correct,
+                AtNonFinite::Stop,
+            );
             assert!(read(&model, &found.gradients.expect("finite")) == expected);
         }
     }

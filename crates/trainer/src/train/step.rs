@@ -15,7 +15,8 @@ use crate::run_folder::pretty;
 use crate::running_statistics::{RunningStatistics, undo_last_pass};
 use crate::weights::named_values;
 
-use super::pass::{Inputs, Pass, pass};
+use super::pass::{Inputs, Pass};
+use super::replicas::PassOptions;
 use super::{Progressing, Training};
 
 /// A value that is not finite, put where a test wants it.
@@ -57,14 +58,18 @@ impl Training<'_> {
             noise: self.noise(step, batch),
             dropout: self.dropout(step, batch),
         };
-        let micro_batch_size = self.settings.micro_batch_size;
-        let before = Before::of(now, micro_batches(batch, micro_batch_size).len());
-        let sampler = sampler(self.settings);
+        let options = PassOptions {
+            micro_batch_size: self.settings.micro_batch_size,
+            sampler: sampler(self.settings),
+        };
+        // Those of the main device, whose running statistics are the run's.
+        let passes = micro_batches(now.replicas.parts(batch)[0].len(), options.micro_batch_size);
+        let before = Before::of(now, passes.len());
         let Pass {
             terms,
             gradients,
             failed,
-        } = pass(&now.model, &inputs, batch, micro_batch_size, sampler);
+        } = now.replicas.pass(&now.model, &inputs, options);
         #[cfg(test)]
         let terms = self.faulty_terms(step, terms);
         let guard = &mut now.state.guard;
@@ -72,7 +77,12 @@ impl Training<'_> {
         guard.saw_loss(step, (terms[0] + terms[1]) / images + terms[2]);
         now.state.step += 1;
 
-        if let Some(cause) = first_non_finite(terms) {
+        if let Some(mut cause) = first_non_finite(terms) {
+            if let Some(gradients) = &gradients {
+                let of_gradients = cause_of(&GradientNorms::read(&now.model, gradients), now);
+                cause.parameter = of_gradients.parameter;
+                cause.parameters = of_gradients.parameters;
+            }
             self.skip(now, epoch, cause, failed.as_ref(), before)?;
             return Ok(None);
         }

@@ -266,6 +266,68 @@ fn a_micro_batch_of_the_whole_batch_is_the_same_run() {
     assert_equal_runs(plain.path(), whole.path(), "one micro-batch");
 }
 
+fn rows(run_dir: &Path) -> Vec<crate::metrics::EpochRow> {
+    crate::metrics::read_rows(&run_dir.join("metrics.jsonl")).expect("readable")
+}
+
+#[test]
+fn two_devices_train_as_two_micro_batches_do() {
+    let (devices, micro_batches) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let on_two = Settings {
+        device: "flex,flex".parse().expect("two"),
+        ..tiny()
+    };
+    run(&on_two, devices.path());
+    let in_two = Settings {
+        micro_batch_size: Some(5),
+        ..tiny()
+    };
+    run(&in_two, micro_batches.path());
+    // The same gradients, so the same weights and the same training loss in every epoch, to the bit.
+    let (devices, micro_batches) = (devices.path(), micro_batches.path());
+    for (first, second) in rows(devices).iter().zip(rows(micro_batches)) {
+        assert_eq!(first.train, second.train, "epoch {}", first.epoch);
+    }
+    assert_eq!(rows(devices).len(), 3);
+    let weights = |folder: &Path| {
+        let bytes = std::fs::read(folder.join("model.safetensors")).expect("readable");
+        crate::weights::from_safetensors(&bytes).expect("weights")
+    };
+    let (first, second) = (weights(devices), weights(micro_batches));
+    if best_epoch(devices) == best_epoch(micro_batches) {
+        for (name, values) in &first {
+            // Two micro-batches update the running statistics twice a step, the main device of two once.
+            let is_statistic = name.contains("running");
+            assert!(is_statistic || values == &second[name], "{name}");
+        }
+    }
+    assert!(first != second, "running statistics differ");
+}
+
+#[test]
+fn a_run_on_two_devices_is_continued_to_the_bit() {
+    let settings = Settings {
+        device: "flex,flex".parse().expect("two"),
+        micro_batch_size: Some(3),
+        dropout: 0.1,
+        ..tiny()
+    };
+    let whole = tempfile::tempdir().expect("a folder");
+    run(&settings, whole.path());
+    stopped_and_continued(&settings, whole.path(), 4).expect("stopped within the run");
+}
+
+#[test]
+fn a_skipped_step_on_two_devices_changes_no_byte_either() {
+    skipped_steps_change_nothing(&Settings {
+        device: "flex,flex".parse().expect("two"),
+        ..tiny()
+    });
+}
+
 #[test]
 fn a_run_with_gradient_checkpointing_is_the_same_run() {
     let (plain, checkpointing) = (
@@ -386,6 +448,12 @@ fn ten_steps_in_a_row_that_are_not_finite_stop_with_a_report_and_can_be_continue
     run_with(&tiny(), folder.path(), &StopRequest::new(), &faults[..9]).expect("continued");
 }
 
+fn best_epoch(folder: &Path) -> u64 {
+    let bytes = std::fs::read(folder.join("summary.json")).expect("a summary");
+    let summary: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    summary["best"]["epoch"].as_u64().expect("an epoch")
+}
+
 #[test]
 fn going_back_to_the_best_epoch_forgets_what_came_after() {
     let run_dir = tempfile::tempdir().expect("a folder");
@@ -395,11 +463,7 @@ fn going_back_to_the_best_epoch_forgets_what_came_after() {
         ..tiny()
     };
     run(&rough, run_dir.path());
-    let best = |folder: &Path| {
-        let bytes = std::fs::read(folder.join("summary.json")).expect("a summary");
-        let summary: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
-        summary["best"]["epoch"].as_u64().expect("an epoch")
-    };
+    let best = best_epoch;
     assert!(
         best(run_dir.path()) < 3,
         "the case needs a best epoch before the last"

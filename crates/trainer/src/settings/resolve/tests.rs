@@ -322,7 +322,7 @@ fn a_resumed_run_takes_its_own_config_json() {
     let recorded = Settings {
         latent_dim: 5,
         seed: 9,
-        device: DeviceChoice::Ndarray,
+        device: DeviceChoice::Ndarray.into(),
         run_dir: Some("elsewhere".into()),
         ..Settings::default()
     };
