@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::print_config::plain;
-use super::{Key, Settings};
+use super::{Key, RateSchedule, Settings};
 
 /// The keys that no number of a run depends on, but for the indices of GPUs.
 const UNCOMPARED: [Key; 5] = [
@@ -37,13 +37,18 @@ impl fmt::Display for Difference {
 ///
 /// Left out, because they change where a run happens, how long it lasts or when it is saved, but no number in it:
 /// `run_dir`; `data_dir` (a moved folder holds the same images, and the data hash in `environment.json` tells when it
-/// does not); `epochs`; `checkpoint_every`; `on_disk_full`; and the indices of GPUs. Changing the kind of device is listed, since
+/// does not); `epochs`, but for a cosine
+/// schedule; `checkpoint_every`; `on_disk_full`; and the indices of GPUs. Changing the kind of device is listed, since
 /// backends round differently, and so is their number, since each normalises its part of a batch by itself.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     let (earlier, later) = (comparable(before), comparable(after));
+    // Each epoch's learning rate depends on how many there will be.
+    let is_cosine = [before, after]
+        .iter()
+        .any(|settings| settings.schedule == RateSchedule::Cosine);
     Key::ALL
         .into_iter()
-        .filter(|key| !UNCOMPARED.contains(key))
+        .filter(|key| !UNCOMPARED.contains(key) || *key == Key::Epochs && is_cosine)
         .filter(|key| earlier[key.name()] != later[key.name()])
         .map(|key| Difference {
             key: key.name(),
@@ -161,10 +166,13 @@ mod tests {
             precision: Precision::Bf16,
             micro_batch_size: Some(2),
             gradient_checkpointing: true,
+            schedule: RateSchedule::Cosine,
+            warmup_steps: 5,
         };
         assert_eq!(
             differences(&before, &after).len(),
-            Key::ALL.len() - UNCOMPARED.len()
+            // The epochs too, as one of them follows a cosine.
+            Key::ALL.len() - UNCOMPARED.len() + 1
         );
     }
 }

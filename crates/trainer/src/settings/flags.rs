@@ -14,8 +14,9 @@ use crate::memory_limit::MemoryLimit;
 #[cfg_attr(not(doc), allow(missing_docs))]
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct TrainFlags {
-    /// Starting point: demo (small model on the embedded sample), or the post's run at depth28, depth40, depth70,
-    /// depth100 [default: none]
+    /// Starting point: demo (small model on the embedded sample), the post's run at depth28, depth40, depth70,
+    /// depth100, or fast28 (the post's protocol at depth 28 for one GPU with tensor cores; a starting point, not measured)
+    /// [default: none]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Layers: 28, 40, 70 or 100 [default: 100] [env: RESNET_DEPTH = 0, 1, 2 or 3, in that order]
@@ -112,6 +113,13 @@ pub struct TrainFlags {
     /// Memory that --auto-batch may count on, such as 8GiB or 500MB [default: what is free when the run begins]
     #[arg(long, value_name = "SIZE", requires = "auto_batch")]
     pub memory_limit: Option<MemoryLimit>,
+    /// Learning rate: plateau halves it after epochs without a better validation loss; cosine lets it fall to its minimum along
+    /// half a cosine, epoch by epoch, until the last of --epochs [default: plateau]
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
+    /// Steps over which the learning rate rises linearly from 0, 0 to 1000000 [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub warmup_steps: Option<String>,
     /// JSON file with any of the keys that --print-config lists; it wins over the preset, flags and environment win
     /// over it [default: none]
     #[arg(long, value_name = "FILE")]
@@ -165,6 +173,8 @@ impl TrainFlags {
             (Key::OnDiskFull, &self.on_disk_full),
             (Key::Precision, &self.precision),
             (Key::MicroBatchSize, &self.micro_batch_size),
+            (Key::Schedule, &self.schedule),
+            (Key::WarmupSteps, &self.warmup_steps),
         ]
         .into_iter()
         .filter_map(|(key, text)| text.as_deref().map(|text| (key, text)))
@@ -271,6 +281,6 @@ mod tests {
                 assert!(flags.iter().any(|known| known == flag), "{flag}");
             }
         }
-        assert_eq!(flags.len(), 27 + 8);
+        assert_eq!(flags.len(), 29 + 8);
     }
 }

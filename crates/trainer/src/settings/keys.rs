@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::domain::Domain;
 use super::{
-    Activation, Augment, OnDiskFull, Precision, Preset, Sampler, SettingsError, Validation,
+    Activation, Augment, OnDiskFull, Precision, Preset, RateSchedule, Sampler, SettingsError,
+    Validation,
 };
 
 /// Names one field of [`Settings`](super::Settings).
@@ -42,6 +43,8 @@ pub enum Key {
     Precision,
     MicroBatchSize,
     GradientCheckpointing,
+    Schedule,
+    WarmupSteps,
 }
 
 /// A value that its key does not allow.
@@ -75,7 +78,7 @@ const DEPTHS: [u64; 4] = [28, 40, 70, 100];
 
 impl Key {
     /// Every key, in the order of the fields.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::Preset,
         Self::Depth,
         Self::Width,
@@ -107,6 +110,8 @@ impl Key {
         Self::Precision,
         Self::MicroBatchSize,
         Self::GradientCheckpointing,
+        Self::Schedule,
+        Self::WarmupSteps,
     ];
 
     /// The key in `config.json`, which is the name of the field.
@@ -143,6 +148,8 @@ impl Key {
             Self::Precision => "precision",
             Self::MicroBatchSize => "micro_batch_size",
             Self::GradientCheckpointing => "gradient_checkpointing",
+            Self::Schedule => "schedule",
+            Self::WarmupSteps => "warmup_steps",
         }
     }
 
@@ -181,6 +188,8 @@ impl Key {
             Self::Precision => "--precision",
             Self::MicroBatchSize => "--micro-batch-size",
             Self::GradientCheckpointing => "--gradient-checkpointing",
+            Self::Schedule => "--schedule",
+            Self::WarmupSteps => "--warmup-steps",
             Self::HalvingPatience
             | Self::MinimumLearningRate
             | Self::StoppingPatience
@@ -272,6 +281,8 @@ impl Key {
             Self::OnDiskFull => Domain::Names(OnDiskFull::NAMES),
             Self::Precision => Domain::Names(Precision::NAMES),
             Self::GradientCheckpointing => Domain::Boolean,
+            Self::Schedule => Domain::Names(RateSchedule::NAMES),
+            Self::WarmupSteps => integer(0, 1_000_000),
         }
     }
 
@@ -294,7 +305,11 @@ impl Key {
     pub(super) fn is_recent(self) -> bool {
         matches!(
             self,
-            Self::Precision | Self::MicroBatchSize | Self::GradientCheckpointing
+            Self::Precision
+                | Self::MicroBatchSize
+                | Self::GradientCheckpointing
+                | Self::Schedule
+                | Self::WarmupSteps
         )
     }
 
@@ -359,7 +374,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 31] = [
+        let cases: [(Key, &[&str], &[&str]); 33] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -427,6 +442,8 @@ mod tests {
                 &["true", "false"],
                 &["yes", "1"],
             ),
+            (Key::Schedule, &["plateau", "cosine"], &["linear"]),
+            (Key::WarmupSteps, &["0", "1000000"], &["-1", "1000001"]),
         ];
         assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
         for (key, allowed, refused) in cases {

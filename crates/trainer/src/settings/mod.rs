@@ -18,8 +18,8 @@ mod resolve;
 
 pub use checkpoint_interval::CheckpointInterval;
 pub use choices::{
-    Activation, Augment, DeviceChoice, OnDiskFull, Precision, Preset, Sampler, UnknownChoice,
-    Validation,
+    Activation, Augment, DeviceChoice, OnDiskFull, Precision, Preset, RateSchedule, Sampler,
+    UnknownChoice, Validation,
 };
 pub use devices::Devices;
 pub use differences::{Difference, differences};
@@ -115,6 +115,10 @@ pub struct Settings {
     pub micro_batch_size: Option<usize>,
     /// Whether cheap operations are computed again in the backward pass instead of keeping their results.
     pub gradient_checkpointing: bool,
+    /// What becomes of the learning rate from epoch to epoch.
+    pub schedule: RateSchedule,
+    /// Steps over which the learning rate rises linearly from 0; 0 means none.
+    pub warmup_steps: u64,
 }
 
 impl Default for Settings {
@@ -151,6 +155,8 @@ impl Default for Settings {
             precision: Precision::F32,
             micro_batch_size: None,
             gradient_checkpointing: false,
+            schedule: RateSchedule::Plateau,
+            warmup_steps: 0,
         }
     }
 }
@@ -280,7 +286,7 @@ mod tests {
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"gradient_checkpointing":false}"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0}"#,
             )
         );
         settings.validate().unwrap();

@@ -23,7 +23,7 @@ pub fn run_identity(settings: &Settings, data_hash: &str) -> String {
 mod tests {
     use super::*;
     use crate::settings::{
-        Activation, Augment, DeviceChoice, Precision, Preset, Sampler, Validation,
+        Activation, Augment, DeviceChoice, Precision, Preset, RateSchedule, Sampler, Validation,
     };
 
     fn base() -> Settings {
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_decides_a_number_changes_the_identity() {
-        let changes: [fn(&mut Settings); 26] = [
+        let changes: [fn(&mut Settings); 28] = [
             |settings| settings.preset = Some(Preset::Demo),
             |settings| settings.depth = 28,
             |settings| settings.width = 0.5,
@@ -64,6 +64,8 @@ mod tests {
             |settings| settings.precision = Precision::Bf16,
             |settings| settings.micro_batch_size = Some(2),
             |settings| settings.gradient_checkpointing = true,
+            |settings| settings.schedule = RateSchedule::Cosine,
+            |settings| settings.warmup_steps = 5,
         ];
         let mut identities = vec![run_identity(&base(), "a"), run_identity(&base(), "b")];
         for change in changes {
