@@ -126,7 +126,7 @@ impl Adam {
 /// A new value for the parameter that had `old`: a leaf that gradients are taken by.
 pub(crate) fn trainable<const D: usize>(new: Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
     let new = Tensor::from_inner(new);
-    // Operands of one operation must share a strategy, and Burn gives a new tensor its default.
+    // Operands of one operation must share Burn's checkpointing strategy, and a new tensor gets its default.
     let new = match old.gradient_checkpointing_strategy() {
         Some(strategy) => new.with_gradient_checkpointing_strategy(strategy),
         None => new,

@@ -8,7 +8,7 @@ use crate::memory::free_bytes;
 use crate::memory_limit::MemoryLimit;
 use crate::model::model_config;
 use crate::settings::Settings;
-use crate::step_memory::{CIFAR_BYTES, Form, Place, evaluation_bytes, form_and_place, predict};
+use crate::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, predict};
 
 /// Chooses the micro-batch of settings: the batch in the fewest equal parts whose predicted memory fits the device's free
 /// memory, or `limit`. Gives none where the whole batch fits.
@@ -33,21 +33,28 @@ pub(crate) fn choose(
         Place::Host { .. } => available / count as u64,
         Place::Cuda => available,
     };
-    let fits = largest_that_fits(&config, place, batch, available);
+    let fits = largest_that_fits(settings, &config, batch, available);
     fits.map(|most| (most < batch).then_some(most))
         .ok_or_else(|| TrainerError::OutOfMemory {
             device,
             reason: format!(
                 "a step with two images at a time takes {} by prediction, and {} are free",
-                amount(needed(&config, place, batch, 2)),
+                amount(needed(settings, &config, batch, 2)),
                 amount(available)
             ),
         })
 }
 
 /// What a run needs with at most `most` images at a time, in bytes.
-fn needed(config: &VaeConfig, place: (Form, Place), batch: usize, most: usize) -> u64 {
-    let step = predict(config, place, batch, Some(most));
+fn needed(settings: &Settings, config: &VaeConfig, batch: usize, most: usize) -> u64 {
+    let place = form_and_place(settings);
+    let step = predict(
+        config,
+        place,
+        batch,
+        Some(most),
+        settings.gradient_checkpointing,
+    );
     let tensors = (step.activations + step.in_flight).max(evaluation_bytes(config));
     let others = step.total() - step.activations - step.in_flight;
     // The data set lies in the host's memory.
@@ -59,15 +66,15 @@ fn needed(config: &VaeConfig, place: (Form, Place), batch: usize, most: usize) -
 }
 
 fn largest_that_fits(
+    settings: &Settings,
     config: &VaeConfig,
-    place: (Form, Place),
     batch: usize,
     available: u64,
 ) -> Option<usize> {
     // Equal parts: every other size would only leave a shorter last part.
     let sizes = (1..=batch.div_ceil(2)).map(|parts| batch.div_ceil(parts).max(2));
     let mut sizes = sizes;
-    sizes.find(|most| needed(config, place, batch, *most) <= available)
+    sizes.find(|most| needed(settings, config, batch, *most) <= available)
 }
 
 #[cfg(test)]
@@ -90,8 +97,7 @@ mod tests {
     fn the_choice_is_the_largest_that_fits() {
         let settings = settings();
         let config = model_config(&settings).expect("a model");
-        let place = form_and_place(&settings);
-        let needs = |most| needed(&config, place, 100, most);
+        let needs = |most| needed(&settings, &config, 100, most);
         let choose = |bytes| choose(&settings, Some(MemoryLimit(bytes)));
         assert_eq!(choose(needs(100)).expect("fits"), None);
         assert_eq!(choose(needs(100) - 1).expect("fits"), Some(50));

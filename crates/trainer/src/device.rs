@@ -3,18 +3,7 @@
 use burn::tensor::Device;
 
 use crate::error::TrainerError;
-use crate::settings::{DeviceChoice, Settings};
-
-/// The device that training passes are made on: `device` with gradients, and with checkpointing where the settings ask for
-/// it.
-pub fn training_device(device: &Device, settings: &Settings) -> Device {
-    let device = device.clone().autodiff();
-    if settings.gradient_checkpointing {
-        device.gradient_checkpointing()
-    } else {
-        device
-    }
-}
+use crate::settings::DeviceChoice;
 
 /// The device of that name.
 ///

@@ -46,6 +46,25 @@ impl ModuleVisitor for Adder {
     }
 }
 
+/// Adds the gradients of other parameters of the same module.
+pub(crate) fn merge_gradients<M: Module>(module: &M, all: &mut Gradients, others: Gradients) {
+    module.visit(&mut Merger { all, others });
+}
+
+struct Merger<'a> {
+    all: &'a mut Gradients,
+    others: Gradients,
+}
+
+impl ModuleVisitor for Merger<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if let Some(gradient) = value.grad_remove(&mut self.others) {
+            value.grad_replace(self.all, gradient);
+        }
+    }
+}
+
 /// All gradients as one vector, in the order of the module's fields; takes them out.
 ///
 /// # Panics

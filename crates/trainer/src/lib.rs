@@ -33,6 +33,7 @@ pub mod model;
 pub mod pictures;
 pub mod progress;
 pub mod random;
+mod recomputation;
 pub mod report;
 pub mod run_folder;
 pub mod run_record;

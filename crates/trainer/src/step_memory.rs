@@ -31,10 +31,7 @@ pub(crate) enum Form {
     /// The float32 blocks on flex.
     Fast,
     /// Burn's own layers.
-    Plain {
-        precision: Precision,
-        gradient_checkpointing: bool,
-    },
+    Plain(Precision),
 }
 
 /// Where a step runs, as far as memory goes.
@@ -84,13 +81,10 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
     let form = if is_fast {
         Form::Fast
     } else {
-        Form::Plain {
-            precision: match settings.precision {
-                crate::settings::Precision::F32 => Precision::F32,
-                crate::settings::Precision::Bf16 => Precision::Bf16,
-            },
-            gradient_checkpointing: settings.gradient_checkpointing,
-        }
+        Form::Plain(match settings.precision {
+            crate::settings::Precision::F32 => Precision::F32,
+            crate::settings::Precision::Bf16 => Precision::Bf16,
+        })
     };
     let place = match settings.device.main() {
         DeviceChoice::Cuda(_) => Place::Cuda,
@@ -114,6 +108,7 @@ pub(crate) fn predict(
     (form, place): (Form, Place),
     batch: usize,
     micro_batch: Option<usize>,
+    gradient_checkpointing: bool,
 ) -> StepMemory {
     let parts = crate::batch_parts::micro_batches(batch, micro_batch);
     let images = parts[0].len() as u64;
@@ -121,16 +116,17 @@ pub(crate) fn predict(
     let parameters = config.num_params();
     let copies = if parts.len() > 1 { 5 } else { 4 };
 
-    let needs: Vec<BlockNeed> = blocks
-        .iter()
-        .map(|block| match form {
+    let needs = blocks.iter().map(|block| {
+        let need = match form {
             Form::Fast => fast_block(block, images),
-            Form::Plain {
-                precision,
-                gradient_checkpointing,
-            } => plain_block(block, images, precision, gradient_checkpointing),
-        })
-        .collect();
+            Form::Plain(precision) => plain_block(block, images, precision),
+        };
+        if gradient_checkpointing {
+            need.recomputed(block, images)
+        } else {
+            need
+        }
+    });
     let (mut kept, mut peak) = (0, (0, 0));
     for need in needs {
         kept += need.kept;
@@ -180,6 +176,16 @@ struct BlockNeed {
     backward: u64,
 }
 
+impl BlockNeed {
+    /// Of a block that keeps nothing but its input, and is computed again in the backward pass.
+    fn recomputed(self, block: &BlockShape, images: u64) -> Self {
+        Self {
+            kept: F32 * images * (block.pixels_in() * block.channels_in) as u64,
+            backward: self.kept + self.backward,
+        }
+    }
+}
+
 /// Parts that the blocks on flex divide a batch into, each of which has sums of its own.
 fn flex_parts(images: u64, pixels: u64) -> u64 {
     let images_per_part = (1024 / pixels.max(1)).min(images.div_ceil(8)).max(1);
@@ -222,17 +228,9 @@ fn fast_block(block: &BlockShape, images: u64) -> BlockNeed {
     }
 }
 
-/// A bottleneck of Burn's own layers.
-///
-/// A convolution keeps its input, a norm its own (the convolution's output), a ReLU its own (the norm's output, or the sum
-/// at the end of the block). With checkpointing the outputs of ReLUs and sums are computed again, for which the norms'
-/// outputs are kept, those of the two that are added included.
-fn plain_block(
-    block: &BlockShape,
-    images: u64,
-    precision: Precision,
-    gradient_checkpointing: bool,
-) -> BlockNeed {
+/// A bottleneck of Burn's own layers: a convolution keeps its input, a norm its own (the convolution's output), a ReLU its own
+/// (the norm's output, or the sum at the end of the block).
+fn plain_block(block: &BlockShape, images: u64, precision: Precision) -> BlockNeed {
     let map =
         |channels: usize, bytes: u64| bytes * images * block.pixels_out() as u64 * channels as u64;
     let (width, channels_out) = (block.width, block.channels_out);
@@ -243,18 +241,8 @@ fn plain_block(
         Precision::Bf16 => 2,
     };
     let outputs = 2 * width + channels_out;
-    let kept = if gradient_checkpointing {
-        let norms = map(2 * (outputs + around), F32);
-        match precision {
-            Precision::F32 => norms,
-            // A cast is not computed again.
-            Precision::Bf16 => norms + map(outputs, operand),
-        }
-    } else {
-        map(2 * outputs + around, F32) + map(outputs, operand)
-    };
     BlockNeed {
-        kept,
+        kept: map(2 * outputs + around, F32) + map(outputs, operand),
         // Of the last norm: the gradient of its output, that of its input, and four maps on the way.
         backward: 6 * map(channels_out, F32),
     }
@@ -276,14 +264,15 @@ mod tests {
     #[test]
     fn the_prediction_grows_with_the_batch_and_shrinks_with_micro_batches() {
         let config = config(Depth::Depth40, 0.125);
-        let total = |batch, micro| predict(&config, (Form::Fast, HOST), batch, micro).total();
+        let total =
+            |batch, micro| predict(&config, (Form::Fast, HOST), batch, micro, false).total();
         assert!(total(25, None) < total(50, None));
         assert_eq!(total(50, None), total(50, Some(50)));
         assert!(total(50, Some(25)) < total(50, None));
         // Summing gradients takes one more number a parameter.
         let parameters = F32 * config.num_params();
         let of_parameters =
-            |batch, micro| predict(&config, (Form::Fast, HOST), batch, micro).parameters;
+            |batch, micro| predict(&config, (Form::Fast, HOST), batch, micro, false).parameters;
         let more = of_parameters(50, Some(25)) - of_parameters(25, None);
         assert_eq!(more, parameters);
     }
@@ -300,12 +289,12 @@ mod tests {
             projects: false,
             is_identity: true,
         };
-        let kept =
-            |precision, checkpointing| plain_block(&block, 1, precision, checkpointing).kept / 4;
+        let kept = |precision| plain_block(&block, 1, precision).kept / 4;
         // Per pixel: inputs of convolutions 4 + 1 + 1, their outputs 1 + 1 + 4, inputs of ReLUs 1 + 1 + 4.
-        assert_eq!(kept(Precision::F32, false), 4 * 18);
-        assert_eq!(kept(Precision::Bf16, false), 2 * 6 + 4 * 12);
-        assert_eq!(kept(Precision::F32, true), 4 * 12);
+        assert_eq!(kept(Precision::F32), 4 * 18);
+        assert_eq!(kept(Precision::Bf16), 2 * 6 + 4 * 12);
+        let again = plain_block(&block, 1, Precision::F32).recomputed(&block, 1);
+        assert_eq!(again.kept / 4, 4 * 4);
     }
 
     #[test]

@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use crate::adam::Adam;
 use crate::data;
-use crate::device::training_device;
 use crate::error::TrainerError;
 use crate::evaluate::read_terms;
 use crate::gradient_norms::GradientNorms;
 use crate::metrics::peak_memory_bytes;
 use crate::model::{initial_model, model_config, sampler};
 use crate::random::{Purpose, Stream};
+use crate::recomputation::{Forward, ForwardInputs};
 use crate::settings::Settings;
 
 /// Median, extremes and phases of a training step, in seconds.
@@ -66,7 +66,7 @@ pub fn time_steps(
     device: &Device,
 ) -> Result<StepTiming, TrainerError> {
     assert!(steps > 0, "a median needs at least one step");
-    let device = training_device(device, settings);
+    let device = device.clone().autodiff();
     let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
     let mut adam = Adam::new();
     let batch_size =
@@ -107,16 +107,21 @@ pub fn time_steps(
         );
         wait()?;
         lap(0);
-        let output = model.forward(images, noise, sampler(settings), None);
-        read_terms(&output.terms);
+        let inputs = ForwardInputs {
+            images,
+            noise,
+            dropout: None,
+            sampler: sampler(settings),
+        };
+        let forward = Forward::new(&model, inputs, settings.gradient_checkpointing);
+        read_terms(forward.terms());
         wait()?;
         lap(1);
-        let gradients = output.terms.loss().mean().backward();
+        let gradients = forward.backward(&model);
         // Training looks at every gradient before it takes a step.
         GradientNorms::read(&model, &gradients);
         wait()?;
         lap(2);
-        drop(output);
         model = adam.step(model, gradients, settings.learning_rate);
         wait()?;
         lap(3);

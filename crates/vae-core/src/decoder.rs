@@ -36,6 +36,22 @@ impl Decoder {
     /// - dropout_mask: `[batch, intermediate_dim]`
     /// - output: `[batch, image_channels, image_size, image_size]`
     pub fn forward(&self, latent: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<4> {
+        let maps = self
+            .stages
+            .iter()
+            .fold(self.first_maps(latent, dropout_mask), |hidden, stage| {
+                stage.forward(hidden)
+            });
+        self.output.forward(maps)
+    }
+
+    /// The maps that the first stage takes: what [`forward`](Self::forward) does before the stages.
+    ///
+    /// # Shapes
+    /// - latent: `[batch, latent_dim]`
+    /// - dropout_mask: `[batch, intermediate_dim]`
+    /// - output: `[batch, channels, grid, grid]`
+    pub fn first_maps(&self, latent: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<4> {
         let features = norm_activate(
             &self.dense_norm,
             self.activation,
@@ -47,14 +63,9 @@ impl Decoder {
         };
         let [batch, features_per_image] = features.dims();
         let channels = features_per_image / (self.grid * self.grid);
-        let maps = features
+        features
             .reshape([batch, self.grid, self.grid, channels])
-            .permute([0, 3, 1, 2]); // [batch, channels, grid, grid]
-        let maps = self
-            .stages
-            .iter()
-            .fold(maps, |hidden, stage| stage.forward(hidden));
-        self.output.forward(maps)
+            .permute([0, 3, 1, 2]) // [batch, channels, grid, grid]
     }
 
     /// The mean image of each latent: the sigmoid of the logits, in \[0, 1\].

@@ -41,6 +41,16 @@ impl Encoder {
             .stages
             .iter()
             .fold(images, |hidden, stage| stage.forward(hidden));
+        self.posterior(maps, dropout_mask)
+    }
+
+    /// The posterior from the last stage's maps: what [`forward`](Self::forward) does behind the stages.
+    ///
+    /// # Shapes
+    /// - maps: `[batch, channels, grid, grid]`
+    /// - dropout_mask: `[batch, positions * intermediate_dim]`, feature fastest
+    /// - mean and log-variance: `[batch, latent_dim]`
+    pub fn posterior(&self, maps: Tensor<4>, dropout_mask: Option<Tensor<2>>) -> DiagonalGaussian {
         let [batch, channels, height, width] = maps.dims();
         let features = maps
             .permute([0, 2, 3, 1])

@@ -25,7 +25,7 @@ pub(super) struct BenchStepFlags {
     /// f32 or bf16
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
-    /// Compute activations and sums again in the backward pass
+    /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
     /// flex, ndarray or cuda:N

@@ -30,7 +30,7 @@ pub(super) struct SummaryFlags {
     /// f32 or bf16
     #[arg(long, value_name = "NAME")]
     precision: Option<String>,
-    /// Compute activations and sums again in the backward pass
+    /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
     /// Where the step would run: flex or cuda:0; nothing is computed there
@@ -68,6 +68,7 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
         form_and_place(&settings),
         settings.batch_size.div_ceil(settings.device.count()),
         settings.micro_batch_size,
+        settings.gradient_checkpointing,
     );
     if flags.json {
         let summary = json!({

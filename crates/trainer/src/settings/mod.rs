@@ -113,7 +113,7 @@ pub struct Settings {
     /// Images at a time within a step; none means all of its batch. Gradients are summed over the micro-batches of a step;
     /// batch norm uses the statistics of each.
     pub micro_batch_size: Option<usize>,
-    /// Whether cheap operations are computed again in the backward pass instead of keeping their results.
+    /// Whether blocks are computed again in the backward pass instead of keeping what it needs of them.
     pub gradient_checkpointing: bool,
     /// What becomes of the learning rate from epoch to epoch.
     pub schedule: RateSchedule,

@@ -10,7 +10,7 @@ use vae_core::{Vae, VaeConfig};
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, CheckpointError, TrainingState};
 use crate::data;
-use crate::device::{open_device, training_device};
+use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::evaluate::floor;
 use crate::memory;
@@ -159,10 +159,11 @@ impl<'a> Training<'a> {
         let splits = split(settings, &data)?;
         // Parameters are counted from their shapes; no value is drawn.
         let parameters = config.init(&device.clone().inner()).num_params();
-        let other_devices = settings.device.others().iter().map(|choice| {
-            let device = open_device(*choice)?;
-            Ok(training_device(&device, settings))
-        });
+        let other_devices = settings
+            .device
+            .others()
+            .iter()
+            .map(|choice| Ok(open_device(*choice)?.autodiff()));
         let other_devices = other_devices.collect::<Result<_, TrainerError>>()?;
         let folder = if options.resume {
             RunFolder::resume(options.run_dir)?
@@ -172,7 +173,7 @@ impl<'a> Training<'a> {
         let training = Self {
             settings,
             config,
-            device: training_device(device, settings),
+            device: device.clone().autodiff(),
             other_devices,
             train_floor: floor(&splits.train),
             valid_floor: floor(&splits.valid),

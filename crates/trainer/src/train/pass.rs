@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use burn::prelude::*;
 use burn::tensor::Gradients;
-use vae_core::{DropoutMasks, Sampler, Vae, VaeOutput};
+use vae_core::{DropoutMasks, Sampler, Vae};
 
 use crate::batch_parts::micro_batches;
 use crate::divergence::first_non_finite;
 use crate::evaluate::read_terms;
 use crate::gradient_sum::add_gradients;
+use crate::recomputation::{Forward, ForwardInputs};
 
 /// What a pass is made over.
 pub(super) struct Inputs {
@@ -50,6 +51,16 @@ impl Inputs {
     }
 }
 
+/// How the passes of a run are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PassOptions {
+    /// Images at a time on each device; none for all.
+    pub(super) micro_batch_size: Option<usize>,
+    pub(super) sampler: Sampler,
+    /// Whether backward computes the blocks again.
+    pub(super) gradient_checkpointing: bool,
+}
+
 /// What a pass does where a term of the loss is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AtNonFinite {
@@ -65,8 +76,8 @@ pub(super) struct Pass {
     pub(super) terms: [f64; 3],
     /// Of the mean loss; none where the pass stopped at a term that was not finite.
     pub(super) gradients: Option<Gradients>,
-    /// The output of the micro-batch with a term that is not finite.
-    pub(super) failed: Option<VaeOutput>,
+    /// The micro-batch with a term that is not finite.
+    pub(super) failed: Option<Forward>,
 }
 
 /// Passes over `inputs` in micro-batches of at most `micro_batch_size` images, and sums their gradients, each weighted with
@@ -78,10 +89,14 @@ pub(super) fn pass(
     model: &Vae,
     inputs: &Inputs,
     batch: usize,
-    micro_batch_size: Option<usize>,
-    sampler: Sampler,
+    options: PassOptions,
     at_non_finite: AtNonFinite,
 ) -> Pass {
+    let PassOptions {
+        micro_batch_size,
+        sampler,
+        gradient_checkpointing,
+    } = options;
     let mut terms = [0.0; 3];
     let mut sum = None;
     for part in micro_batches(inputs.len(), micro_batch_size) {
@@ -91,19 +106,24 @@ pub(super) fn pass(
             noise,
             dropout,
         } = inputs.part(&part);
-        let output = model.forward(images, noise, sampler, dropout);
-        let [cross_entropy, kl, l2] = read_terms(&output.terms);
+        let inputs = ForwardInputs {
+            images,
+            noise,
+            dropout,
+            sampler,
+        };
+        let forward = Forward::new(model, inputs, gradient_checkpointing);
+        let [cross_entropy, kl, l2] = read_terms(forward.terms());
         terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
         if at_non_finite == AtNonFinite::Stop && first_non_finite(terms).is_some() {
             return Pass {
                 terms,
                 gradients: None,
-                failed: Some(output),
+                failed: Some(forward),
             };
         }
-        let loss = output.terms.loss().mean();
-        drop(output);
-        sum = Some(add_gradients(model, sum, loss.backward(), share));
+        let gradients = forward.backward(model);
+        sum = Some(add_gradients(model, sum, gradients, share));
     }
     Pass {
         terms,
@@ -132,6 +152,14 @@ pub(super) mod tests {
                 let data = gradient.into_data().convert_dtype(DType::F64);
                 self.1.push(data.try_to_vec::<f64>().expect("float64"));
             }
+        }
+    }
+
+    fn options(micro_batch_size: Option<usize>) -> PassOptions {
+        PassOptions {
+            micro_batch_size,
+            sampler: Sampler::Correct,
+            gradient_checkpointing: false,
         }
     }
 
@@ -231,14 +259,7 @@ pub(super) mod tests {
     #[test]
     fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
         let (model, inputs) = model_and_inputs(7);
-        let found = pass(
-            &model,
-            &inputs,
-            7,
-            Some(3),
-            Sampler::Correct,
-            AtNonFinite::Stop,
-        );
+        let found = pass(&model, &inputs, 7, options(Some(3)), AtNonFinite::Stop);
         let gradients = found.gradients.expect("finite");
 
         let (expected, terms) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
@@ -250,14 +271,7 @@ pub(super) mod tests {
     #[test]
     fn penalties_count_once() {
         let (model, inputs) = model_and_inputs(6);
-        let found = pass(
-            &model,
-            &inputs,
-            6,
-            Some(2),
-            Sampler::Correct,
-            AtNonFinite::Stop,
-        );
+        let found = pass(&model, &inputs, 6, options(Some(2)), AtNonFinite::Stop);
         // 0.01 and 0.1 times the squares of the heads' weights; the biases are zero.
         let squares = |layer: &burn::nn::Linear| {
             let data = layer.weight.val().into_data().convert_dtype(DType::F64);
@@ -270,40 +284,37 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn checkpointing_changes_no_bit_of_a_gradient() {
-        let gradients = |precision, is_plain, is_checkpointing| {
+    fn blocks_computed_again_give_the_same_bits() {
+        let outcome = |precision, is_plain, gradient_checkpointing, micro_batch_size| {
             let device = Device::flex().autodiff();
-            let device = if is_checkpointing {
-                device.gradient_checkpointing()
-            } else {
-                device
+            let (model, inputs, _) = model_and_inputs_on(6, precision, device);
+            let options = PassOptions {
+                gradient_checkpointing,
+                ..options(micro_batch_size)
             };
-            let (model, inputs, _) = model_and_inputs_on(5, precision, device);
-            let pass = || {
-                pass(
-                    &model,
-                    &inputs,
-                    5,
-                    None,
-                    Sampler::Correct,
-                    AtNonFinite::Stop,
-                )
-            };
+            let pass = || pass(&model, &inputs, 6, options, AtNonFinite::Stop);
             let found = if is_plain {
                 resnet_blocks::with_plain_blocks(pass)
             } else {
                 pass()
             };
-            read(&model, &found.gradients.expect("finite"))
+            let gradients = read(&model, &found.gradients.expect("finite"));
+            let statistics = crate::weights::named_values(&model.valid());
+            (found.terms, gradients, statistics)
         };
         for (precision, is_plain) in [
             (Precision::F32, false),
             (Precision::F32, true),
             (Precision::Bf16, true),
         ] {
-            let kept = gradients(precision, is_plain, false);
-            let recomputed = gradients(precision, is_plain, true);
-            assert!(kept == recomputed, "{precision}, plain: {is_plain}");
+            for micro_batch_size in [None, Some(3)] {
+                let kept = outcome(precision, is_plain, false, micro_batch_size);
+                let again = outcome(precision, is_plain, true, micro_batch_size);
+                let case = format!("{precision}, plain {is_plain}, {micro_batch_size:?}");
+                assert_eq!(kept.0, again.0, "{case}");
+                assert!(kept.1 == again.1, "{case}: gradients");
+                assert!(kept.2 == again.2, "{case}: running statistics");
+            }
         }
     }
 
@@ -318,8 +329,7 @@ pub(super) mod tests {
                 &model,
                 &inputs,
                 5,
-                micro_batch_size,
-                Sampler::Correct,
+                options(micro_batch_size),
                 AtNonFinite::Stop,
             );
             assert!(read(&model, &found.gradients.expect("finite")) == expected);

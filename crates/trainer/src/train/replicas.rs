@@ -11,22 +11,14 @@ use std::thread::JoinHandle;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
-use vae_core::{Sampler, Vae, VaeConfig};
+use vae_core::{Vae, VaeConfig};
 
 use crate::adam::trainable;
 use crate::batch_parts::equal_parts;
 use crate::gradient_sum::{put_vector, take_vector};
 
 use super::all_reduce::AllReduce;
-use super::pass::{AtNonFinite, Inputs, Pass, pass};
-
-/// How the passes of a run are made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PassOptions {
-    /// Images at a time on each device; none for all.
-    pub(super) micro_batch_size: Option<usize>,
-    pub(super) sampler: Sampler,
-}
+use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, pass};
 
 /// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread.
 pub(super) struct Replicas {
@@ -100,10 +92,6 @@ impl Replicas {
 
     /// A pass over the whole batch, on all devices; on the main one alone where there is no other.
     pub(super) fn pass(&mut self, model: &Vae, inputs: &Inputs, options: PassOptions) -> Pass {
-        let PassOptions {
-            micro_batch_size,
-            sampler,
-        } = options;
         let batch = inputs.len();
         let parts = self.parts(batch);
         let [own, others @ ..] = parts.as_slice() else {
@@ -111,7 +99,7 @@ impl Replicas {
         };
         if others.is_empty() {
             let stop = AtNonFinite::Stop;
-            return pass(model, inputs, batch, micro_batch_size, sampler, stop);
+            return pass(model, inputs, batch, options, stop);
         }
         let weights = weights(model);
         for (worker, part) in self.workers.iter().zip(others) {
@@ -138,7 +126,7 @@ impl Replicas {
         }
         let go_on = AtNonFinite::GoOn;
         let own = inputs.part(own);
-        let mut whole = pass(model, &own, batch, micro_batch_size, sampler, go_on);
+        let mut whole = pass(model, &own, batch, options, go_on);
         let mut gradients = whole
             .gradients
             .take()
@@ -194,14 +182,10 @@ fn work(
         } = request;
         let is_complete = equal_parts(batch, all_reduce.count()).len() == all_reduce.count();
         model = with_weights(model, weights, device);
-        let PassOptions {
-            micro_batch_size,
-            sampler,
-        } = options;
         let go_on = AtNonFinite::GoOn;
         let Pass {
             terms, gradients, ..
-        } = pass(&model, &inputs, batch, micro_batch_size, sampler, go_on);
+        } = pass(&model, &inputs, batch, options, go_on);
         // Nobody reads this replica's running statistics; left pending they would pile up.
         drop(model.valid());
         let mut gradients = gradients.expect("a pass that goes on has gradients");
@@ -270,6 +254,7 @@ mod tests {
     use super::*;
     use crate::settings::Precision;
     use crate::train::pass::tests::{largest_difference, model_and_inputs_on, read, weighted_mean};
+    use vae_core::Sampler;
 
     fn start(images: u32, others: usize) -> (Vae, Inputs, Replicas) {
         let device = Device::flex().autodiff();
@@ -282,6 +267,7 @@ mod tests {
     const OPTIONS: PassOptions = PassOptions {
         micro_batch_size: None,
         sampler: Sampler::Correct,
+        gradient_checkpointing: false,
     };
 
     #[test]
@@ -306,8 +292,11 @@ mod tests {
     fn shards_and_micro_batches_of_the_same_split_give_the_same_bits() {
         let (model, inputs, mut replicas) = start(8, 1);
         let of_shards = replicas.pass(&model, &inputs, OPTIONS);
-        let (micro, stop) = (Some(4), AtNonFinite::Stop);
-        let of_micro_batches = pass(&model, &inputs, 8, micro, Sampler::Correct, stop);
+        let in_two = PassOptions {
+            micro_batch_size: Some(4),
+            ..OPTIONS
+        };
+        let of_micro_batches = pass(&model, &inputs, 8, in_two, AtNonFinite::Stop);
         assert_eq!(of_shards.terms, of_micro_batches.terms);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         assert!(gradients(of_shards) == gradients(of_micro_batches));

@@ -3,7 +3,7 @@
 use burn::prelude::*;
 #[cfg(test)]
 use burn::tensor::Gradients;
-use vae_core::{DropoutMasks, VaeOutput};
+use vae_core::DropoutMasks;
 
 use crate::batch_parts::micro_batches;
 use crate::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
@@ -11,12 +11,12 @@ use crate::error::TrainerError;
 use crate::gradient_norms::GradientNorms;
 use crate::model::sampler;
 use crate::random::{Purpose, Stream};
+use crate::recomputation::Forward;
 use crate::run_folder::pretty;
 use crate::running_statistics::{RunningStatistics, undo_last_pass};
 use crate::weights::named_values;
 
-use super::pass::{Inputs, Pass};
-use super::replicas::PassOptions;
+use super::pass::{Inputs, Pass, PassOptions};
 use super::{Progressing, Training};
 
 /// A value that is not finite, put where a test wants it.
@@ -61,10 +61,13 @@ impl Training<'_> {
         let options = PassOptions {
             micro_batch_size: self.settings.micro_batch_size,
             sampler: sampler(self.settings),
+            gradient_checkpointing: self.settings.gradient_checkpointing,
         };
         // Those of the main device, whose running statistics are the run's.
         let passes = micro_batches(now.replicas.parts(batch)[0].len(), options.micro_batch_size);
-        let before = Before::of(now, passes.len());
+        // Blocks that are computed again update the statistics again.
+        let is_once = passes.len() == 1 && !options.gradient_checkpointing;
+        let before = Before::of(now, is_once);
         let Pass {
             terms,
             gradients,
@@ -83,7 +86,7 @@ impl Training<'_> {
                 cause.parameter = of_gradients.parameter;
                 cause.parameters = of_gradients.parameters;
             }
-            self.skip(now, epoch, cause, failed.as_ref(), before)?;
+            self.skip(now, epoch, cause, failed, before)?;
             return Ok(None);
         }
         #[cfg_attr(not(test), allow(unused_mut))]
@@ -109,18 +112,18 @@ impl Training<'_> {
 
     /// Takes a step back that is not finite, and stops after too many in a row.
     ///
-    /// `output` is given where the loss is not finite and no gradient has been computed yet.
+    /// `forward` is given where the loss is not finite and no gradient has been computed yet.
     fn skip(
         &self,
         now: &mut Progressing,
         epoch: u32,
         mut cause: NonFinite,
-        output: Option<&VaeOutput>,
+        forward: Option<Forward>,
         before: Before,
     ) -> Result<(), TrainerError> {
         let stops = now.state.guard.skip_non_finite();
-        if stops && let Some(output) = output {
-            let gradients = output.terms.loss().mean().backward();
+        if stops && let Some(forward) = forward {
+            let gradients = forward.backward(&now.model);
             let of_gradients = cause_of(&GradientNorms::read(&now.model, &gradients), now);
             cause.parameter = of_gradients.parameter;
             cause.parameters = of_gradients.parameters;
@@ -190,8 +193,8 @@ enum Before {
 }
 
 impl Before {
-    fn of(now: &Progressing, passes: usize) -> Self {
-        if passes == 1 {
+    fn of(now: &Progressing, is_once: bool) -> Self {
+        if is_once {
             Self::OnePass
         } else {
             Self::SeveralPasses(RunningStatistics::read(&now.model))
