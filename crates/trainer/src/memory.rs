@@ -6,6 +6,7 @@ use vae_core::VaeConfig;
 
 use crate::error::TrainerError;
 use crate::settings::{DeviceChoice, Settings};
+use crate::step_memory::{form_and_place, predict};
 
 /// Refuses a training on the CPU that needs more than all of the machine's memory, before the system ends it halfway.
 ///
@@ -30,10 +31,16 @@ pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), Train
     Ok(())
 }
 
-/// Less than a step can do with: half of the activations, whatever the operations save of the other half.
+/// Less than a step can do with: half of the tensors that the prediction counts.
 fn least_bytes(settings: &Settings, config: &VaeConfig) -> u64 {
-    let activations = 4 * config.cost().activations as u128 * images_at_a_time(settings) as u128;
-    (activations / 2).try_into().unwrap_or(u64::MAX)
+    let step = predict(
+        config,
+        form_and_place(settings),
+        settings.batch_size,
+        settings.micro_batch_size,
+        settings.gradient_checkpointing,
+    );
+    (step.activations + step.in_flight) / 2
 }
 
 fn images_at_a_time(settings: &Settings) -> usize {

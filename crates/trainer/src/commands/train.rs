@@ -24,7 +24,8 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         None => default_run_dir(&settings, flags.resume),
     };
     let is_recorded = flags.resume && run_dir.join("config.json").is_file();
-    if flags.auto_batch && !is_recorded {
+    let chooses = flags.auto_batch && !is_recorded;
+    if chooses {
         settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
     }
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
@@ -44,6 +45,13 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         stop: &stop,
     };
     let mut progress = Progress::new(mode);
+    if chooses {
+        let most = settings.micro_batch_size;
+        progress.notice(&match most {
+            Some(most) => format!("micro-batches of at most {most} images, to fit the memory"),
+            None => "the whole batch fits the memory".to_owned(),
+        });
+    }
     if !settings.device.are_cuda() {
         return train(&settings, options, &device, &mut progress);
     }
