@@ -10,6 +10,8 @@ fn json(bench: &Bench, arguments: &[&str]) -> Value {
         .trainer_command()
         .args(arguments)
         .env("MIMALLOC_PURGE_DELAY", "0")
+        // Each thread has pages of its own.
+        .env("RAYON_NUM_THREADS", "2")
         .output()
         .expect("the trainer runs");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {

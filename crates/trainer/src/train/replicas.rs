@@ -29,6 +29,8 @@ pub(super) struct Replicas {
 struct Worker {
     device: Device,
     requests: Sender<Request>,
+    /// The terms of a pass, once it is done.
+    terms: Receiver<[f64; 3]>,
     answers: Receiver<Answer>,
     thread: JoinHandle<()>,
 }
@@ -43,7 +45,6 @@ struct Request {
 }
 
 struct Answer {
-    terms: [f64; 3],
     /// All gradients of the part, weighted; see [`AllReduce`] for who needs them.
     gradients: Tensor<1>,
     /// The weights that the pass was made with.
@@ -66,15 +67,18 @@ impl Replicas {
         let all_reduce = AllReduce::new(all, are_cuda);
         let workers = others.iter().map(|device| {
             let (requests, received) = channel();
+            let (done, terms) = channel();
             let (answer, answers) = channel();
             let (config, all_reduce) = (config.clone(), all_reduce.clone());
             let of_thread = device.clone();
             let thread = std::thread::spawn(move || {
-                work(&config, &of_thread, &all_reduce, &received, &answer);
+                let answers = Answers { done, answer };
+                work(&config, &of_thread, &all_reduce, &received, &answers);
             });
             Worker {
                 device: device.clone(),
                 requests,
+                terms,
                 answers,
                 thread,
             }
@@ -133,28 +137,34 @@ impl Replicas {
             .expect("a pass that goes on has gradients");
         let is_complete = others.len() == self.workers.len();
         let vector = take_vector(model, &mut gradients);
-        let vector = self.all_reduce.join(vector, is_complete);
-        let mut received = Vec::new();
+        // A collective operation waits for all devices: it must not begin where the pass of one has failed.
         for index in 0..others.len() {
-            let answer = self.answer(index);
-            for (sum, term) in whole.terms.iter_mut().zip(answer.terms).take(2) {
+            let terms = self.receive(index, |worker| worker.terms.recv().ok());
+            for (sum, term) in whole.terms.iter_mut().zip(terms).take(2) {
                 *sum += term;
             }
             // The penalties are the same on every device, unless one of them computes what is not a number.
-            if !answer.terms[2].is_finite() {
-                whole.terms[2] = answer.terms[2];
+            if !terms[2].is_finite() {
+                whole.terms[2] = terms[2];
             }
-            received.push(answer.gradients);
         }
+        let vector = self.all_reduce.join(vector, is_complete);
+        let received = (0..others.len())
+            .map(|index| {
+                let answer = self.receive(index, |worker| worker.answers.recv().ok());
+                answer.gradients
+            })
+            .collect();
         let vector = self.all_reduce.finish(vector, received, is_complete);
         put_vector(model, &mut gradients, vector);
         whole.gradients = Some(gradients);
         whole
     }
 
-    fn answer(&mut self, index: usize) -> Answer {
-        if let Ok(answer) = self.workers[index].answers.recv() {
-            return answer;
+    /// What a worker sends; where its thread has panicked, this one does so with the same reason.
+    fn receive<T>(&mut self, index: usize, what: impl Fn(&Worker) -> Option<T>) -> T {
+        if let Some(received) = what(&self.workers[index]) {
+            return received;
         }
         // The backend has panicked on that thread; its reason is this thread's too.
         match self.workers.swap_remove(index).thread.join() {
@@ -164,13 +174,19 @@ impl Replicas {
     }
 }
 
+/// Where a replica's thread sends what it has computed.
+struct Answers {
+    done: Sender<[f64; 3]>,
+    answer: Sender<Answer>,
+}
+
 /// What a replica's thread does.
 fn work(
     config: &VaeConfig,
     device: &Device,
     all_reduce: &AllReduce,
     requests: &Receiver<Request>,
-    answers: &Sender<Answer>,
+    answers: &Answers,
 ) {
     let mut model = config.init(device);
     for request in requests {
@@ -190,13 +206,15 @@ fn work(
         drop(model.valid());
         let mut gradients = gradients.expect("a pass that goes on has gradients");
         let vector = take_vector(&model, &mut gradients);
+        if answers.done.send(terms).is_err() {
+            return;
+        }
         let answer = Answer {
-            terms,
             gradients: all_reduce.join(vector, is_complete),
             #[cfg(test)]
             weights: self::weights(&model),
         };
-        if answers.send(answer).is_err() {
+        if answers.answer.send(answer).is_err() {
             return;
         }
     }
@@ -312,6 +330,28 @@ mod tests {
         assert!(found.terms[0].is_nan());
         let gradients = read(&model, &found.gradients.expect("computed all the same"));
         assert!(gradients.iter().flatten().any(|value| value.is_nan()));
+    }
+
+    #[test]
+    fn a_device_that_fails_ends_the_run_with_its_reason() {
+        let (model, mut inputs, mut replicas) = start(4, 1);
+        // A latent of one dimension too few: a panic, as backends report what goes wrong.
+        inputs.noise = inputs.noise.narrow(1, 0, 3);
+        let request = Request {
+            weights: weights(&model),
+            inputs,
+            batch: 4,
+            options: OPTIONS,
+        };
+        replicas.workers[0]
+            .requests
+            .send(request)
+            .expect("it works");
+        let receive = || replicas.receive(0, |worker| worker.terms.recv().ok());
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(receive));
+        let reason = panic.expect_err("the worker has failed");
+        let reason = reason.downcast_ref::<String>().expect("a text");
+        assert!(reason.contains('3') && reason.contains('4'), "{reason}");
     }
 
     #[test]
