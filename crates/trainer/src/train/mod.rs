@@ -410,4 +410,6 @@ impl<'a> Training<'a> {
 }
 
 #[cfg(all(test, feature = "flex"))]
+mod division_tests;
+#[cfg(all(test, feature = "flex"))]
 mod tests;

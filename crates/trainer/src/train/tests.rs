@@ -1,15 +1,13 @@
 //! Runs that are stopped everywhere and continued, and steps that are not finite.
 
-use burn::tensor::DType;
-
 use super::step::{Fault, FaultSite};
 use super::*;
 use crate::fault_cases::{cases, passed};
 use crate::progress::ProgressMode;
-use crate::settings::{Augment, CheckpointInterval, Precision, Preset};
+use crate::settings::{Augment, CheckpointInterval, Preset};
 
 /// Three epochs of six steps, of a second together.
-fn tiny() -> Settings {
+pub(super) fn tiny() -> Settings {
     Settings {
         preset: Some(Preset::Demo),
         depth: 28,
@@ -24,7 +22,7 @@ fn tiny() -> Settings {
     }
 }
 
-fn silent() -> Progress {
+pub(super) fn silent() -> Progress {
     Progress::with_writers(
         ProgressMode::Plain,
         Box::new(std::io::sink()),
@@ -51,11 +49,11 @@ fn run_with(
     training.run(&mut progress)
 }
 
-fn run(settings: &Settings, run_dir: &Path) {
+pub(super) fn run(settings: &Settings, run_dir: &Path) {
     run_with(settings, run_dir, &StopRequest::new(), &[]).expect("trained");
 }
 
-fn assert_equal_runs(first: &Path, second: &Path, case: &str) {
+pub(super) fn assert_equal_runs(first: &Path, second: &Path, case: &str) {
     for name in [
         "metrics.jsonl",
         "metrics.csv",
@@ -68,7 +66,7 @@ fn assert_equal_runs(first: &Path, second: &Path, case: &str) {
 }
 
 /// Stops at one look, continues, and compares with a run that was not stopped. None where the run ended before.
-fn stopped_and_continued(settings: &Settings, whole: &Path, look: usize) -> Option<()> {
+pub(super) fn stopped_and_continued(settings: &Settings, whole: &Path, look: usize) -> Option<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let stop = StopRequest::after_polls(look);
     match run_with(settings, folder.path(), &stop, &[]) {
@@ -196,15 +194,7 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
     skipped_steps_change_nothing(&tiny());
 }
 
-#[test]
-fn a_skipped_step_of_several_micro_batches_changes_no_byte_either() {
-    skipped_steps_change_nothing(&Settings {
-        micro_batch_size: Some(2),
-        ..tiny()
-    });
-}
-
-fn skipped_steps_change_nothing(settings: &Settings) {
+pub(super) fn skipped_steps_change_nothing(settings: &Settings) {
     let folder = tempfile::tempdir().expect("a folder");
     let stop = StopRequest::new();
     let options = TrainOptions {
@@ -252,167 +242,6 @@ fn skipped_steps_change_nothing(settings: &Settings) {
 }
 
 #[test]
-fn a_micro_batch_of_the_whole_batch_is_the_same_run() {
-    let (plain, whole) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
-    );
-    run(&tiny(), plain.path());
-    let settings = Settings {
-        micro_batch_size: Some(10),
-        ..tiny()
-    };
-    run(&settings, whole.path());
-    assert_equal_runs(plain.path(), whole.path(), "one micro-batch");
-}
-
-fn rows(run_dir: &Path) -> Vec<crate::metrics::EpochRow> {
-    crate::metrics::read_rows(&run_dir.join("metrics.jsonl")).expect("readable")
-}
-
-#[test]
-fn two_devices_train_as_two_micro_batches_do() {
-    let (devices, micro_batches) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
-    );
-    let on_two = Settings {
-        device: "flex,flex".parse().expect("two"),
-        ..tiny()
-    };
-    run(&on_two, devices.path());
-    let in_two = Settings {
-        micro_batch_size: Some(5),
-        ..tiny()
-    };
-    run(&in_two, micro_batches.path());
-    // The same gradients, so the same weights and the same training loss in every epoch, to the bit.
-    let (devices, micro_batches) = (devices.path(), micro_batches.path());
-    for (first, second) in rows(devices).iter().zip(rows(micro_batches)) {
-        assert_eq!(first.train, second.train, "epoch {}", first.epoch);
-    }
-    assert_eq!(rows(devices).len(), 3);
-    let weights = |folder: &Path| {
-        let bytes = std::fs::read(folder.join("model.safetensors")).expect("readable");
-        crate::weights::from_safetensors(&bytes).expect("weights")
-    };
-    let (first, second) = (weights(devices), weights(micro_batches));
-    if best_epoch(devices) == best_epoch(micro_batches) {
-        for (name, values) in &first {
-            // Two micro-batches update the running statistics twice a step, the main device of two once.
-            let is_statistic = name.contains("running");
-            assert!(is_statistic || values == &second[name], "{name}");
-        }
-    }
-    assert!(first != second, "running statistics differ");
-}
-
-#[test]
-fn a_run_on_two_devices_is_continued_to_the_bit() {
-    let settings = Settings {
-        device: "flex,flex".parse().expect("two"),
-        micro_batch_size: Some(3),
-        dropout: 0.1,
-        ..tiny()
-    };
-    let whole = tempfile::tempdir().expect("a folder");
-    run(&settings, whole.path());
-    stopped_and_continued(&settings, whole.path(), 4).expect("stopped within the run");
-}
-
-#[test]
-fn a_skipped_step_on_two_devices_changes_no_byte_either() {
-    skipped_steps_change_nothing(&Settings {
-        device: "flex,flex".parse().expect("two"),
-        ..tiny()
-    });
-}
-
-#[test]
-fn a_run_with_gradient_checkpointing_is_the_same_run() {
-    let (plain, checkpointing) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
-    );
-    run(&tiny(), plain.path());
-    let settings = Settings {
-        gradient_checkpointing: true,
-        ..tiny()
-    };
-    run(&settings, checkpointing.path());
-    assert_equal_runs(plain.path(), checkpointing.path(), "checkpointing");
-}
-
-#[test]
-fn a_run_in_micro_batches_is_continued_to_the_bit() {
-    let settings = Settings {
-        micro_batch_size: Some(4),
-        dropout: 0.1,
-        ..tiny()
-    };
-    let whole = tempfile::tempdir().expect("a folder");
-    run(&settings, whole.path());
-    stopped_and_continued(&settings, whole.path(), 4).expect("stopped within the run");
-}
-
-#[test]
-fn parameters_statistics_and_moments_stay_float32_with_products_in_bfloat16() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let settings = Settings {
-        precision: Precision::Bf16,
-        ..tiny()
-    };
-    let stop = StopRequest::new();
-    let options = TrainOptions::new(folder.path(), &stop);
-    let mut progress = silent();
-    let training =
-        Training::prepare(&settings, options, &Device::flex(), &mut progress).expect("prepared");
-    let (mut now, _) = training.start(&mut progress).expect("started");
-    let batch = training.splits.train.batch(&[0, 1, 2, 3, 4]);
-    for _ in 0..2 {
-        training
-            .step(&mut now, 1, batch.to_tensor(&training.device))
-            .expect("a step")
-            .expect("taken");
-    }
-    let is_float32 = |dtype: &DType| *dtype == DType::F32;
-    let moments = now.adam.element_types();
-    assert!(!moments.is_empty() && moments.iter().all(is_float32));
-    for parameter in resnet_blocks::named_parameters(&now.model.valid()) {
-        let dtype = parameter.data.dtype();
-        assert!(is_float32(&dtype), "{}: {dtype:?}", parameter.name);
-        // Float32 holds what an update of 0.001 leaves; in bfloat16 every value would be a multiple of 2^16 ulps.
-        if parameter.name == "decoder.dense.weight" {
-            let values = parameter.data.try_to_vec::<f32>().expect("float32");
-            assert!(values.iter().any(|value| value.to_bits() & 0xFFFF != 0));
-        }
-    }
-}
-
-#[test]
-fn a_run_cannot_change_its_precision() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let short = Settings {
-        epochs: 1,
-        ..tiny()
-    };
-    run(&short, folder.path());
-    let stop = StopRequest::new();
-    let changed = Settings {
-        precision: Precision::Bf16,
-        ..short
-    };
-    let options = TrainOptions {
-        resume: true,
-        allow_config_change: true,
-        ..TrainOptions::new(folder.path(), &stop)
-    };
-    let refused = Training::prepare(&changed, options, &Device::flex(), &mut silent()).err();
-    let message = refused.expect("refused").to_string();
-    assert!(message.contains("precision: f32 -> bf16"), "{message}");
-}
-
-#[test]
 fn ten_steps_in_a_row_that_are_not_finite_stop_with_a_report_and_can_be_continued() {
     let folder = tempfile::tempdir().expect("a folder");
     let faults: Vec<Fault> = (8..18)
@@ -448,7 +277,7 @@ fn ten_steps_in_a_row_that_are_not_finite_stop_with_a_report_and_can_be_continue
     run_with(&tiny(), folder.path(), &StopRequest::new(), &faults[..9]).expect("continued");
 }
 
-fn best_epoch(folder: &Path) -> u64 {
+pub(super) fn best_epoch(folder: &Path) -> u64 {
     let bytes = std::fs::read(folder.join("summary.json")).expect("a summary");
     let summary: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
     summary["best"]["epoch"].as_u64().expect("an epoch")
