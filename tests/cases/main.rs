@@ -10,6 +10,7 @@ mod doctor;
 mod evaluation;
 mod faults_downloads;
 mod faults_training;
+mod memory;
 mod outside;
 mod refusals;
 mod report;

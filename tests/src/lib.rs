@@ -101,6 +101,7 @@ impl Bench {
             "LEARNING_RATE",
             "RESNET_DEPTH",
             "OUTDIR",
+            "PRECISION",
             "CMDLINE",
             "CIFAR10_MIRRORS",
         ] {

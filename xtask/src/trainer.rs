@@ -53,7 +53,7 @@ fn features(flags: &[OsString]) -> Vec<&'static str> {
     }
     match device
         .as_deref()
-        .map(|device| device.split(':').next().unwrap_or(device))
+        .map(|device| device.split([':', ',']).next().unwrap_or(device))
     {
         Some("ndarray") => vec!["ndarray"],
         Some("cuda") => vec!["cuda"],
@@ -92,6 +92,8 @@ mod tests {
             ["cuda"]
         );
         assert_eq!(features_of(&["--device=ndarray"]), ["ndarray"]);
+        assert_eq!(features_of(&["--device", "cuda,cuda:1"]), ["cuda"]);
+        assert_eq!(features_of(&["--device", "flex,flex"]), [""; 0]);
         assert_eq!(features_of(&["--device"]), [""; 0]);
         assert_eq!(
             features_of(&["--device", "cuda", "--device", "flex"]),

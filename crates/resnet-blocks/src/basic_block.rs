@@ -6,6 +6,7 @@ use burn::prelude::*;
 use crate::activation::Activation;
 use crate::convolution::{Convolution, ConvolutionConfig, Sampling};
 use crate::norm::{NormConfig, norm_activate, norm_add_activate};
+use crate::precision::Precision;
 use crate::shortcut::{Shortcut, Shortcuts};
 
 /// Configuration of a [`BasicBlock`].
@@ -30,6 +31,9 @@ pub struct BasicBlockConfig {
     /// After each norm. Default: ReLU.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
+    /// Type of every convolution's product. Default: that of the parameters.
+    #[config(default = "Precision::F32")]
+    pub precision: Precision,
 }
 
 /// `activation(norm(second(activation(norm(first(x))))) + shortcut(x))`.
@@ -67,10 +71,12 @@ impl BasicBlockConfig {
                 .with_kernel_size(3)
                 .with_stride(self.stride)
                 .with_sampling(self.sampling)
+                .with_precision(self.precision)
                 .init(device),
             first_norm: self.norm.init(width, device),
             second: ConvolutionConfig::new(width, width)
                 .with_kernel_size(3)
+                .with_precision(self.precision)
                 .init(device),
             second_norm: self.norm.init(width, device),
             shortcut: Shortcut::init(
@@ -78,6 +84,7 @@ impl BasicBlockConfig {
                 [self.channels_in, width],
                 self.stride,
                 self.sampling,
+                self.precision,
                 &self.norm,
                 device,
             ),

@@ -7,6 +7,7 @@ use crate::activation::Activation;
 use crate::convolution::{Convolution, ConvolutionConfig, Sampling};
 use crate::dispatch::fast_bottleneck;
 use crate::norm::{NormConfig, norm_activate, norm_add_activate};
+use crate::precision::Precision;
 use crate::shortcut::{Shortcut, Shortcuts};
 
 /// Configuration of a [`Bottleneck`].
@@ -34,6 +35,9 @@ pub struct BottleneckConfig {
     /// After each norm. Default: ReLU.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
+    /// Type of every convolution's product. Default: that of the parameters.
+    #[config(default = "Precision::F32")]
+    pub precision: Precision,
 }
 
 /// `activation(norm(expand(activation(norm(spatial(activation(norm(reduce(x)))))))) + shortcut(x))`.
@@ -76,19 +80,24 @@ impl BottleneckConfig {
             reduce: ConvolutionConfig::new(self.channels_in, width)
                 .with_stride(self.stride)
                 .with_sampling(self.sampling)
+                .with_precision(self.precision)
                 .init(device),
             reduce_norm: self.norm.init(width, device),
             spatial: ConvolutionConfig::new(width, width)
                 .with_kernel_size(3)
+                .with_precision(self.precision)
                 .init(device),
             spatial_norm: self.norm.init(width, device),
-            expand: ConvolutionConfig::new(width, channels_out).init(device),
+            expand: ConvolutionConfig::new(width, channels_out)
+                .with_precision(self.precision)
+                .init(device),
             expand_norm: self.norm.init(channels_out, device),
             shortcut: Shortcut::init(
                 self.shortcuts,
                 [self.channels_in, channels_out],
                 self.stride,
                 self.sampling,
+                self.precision,
                 &self.norm,
                 device,
             ),
@@ -108,10 +117,11 @@ impl Bottleneck {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        match fast_bottleneck(self, &input) {
-            Some(output) => output,
-            None => self.forward_plain(input),
+        match self.reduce.precision {
+            Precision::F32 => fast_bottleneck(self, &input),
+            Precision::Bf16 => None,
         }
+        .unwrap_or_else(|| self.forward_plain(input))
     }
 
     /// Layer by layer: what the fast form computes too.

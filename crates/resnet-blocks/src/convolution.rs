@@ -7,6 +7,7 @@ use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 
 use crate::dispatch::fast_convolution;
 use crate::initialization::glorot_uniform;
+use crate::precision::Precision;
 
 /// Whether a layer with a stride shrinks or enlarges the image.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub struct ConvolutionConfig {
     /// Direction of the stride. Default: strided.
     #[config(default = "Sampling::Strided")]
     pub sampling: Sampling,
+    /// Type of the product. Default: that of the parameters.
+    #[config(default = "Precision::F32")]
+    pub precision: Precision,
 }
 
 /// A two-dimensional convolution with bias and "same" padding, or its transpose.
@@ -54,6 +58,9 @@ pub struct Convolution {
     /// Direction of the stride.
     #[module(skip)]
     pub sampling: Sampling,
+    /// Type of the product.
+    #[module(skip)]
+    pub precision: Precision,
 }
 
 impl ConvolutionConfig {
@@ -84,6 +91,7 @@ impl ConvolutionConfig {
             stride: self.stride,
             kernel_size: self.kernel_size,
             sampling: self.sampling,
+            precision: self.precision,
         }
     }
 }
@@ -114,18 +122,25 @@ impl Convolution {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        match fast_convolution(self, &input) {
-            Some(output) => output,
-            None => self.forward_plain(input),
+        match self.precision {
+            Precision::F32 => fast_convolution(self, &input),
+            Precision::Bf16 => None,
         }
+        .unwrap_or_else(|| self.forward_plain(input))
     }
 
     /// By Burn's own convolutions: what the fast form computes too.
     pub(crate) fn forward_plain(&self, input: Tensor<4>) -> Tensor<4> {
         let padding = (self.kernel_size - 1) / 2;
         let stride = [self.stride; 2];
-        let (weight, bias) = (self.weight.val(), Some(self.bias.val()));
-        match self.sampling {
+        let dtype = input.dtype();
+        let input = self.precision.narrow(input);
+        let weight = self.precision.narrow(self.weight.val());
+        let bias = match self.precision {
+            Precision::F32 => Some(self.bias.val()),
+            Precision::Bf16 => None,
+        };
+        let output = match self.sampling {
             Sampling::Strided => {
                 let options = ConvOptions::new(stride, [padding; 2], [1, 1], 1);
                 conv2d(input, weight, bias, options)
@@ -134,6 +149,13 @@ impl Convolution {
                 let outside = [self.stride - 1; 2];
                 let options = ConvTransposeOptions::new(stride, [padding; 2], outside, [1, 1], 1);
                 conv_transpose2d(input, weight, bias, options)
+            }
+        };
+        match self.precision {
+            Precision::F32 => output,
+            Precision::Bf16 => {
+                let bias = self.bias.val().reshape([1, self.channels_out(), 1, 1]);
+                self.precision.widen(output, dtype) + bias
             }
         }
     }

@@ -13,6 +13,7 @@ mod flex;
 mod initialization;
 mod norm;
 mod parameters;
+mod precision;
 mod shortcut;
 mod stage;
 
@@ -24,5 +25,6 @@ pub use dispatch::with_plain_blocks;
 pub use initialization::{glorot_limit, glorot_uniform};
 pub use norm::{NormConfig, norm_activate, norm_add_activate};
 pub use parameters::{NamedParameter, map_named_parameters, named_parameters};
+pub use precision::Precision;
 pub use shortcut::{Projection, Shortcut, Shortcuts};
 pub use stage::{Block, BlockKind, Stage, StageConfig};

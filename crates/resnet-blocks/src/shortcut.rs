@@ -5,6 +5,7 @@ use burn::prelude::*;
 
 use crate::convolution::{Convolution, ConvolutionConfig, Sampling};
 use crate::norm::NormConfig;
+use crate::precision::Precision;
 
 /// Whether a block has a path around its convolutions.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -50,6 +51,7 @@ impl Shortcut {
         [channels_in, channels_out]: [usize; 2],
         stride: usize,
         sampling: Sampling,
+        precision: Precision,
         norm: &NormConfig,
         device: &Device,
     ) -> Self {
@@ -58,6 +60,7 @@ impl Shortcut {
             convolution: ConvolutionConfig::new(channels_in, channels_out)
                 .with_stride(stride)
                 .with_sampling(sampling)
+                .with_precision(precision)
                 .init(device),
             norm: norm.init(channels_out, device),
         });

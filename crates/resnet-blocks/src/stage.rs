@@ -7,6 +7,7 @@ use crate::basic_block::{BasicBlock, BasicBlockConfig};
 use crate::bottleneck::{Bottleneck, BottleneckConfig};
 use crate::convolution::Sampling;
 use crate::norm::NormConfig;
+use crate::precision::Precision;
 use crate::shortcut::Shortcuts;
 
 /// Which block a stage is made of.
@@ -55,6 +56,9 @@ pub struct StageConfig {
     /// After each norm. Default: ReLU.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
+    /// Type of every convolution's product. Default: that of the parameters.
+    #[config(default = "Precision::F32")]
+    pub precision: Precision,
 }
 
 /// A block of either kind.
@@ -118,6 +122,7 @@ impl StageConfig {
                     .with_shortcuts(self.shortcuts)
                     .with_norm(self.norm.clone())
                     .with_activation(self.activation)
+                    .with_precision(self.precision)
                     .init(device),
             ),
             BlockKind::Bottleneck => Block::Bottleneck(
@@ -127,6 +132,7 @@ impl StageConfig {
                     .with_shortcuts(self.shortcuts)
                     .with_norm(self.norm.clone())
                     .with_activation(self.activation)
+                    .with_precision(self.precision)
                     .init(device),
             ),
         }

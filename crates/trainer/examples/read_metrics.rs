@@ -38,7 +38,7 @@ fn train() -> Result<PathBuf, trainer::TrainerError> {
         ..Settings::default()
     };
     let run_dir = std::env::temp_dir().join(format!("read-metrics-{}", std::process::id()));
-    let device = open_device(settings.device)?;
+    let device = open_device(settings.device.main())?;
     // Nobody asks this run to stop; a program of yours may.
     let stop = StopRequest::new();
     trainer::train(

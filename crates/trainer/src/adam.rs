@@ -42,6 +42,15 @@ impl Adam {
         self.steps
     }
 
+    /// The element types of all moments.
+    #[cfg(test)]
+    pub(crate) fn element_types(&self) -> Vec<burn::tensor::DType> {
+        let moments = self.moments.values();
+        moments
+            .flat_map(|moments| [moments.first.dtype(), moments.second.dtype()])
+            .collect()
+    }
+
     /// Takes one step; parameters without a gradient stay.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, learning_rate: f64) -> M {
         self.steps += 1;
@@ -114,6 +123,17 @@ impl Adam {
     }
 }
 
+/// A new value for the parameter that had `old`: a leaf that gradients are taken by.
+pub(crate) fn trainable<const D: usize>(new: Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
+    let new = Tensor::from_inner(new);
+    // Operands of one operation must share Burn's checkpointing strategy, and a new tensor gets its default.
+    let new = match old.gradient_checkpointing_strategy() {
+        Some(strategy) => new.with_gradient_checkpointing_strategy(strategy),
+        None => new,
+    };
+    new.require_grad()
+}
+
 struct Update<'a> {
     moments: &'a mut HashMap<ParamId, Moments>,
     gradients: Gradients,
@@ -146,8 +166,8 @@ impl ModuleMapper for Update<'_> {
         let change = (first.clone() / root).mul_scalar(self.step_size);
         self.moments.insert(id, Moments { first, second });
         param.map(|value| {
-            let value = value.inner() - change.reshape(shape);
-            Tensor::from_inner(value).require_grad()
+            let new = value.clone().inner() - change.reshape(shape);
+            trainable(new, &value)
         })
     }
 }

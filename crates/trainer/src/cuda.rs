@@ -45,6 +45,13 @@ pub(crate) fn open(index: usize) -> Result<Device, TrainerError> {
     }
 }
 
+/// The card's free memory in bytes, by the driver; none where it does not tell. For a device that [`open`] has tried.
+pub(crate) fn free_bytes(index: usize) -> Option<u64> {
+    let context = cudarc::driver::CudaContext::new(index).ok()?;
+    let (free, _) = context.mem_get_info().ok()?;
+    u64::try_from(free).ok()
+}
+
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or(text)
 }

@@ -160,14 +160,22 @@ pub enum TrainerError {
     },
     /// The device or the system has no memory left.
     #[error(
-        "out of memory on device `{device}`: {reason}; train with a smaller `--batch-size` or `--width` \
-         (`cargo xtask summary` shows the memory of a step)"
+        "out of memory on device `{device}`: {reason}; train with `--auto-batch`, or a smaller `--batch-size` or \
+         `--width` (`cargo xtask summary` shows the memory of a step)"
     )]
     OutOfMemory {
         /// The device in use.
         device: DeviceChoice,
         /// What was needed, or what the backend reported.
         reason: String,
+    },
+    /// A micro-batch is to be chosen by the memory that is free, and nobody tells how much that is.
+    #[error(
+        "the free memory of device `{device}` cannot be found out; give it with `--memory-limit 8GiB`"
+    )]
+    UnknownMemory {
+        /// The device.
+        device: DeviceChoice,
     },
     /// Too little data for one batch or one evaluation.
     #[error("the {split} split has no image; raise `--limit-train` or `--limit-test`")]
@@ -233,6 +241,7 @@ impl TrainerError {
             | TrainerError::SettingsChanged { .. }
             | TrainerError::DataChanged { .. }
             | TrainerError::EmptySplit { .. }
+            | TrainerError::UnknownMemory { .. }
             | TrainerError::Pytorch { .. } => 2,
             TrainerError::Data(error) => error.exit_code(),
             TrainerError::RunRecord(error) => error.exit_code(),

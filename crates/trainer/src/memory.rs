@@ -6,23 +6,23 @@ use vae_core::VaeConfig;
 
 use crate::error::TrainerError;
 use crate::settings::{DeviceChoice, Settings};
+use crate::step_memory::{form_and_place, predict};
 
 /// Refuses a training on the CPU that needs more than all of the machine's memory, before the system ends it halfway.
 ///
 /// # Errors
 /// [`TrainerError::OutOfMemory`].
 pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), TrainerError> {
-    let Some(total) = total_bytes().filter(|_| !matches!(settings.device, DeviceChoice::Cuda(_)))
-    else {
+    let Some(total) = total_bytes().filter(|_| !settings.device.are_cuda()) else {
         return Ok(());
     };
     let needed = least_bytes(settings, config);
     if needed > total {
         return Err(TrainerError::OutOfMemory {
-            device: settings.device,
+            device: settings.device.main(),
             reason: format!(
-                "a step of this model at batch size {} takes at least {}, the machine has {}",
-                settings.batch_size,
+                "a step of this model with {} images at a time takes at least {}, the machine has {}",
+                images_at_a_time(settings),
                 crate::disk::amount(needed),
                 crate::disk::amount(total)
             ),
@@ -31,21 +31,48 @@ pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), Train
     Ok(())
 }
 
-/// Less than a step can do with: half of the activations, whatever the operations save of the other half.
+/// Less than a step can do with: half of the tensors that the prediction counts.
 fn least_bytes(settings: &Settings, config: &VaeConfig) -> u64 {
-    let activations = 4 * config.cost().activations as u128 * settings.batch_size as u128;
-    (activations / 2).try_into().unwrap_or(u64::MAX)
+    let step = predict(
+        config,
+        form_and_place(settings),
+        settings.batch_size,
+        settings.micro_batch_size,
+        settings.gradient_checkpointing,
+    );
+    (step.activations + step.in_flight) / 2
+}
+
+fn images_at_a_time(settings: &Settings) -> usize {
+    let whole = settings.batch_size;
+    settings
+        .micro_batch_size
+        .map_or(whole, |most| most.min(whole))
 }
 
 /// The machine's memory, where the system tells (Linux).
 fn total_bytes() -> Option<u64> {
-    total_in(&fs::read_to_string("/proc/meminfo").ok()?)
+    amount_in(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
-fn total_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// What a program can still take of the machine's memory, where the system tells (Linux).
+fn available_bytes() -> Option<u64> {
+    amount_in(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// The free memory of the device that `settings` name, in bytes; none where nobody tells.
+pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(index) => crate::cuda::free_bytes(index),
+        #[cfg(not(feature = "cuda"))]
+        DeviceChoice::Cuda(_) => None,
+        DeviceChoice::Flex | DeviceChoice::Ndarray => available_bytes(),
+    }
+}
+
+fn amount_in(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -98,7 +125,7 @@ mod tests {
         );
         assert_eq!(code("CUDA_ERROR_ILLEGAL_ADDRESS"), 32);
         assert_eq!(
-            total_in("MemTotal:       24000 kB\nMemFree: 1 kB\n"),
+            amount_in("MemTotal:       24000 kB\nMemFree: 1 kB\n", "MemTotal:"),
             Some(24_576_000)
         );
     }

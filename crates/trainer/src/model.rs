@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use resnet_blocks::{glorot_limit, map_named_parameters};
-use vae_core::{Activation, ConfigError, Depth, Sampler, Shortcuts, Vae, VaeConfig};
+use vae_core::{Activation, ConfigError, Depth, Precision, Sampler, Shortcuts, Vae, VaeConfig};
 
 use crate::random::{Purpose, Stream};
 use crate::settings::{self, Settings};
@@ -32,6 +32,10 @@ pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
             Shortcuts::Residual
         } else {
             Shortcuts::Plain
+        })
+        .with_precision(match settings.precision {
+            settings::Precision::F32 => Precision::F32,
+            settings::Precision::Bf16 => Precision::Bf16,
         });
     config.validate()?;
     Ok(config)

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use crate::error::TrainerError;
-use crate::settings::{Settings, UnknownChoice};
+use crate::settings::{Precision, Settings, UnknownChoice};
 use crate::step_timing::TimingOptions;
 
 /// Read by Python from its standard input, so that the program needs no file of the workspace.
@@ -91,7 +91,7 @@ pub fn time_pytorch(
         .iter()
         .map(ToString::to_string)
         .collect();
-    let device = settings.device.to_string();
+    let device = settings.device.main().to_string();
     let device = if device.starts_with("cuda") {
         device.as_str()
     } else {
@@ -111,6 +111,9 @@ pub fn time_pytorch(
     command.args(form.arguments());
     for (name, value) in numbers {
         command.args([name, &value.to_string()]);
+    }
+    if settings.precision == Precision::Bf16 {
+        command.arg("--bf16");
     }
     if options.is_evaluation {
         command.arg("--forward-only");

@@ -21,6 +21,30 @@ pub fn undo_last_pass<M: Module>(module: M) -> M {
     })
 }
 
+/// The running statistics before several training passes, of which [`undo_last_pass`] could take back the last one only.
+pub struct RunningStatistics {
+    found: HashMap<ParamId, Tensor<1>>,
+}
+
+impl RunningStatistics {
+    /// Reads the newest ones.
+    pub fn read<M: Module>(module: &M) -> Self {
+        // Brings a pending update into effect.
+        drop(module.valid());
+        let mut reader = Reader::default();
+        module.visit(&mut reader);
+        Self {
+            found: reader.found,
+        }
+    }
+
+    /// Gives them to a module that has made passes since.
+    pub fn restore<M: Module>(self, module: M) -> M {
+        drop(module.valid());
+        module.map(&mut Restorer { found: self.found })
+    }
+}
+
 /// By the field's name, which is Burn's.
 fn is_running_statistic(field: Option<&String>) -> bool {
     matches!(
@@ -93,6 +117,13 @@ mod tests {
                 .values()
                 .all(|(_, values)| values.iter().all(|value| value.is_finite()))
         );
+
+        // Several passes are taken back by what was read before them.
+        let before = RunningStatistics::read(&stage);
+        stage.forward(images(5.0));
+        stage.forward(images(f32::INFINITY));
+        let stage = before.restore(stage);
+        assert_eq!(named_values(&stage.valid()), twice);
 
         // A pass before any other is taken back to the initial statistics.
         let fresh = StageConfig::new(3, 2, 1).init(&device);

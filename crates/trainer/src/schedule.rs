@@ -1,16 +1,16 @@
-//! When the learning rate is halved and when training stops.
+//! What becomes of the learning rate, and when training stops.
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Settings;
+use crate::settings::{RateSchedule, Settings};
 
-/// The state of learning-rate halving and early stopping; a part of every checkpoint.
+/// The state of the learning rate and of early stopping; a part of every checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// The settings' learning rate when the run began, or was last given another one.
     pub initial_learning_rate: f64,
-    /// The present learning rate, before the settings' decay per step.
+    /// The present epoch's learning rate, before the settings' warm-up and decay per step.
     pub learning_rate: f64,
     /// The lowest validation loss so far, in nats an image, and its epoch; none before the first finite one.
     pub best: Option<(f64, u32)>,
@@ -57,9 +57,23 @@ impl Schedule {
         changed
     }
 
-    /// The learning rate of one step, counted from 0 over the whole run: Keras' `lr / (1 + decay * step)`.
+    /// The learning rate of one step, counted from 0 over the whole run: Keras' `lr / (1 + decay * step)`, times
+    /// `(step + 1) / warmup_steps` before the warm-up's last step.
     pub fn learning_rate_at(&self, settings: &Settings, step: u64) -> f64 {
-        self.learning_rate / (1.0 + settings.decay * step as f64)
+        let rate = self.learning_rate / (1.0 + settings.decay * step as f64);
+        if step < settings.warmup_steps {
+            rate * ((step + 1) as f64 / settings.warmup_steps as f64)
+        } else {
+            rate
+        }
+    }
+
+    /// The rate of the epoch after `epoch` of them: `minimum + (initial - minimum) (1 + cos(pi epoch / epochs)) / 2`.
+    fn cosine(&self, settings: &Settings, epoch: u32) -> f64 {
+        let minimum = settings.minimum_learning_rate;
+        let done = f64::from(epoch) / f64::from(settings.epochs);
+        let share = (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()) / 2.0;
+        minimum + (self.initial_learning_rate - minimum) * share
     }
 
     /// Takes in an epoch's validation loss, in nats an image. A loss that is not a number is no improvement.
@@ -71,12 +85,18 @@ impl Schedule {
             self.epochs_without_better = 0;
         } else {
             self.epochs_without_better = self.epochs_without_better.saturating_add(1);
-            if self.epochs_without_better >= settings.halving_patience {
+            if settings.schedule == RateSchedule::Plateau
+                && self.epochs_without_better >= settings.halving_patience
+            {
                 let next = (self.learning_rate / 2.0).max(settings.minimum_learning_rate);
                 halved = next < self.learning_rate;
                 self.learning_rate = next.min(self.learning_rate);
                 self.epochs_without_better = 0;
             }
+        }
+
+        if settings.schedule == RateSchedule::Cosine {
+            self.learning_rate = self.cosine(settings, epoch);
         }
 
         let least = settings.stopping_minimum_improvement;
@@ -167,6 +187,40 @@ mod tests {
         let best: Vec<bool> = verdicts.iter().map(|verdict| verdict.is_best).collect();
         assert_eq!(best, [false, false, true, false]);
         assert_eq!(schedule.best, Some((1800.0, 3)));
+    }
+
+    #[test]
+    fn a_cosine_falls_from_the_rate_to_the_minimum_whatever_the_losses() {
+        let settings = Settings {
+            schedule: RateSchedule::Cosine,
+            learning_rate: 0.002,
+            minimum_learning_rate: 0.001,
+            epochs: 4,
+            ..Settings::default()
+        };
+        let mut schedule = Schedule::new(&settings);
+        let mut rates = vec![schedule.learning_rate];
+        for epoch in 1..=4 {
+            assert!(!schedule.epoch_ended(&settings, epoch, 1800.0).halved);
+            rates.push(schedule.learning_rate);
+        }
+        // cos(pi / 4) = sqrt(1 / 2).
+        let quarter = 0.0005 * 0.5f64.sqrt();
+        let expected = [0.002, 0.0015 + quarter, 0.0015, 0.0015 - quarter, 0.001];
+        for (found, expected) in rates.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-15, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn the_warm_up_rises_in_equal_steps_and_ends() {
+        let settings = Settings {
+            warmup_steps: 4,
+            ..Settings::default()
+        };
+        let schedule = Schedule::new(&settings);
+        let rates = [0, 1, 2, 3, 4, 1000].map(|step| schedule.learning_rate_at(&settings, step));
+        assert_eq!(rates, [0.00025, 0.0005, 0.00075, 0.001, 0.001, 0.001]);
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn seconds_per_step(
         drop(output);
         model = adam.step(model, gradients, settings.learning_rate);
         device.sync().map_err(|error| TrainerError::DeviceLost {
-            device: settings.device,
+            device: settings.device.main(),
             reason: error.to_string(),
         })?;
         seconds.push(began.elapsed().as_secs_f64());

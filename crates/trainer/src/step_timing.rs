@@ -16,6 +16,7 @@ use crate::gradient_norms::GradientNorms;
 use crate::metrics::peak_memory_bytes;
 use crate::model::{initial_model, model_config, sampler};
 use crate::random::{Purpose, Stream};
+use crate::recomputation::{Forward, ForwardInputs};
 use crate::settings::Settings;
 
 /// Median, extremes and phases of a training step, in seconds.
@@ -111,7 +112,7 @@ fn timed_steps(
         data::augment(settings),
     );
     let lost = |reason: String| TrainerError::DeviceLost {
-        device: settings.device,
+        device: settings.device.main(),
         reason,
     };
     let wait = || device.sync().map_err(|error| lost(error.to_string()));
@@ -139,17 +140,22 @@ fn timed_steps(
         );
         wait()?;
         lap(0);
-        let output = model.forward(images, noise, sampler(settings), None);
-        read_terms(&output.terms);
+        let inputs = ForwardInputs {
+            images,
+            noise,
+            dropout: None,
+            sampler: sampler(settings),
+        };
+        let forward = Forward::new(&model, inputs, settings.gradient_checkpointing);
+        read_terms(forward.terms());
         wait()?;
         lap(1);
         if !options.is_evaluation {
-            let gradients = output.terms.loss().mean().backward();
+            let gradients = forward.backward(&model);
             // Training looks at every gradient before it takes a step.
             GradientNorms::read(&model, &gradients);
             wait()?;
             lap(2);
-            drop(output);
             model = adam.step(model, gradients, settings.learning_rate);
             wait()?;
             lap(3);

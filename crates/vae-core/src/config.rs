@@ -4,7 +4,7 @@ use burn::module::Param;
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 use resnet_blocks::{
-    Activation, ConvolutionConfig, NormConfig, Sampling, Shortcuts, Stage, StageConfig,
+    Activation, ConvolutionConfig, NormConfig, Precision, Sampling, Shortcuts, Stage, StageConfig,
     glorot_uniform,
 };
 
@@ -45,6 +45,10 @@ pub struct VaeConfig {
     /// Epsilon and momentum of every norm.
     #[config(default = "NormConfig::new()")]
     pub norm: NormConfig,
+    /// Type in which every convolution and dense layer is computed. Norms, losses and parameters keep theirs. Default: that
+    /// of the parameters.
+    #[config(default = "Precision::F32")]
+    pub precision: Precision,
 }
 
 /// A configuration no model can be built from.
@@ -174,6 +178,7 @@ impl VaeConfig {
             mean: dense(features, self.latent_dim, device),
             log_variance: dense(features, self.latent_dim, device),
             activation: self.activation,
+            precision: self.precision,
         }
     }
 
@@ -191,8 +196,10 @@ impl VaeConfig {
             stages,
             output: ConvolutionConfig::new(channels, self.image_channels)
                 .with_sampling(Sampling::Transposed)
+                .with_precision(self.precision)
                 .init(device),
             activation: self.activation,
+            precision: self.precision,
             grid: self.grid(),
         }
     }
@@ -214,7 +221,8 @@ impl VaeConfig {
                 .with_stride(STRIDES[index])
                 .with_sampling(sampling)
                 .with_shortcuts(self.shortcuts)
-                .with_norm(self.norm.clone());
+                .with_norm(self.norm.clone())
+                .with_precision(self.precision);
                 channels = config.channels_out();
                 config.init(device)
             })

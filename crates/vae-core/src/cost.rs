@@ -1,6 +1,7 @@
 //! What a model costs, from its configuration alone.
 
-use crate::config::{STRIDES, VaeConfig};
+use crate::block_shape::BlockShape;
+use crate::config::VaeConfig;
 
 /// Arithmetic and memory of one image through encoder and decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ impl VaeConfig {
         let image = (self.image_channels * self.image_size * self.image_size) as u64;
         let last = 4 * self.stage_widths[3] as u64;
 
-        let encoder = self.stages_cost(self.image_channels, self.image_size, false);
-        let decoder = self.stages_cost(self.intermediate_dim / self.positions(), self.grid(), true);
+        let [encoder, decoder] = self.block_shapes();
+        let (encoder, decoder) = (stages_cost(&encoder), stages_cost(&decoder));
         Cost {
             encoder_multiply_accumulates: encoder.0
                 + positions * last * intermediate
@@ -48,87 +49,67 @@ impl VaeConfig {
     /// Parameters of the whole model, the norms' running statistics among them: what the model's own count gives,
     /// without making one.
     pub fn num_params(&self) -> u64 {
+        self.num_params_by_side().iter().sum()
+    }
+
+    /// Parameters of the encoder and of the decoder, as [`num_params`](Self::num_params).
+    pub fn num_params_by_side(&self) -> [u64; 2] {
         let intermediate = self.intermediate_dim as u64;
         let latent = self.latent_dim as u64;
         let positions = self.positions() as u64;
         let last = 4 * self.stage_widths[3] as u64;
         // Every convolution and dense layer has a bias; a norm has a scale, a shift, a mean and a variance.
         let layer = |inputs: u64, outputs: u64| inputs * outputs + outputs;
-        let encoder = self.stages_num_params(self.image_channels as u64)
+        let [encoder_blocks, decoder_blocks] = self.block_shapes();
+        let encoder = stages_num_params(&encoder_blocks)
             + layer(last, intermediate)
             + 4 * intermediate
             + 2 * layer(positions * intermediate, latent);
         let decoder = layer(latent, intermediate)
             + 4 * intermediate
-            + self.stages_num_params(intermediate / positions)
+            + stages_num_params(&decoder_blocks)
             + layer(last, self.image_channels as u64);
-        encoder + decoder
+        [encoder, decoder]
     }
+}
 
-    /// Parameters of one side's stages.
-    fn stages_num_params(&self, mut channels: u64) -> u64 {
-        let convolution = |inputs: u64, outputs: u64, kernel: u64| {
-            kernel * kernel * inputs * outputs + outputs + 4 * outputs
+/// Parameters of one side's stages.
+fn stages_num_params(blocks: &[BlockShape]) -> u64 {
+    let convolution = |inputs: usize, outputs: usize, kernel: usize| {
+        (kernel * kernel * inputs * outputs + outputs + 4 * outputs) as u64
+    };
+    let of_block = |block: &BlockShape| {
+        let around = if block.projects {
+            convolution(block.channels_in, block.channels_out, 1)
+        } else {
+            0
         };
-        let mut parameters = 0;
-        for ((width, identity_blocks), stride) in self
-            .stage_widths
-            .iter()
-            .zip(self.identity_blocks)
-            .zip(STRIDES)
-        {
-            let width = *width as u64;
-            for block in 0..=identity_blocks {
-                let stride = if block == 0 { stride } else { 1 };
-                parameters += convolution(channels, width, 1)
-                    + convolution(width, width, 3)
-                    + convolution(width, 4 * width, 1);
-                let projects = stride != 1 || channels != 4 * width;
-                if projects && self.shortcuts == resnet_blocks::Shortcuts::Residual {
-                    parameters += convolution(channels, 4 * width, 1);
-                }
-                channels = 4 * width;
-            }
-        }
-        parameters
-    }
+        convolution(block.channels_in, block.width, 1)
+            + convolution(block.width, block.width, 3)
+            + convolution(block.width, block.channels_out, 1)
+            + around
+    };
+    blocks.iter().map(of_block).sum()
+}
 
-    /// Multiply-accumulates and activations of one side's stages.
-    fn stages_cost(&self, channels_in: usize, size: usize, transposed: bool) -> (u64, u64) {
-        let (mut multiply_accumulates, mut activations) = (0, 0);
-        let (mut channels, mut size) = (channels_in as u64, size as u64);
-        for ((width, identity_blocks), stride) in self
-            .stage_widths
-            .iter()
-            .zip(self.identity_blocks)
-            .zip(STRIDES)
-        {
-            let (width, stride) = (*width as u64, stride as u64);
-            for block in 0..=identity_blocks {
-                let stride = if block == 0 { stride } else { 1 };
-                let size_out = if transposed {
-                    size * stride
-                } else {
-                    size / stride
-                };
-                // A 1x1 convolution with a stride works at the lower of the two resolutions.
-                let lower = size.min(size_out).pow(2);
-                let pixels = size_out.pow(2);
-                multiply_accumulates += lower * channels * width
-                    + pixels * 9 * width * width
-                    + pixels * width * 4 * width;
-                // Three convolutions, and the block's output.
-                activations += pixels * (width + width + 4 * width + 4 * width);
-                let projects = stride != 1 || channels != 4 * width;
-                if projects && self.shortcuts == resnet_blocks::Shortcuts::Residual {
-                    multiply_accumulates += lower * channels * 4 * width;
-                    activations += pixels * 4 * width;
-                }
-                (channels, size) = (4 * width, size_out);
-            }
+/// Multiply-accumulates and activations of one side's stages.
+fn stages_cost(blocks: &[BlockShape]) -> (u64, u64) {
+    let (mut multiply_accumulates, mut activations) = (0, 0);
+    for block in blocks {
+        let (low, pixels) = (block.pixels_low() as u64, block.pixels_out() as u64);
+        let channels_in = block.channels_in as u64;
+        let (width, channels_out) = (block.width as u64, block.channels_out as u64);
+        // A 1x1 convolution with a stride works at the lower of the two resolutions.
+        multiply_accumulates +=
+            low * channels_in * width + pixels * 9 * width * width + pixels * width * channels_out;
+        // Three convolutions, and the block's output.
+        activations += pixels * (2 * width + 2 * channels_out);
+        if block.projects {
+            multiply_accumulates += low * channels_in * channels_out;
+            activations += pixels * channels_out;
         }
-        (multiply_accumulates, activations)
     }
+    (multiply_accumulates, activations)
 }
 
 #[cfg(test)]
@@ -147,6 +128,8 @@ mod tests {
     fn counted_parameters_are_those_of_the_experiment() {
         let counts = Depth::ALL.map(|depth| VaeConfig::preset(depth).num_params());
         assert_eq!(counts, [26_815_683, 29_624_003, 43_762_627, 57_901_251]);
+        let sides = VaeConfig::preset(Depth::Depth28).num_params_by_side();
+        assert_eq!(sides, [18_507_072, 8_308_611]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use burn::nn::{BatchNorm, Linear};
 use burn::prelude::*;
 use burn::tensor::activation::sigmoid;
-use resnet_blocks::{Activation, Convolution, Stage, norm_activate};
+use resnet_blocks::{Activation, Convolution, Precision, Stage, norm_activate};
 
 /// A dense layer spread over the smallest map, four transposed stages, and a 1x1 convolution to pixels.
 #[derive(Module, Debug)]
@@ -19,6 +19,9 @@ pub struct Decoder {
     /// After the dense norm.
     #[module(skip)]
     pub activation: Activation,
+    /// Type in which every product is computed.
+    #[module(skip)]
+    pub precision: Precision,
     /// Height and width of the smallest map.
     pub grid: usize,
 }
@@ -33,10 +36,26 @@ impl Decoder {
     /// - dropout_mask: `[batch, intermediate_dim]`
     /// - output: `[batch, image_channels, image_size, image_size]`
     pub fn forward(&self, latent: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<4> {
+        let maps = self
+            .stages
+            .iter()
+            .fold(self.first_maps(latent, dropout_mask), |hidden, stage| {
+                stage.forward(hidden)
+            });
+        self.output.forward(maps)
+    }
+
+    /// The maps that the first stage takes: what [`forward`](Self::forward) does before the stages.
+    ///
+    /// # Shapes
+    /// - latent: `[batch, latent_dim]`
+    /// - dropout_mask: `[batch, intermediate_dim]`
+    /// - output: `[batch, channels, grid, grid]`
+    pub fn first_maps(&self, latent: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<4> {
         let features = norm_activate(
             &self.dense_norm,
             self.activation,
-            self.dense.forward(latent),
+            self.precision.linear(&self.dense, latent),
         );
         let features = match dropout_mask {
             Some(mask) => features * mask,
@@ -44,14 +63,9 @@ impl Decoder {
         };
         let [batch, features_per_image] = features.dims();
         let channels = features_per_image / (self.grid * self.grid);
-        let maps = features
+        features
             .reshape([batch, self.grid, self.grid, channels])
-            .permute([0, 3, 1, 2]); // [batch, channels, grid, grid]
-        let maps = self
-            .stages
-            .iter()
-            .fold(maps, |hidden, stage| stage.forward(hidden));
-        self.output.forward(maps)
+            .permute([0, 3, 1, 2]) // [batch, channels, grid, grid]
     }
 
     /// The mean image of each latent: the sigmoid of the logits, in \[0, 1\].

@@ -2,7 +2,7 @@
 
 use burn::nn::{BatchNorm, Linear};
 use burn::prelude::*;
-use resnet_blocks::{Activation, Stage, norm_activate};
+use resnet_blocks::{Activation, Precision, Stage, norm_activate};
 
 use crate::diagonal_gaussian::DiagonalGaussian;
 
@@ -22,6 +22,9 @@ pub struct Encoder {
     /// After the dense norm.
     #[module(skip)]
     pub activation: Activation,
+    /// Type in which every product is computed.
+    #[module(skip)]
+    pub precision: Precision,
 }
 
 impl Encoder {
@@ -38,6 +41,16 @@ impl Encoder {
             .stages
             .iter()
             .fold(images, |hidden, stage| stage.forward(hidden));
+        self.posterior(maps, dropout_mask)
+    }
+
+    /// The posterior from the last stage's maps: what [`forward`](Self::forward) does behind the stages.
+    ///
+    /// # Shapes
+    /// - maps: `[batch, channels, grid, grid]`
+    /// - dropout_mask: `[batch, positions * intermediate_dim]`, feature fastest
+    /// - mean and log-variance: `[batch, latent_dim]`
+    pub fn posterior(&self, maps: Tensor<4>, dropout_mask: Option<Tensor<2>>) -> DiagonalGaussian {
         let [batch, channels, height, width] = maps.dims();
         let features = maps
             .permute([0, 2, 3, 1])
@@ -45,7 +58,7 @@ impl Encoder {
         let features = norm_activate(
             &self.dense_norm,
             self.activation,
-            self.dense.forward(features),
+            self.precision.linear(&self.dense, features),
         );
         let features: Tensor<2> = features.reshape([batch as i32, -1]);
         let features = match dropout_mask {
@@ -53,8 +66,8 @@ impl Encoder {
             None => features,
         };
         DiagonalGaussian {
-            mean: self.mean.forward(features.clone()),
-            log_variance: self.log_variance.forward(features),
+            mean: self.precision.linear(&self.mean, features.clone()),
+            log_variance: self.precision.linear(&self.log_variance, features),
         }
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod block_shape;
 mod config;
 mod cost;
 mod decoder;
@@ -12,6 +13,7 @@ mod likelihood;
 mod penalty;
 mod vae;
 
+pub use block_shape::BlockShape;
 pub use config::{ConfigError, VaeConfig};
 pub use cost::Cost;
 pub use decoder::Decoder;
@@ -21,5 +23,5 @@ pub use dropout::DropoutMasks;
 pub use encoder::Encoder;
 pub use likelihood::bernoulli_cross_entropy;
 pub use penalty::l2_penalty;
-pub use resnet_blocks::{Activation, NormConfig, Shortcuts};
+pub use resnet_blocks::{Activation, NormConfig, Precision, Shortcuts};
 pub use vae::{LossTerms, Vae, VaeOutput};

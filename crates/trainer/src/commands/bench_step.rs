@@ -24,6 +24,12 @@ pub(super) struct BenchStepFlags {
     /// Images a step
     #[arg(long, value_name = "B", default_value = "25")]
     batch_size: String,
+    /// f32 or bf16
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    precision: String,
+    /// Compute each block again in the backward pass
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: String,
@@ -72,11 +78,13 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         batch_size: Some(flags.batch_size.clone()),
         device: Some(flags.device.clone()),
         augment: Some(flags.augment.clone()),
+        precision: Some(flags.precision.clone()),
+        gradient_checkpointing: flags.gradient_checkpointing,
         ..TrainFlags::default()
     };
     // No setting of the environment: a benchmark is what its command says.
     let settings = resolve(&training, &|_| None)?.settings;
-    let device = open_device(settings.device)?;
+    let device = open_device(settings.device.main())?;
     let options = TimingOptions {
         warmup: flags.warmup,
         steps: flags.steps.max(1),
@@ -108,9 +116,11 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     ours.sort_by(|a, b| a.seconds_per_step.total_cmp(&b.seconds_per_step));
     let timing = &ours[ours.len() / 2];
     let mut result = json!(timing);
-    result["device"] = json!(settings.device.to_string());
+    result["device"] = json!(settings.device.main().to_string());
     result["depth"] = json!(settings.depth);
     result["width"] = json!(settings.width);
+    result["precision"] = json!(settings.precision);
+    result["gradient_checkpointing"] = json!(settings.gradient_checkpointing);
     result["batch_size"] = json!(settings.batch_size);
     result["threads"] = json!(threads);
     if flags.against_pytorch.is_some() {

@@ -1,10 +1,11 @@
-use burn::module::Module;
+//! What a model is made of and what it costs.
+
 use serde_json::json;
 
-use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::model::model_config;
-use crate::settings::{TrainFlags, resolve};
+use crate::settings::{Devices, TrainFlags, resolve};
+use crate::step_memory::{CIFAR_BYTES, StepMemory, form_and_place, predict};
 
 #[derive(clap::Args)]
 pub(super) struct SummaryFlags {
@@ -23,6 +24,18 @@ pub(super) struct SummaryFlags {
     /// Images a step, for the memory of a step
     #[arg(long, value_name = "B")]
     batch_size: Option<String>,
+    /// Images at a time within a step
+    #[arg(long, value_name = "N")]
+    micro_batch_size: Option<String>,
+    /// f32 or bf16
+    #[arg(long, value_name = "NAME")]
+    precision: Option<String>,
+    /// Compute each block again in the backward pass
+    #[arg(long)]
+    gradient_checkpointing: bool,
+    /// Where the step would run: flex or cuda:0; nothing is computed there
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
     /// Without shortcuts
     #[arg(long)]
     no_shortcuts: bool,
@@ -38,20 +51,25 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
         latent_dim: flags.latent_dim.clone(),
         intermediate_dim: flags.intermediate_dim.clone(),
         batch_size: flags.batch_size.clone(),
+        micro_batch_size: flags.micro_batch_size.clone(),
+        precision: flags.precision.clone(),
+        gradient_checkpointing: flags.gradient_checkpointing,
+        device: flags.device.clone(),
         no_shortcuts: flags.no_shortcuts,
         ..TrainFlags::default()
     };
     let settings = resolve(&flags_of_training, &|name| std::env::var(name).ok())?.settings;
     let config = model_config(&settings)?;
     let cost = config.cost();
-    // Parameters are counted from their shapes; no value is drawn.
-    let model = config.init(&open_device(settings.device)?);
-    let [encoder, decoder, total] = [
-        model.encoder.num_params(),
-        model.decoder.num_params(),
-        model.num_params(),
-    ];
-    let activation_bytes = 4 * cost.activations * settings.batch_size as u64;
+    let [encoder, decoder] = config.num_params_by_side();
+    let total = encoder + decoder;
+    let memory = predict(
+        &config,
+        form_and_place(&settings),
+        settings.batch_size.div_ceil(settings.device.count()),
+        settings.micro_batch_size,
+        settings.gradient_checkpointing,
+    );
     if flags.json {
         let summary = json!({
             "depth": settings.depth,
@@ -67,25 +85,62 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
             },
             "activations_per_image": cost.activations,
             "batch_size": settings.batch_size,
-            "activation_bytes": activation_bytes,
+            "device": settings.device.to_string(),
+            "step_memory": memory,
+            "step_memory_bytes": memory.total(),
         });
         println!("{summary:#}");
-    } else {
-        println!(
-            "depth {}, stage widths {:?}, intermediate {}, latent {}",
-            settings.depth, config.stage_widths, config.intermediate_dim, config.latent_dim
-        );
-        println!("layers                  {:>15}", config.layers());
-        println!("parameters              {total:>15}  (encoder {encoder}, decoder {decoder})");
-        println!(
-            "multiply-accumulates    {:>15}  an image, forward",
-            cost.multiply_accumulates()
-        );
-        println!(
-            "activation memory       {:>11.1} MiB  for a batch of {}",
-            activation_bytes as f64 / (1u64 << 20) as f64,
-            settings.batch_size
-        );
+        return Ok(());
     }
+    println!(
+        "depth {}, stage widths {:?}, intermediate {}, latent {}",
+        settings.depth, config.stage_widths, config.intermediate_dim, config.latent_dim
+    );
+    println!("layers                  {:>15}", config.layers());
+    println!("parameters              {total:>15}  (encoder {encoder}, decoder {decoder})");
+    println!(
+        "multiply-accumulates    {:>15}  an image, forward",
+        cost.multiply_accumulates()
+    );
+    print_memory(&memory, settings.batch_size, &settings.device);
     Ok(())
+}
+
+fn print_memory(memory: &StepMemory, batch_size: usize, devices: &Devices) {
+    let mebibytes = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+    let line = |name: &str, bytes: u64, what: &str| {
+        println!("{name:<24}{:>11.1} MiB  {what}", mebibytes(bytes));
+    };
+    let is_cuda = devices.are_cuda();
+    let each = if devices.count() > 1 { ", each" } else { "" };
+    let title = format!("predicted peak of a step with batch {batch_size} on {devices}{each}");
+    line("memory", memory.total(), &title);
+    line(
+        "  parameters",
+        memory.parameters,
+        "weights, gradients, both moments",
+    );
+    line(
+        "  activations",
+        memory.activations,
+        "kept for the backward pass",
+    );
+    line(
+        "  in flight",
+        memory.in_flight,
+        "gradients of the largest block",
+    );
+    line(
+        if is_cuda { "  context" } else { "  program" },
+        memory.program,
+        if is_cuda {
+            "assumed: no GPU has been measured"
+        } else {
+            "measured"
+        },
+    );
+    line("  allocator", memory.allocator, "held beyond the tensors");
+    if !is_cuda {
+        line("the data set", CIFAR_BYTES, "besides, for all of CIFAR-10");
+    }
 }

@@ -1,11 +1,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use crate::auto_batch;
 use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::memory::device_failure;
 use crate::progress::{Progress, ProgressMode, at_terminal};
-use crate::settings::{DeviceChoice, Settings, TrainFlags, resolve};
+use crate::settings::{Settings, TrainFlags, resolve};
 use crate::stop_request::{StopRequest, StopSignal};
 use crate::train::{TrainOptions, train};
 
@@ -16,12 +17,17 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         print!("{}", resolved.print_config(flags.json));
         return Ok(());
     }
-    let settings = resolved.settings;
-    let device = open_device(settings.device)?;
+    let mut settings = resolved.settings;
+    let device = open_device(settings.device.main())?;
     let run_dir = match &settings.run_dir {
         Some(folder) => folder.clone(),
         None => default_run_dir(&settings, flags.resume),
     };
+    let is_recorded = flags.resume && run_dir.join("config.json").is_file();
+    let chooses = flags.auto_batch && !is_recorded;
+    if chooses {
+        settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
+    }
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
     let stop = StopRequest::on_signals().map_err(|source| TrainerError::File {
         path: run_dir.clone(),
@@ -39,7 +45,14 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         stop: &stop,
     };
     let mut progress = Progress::new(mode);
-    if !matches!(settings.device, DeviceChoice::Cuda(_)) {
+    if chooses {
+        let most = settings.micro_batch_size;
+        progress.notice(&match most {
+            Some(most) => format!("micro-batches of at most {most} images, to fit the memory"),
+            None => "the whole batch fits the memory".to_owned(),
+        });
+    }
+    if !settings.device.are_cuda() {
         return train(&settings, options, &device, &mut progress);
     }
     // Where memory runs out or a kernel fails, the backend panics; nothing in this process can use the device again.
@@ -50,7 +63,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied());
         Err(device_failure(
-            settings.device,
+            settings.device.main(),
             text.unwrap_or("it failed without a reason"),
         ))
     })

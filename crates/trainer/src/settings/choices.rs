@@ -70,6 +70,8 @@ choice! {
         Depth70 = "depth70",
         /// The post's size and schedule at depth 100.
         Depth100 = "depth100",
+        /// The post's protocol at depth 28, meant to reach its loss soonest on a GPU with tensor cores.
+        Fast28 = "fast28",
     }
 }
 
@@ -128,6 +130,26 @@ choice! {
         Stop = "stop",
         /// It waits until there is space again.
         Pause = "pause",
+    }
+}
+
+choice! {
+    /// The type in which convolutions and matrix products are computed.
+    Precision {
+        /// float32, as everything else.
+        F32 = "f32",
+        /// bfloat16; parameters, statistics, losses and optimizer stay float32.
+        Bf16 = "bf16",
+    }
+}
+
+choice! {
+    /// What becomes of the learning rate from epoch to epoch.
+    RateSchedule {
+        /// It is halved after epochs without a better validation loss, the post's way.
+        Plateau = "plateau",
+        /// It falls from the settings' rate to their minimum along half a cosine over their epochs.
+        Cosine = "cosine",
     }
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::print_config::plain;
-use super::{DeviceChoice, Key, Settings};
+use super::{Key, RateSchedule, Settings};
 
-/// The keys that no number of a run depends on, but for the index of a GPU.
+/// The keys that no number of a run depends on, but for the indices of GPUs.
 const UNCOMPARED: [Key; 5] = [
     Key::RunDir,
     Key::DataDir,
@@ -37,12 +37,18 @@ impl fmt::Display for Difference {
 ///
 /// Left out, because they change where a run happens, how long it lasts or when it is saved, but no number in it:
 /// `run_dir`; `data_dir` (a moved folder holds the same images, and the data hash in `environment.json` tells when it
-/// does not); `epochs`; `checkpoint_every`; `on_disk_full`; and the index of a GPU. Changing the kind of device is listed, since backends round differently.
+/// does not); `epochs`, but for a cosine
+/// schedule; `checkpoint_every`; `on_disk_full`; and the indices of GPUs. Changing the kind of device is listed, since
+/// backends round differently, and so is their number, since each normalises its part of a batch by itself.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     let (earlier, later) = (comparable(before), comparable(after));
+    // Each epoch's learning rate depends on how many there will be.
+    let is_cosine = [before, after]
+        .iter()
+        .any(|settings| settings.schedule == RateSchedule::Cosine);
     Key::ALL
         .into_iter()
-        .filter(|key| !UNCOMPARED.contains(key))
+        .filter(|key| !UNCOMPARED.contains(key) || *key == Key::Epochs && is_cosine)
         .filter(|key| earlier[key.name()] != later[key.name()])
         .map(|key| Difference {
             key: key.name(),
@@ -54,8 +60,9 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
 
 fn comparable(settings: &Settings) -> Map<String, Value> {
     let mut values = settings.to_map();
-    if let DeviceChoice::Cuda(_) = settings.device {
-        values.insert(Key::Device.name().to_owned(), "cuda".into());
+    if settings.device.are_cuda() {
+        let kind = vec!["cuda"; settings.device.count()].join(",");
+        values.insert(Key::Device.name().to_owned(), kind.into());
     }
     values
 }
@@ -64,7 +71,8 @@ fn comparable(settings: &Settings) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::settings::{
-        Activation, Augment, CheckpointInterval, OnDiskFull, Preset, Sampler, Validation,
+        Activation, Augment, CheckpointInterval, DeviceChoice, OnDiskFull, Precision, Preset,
+        Sampler, Validation,
     };
 
     #[test]
@@ -85,14 +93,14 @@ mod tests {
     #[test]
     fn place_and_length_of_a_run_are_no_differences() {
         let before = Settings {
-            device: DeviceChoice::Cuda(0),
+            device: DeviceChoice::Cuda(0).into(),
             ..Settings::default()
         };
         let after = Settings {
             run_dir: Some("b".into()),
             data_dir: Some("d".into()),
             epochs: 2000,
-            device: DeviceChoice::Cuda(1),
+            device: DeviceChoice::Cuda(1).into(),
             ..before.clone()
         };
         assert_eq!(differences(&before, &after), []);
@@ -100,13 +108,27 @@ mod tests {
             differences(
                 &before,
                 &Settings {
-                    device: DeviceChoice::Flex,
+                    device: DeviceChoice::Flex.into(),
                     ..before.clone()
                 }
             )
             .len(),
             1
         );
+    }
+
+    #[test]
+    fn the_number_of_devices_is_a_difference() {
+        let on = |devices: &str| Settings {
+            device: devices.parse().unwrap(),
+            ..Settings::default()
+        };
+        assert_eq!(differences(&on("cuda:0,cuda:1"), &on("cuda:3,cuda:2")), []);
+        let lines: Vec<String> = differences(&on("cuda:0"), &on("cuda:0,cuda:1"))
+            .iter()
+            .map(Difference::to_string)
+            .collect();
+        assert_eq!(lines, ["device: cuda -> cuda,cuda"]);
     }
 
     #[test]
@@ -127,7 +149,7 @@ mod tests {
             seed: 2,
             data_dir: Some("d".into()),
             run_dir: Some("r".into()),
-            device: DeviceChoice::Ndarray,
+            device: DeviceChoice::Ndarray.into(),
             shortcuts: false,
             validation: Validation::Test,
             sampler: Sampler::Blog,
@@ -141,10 +163,16 @@ mod tests {
             skip_gradient_norm: Some(2.0),
             checkpoint_every: Some(CheckpointInterval::Steps(5)),
             on_disk_full: OnDiskFull::Pause,
+            precision: Precision::Bf16,
+            micro_batch_size: Some(2),
+            gradient_checkpointing: true,
+            schedule: RateSchedule::Cosine,
+            warmup_steps: 5,
         };
         assert_eq!(
             differences(&before, &after).len(),
-            Key::ALL.len() - UNCOMPARED.len()
+            // The epochs too, as one of them follows a cosine.
+            Key::ALL.len() - UNCOMPARED.len() + 1
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use super::{CheckpointInterval, DeviceChoice};
+use super::{CheckpointInterval, Devices};
 
 /// The values a key allows.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(super) enum Domain {
     Boolean,
     /// Non-empty text.
     Path,
-    /// See [`DeviceChoice`].
+    /// See [`Devices`].
     Device,
     /// See [`CheckpointInterval`].
     CheckpointInterval,
@@ -63,7 +63,7 @@ impl Domain {
             Self::Path => value.as_str().is_some_and(|path| !path.is_empty()),
             Self::Device => value
                 .as_str()
-                .is_some_and(|device| device.parse::<DeviceChoice>().is_ok()),
+                .is_some_and(|device| device.parse::<Devices>().is_ok()),
             Self::CheckpointInterval => value
                 .as_str()
                 .is_some_and(|interval| interval.parse::<CheckpointInterval>().is_ok()),
@@ -94,7 +94,7 @@ impl Domain {
             }
             Self::Boolean => "true or false".to_owned(),
             Self::Path => "a path that is not empty".to_owned(),
-            Self::Device => format!("one of {}", DeviceChoice::FORMS),
+            Self::Device => format!("one of {}", Devices::FORMS),
             Self::CheckpointInterval => CheckpointInterval::FORMS.to_owned(),
         }
     }

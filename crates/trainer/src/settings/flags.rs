@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Key;
+use crate::memory_limit::MemoryLimit;
 
 // clap would put a doc comment in place of the command's own description, so only rustdoc may see this one.
 #[cfg_attr(
@@ -13,8 +14,9 @@ use super::Key;
 #[cfg_attr(not(doc), allow(missing_docs))]
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct TrainFlags {
-    /// Starting point: demo (small model on the embedded sample), or the post's run at depth28, depth40, depth70,
-    /// depth100 [default: none]
+    /// Starting point: demo (small model on the embedded sample), the post's run at depth28, depth40, depth70,
+    /// depth100, or fast28 (the post's protocol at depth 28 for one GPU with tensor cores; a starting point, not measured)
+    /// [default: none]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Layers: 28, 40, 70 or 100 [default: 100] [env: RESNET_DEPTH = 0, 1, 2 or 3, in that order]
@@ -57,7 +59,8 @@ pub struct TrainFlags {
     /// Folder of the run [default: none] [env: OUTDIR]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<String>,
-    /// flex, ndarray, or cuda:N with N a GPU index from 0 [default: flex]
+    /// flex, ndarray, or cuda:N with N a GPU index from 0; several GPUs (cuda:0,cuda:1) share each batch, each normalising
+    /// its part with its own batch statistics, and the first one's running statistics are kept [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// Build the blocks without shortcuts [default: with shortcuts]
@@ -89,6 +92,33 @@ pub struct TrainFlags {
     /// A full disk ends the run, or lets it wait for space: stop or pause [default: stop]
     #[arg(long, value_name = "WHAT")]
     pub on_disk_full: Option<String>,
+    /// Convolutions and matrix products in float32, or in bfloat16 with float32 parameters, statistics, losses and
+    /// optimizer: f32 or bf16 [default: f32] [env: PRECISION]
+    #[arg(long, value_name = "NAME")]
+    pub precision: Option<String>,
+    /// Split each batch into equal parts of at most so many images, 2 to 50000, and sum their gradients: one update a step
+    /// with less memory; each part is normalised with its own batch statistics, so it is another run than without
+    /// [default: none, the whole batch]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub micro_batch_size: Option<String>,
+    /// Keep the input of each block only and compute the block again in the backward pass: the same gradients with less
+    /// memory and about a third more time [default: false]
+    #[arg(long)]
+    pub gradient_checkpointing: bool,
+    /// Choose --micro-batch-size as the largest that fits the device's free memory by the prediction that summary shows, and
+    /// record it; a resumed run keeps what was recorded [default: as --micro-batch-size says]
+    #[arg(long, conflicts_with = "micro_batch_size")]
+    pub auto_batch: bool,
+    /// Memory that --auto-batch may count on, such as 8GiB or 500MB [default: what is free when the run begins]
+    #[arg(long, value_name = "SIZE", requires = "auto_batch")]
+    pub memory_limit: Option<MemoryLimit>,
+    /// Learning rate: plateau halves it after epochs without a better validation loss; cosine lets it fall to its minimum along
+    /// half a cosine, epoch by epoch, until the last of --epochs [default: plateau]
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
+    /// Steps over which the learning rate rises linearly from 0, 0 to 1000000 [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub warmup_steps: Option<String>,
     /// JSON file with any of the keys that --print-config lists; it wins over the preset, flags and environment win
     /// over it [default: none]
     #[arg(long, value_name = "FILE")]
@@ -140,10 +170,18 @@ impl TrainFlags {
             (Key::SkipGradientNorm, &self.skip_gradient_norm),
             (Key::CheckpointEvery, &self.checkpoint_every),
             (Key::OnDiskFull, &self.on_disk_full),
+            (Key::Precision, &self.precision),
+            (Key::MicroBatchSize, &self.micro_batch_size),
+            (Key::Schedule, &self.schedule),
+            (Key::WarmupSteps, &self.warmup_steps),
         ]
         .into_iter()
         .filter_map(|(key, text)| text.as_deref().map(|text| (key, text)))
         .chain(self.no_shortcuts.then_some((Key::Shortcuts, "false")))
+        .chain(
+            self.gradient_checkpointing
+                .then_some((Key::GradientCheckpointing, "true")),
+        )
         .collect()
     }
 }
@@ -167,8 +205,13 @@ mod tests {
     fn every_flag_reaches_its_key() {
         for key in Key::ALL {
             let Some(flag) = key.flag() else { continue };
-            if key == Key::Shortcuts {
-                assert_eq!(parse(&[flag]).given(), [(key, "false")]);
+            if let Domain::Boolean = key.domain() {
+                let given = if key == Key::Shortcuts {
+                    "false"
+                } else {
+                    "true"
+                };
+                assert_eq!(parse(&[flag]).given(), [(key, given)]);
                 continue;
             }
             // A negative number must reach the range check, not be taken for a flag.
@@ -237,6 +280,6 @@ mod tests {
                 assert!(flags.iter().any(|known| known == flag), "{flag}");
             }
         }
-        assert_eq!(flags.len(), 24 + 6);
+        assert_eq!(flags.len(), 29 + 8);
     }
 }

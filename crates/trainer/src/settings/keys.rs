@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::domain::Domain;
-use super::{Activation, Augment, OnDiskFull, Preset, Sampler, SettingsError, Validation};
+use super::{
+    Activation, Augment, OnDiskFull, Precision, Preset, RateSchedule, Sampler, SettingsError,
+    Validation,
+};
 
 /// Names one field of [`Settings`](super::Settings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +40,11 @@ pub enum Key {
     SkipGradientNorm,
     CheckpointEvery,
     OnDiskFull,
+    Precision,
+    MicroBatchSize,
+    GradientCheckpointing,
+    Schedule,
+    WarmupSteps,
 }
 
 /// A value that its key does not allow.
@@ -70,7 +78,7 @@ const DEPTHS: [u64; 4] = [28, 40, 70, 100];
 
 impl Key {
     /// Every key, in the order of the fields.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::Preset,
         Self::Depth,
         Self::Width,
@@ -99,6 +107,11 @@ impl Key {
         Self::SkipGradientNorm,
         Self::CheckpointEvery,
         Self::OnDiskFull,
+        Self::Precision,
+        Self::MicroBatchSize,
+        Self::GradientCheckpointing,
+        Self::Schedule,
+        Self::WarmupSteps,
     ];
 
     /// The key in `config.json`, which is the name of the field.
@@ -132,6 +145,11 @@ impl Key {
             Self::SkipGradientNorm => "skip_gradient_norm",
             Self::CheckpointEvery => "checkpoint_every",
             Self::OnDiskFull => "on_disk_full",
+            Self::Precision => "precision",
+            Self::MicroBatchSize => "micro_batch_size",
+            Self::GradientCheckpointing => "gradient_checkpointing",
+            Self::Schedule => "schedule",
+            Self::WarmupSteps => "warmup_steps",
         }
     }
 
@@ -167,6 +185,11 @@ impl Key {
             Self::SkipGradientNorm => "--skip-gradient-norm",
             Self::CheckpointEvery => "--checkpoint-every",
             Self::OnDiskFull => "--on-disk-full",
+            Self::Precision => "--precision",
+            Self::MicroBatchSize => "--micro-batch-size",
+            Self::GradientCheckpointing => "--gradient-checkpointing",
+            Self::Schedule => "--schedule",
+            Self::WarmupSteps => "--warmup-steps",
             Self::HalvingPatience
             | Self::MinimumLearningRate
             | Self::StoppingPatience
@@ -174,7 +197,7 @@ impl Key {
         })
     }
 
-    /// The environment variable that sets the key, by the post's own names.
+    /// The environment variable that sets the key, by the post's own names where it had one.
     pub fn environment(self) -> Option<&'static str> {
         Some(match self {
             Self::Depth => "RESNET_DEPTH",
@@ -187,6 +210,7 @@ impl Key {
             Self::Activation => "ACTIVATION",
             Self::Dropout => "DROPOUT",
             Self::RunDir => "OUTDIR",
+            Self::Precision => "PRECISION",
             _ => return None,
         })
     }
@@ -194,7 +218,7 @@ impl Key {
     /// The allowed values, in words, with the unit.
     pub fn allowed(self) -> String {
         let unit = match self {
-            Self::BatchSize => {
+            Self::BatchSize | Self::MicroBatchSize => {
                 " images (a single image would leave its decoder's dense norm nothing but zeros)"
             }
             Self::LimitTrain | Self::LimitTest => " images",
@@ -230,7 +254,7 @@ impl Key {
                 high: 65_536,
                 step: 16,
             },
-            Self::BatchSize => integer(2, 50_000),
+            Self::BatchSize | Self::MicroBatchSize => integer(2, 50_000),
             Self::Epochs | Self::HalvingPatience | Self::StoppingPatience => integer(1, 1_000_000),
             Self::LearningRate => positive(1.0),
             Self::Decay => from_zero(1.0, false),
@@ -255,6 +279,10 @@ impl Key {
             },
             Self::CheckpointEvery => Domain::CheckpointInterval,
             Self::OnDiskFull => Domain::Names(OnDiskFull::NAMES),
+            Self::Precision => Domain::Names(Precision::NAMES),
+            Self::GradientCheckpointing => Domain::Boolean,
+            Self::Schedule => Domain::Names(RateSchedule::NAMES),
+            Self::WarmupSteps => integer(0, 1_000_000),
         }
     }
 
@@ -269,6 +297,19 @@ impl Key {
                 | Self::LimitTest
                 | Self::SkipGradientNorm
                 | Self::CheckpointEvery
+                | Self::MicroBatchSize
+        )
+    }
+
+    /// Whether runs were recorded before there was such a key; its default is what they did.
+    pub(super) fn is_recent(self) -> bool {
+        matches!(
+            self,
+            Self::Precision
+                | Self::MicroBatchSize
+                | Self::GradientCheckpointing
+                | Self::Schedule
+                | Self::WarmupSteps
         )
     }
 
@@ -333,7 +374,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 28] = [
+        let cases: [(Key, &[&str], &[&str]); 33] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -368,7 +409,11 @@ mod tests {
             ),
             (Key::DataDir, &["."], &[""]),
             (Key::RunDir, &["runs/1"], &[""]),
-            (Key::Device, &["flex", "cuda:7"], &["cuda:", "gpu"]),
+            (
+                Key::Device,
+                &["flex", "cuda:7", "cuda:0,cuda:1", "flex,flex"],
+                &["cuda:", "gpu", "flex,cuda:0", "cuda:1,cuda:1"],
+            ),
             (Key::Shortcuts, &["true", "false"], &["yes", ""]),
             (Key::Validation, &["held-out", "test"], &["heldout"]),
             (Key::Sampler, &["correct", "blog"], &["wrong"]),
@@ -390,6 +435,15 @@ mod tests {
                 &["0", "-1", "m", "0m", "5s", "1.5", "", "infm"],
             ),
             (Key::OnDiskFull, &["stop", "pause"], &["wait"]),
+            (Key::Precision, &["f32", "bf16"], &["f16", "F32"]),
+            (Key::MicroBatchSize, &["2", "50000"], &["1", "0", "50001"]),
+            (
+                Key::GradientCheckpointing,
+                &["true", "false"],
+                &["yes", "1"],
+            ),
+            (Key::Schedule, &["plateau", "cosine"], &["linear"]),
+            (Key::WarmupSteps, &["0", "1000000"], &["-1", "1000001"]),
         ];
         assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
         for (key, allowed, refused) in cases {

@@ -6,6 +6,7 @@
 mod checkpoint_interval;
 mod choices;
 mod config_file;
+mod devices;
 mod differences;
 mod domain;
 mod error;
@@ -17,8 +18,10 @@ mod resolve;
 
 pub use checkpoint_interval::CheckpointInterval;
 pub use choices::{
-    Activation, Augment, DeviceChoice, OnDiskFull, Preset, Sampler, UnknownChoice, Validation,
+    Activation, Augment, DeviceChoice, OnDiskFull, Precision, Preset, RateSchedule, Sampler,
+    UnknownChoice, Validation,
 };
+pub use devices::Devices;
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
 pub use flags::TrainFlags;
@@ -76,8 +79,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Folder of the run.
     pub run_dir: Option<PathBuf>,
-    /// Where the tensors live.
-    pub device: DeviceChoice,
+    /// Where the tensors live; several devices share each batch.
+    pub device: Devices,
     /// Whether the blocks have shortcuts; false is the degradation experiment.
     pub shortcuts: bool,
     /// What the run validates on.
@@ -105,6 +108,17 @@ pub struct Settings {
     pub checkpoint_every: Option<CheckpointInterval>,
     /// What a full disk does to the run.
     pub on_disk_full: OnDiskFull,
+    /// The type in which convolutions and matrix products are computed.
+    pub precision: Precision,
+    /// Images at a time within a step; none means all of its batch. Gradients are summed over the micro-batches of a step;
+    /// batch norm uses the statistics of each.
+    pub micro_batch_size: Option<usize>,
+    /// Whether blocks are computed again in the backward pass instead of keeping what it needs of them.
+    pub gradient_checkpointing: bool,
+    /// What becomes of the learning rate from epoch to epoch.
+    pub schedule: RateSchedule,
+    /// Steps over which the learning rate rises linearly from 0; 0 means none.
+    pub warmup_steps: u64,
 }
 
 impl Default for Settings {
@@ -124,7 +138,7 @@ impl Default for Settings {
             seed: 1,
             data_dir: None,
             run_dir: None,
-            device: DeviceChoice::Flex,
+            device: DeviceChoice::Flex.into(),
             shortcuts: true,
             validation: Validation::HeldOut,
             sampler: Sampler::Correct,
@@ -138,6 +152,11 @@ impl Default for Settings {
             skip_gradient_norm: None,
             checkpoint_every: None,
             on_disk_full: OnDiskFull::Stop,
+            precision: Precision::F32,
+            micro_batch_size: None,
+            gradient_checkpointing: false,
+            schedule: RateSchedule::Plateau,
+            warmup_steps: 0,
         }
     }
 }
@@ -186,7 +205,8 @@ impl Settings {
         })
     }
 
-    /// Reads a complete `config.json`; unlike a `--config` file it must name every key.
+    /// Reads a complete `config.json`; unlike a `--config` file it must name every key but those that the first runs did
+    /// not have.
     ///
     /// # Errors
     /// Unreadable or malformed file, unknown or missing key, value out of its range.
@@ -194,7 +214,7 @@ impl Settings {
         let entries = config_file::read(path)?;
         if let Some(missing) = Key::ALL
             .iter()
-            .find(|key| entries.iter().all(|entry| entry.key != **key))
+            .find(|key| !key.is_recent() && entries.iter().all(|entry| entry.key != **key))
         {
             return Err(SettingsError::MissingKey {
                 path: path.to_owned(),
@@ -266,7 +286,7 @@ mod tests {
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop"}"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0}"#,
             )
         );
         settings.validate().unwrap();
@@ -302,7 +322,7 @@ mod tests {
             seed: u64::MAX,
             data_dir: Some("bilder/größe 32".into()),
             run_dir: Some("runs/a\"b".into()),
-            device: DeviceChoice::Cuda(3),
+            device: "cuda:3,cuda:0".parse().unwrap(),
             validation: Validation::Test,
             sampler: Sampler::Blog,
             augment: Augment::FlipCrop,
@@ -335,6 +355,17 @@ mod tests {
             message.contains("dropout") && message.contains("config.json"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn runs_recorded_before_a_key_did_what_its_default_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let mut recorded = Settings::default().to_map();
+        recorded.retain(|name, _| !Key::from_name(name).is_some_and(Key::is_recent));
+        assert!(recorded.len() < Key::ALL.len());
+        std::fs::write(&path, serde_json::to_vec(&recorded).unwrap()).unwrap();
+        assert_eq!(Settings::read(&path).unwrap(), Settings::default());
     }
 
     #[test]

@@ -22,20 +22,22 @@ pub fn run_identity(settings: &Settings, data_hash: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Activation, Augment, DeviceChoice, Preset, Sampler, Validation};
+    use crate::settings::{
+        Activation, Augment, DeviceChoice, Precision, Preset, RateSchedule, Sampler, Validation,
+    };
 
     fn base() -> Settings {
         Settings {
             data_dir: Some("data".into()),
             run_dir: Some("runs/a".into()),
-            device: DeviceChoice::Cuda(0),
+            device: DeviceChoice::Cuda(0).into(),
             ..Settings::default()
         }
     }
 
     #[test]
     fn every_setting_that_decides_a_number_changes_the_identity() {
-        let changes: [fn(&mut Settings); 23] = [
+        let changes: [fn(&mut Settings); 28] = [
             |settings| settings.preset = Some(Preset::Demo),
             |settings| settings.depth = 28,
             |settings| settings.width = 0.5,
@@ -48,7 +50,7 @@ mod tests {
             |settings| settings.activation = Activation::Relu,
             |settings| settings.dropout = 0.5,
             |settings| settings.seed = 2,
-            |settings| settings.device = DeviceChoice::Flex,
+            |settings| settings.device = DeviceChoice::Flex.into(),
             |settings| settings.shortcuts = false,
             |settings| settings.validation = Validation::Test,
             |settings| settings.sampler = Sampler::Blog,
@@ -59,6 +61,11 @@ mod tests {
             |settings| settings.minimum_learning_rate = 0.0,
             |settings| settings.stopping_patience = 1,
             |settings| settings.stopping_minimum_improvement = 0.5,
+            |settings| settings.precision = Precision::Bf16,
+            |settings| settings.micro_batch_size = Some(2),
+            |settings| settings.gradient_checkpointing = true,
+            |settings| settings.schedule = RateSchedule::Cosine,
+            |settings| settings.warmup_steps = 5,
         ];
         let mut identities = vec![run_identity(&base(), "a"), run_identity(&base(), "b")];
         for change in changes {
@@ -77,7 +84,7 @@ mod tests {
         let moved = Settings {
             data_dir: None,
             run_dir: Some("elsewhere".into()),
-            device: DeviceChoice::Cuda(3),
+            device: DeviceChoice::Cuda(3).into(),
             ..base()
         };
         assert_eq!(run_identity(&moved, "a"), run_identity(&base(), "a"));

@@ -158,7 +158,7 @@ impl Training<'_> {
                 return Ok(Some(signal));
             }
             let batch = batches.batch(index);
-            if let Some(terms) = self.step(now, epoch, &batch)? {
+            if let Some(terms) = self.step(now, epoch, batch.to_tensor(&self.device))? {
                 now.state.sums.add(terms, batch.len());
             }
             now.state.batches = index + 1;

@@ -10,6 +10,7 @@ use vae_core::{Vae, VaeConfig};
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, CheckpointError, TrainingState};
 use crate::data;
+use crate::device::open_device;
 use crate::error::TrainerError;
 use crate::evaluate::floor;
 use crate::memory;
@@ -22,18 +23,23 @@ use crate::settings::{OnDiskFull, Settings, differences};
 use crate::stop_request::StopRequest;
 use crate::weights::{WeightsError, load_values, named_values};
 
+mod all_reduce;
 mod epoch;
 mod finish;
+mod pass;
+mod replicas;
 mod step;
+
+use replicas::Replicas;
 
 /// Checkpoints on the disk at one time: the newest two, the best, and the one that is being written.
 const CHECKPOINTS: u64 = 4;
 /// Room for pictures, metrics and everything else that is small, in bytes.
 const SMALL_FILES: u64 = 16 << 20;
 
-/// Settings that a run cannot change on its way: its checkpoints would fit no more, or the batches done of an epoch would be
-/// others.
-const FIXED: [&str; 8] = [
+/// Settings that a run cannot change on its way: its checkpoints would fit no more, the batches done of an epoch would be
+/// others, or its numbers would be of two kinds.
+const FIXED: [&str; 9] = [
     "depth",
     "width",
     "latent_dim",
@@ -42,6 +48,7 @@ const FIXED: [&str; 8] = [
     "batch_size",
     "limit_train",
     "validation",
+    "precision",
 ];
 
 /// How and where a run is made, which no number of it depends on.
@@ -77,6 +84,8 @@ struct Training<'a> {
     settings: &'a Settings,
     config: VaeConfig,
     device: Device,
+    /// Those that take parts of each batch besides.
+    other_devices: Vec<Device>,
     folder: RunFolder,
     splits: Splits,
     train_floor: f64,
@@ -92,6 +101,7 @@ struct Training<'a> {
 struct Progressing {
     model: Vae,
     adam: Adam,
+    replicas: Replicas,
     state: TrainingState,
     last_checkpoint: Instant,
 }
@@ -149,6 +159,12 @@ impl<'a> Training<'a> {
         let splits = split(settings, &data)?;
         // Parameters are counted from their shapes; no value is drawn.
         let parameters = config.init(&device.clone().inner()).num_params();
+        let other_devices = settings
+            .device
+            .others()
+            .iter()
+            .map(|choice| Ok(open_device(*choice)?.autodiff()));
+        let other_devices = other_devices.collect::<Result<_, TrainerError>>()?;
         let folder = if options.resume {
             RunFolder::resume(options.run_dir)?
         } else {
@@ -158,6 +174,7 @@ impl<'a> Training<'a> {
             settings,
             config,
             device: device.clone().autodiff(),
+            other_devices,
             train_floor: floor(&splits.train),
             valid_floor: floor(&splits.valid),
             folder,
@@ -278,6 +295,7 @@ impl<'a> Training<'a> {
             let now = Progressing {
                 model,
                 adam: Adam::new(),
+                replicas: self.replicas(),
                 state: TrainingState::new(Schedule::new(self.settings)),
                 last_checkpoint: Instant::now(),
             };
@@ -319,10 +337,17 @@ impl<'a> Training<'a> {
         let now = Progressing {
             model,
             adam,
+            replicas: self.replicas(),
             state,
             last_checkpoint: Instant::now(),
         };
         Ok((now, false))
+    }
+
+    /// The model on the other devices.
+    fn replicas(&self) -> Replicas {
+        let are_cuda = self.settings.device.are_cuda();
+        Replicas::start(&self.config, &self.device, &self.other_devices, are_cuda)
     }
 
     fn refused(&self, source: WeightsError) -> TrainerError {
@@ -384,5 +409,7 @@ impl<'a> Training<'a> {
     }
 }
 
+#[cfg(all(test, feature = "flex"))]
+mod division_tests;
 #[cfg(all(test, feature = "flex"))]
 mod tests;

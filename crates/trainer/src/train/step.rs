@@ -1,20 +1,22 @@
 //! One step, and what keeps one that is not finite away from the weights.
 
 use burn::prelude::*;
+#[cfg(test)]
 use burn::tensor::Gradients;
-use cifar_loader::ImageBatch;
-use vae_core::{DropoutMasks, VaeOutput};
+use vae_core::DropoutMasks;
 
+use crate::batch_parts::micro_batches;
 use crate::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
 use crate::error::TrainerError;
-use crate::evaluate::read_terms;
 use crate::gradient_norms::GradientNorms;
 use crate::model::sampler;
 use crate::random::{Purpose, Stream};
+use crate::recomputation::Forward;
 use crate::run_folder::pretty;
-use crate::running_statistics::undo_last_pass;
+use crate::running_statistics::{RunningStatistics, undo_last_pass};
 use crate::weights::named_values;
 
+use super::pass::{Inputs, Pass, PassOptions};
 use super::{Progressing, Training};
 
 /// A value that is not finite, put where a test wants it.
@@ -38,44 +40,68 @@ pub(super) enum FaultSite {
 impl Training<'_> {
     /// One step: the terms of its loss, or none where it was skipped and changed neither weights, nor moments, nor
     /// running statistics.
+    ///
+    /// # Shapes
+    /// - images: `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
     pub(super) fn step(
         &self,
         now: &mut Progressing,
         epoch: u32,
-        batch: &ImageBatch,
+        images: Tensor<4>,
     ) -> Result<Option<[f64; 3]>, TrainerError> {
         let step = now.state.step;
-        let images = batch.to_tensor(&self.device);
         #[cfg(test)]
         let images = self.faulty_images(step, images);
-        let output = now.model.forward(
+        let [batch, ..] = images.dims();
+        let inputs = Inputs {
             images,
-            self.noise(step, batch.len()),
-            sampler(self.settings),
-            self.dropout(step, batch.len()),
-        );
-        let terms = read_terms(&output.terms);
+            noise: self.noise(step, batch),
+            dropout: self.dropout(step, batch),
+        };
+        let options = PassOptions {
+            micro_batch_size: self.settings.micro_batch_size,
+            sampler: sampler(self.settings),
+            gradient_checkpointing: self.settings.gradient_checkpointing,
+        };
+        // Those of the main device, whose running statistics are the run's.
+        let passes = micro_batches(now.replicas.parts(batch)[0].len(), options.micro_batch_size);
+        // Blocks that are computed again update the statistics again.
+        let is_once = passes.len() == 1 && !options.gradient_checkpointing;
+        let before = Before::of(now, is_once);
+        let Pass {
+            terms,
+            gradients,
+            failed,
+        } = now.replicas.pass(&now.model, &inputs, options);
         #[cfg(test)]
         let terms = self.faulty_terms(step, terms);
         let guard = &mut now.state.guard;
-        let images = batch.len() as f64;
+        let images = batch as f64;
         guard.saw_loss(step, (terms[0] + terms[1]) / images + terms[2]);
         now.state.step += 1;
 
-        if let Some(cause) = first_non_finite(terms) {
-            self.skip(now, epoch, cause, Some(&output))?;
+        if let Some(mut cause) = first_non_finite(terms) {
+            if let Some(gradients) = &gradients {
+                let of_gradients = cause_of(&GradientNorms::read(&now.model, gradients), now);
+                cause.parameter = of_gradients.parameter;
+                cause.parameters = of_gradients.parameters;
+            }
+            self.skip(now, epoch, cause, failed, before)?;
             return Ok(None);
         }
-        let gradients = self.gradients(now, step, &output);
+        #[cfg_attr(not(test), allow(unused_mut))]
+        let mut gradients = gradients.expect("a pass with finite terms has gradients");
+        #[cfg(test)]
+        self.faulty_gradient(step, now, &mut gradients);
         let norms = GradientNorms::read(&now.model, &gradients);
         if !norms.are_finite() {
             let cause = cause_of(&norms, now);
-            self.skip(now, epoch, cause, None)?;
+            self.skip(now, epoch, cause, None, before)?;
             return Ok(None);
         }
         let factor = self.settings.skip_gradient_norm;
         if now.state.guard.skips_large(norms.total(), factor) {
-            now.model = undo_last_pass(now.model.clone());
+            before.restore(now);
             return Ok(None);
         }
         let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
@@ -84,37 +110,25 @@ impl Training<'_> {
         Ok(Some(terms))
     }
 
-    fn gradients(
-        &self,
-        #[cfg_attr(not(test), allow(unused_variables))] now: &Progressing,
-        #[cfg_attr(not(test), allow(unused_variables))] step: u64,
-        output: &VaeOutput,
-    ) -> Gradients {
-        #[cfg_attr(not(test), allow(unused_mut))]
-        let mut gradients = output.terms.loss().mean().backward();
-        #[cfg(test)]
-        self.faulty_gradient(step, now, &mut gradients);
-        gradients
-    }
-
     /// Takes a step back that is not finite, and stops after too many in a row.
     ///
-    /// `output` is given where the loss is not finite and no gradient has been computed yet.
+    /// `forward` is given where the loss is not finite and no gradient has been computed yet.
     fn skip(
         &self,
         now: &mut Progressing,
         epoch: u32,
         mut cause: NonFinite,
-        output: Option<&VaeOutput>,
+        forward: Option<Forward>,
+        before: Before,
     ) -> Result<(), TrainerError> {
         let stops = now.state.guard.skip_non_finite();
-        if stops && let Some(output) = output {
-            let gradients = output.terms.loss().mean().backward();
+        if stops && let Some(forward) = forward {
+            let gradients = forward.backward(&now.model);
             let of_gradients = cause_of(&GradientNorms::read(&now.model, &gradients), now);
             cause.parameter = of_gradients.parameter;
             cause.parameters = of_gradients.parameters;
         }
-        now.model = undo_last_pass(now.model.clone());
+        before.restore(now);
         if !stops {
             return Ok(());
         }
@@ -167,6 +181,32 @@ impl Training<'_> {
             uniform(intermediate),
             self.settings.dropout,
         ))
+    }
+}
+
+/// The running statistics before a step, to be given back where it is skipped.
+enum Before {
+    /// The step is one pass, which can be taken back without having been prepared for.
+    OnePass,
+    /// It is several.
+    SeveralPasses(RunningStatistics),
+}
+
+impl Before {
+    fn of(now: &Progressing, is_once: bool) -> Self {
+        if is_once {
+            Self::OnePass
+        } else {
+            Self::SeveralPasses(RunningStatistics::read(&now.model))
+        }
+    }
+
+    fn restore(self, now: &mut Progressing) {
+        let model = now.model.clone();
+        now.model = match self {
+            Self::OnePass => undo_last_pass(model),
+            Self::SeveralPasses(statistics) => statistics.restore(model),
+        };
     }
 }
 

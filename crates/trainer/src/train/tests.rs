@@ -7,7 +7,7 @@ use crate::progress::ProgressMode;
 use crate::settings::{Augment, CheckpointInterval, Preset};
 
 /// Three epochs of six steps, of a second together.
-fn tiny() -> Settings {
+pub(super) fn tiny() -> Settings {
     Settings {
         preset: Some(Preset::Demo),
         depth: 28,
@@ -22,7 +22,7 @@ fn tiny() -> Settings {
     }
 }
 
-fn silent() -> Progress {
+pub(super) fn silent() -> Progress {
     Progress::with_writers(
         ProgressMode::Plain,
         Box::new(std::io::sink()),
@@ -49,11 +49,11 @@ fn run_with(
     training.run(&mut progress)
 }
 
-fn run(settings: &Settings, run_dir: &Path) {
+pub(super) fn run(settings: &Settings, run_dir: &Path) {
     run_with(settings, run_dir, &StopRequest::new(), &[]).expect("trained");
 }
 
-fn assert_equal_runs(first: &Path, second: &Path, case: &str) {
+pub(super) fn assert_equal_runs(first: &Path, second: &Path, case: &str) {
     for name in [
         "metrics.jsonl",
         "metrics.csv",
@@ -66,7 +66,7 @@ fn assert_equal_runs(first: &Path, second: &Path, case: &str) {
 }
 
 /// Stops at one look, continues, and compares with a run that was not stopped. None where the run ended before.
-fn stopped_and_continued(settings: &Settings, whole: &Path, look: usize) -> Option<()> {
+pub(super) fn stopped_and_continued(settings: &Settings, whole: &Path, look: usize) -> Option<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let stop = StopRequest::after_polls(look);
     match run_with(settings, folder.path(), &stop, &[]) {
@@ -191,7 +191,10 @@ fn assert_same(found: &Everything, expected: &Everything) {
 
 #[test]
 fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
-    let settings = tiny();
+    skipped_steps_change_nothing(&tiny());
+}
+
+pub(super) fn skipped_steps_change_nothing(settings: &Settings) {
     let folder = tempfile::tempdir().expect("a folder");
     let stop = StopRequest::new();
     let options = TrainOptions {
@@ -203,7 +206,7 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
     };
     let mut progress = silent();
     let mut training =
-        Training::prepare(&settings, options, &Device::flex(), &mut progress).expect("prepared");
+        Training::prepare(settings, options, &Device::flex(), &mut progress).expect("prepared");
     for site in [FaultSite::Input, FaultSite::Loss, FaultSite::Gradient] {
         training.faults.push(Fault {
             step: 1 + training.faults.len() as u64,
@@ -213,8 +216,9 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
     }
     let (mut now, _) = training.start(&mut progress).expect("started");
     let batch = training.splits.train.batch(&[0, 1, 2, 3, 4]);
+    let images = || batch.to_tensor(&training.device);
     training
-        .step(&mut now, 1, &batch)
+        .step(&mut now, 1, images())
         .expect("a step")
         .expect("taken");
     let everything = |now: &Progressing| {
@@ -226,11 +230,11 @@ fn a_skipped_step_changes_no_byte_of_weights_moments_and_statistics() {
     };
     let before = everything(&now);
     for _ in 0..3 {
-        assert_eq!(training.step(&mut now, 1, &batch).expect("a step"), None);
+        assert_eq!(training.step(&mut now, 1, images()).expect("a step"), None);
         assert_same(&everything(&now), &before);
     }
     training
-        .step(&mut now, 1, &batch)
+        .step(&mut now, 1, images())
         .expect("a step")
         .expect("taken");
     assert!(everything(&now) != before);
@@ -273,6 +277,12 @@ fn ten_steps_in_a_row_that_are_not_finite_stop_with_a_report_and_can_be_continue
     run_with(&tiny(), folder.path(), &StopRequest::new(), &faults[..9]).expect("continued");
 }
 
+pub(super) fn best_epoch(folder: &Path) -> u64 {
+    let bytes = std::fs::read(folder.join("summary.json")).expect("a summary");
+    let summary: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    summary["best"]["epoch"].as_u64().expect("an epoch")
+}
+
 #[test]
 fn going_back_to_the_best_epoch_forgets_what_came_after() {
     let run_dir = tempfile::tempdir().expect("a folder");
@@ -282,11 +292,7 @@ fn going_back_to_the_best_epoch_forgets_what_came_after() {
         ..tiny()
     };
     run(&rough, run_dir.path());
-    let best = |folder: &Path| {
-        let bytes = std::fs::read(folder.join("summary.json")).expect("a summary");
-        let summary: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
-        summary["best"]["epoch"].as_u64().expect("an epoch")
-    };
+    let best = best_epoch;
     assert!(
         best(run_dir.path()) < 3,
         "the case needs a best epoch before the last"

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::*;
-use crate::settings::{Activation, DeviceChoice};
+use crate::settings::{Activation, DeviceChoice, Precision};
 
 fn no_environment(_: &str) -> Option<String> {
     None
@@ -146,7 +146,7 @@ fn flags_win_over_environment_over_file_over_preset_over_defaults() {
 }
 
 #[test]
-fn every_variable_of_the_post_sets_its_key() {
+fn every_variable_sets_its_key() {
     let variables = [
         ("BATCH_SIZE", "7"),
         ("LATENT_DIM", "8"),
@@ -158,6 +158,7 @@ fn every_variable_of_the_post_sets_its_key() {
         ("LEARNING_RATE", "0.125"),
         ("RESNET_DEPTH", "0"),
         ("OUTDIR", "out"),
+        ("PRECISION", "bf16"),
     ];
     let lookup = |name: &str| {
         variables
@@ -176,6 +177,7 @@ fn every_variable_of_the_post_sets_its_key() {
         learning_rate: 0.125,
         depth: 28,
         run_dir: Some("out".into()),
+        precision: Precision::Bf16,
         ..Settings::default()
     };
     assert_eq!(
@@ -320,7 +322,7 @@ fn a_resumed_run_takes_its_own_config_json() {
     let recorded = Settings {
         latent_dim: 5,
         seed: 9,
-        device: DeviceChoice::Ndarray,
+        device: DeviceChoice::Ndarray.into(),
         run_dir: Some("elsewhere".into()),
         ..Settings::default()
     };

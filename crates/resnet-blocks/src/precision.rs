@@ -1,0 +1,112 @@
+//! The element type in which convolutions and matrix products are computed.
+
+use burn::nn::Linear;
+use burn::prelude::*;
+use burn::tensor::{DType, FloatDType};
+
+/// The element type in which convolutions and matrix products are computed.
+///
+/// Parameters, norms, activations, sums of a residual block and everything that follows keep the parameters' own type
+/// in both cases; only the operands and the result of a product are rounded. Biases are added after the result has been
+/// widened again.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// The parameters' own type: float32 in training.
+    F32,
+    /// Both operands rounded to bfloat16 (8 significant bits: relative error up to 2^-8 each), the result rounded to it and
+    /// widened again; so are the gradients of operands and result. How products are summed is the backend's choice: flex
+    /// and tensor cores sum in float32.
+    ///
+    /// The plain form of every layer is used: the fast forms on flex are float32.
+    Bf16,
+}
+
+impl Precision {
+    /// An operand of a product, in the product's type.
+    pub(crate) fn narrow<const D: usize>(self, operand: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => operand,
+            Self::Bf16 => operand.cast(FloatDType::BF16),
+        }
+    }
+
+    /// The result of a product, in the type that its input had.
+    pub(crate) fn widen<const D: usize>(self, result: Tensor<D>, dtype: DType) -> Tensor<D> {
+        match self {
+            Self::F32 => result,
+            Self::Bf16 => result.cast(FloatDType::from(dtype)),
+        }
+    }
+
+    /// Applies a dense layer.
+    ///
+    /// # Shapes
+    /// - input: `[.., features_in]`
+    /// - output: `[.., features_out]`, in the input's type
+    ///
+    /// # Panics
+    /// If the input has another number of features.
+    pub fn linear<const D: usize>(self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => layer.forward(input),
+            Self::Bf16 => {
+                let dtype = input.dtype();
+                let weight = self.narrow(layer.weight.val());
+                let product = burn::tensor::module::linear(self.narrow(input), weight, None);
+                let product = self.widen(product, dtype);
+                match &layer.bias {
+                    Some(bias) => product + bias.val().unsqueeze(),
+                    None => product,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::LinearConfig;
+
+    fn layer(device: &Device) -> Linear {
+        let mut layer = LinearConfig::new(2, 1).init(device);
+        // 1 + 2^-9 is 1 in bfloat16, 1 + 2^-7 is itself.
+        let weight = [[1.0 + 2f32.powi(-9)], [1.0 + 2f32.powi(-7)]];
+        layer.weight = layer
+            .weight
+            .map(|_| Tensor::from_floats(weight, device).require_grad());
+        let bias = [2f32.powi(-20)];
+        layer.bias = layer
+            .bias
+            .map(|bias_| bias_.map(|_| Tensor::from_floats(bias, device).require_grad()));
+        layer
+    }
+
+    #[test]
+    fn operands_are_rounded_and_the_bias_is_not() {
+        let device = Device::flex().autodiff();
+        let layer = layer(&device);
+        let input = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
+        let output = |precision: Precision| {
+            let output = precision.linear(&layer, input.clone());
+            assert_eq!(output.dtype(), DType::F32);
+            output.into_data().try_to_vec::<f32>().expect("float32")
+        };
+        let bias = 2f32.powi(-20);
+        let (first, second) = (1.0 + 2f32.powi(-9), 1.0 + 2f32.powi(-7));
+        assert_eq!(output(Precision::F32), [first + bias, second + bias]);
+        assert_eq!(output(Precision::Bf16), [1.0 + bias, second + bias]);
+    }
+
+    #[test]
+    fn gradients_have_the_type_of_the_parameters() {
+        let device = Device::flex().autodiff();
+        let layer = layer(&device);
+        let input = Tensor::<2>::from_floats([[0.5, 4.0]], &device);
+        let gradients = Precision::Bf16.linear(&layer, input).sum().backward();
+        let gradient = layer.weight.val().grad(&gradients).expect("a gradient");
+        assert_eq!(gradient.dtype(), DType::F32);
+        let gradient = gradient.into_data().try_to_vec::<f32>().expect("float32");
+        assert_eq!(gradient, [0.5, 4.0]);
+    }
+}

@@ -1,0 +1,209 @@
+//! A pass that keeps the input of every block and nothing inside one (Chen et al. 2016): backward computes each block again.
+//!
+//! Burn's own gradient checkpointing computes cheap operations again, which is less: the outputs of convolutions and norms
+//! stay. The price here is a second forward pass of all blocks.
+
+use burn::module::{ModuleMapper, Param};
+use burn::prelude::*;
+use burn::tensor::Gradients;
+use resnet_blocks::{Block, Stage};
+use vae_core::{DropoutMasks, LossTerms, Sampler, Vae, VaeOutput, bernoulli_cross_entropy};
+
+use crate::gradient_sum::merge_gradients;
+use crate::running_statistics::RunningStatistics;
+
+/// A forward pass whose backward pass is still to come.
+pub(crate) enum Forward {
+    /// Everything that backward needs has been kept.
+    Kept(Box<VaeOutput>),
+    /// Backward computes the blocks again.
+    Recomputing(Box<Recomputing>),
+}
+
+/// What a forward pass needs besides the model.
+#[derive(Clone)]
+pub(crate) struct ForwardInputs {
+    /// `[batch, 3, 32, 32]`, on the autodiff device
+    pub(crate) images: Tensor<4>,
+    /// `[batch, latent_dim]`
+    pub(crate) noise: Tensor<2>,
+    pub(crate) dropout: Option<DropoutMasks>,
+    pub(crate) sampler: Sampler,
+}
+
+impl Forward {
+    /// Makes the forward pass.
+    pub(crate) fn new(model: &Vae, inputs: ForwardInputs, gradient_checkpointing: bool) -> Self {
+        if gradient_checkpointing {
+            return Self::Recomputing(Box::new(Recomputing::new(model, inputs)));
+        }
+        let ForwardInputs {
+            images,
+            noise,
+            dropout,
+            sampler,
+        } = inputs;
+        Self::Kept(Box::new(model.forward(images, noise, sampler, dropout)))
+    }
+
+    /// The loss, term by term; each `[batch]`.
+    pub(crate) fn terms(&self) -> &LossTerms {
+        match self {
+            Self::Kept(output) => &output.terms,
+            Self::Recomputing(pass) => &pass.terms,
+        }
+    }
+
+    /// The gradients of the mean loss.
+    pub(crate) fn backward(self, model: &Vae) -> Gradients {
+        match self {
+            Self::Kept(output) => {
+                let loss = output.terms.loss().mean();
+                drop(output);
+                loss.backward()
+            }
+            Self::Recomputing(pass) => pass.backward(model),
+        }
+    }
+}
+
+/// The inputs of all parts of the model, from a pass without gradients.
+pub(crate) struct Recomputing {
+    inputs: ForwardInputs,
+    encoder: Vec<Tensor<4>>,
+    /// Of the layers between the two sides' blocks.
+    middle: Tensor<4>,
+    decoder: Vec<Tensor<4>>,
+    /// Of the output layer: a leaf, whose gradient starts the way back.
+    last: Tensor<4>,
+    terms: LossTerms,
+}
+
+fn blocks(stages: &[Stage]) -> impl DoubleEndedIterator<Item = &Block> {
+    stages.iter().flat_map(|stage| &stage.blocks)
+}
+
+/// Applies blocks; the inputs of all, and the output.
+fn through(stages: &[Stage], mut maps: Tensor<4>) -> (Vec<Tensor<4>>, Tensor<4>) {
+    let mut inputs = Vec::new();
+    for block in blocks(stages) {
+        inputs.push(maps.clone());
+        maps = block.forward(maps);
+    }
+    (inputs, maps)
+}
+
+fn masks(dropout: &Option<DropoutMasks>) -> (Option<Tensor<2>>, Option<Tensor<2>>) {
+    let of = |mask: fn(&DropoutMasks) -> &Tensor<2>| dropout.as_ref().map(|all| mask(all).clone());
+    (of(|all| &all.encoder), of(|all| &all.decoder))
+}
+
+/// Parameters without gradients. Not `Module::no_grad`: on a clone of a parameter that has not been initialised yet it takes
+/// the gradient from the original too.
+struct Untracked;
+
+impl ModuleMapper for Untracked {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let value = Tensor::from_inner(param.val().inner());
+        Param::initialized(param.id, value)
+    }
+}
+
+impl Recomputing {
+    fn new(model: &Vae, inputs: ForwardInputs) -> Self {
+        // The same running statistics, which this pass updates, and no graph.
+        let untracked = model.clone().map(&mut Untracked);
+        let (encoder_mask, decoder_mask) = masks(&inputs.dropout);
+        let (encoder, middle) = through(&untracked.encoder.stages, inputs.images.clone());
+        let posterior = untracked.encoder.posterior(middle.clone(), encoder_mask);
+        let latent = posterior.draw(inputs.sampler, inputs.noise.clone());
+        let first = untracked.decoder.first_maps(latent, decoder_mask);
+        let (decoder, last) = through(&untracked.decoder.stages, first);
+        let last = last.require_grad();
+        let logits = model.decoder.output.forward(last.clone());
+        let [batch, ..] = inputs.images.dims();
+        let terms = LossTerms {
+            cross_entropy: bernoulli_cross_entropy(logits, inputs.images.clone()),
+            kl: posterior.kl_to_standard_normal(),
+            l2: untracked.l2().expand([batch]),
+        };
+        Self {
+            inputs,
+            encoder,
+            middle,
+            decoder,
+            last,
+            terms,
+        }
+    }
+
+    fn backward(self, model: &Vae) -> Gradients {
+        let Self {
+            inputs,
+            encoder,
+            middle,
+            decoder,
+            last,
+            terms,
+        } = self;
+        // What is computed again updates the running statistics again.
+        let statistics = RunningStatistics::read(model);
+        let mut all = terms.cross_entropy.mean().backward();
+        let mut gradient = last
+            .grad_remove(&mut all)
+            .expect("the output layer's input is a leaf");
+        drop(last);
+        for (block, maps) in blocks(&model.decoder.stages)
+            .rev()
+            .zip(decoder.into_iter().rev())
+        {
+            gradient = back_through(model, &mut all, maps, gradient, |maps| block.forward(maps));
+        }
+        let (encoder_mask, decoder_mask) = masks(&inputs.dropout);
+        let [batch, ..] = inputs.images.dims();
+        let maps = middle.require_grad();
+        let posterior = model.encoder.posterior(maps.clone(), encoder_mask);
+        let latent = posterior.draw(inputs.sampler, inputs.noise.clone());
+        let first = model.decoder.first_maps(latent, decoder_mask);
+        let own = posterior.kl_to_standard_normal() + model.l2().expand([batch]);
+        // In this order the gradients of the log-variance are added as in an ordinary pass, to the bit.
+        let loss = weighted_sum(first, gradient) + own.mean();
+        let mut part = loss.backward();
+        gradient = maps
+            .grad_remove(&mut part)
+            .expect("the maps between both sides are a leaf");
+        merge_gradients(model, &mut all, part);
+        drop(maps);
+        for (block, maps) in blocks(&model.encoder.stages)
+            .rev()
+            .zip(encoder.into_iter().rev())
+        {
+            gradient = back_through(model, &mut all, maps, gradient, |maps| block.forward(maps));
+        }
+        drop(statistics.restore(model.clone()));
+        all
+    }
+}
+
+/// The scalar whose gradient by `maps` is `gradient`.
+fn weighted_sum(maps: Tensor<4>, gradient: Tensor<4>) -> Tensor<1> {
+    (maps * gradient).sum()
+}
+
+/// Computes a block again and goes back through it: its parameters' gradients go to `all`, that of its input is returned.
+fn back_through(
+    model: &Vae,
+    all: &mut Gradients,
+    input: Tensor<4>,
+    gradient: Tensor<4>,
+    block: impl Fn(Tensor<4>) -> Tensor<4>,
+) -> Tensor<4> {
+    let input = input.require_grad();
+    let output = block(input.clone());
+    let mut part = weighted_sum(output, gradient).backward();
+    let gradient = input
+        .grad_remove(&mut part)
+        .expect("a block's input is a leaf");
+    merge_gradients(model, all, part);
+    gradient
+}

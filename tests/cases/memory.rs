@@ -1,0 +1,95 @@
+//! Predicted memory against measured memory, and the micro-batch that is chosen by it.
+
+use end_to_end_tests::Bench;
+use serde_json::Value;
+
+/// The JSON that a command of the trainer prints. Freed memory is given back at once, so that a peak is what the tensors
+/// need and not what the allocator happened to keep.
+fn json(bench: &Bench, arguments: &[&str]) -> Value {
+    let output = bench
+        .trainer_command()
+        .args(arguments)
+        .env("MIMALLOC_PURGE_DELAY", "0")
+        // Each thread has pages of its own.
+        .env("RAYON_NUM_THREADS", "2")
+        .output()
+        .expect("the trainer runs");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let messages = String::from_utf8_lossy(&output.stderr);
+        panic!("{arguments:?}: {error}; {messages}")
+    })
+}
+
+#[test]
+fn the_memory_of_a_step_is_predicted_within_15_percent() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let bench = Bench::new();
+    for (depth, width, batch) in [("28", "0.0625", "25"), ("40", "0.125", "8")] {
+        let bytes = |command: &str, more: &[&str], key: &str| {
+            let mut arguments = vec![command, "--json", "--depth", depth, "--width", width];
+            arguments.extend(["--latent-dim", "64", "--batch-size", batch]);
+            arguments.extend(more);
+            json(&bench, &arguments)[key].as_f64().expect("bytes")
+        };
+        let predicted = bytes("summary", &[], "step_memory_bytes");
+        let measured = bytes(
+            "bench-step",
+            &["--steps", "2", "--warmup", "1"],
+            "peak_bytes",
+        );
+        let ratio = predicted / measured;
+        assert!(
+            (0.85..=1.15).contains(&ratio),
+            "depth {depth}, width {width}, batch {batch}: {predicted} predicted, {measured} measured"
+        );
+    }
+}
+
+#[test]
+fn the_chosen_micro_batch_is_recorded_and_kept() {
+    let bench = Bench::new();
+    let recorded = || {
+        let config: Value = serde_json::from_slice(&bench.read("r/config.json")).expect("JSON");
+        config["micro_batch_size"].clone()
+    };
+    let train = |more: &[&str]| {
+        let mut arguments = vec!["train", "--run-dir", "r"];
+        arguments.extend(more);
+        bench.trainer(&arguments)
+    };
+    let size = [
+        "--preset",
+        "demo",
+        "--width",
+        "0.02",
+        "--latent-dim",
+        "4",
+        "--limit-train",
+        "200",
+        "--limit-test",
+        "10",
+        "--batch-size",
+        "200",
+        "--epochs",
+        "1",
+        "--auto-batch",
+    ];
+    train(&[&size[..], &["--memory-limit", "1MiB"]].concat()).failure(31, &["--auto-batch"]);
+    // By prediction 280 MB are needed whatever the batch, and 130 MB more for 200 images at once.
+    train(&[&size[..], &["--memory-limit", "370MB"]].concat()).success();
+    let chosen = recorded();
+    assert!(chosen.as_u64().is_some_and(|most| most < 200), "{chosen}");
+    train(&[
+        "--resume",
+        "--epochs",
+        "2",
+        "--auto-batch",
+        "--memory-limit",
+        "8GiB",
+    ])
+    .success();
+    assert_eq!(recorded(), chosen);
+    train(&["--resume", "--micro-batch-size", "200"]).failure(2, &["micro_batch_size"]);
+}
