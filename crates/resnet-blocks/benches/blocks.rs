@@ -11,28 +11,13 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 use resnet_blocks::{
-    BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, Sampling, Shortcuts,
-    with_plain_blocks,
+    BasicBlockConfig, Block, BottleneckConfig, Sampling, Shortcuts, with_plain_blocks,
 };
 
 /// Of the reference model's second stage at an eighth of its width.
 const WIDTH: usize = 16;
 const BATCH: usize = 25;
 const PIXELS: usize = 16;
-
-enum Block {
-    Bottleneck(Bottleneck),
-    Basic(BasicBlock),
-}
-
-impl Block {
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Bottleneck(block) => block.forward(input),
-            Self::Basic(block) => block.forward(input),
-        }
-    }
-}
 
 struct Case {
     name: &'static str,
