@@ -171,7 +171,7 @@ mod in_pytorch {
         let bench = Bench::new();
         check(&bench, &["--python", "./no-such-python", "--part", "step"]).success();
         let flags = ["--python", "./no-such-python", "--part", "pytorch"];
-        check(&bench, &flags).failure(1, &["8 of the parts failed", "pytorch-28-2-f32"]);
+        check(&bench, &flags).failure(1, &["12 of the parts failed", "pytorch-28-2-f32"]);
         let results = results(&bench);
         for part in parts(&results) {
             let name = part["part"].as_str().expect("a name");
