@@ -10,6 +10,7 @@ mod doctor;
 mod evaluation;
 mod faults_downloads;
 mod faults_training;
+mod gpu_check;
 mod memory;
 mod outside;
 mod refusals;

@@ -67,6 +67,9 @@ enum Command {
     /// Train every depth with several seeds and compare them: tables and a report
     #[command(disable_help_flag = true)]
     BenchDepths(Forwarded),
+    /// Check and time a GPU within a budget of seconds: parity, determinism, steps, memory
+    #[command(disable_help_flag = true)]
+    GpuCheck(Forwarded),
 }
 
 /// Flags that the trainer's program knows; `--help` lists them.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Command::Summary(forwarded) => ("summary", forwarded),
         Command::BenchStep(forwarded) => ("bench-step", forwarded),
         Command::BenchDepths(forwarded) => ("bench-depths", forwarded),
+        Command::GpuCheck(forwarded) => ("gpu-check", forwarded),
     };
     code_of(trainer::run(name, &forwarded.flags))
 }

@@ -13,7 +13,7 @@ const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 ///
 /// On Unix the program takes the place of this process, so that its signals and its exit code are the trainer's.
 pub(crate) fn run(name: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
-    let program = build::trainer(&features(flags))?;
+    let program = build::trainer(&features(name, flags))?;
     let mut command = Command::new(program);
     command
         .arg(name)
@@ -38,9 +38,9 @@ fn start(mut command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-/// The features that `--device X` or `--device=X` asks for; flex is always in.
-fn features(flags: &[OsString]) -> Vec<&'static str> {
-    let mut device = None;
+/// The features that `--device X` or `--device=X` asks for, or a command that is made for GPUs; flex is always in.
+fn features(name: &str, flags: &[OsString]) -> Vec<&'static str> {
+    let mut device = (name == "gpu-check").then(|| "cuda".to_owned());
     for (index, flag) in flags.iter().enumerate() {
         let flag = flag.to_string_lossy();
         if flag == "--device" {
@@ -81,7 +81,17 @@ mod tests {
     use super::*;
 
     fn features_of(flags: &[&str]) -> Vec<&'static str> {
-        features(&flags.iter().map(OsString::from).collect::<Vec<_>>())
+        features(
+            "train",
+            &flags.iter().map(OsString::from).collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn a_check_of_gpus_is_built_for_them_unless_it_says_otherwise() {
+        assert_eq!(features("gpu-check", &[]), ["cuda"]);
+        let flags = ["--device", "flex"].map(OsString::from);
+        assert_eq!(features("gpu-check", &flags), [""; 0]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
+use crate::gpu_check::GpuCheckError;
 use crate::image_sheet::ImageSheetError;
 use crate::loss_curves::LossCurvesError;
 use crate::metrics::MetricsError;
@@ -42,6 +43,9 @@ pub enum TrainerError {
     /// A sweep could not be made, or some of its runs failed.
     #[error(transparent)]
     Sweep(#[from] SweepError),
+    /// A device could not be checked, or some of the checks failed.
+    #[error(transparent)]
+    GpuCheck(#[from] GpuCheckError),
     /// The backend is not in this program.
     #[error(
         "device `{device}` needs feature `{feature}`, which this program was built without; \
@@ -211,7 +215,8 @@ pub enum TrainerError {
     },
     /// The comparison with PyTorch could not be made.
     #[error(
-        "PyTorch did not run ({reason}); install it with `pip install torch numpy`, or leave out `--against-pytorch`"
+        "PyTorch did not run ({reason}); install it with `pip install torch numpy`, or leave out the flag that \
+         names that Python"
     )]
     Pytorch {
         /// The last thing it said.
@@ -246,6 +251,7 @@ impl TrainerError {
             TrainerError::Data(error) => error.exit_code(),
             TrainerError::RunRecord(error) => error.exit_code(),
             TrainerError::Sweep(error) => error.exit_code(),
+            TrainerError::GpuCheck(error) => error.exit_code(),
             TrainerError::Checkpoint(_) => 20,
             TrainerError::RunDamaged { exit_code, .. } => *exit_code,
             TrainerError::Stopped { signal, .. } => 128 + signal.number(),

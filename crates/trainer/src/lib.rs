@@ -20,6 +20,7 @@ mod export;
 #[cfg(test)]
 mod fault_cases;
 mod file_operations;
+pub mod gpu_check;
 pub mod gradient_norms;
 mod gradient_sum;
 pub mod image_sheet;
@@ -30,6 +31,7 @@ mod memory;
 pub mod memory_limit;
 pub mod metrics;
 pub mod model;
+mod own_program;
 pub mod pictures;
 pub mod progress;
 pub mod pytorch_timing;

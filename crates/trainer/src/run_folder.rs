@@ -15,6 +15,8 @@ pub(crate) const CONFIG: &str = "config.json";
 /// The file that says what the run ran on.
 pub(crate) const ENVIRONMENT: &str = "environment.json";
 const LOCK: &str = "lock";
+/// Of the crate that tensors are computed with.
+pub(crate) const BURN_VERSION: &str = "0.22.1";
 
 /// A run folder this process has to itself until the value is dropped.
 pub struct RunFolder {
@@ -117,7 +119,7 @@ impl RunFolder {
         let environment = json!({
             "versions": {
                 "trainer": env!("CARGO_PKG_VERSION"),
-                "burn": "0.22.1",
+                "burn": BURN_VERSION,
                 "rust": env!("CARGO_PKG_RUST_VERSION"),
             },
             // Given by `cargo xtask`, which knows the checkout.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::atomic_file::write_atomically;
 use crate::device::open_device;
 use crate::error::TrainerError;
-use crate::pytorch_timing::{PytorchForm, PytorchTiming, time_pytorch};
+use crate::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
 use crate::settings::{TrainFlags, resolve};
 use crate::step_scaling::{Scaling, time_scaling};
 use crate::step_timing::{StepTiming, TimingOptions, median, time_steps};
@@ -204,14 +204,4 @@ fn print(timing: &StepTiming, result: &Value) {
             pytorch["times_pytorch"].as_f64().unwrap_or(f64::NAN)
         );
     }
-}
-
-/// Threads both sides use.
-fn threads() -> usize {
-    let asked = std::env::var("RAYON_NUM_THREADS")
-        .ok()
-        .and_then(|threads| threads.parse().ok());
-    asked
-        .filter(|threads| *threads > 0)
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }

@@ -3,6 +3,7 @@
 mod bench_depths;
 mod bench_step;
 mod evaluate;
+mod gpu_check;
 mod reconstruct;
 mod report;
 mod sample;
@@ -35,7 +36,8 @@ Exit codes:
   30  training diverged: ten steps in a row were not finite
   31  out of memory               32  the device was lost
   130, 143  stopped by SIGINT or SIGTERM, with a checkpoint
-  40  runs of bench-depths failed; its tables hold the others";
+  40  runs of bench-depths failed; its tables hold the others
+  1   parts of gpu-check failed; its results hold the others";
 
 /// Trains ResNet variational autoencoders on CIFAR-10.
 #[derive(Parser)]
@@ -65,6 +67,8 @@ enum Command {
     BenchStep(bench_step::BenchStepFlags),
     /// Train every depth with several seeds and write tables and a report; goes on where it was stopped
     BenchDepths(Box<bench_depths::BenchDepthsFlags>),
+    /// Check and time a GPU within a budget of seconds: parity, determinism, steps, memory; goes on where a part fails
+    GpuCheck(gpu_check::GpuCheckFlags),
 }
 
 impl Arguments {
@@ -75,7 +79,10 @@ impl Arguments {
     pub fn run(self) -> Result<(), TrainerError> {
         // A run goes on although nobody reads its progress any more; every other command ends with its reader.
         #[cfg(unix)]
-        if !matches!(self.command, Command::Train(_) | Command::BenchDepths(_)) {
+        if !matches!(
+            self.command,
+            Command::Train(_) | Command::BenchDepths(_) | Command::GpuCheck(_)
+        ) {
             end_with_the_reader();
         }
         match self.command {
@@ -88,6 +95,7 @@ impl Arguments {
             Command::Summary(flags) => summary::run(&flags),
             Command::BenchStep(flags) => bench_step::run(&flags),
             Command::BenchDepths(flags) => bench_depths::run(&flags),
+            Command::GpuCheck(flags) => gpu_check::run(&flags),
         }
     }
 }

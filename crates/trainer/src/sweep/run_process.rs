@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::error::SweepError;
 use crate::lifeline::LIFELINE;
+use crate::own_program::{last_message, this_program};
 use crate::settings::Key;
 
 /// Tells whether the sweep was asked to stop, by the exit code that it then ends with.
@@ -78,19 +79,6 @@ fn exit_code(status: ExitStatus) -> Option<i32> {
     }
 }
 
-/// This program. On Linux through the running process, so that a program that was built anew meanwhile neither mixes two
-/// versions in one sweep nor stops it.
-fn this_program() -> Command {
-    let running = Path::new("/proc/self/exe");
-    if cfg!(target_os = "linux") && running.exists() {
-        let mut command = Command::new(running);
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::arg0(&mut command, env!("CARGO_PKG_NAME"));
-        return command;
-    }
-    Command::new(std::env::current_exe().unwrap_or_else(|_| env!("CARGO_PKG_NAME").into()))
-}
-
 /// Trains, or continues, a run in a process of this program; `on_event` gets the events that it prints. The process is
 /// asked to end when `stop` gives an exit code, and when this process ends.
 ///
@@ -154,31 +142,9 @@ pub(super) fn run_process(
     })
 }
 
-/// The last line that says why: the error of the program, or what a panic says, or whatever came last.
-fn last_message(stderr: &[String]) -> String {
-    let lines = || stderr.iter().map(|line| line.trim());
-    let error = lines().rev().find_map(|line| line.strip_prefix("error: "));
-    let panic = lines()
-        .zip(lines().skip(1))
-        .filter(|(line, _)| line.contains("panicked at"))
-        .map(|(_, message)| message)
-        .next_back();
-    let last = lines().rev().find(|line| !line.is_empty());
-    error
-        .or(panic)
-        .or(last)
-        .unwrap_or("it said nothing")
-        .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn message(lines: &[&str]) -> String {
-        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
-        last_message(&lines)
-    }
 
     #[cfg(unix)]
     #[test]
@@ -200,23 +166,5 @@ mod tests {
             panic!("a diverged run has failed");
         };
         assert_eq!(failure.exit_code, Some(30));
-    }
-
-    #[test]
-    fn the_message_is_the_error_or_the_panic_or_the_last_line() {
-        assert_eq!(
-            message(&["a notice", "error: the disk is full", ""]),
-            "the disk is full"
-        );
-        assert_eq!(
-            message(&[
-                "thread 'main' panicked at src/x.rs:1:2:",
-                "index out of bounds",
-                "note: run with `RUST_BACKTRACE=1`",
-            ]),
-            "index out of bounds"
-        );
-        assert_eq!(message(&["Killed", "  "]), "Killed");
-        assert_eq!(message(&[]), "it said nothing");
     }
 }

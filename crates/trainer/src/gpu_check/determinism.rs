@@ -1,0 +1,119 @@
+//! Whether two short trainings with one seed are equal to the bit.
+
+use std::num::NonZeroUsize;
+
+use burn::prelude::*;
+use cifar_loader::{BatchPlan, Cifar10};
+
+use super::row::DeterminismRow;
+use crate::adam::Adam;
+use crate::error::TrainerError;
+use crate::model::{initial_model, model_config, sampler};
+use crate::random::{Purpose, Stream};
+use crate::recomputation::{Forward, ForwardInputs};
+use crate::settings::Settings;
+use crate::weights::named_values;
+
+/// Steps of each training.
+const STEPS: usize = 5;
+
+/// Trains twice in this process, each from the beginning, and compares losses and weights.
+///
+/// # Errors
+/// Where the settings fit no model.
+pub(super) fn train_twice(
+    settings: &Settings,
+    is_demanded: bool,
+    device: &Device,
+) -> Result<DeterminismRow, TrainerError> {
+    let first = train(settings, device)?;
+    let second = train(settings, device)?;
+    Ok(DeterminismRow {
+        precision: settings.precision,
+        steps: STEPS,
+        equal_losses: equal(&first.losses, &second.losses),
+        weights: first.weights.len(),
+        equal_weights: equal(&first.weights, &second.weights),
+        is_demanded,
+    })
+}
+
+struct Trained {
+    /// Mean loss of every step.
+    losses: Vec<f32>,
+    /// All parameters and running statistics.
+    weights: Vec<f32>,
+}
+
+/// How many numbers are the same to the bit, which those that are not finite never are.
+fn equal(first: &[f32], second: &[f32]) -> usize {
+    let pairs = first.iter().zip(second);
+    pairs
+        .filter(|(a, b)| a.is_finite() && a.to_bits() == b.to_bits())
+        .count()
+}
+
+fn train(settings: &Settings, device: &Device) -> Result<Trained, TrainerError> {
+    let device = device.clone().autodiff();
+    let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
+    let mut adam = Adam::new();
+    let data = Cifar10::sample()?;
+    let batch_size =
+        NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
+    let augment = crate::data::augment(settings);
+    let plan = BatchPlan::training(data.train(), batch_size, settings.seed, augment);
+    let mut losses = Vec::new();
+    for step in 0..STEPS {
+        let batch = plan.batch(0, step % plan.num_batches());
+        let shape = [batch.len(), settings.latent_dim];
+        let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
+            .standard_normal(shape.iter().product());
+        let inputs = ForwardInputs {
+            images: batch.to_tensor(&device),
+            noise: Tensor::from_data(TensorData::new(noise, shape), &device),
+            dropout: None,
+            sampler: sampler(settings),
+        };
+        let forward = Forward::new(&model, inputs, settings.gradient_checkpointing);
+        let loss = forward.terms().loss().mean().inner();
+        losses.push(loss.into_scalar::<f32>());
+        let gradients = forward.backward(&model);
+        model = adam.step(model, gradients, settings.learning_rate);
+    }
+    let weights = named_values(&model.valid()).into_values();
+    Ok(Trained {
+        losses,
+        weights: weights.flat_map(|(_, values)| values).collect(),
+    })
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    fn settings(seed: u64) -> Settings {
+        Settings {
+            depth: 28,
+            width: 0.02,
+            latent_dim: 4,
+            intermediate_dim: 16,
+            batch_size: 2,
+            seed,
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn equal_seeds_train_alike_and_others_do_not() {
+        let device = Device::flex();
+        let row = train_twice(&settings(1), true, &device).expect("a model");
+        assert!(row.is_equal() && row.weights > 1000, "{row:?}");
+        let [first, other] = [1, 2].map(|seed| train(&settings(seed), &device).expect("a model"));
+        assert_eq!(equal(&first.losses, &other.losses), 0);
+    }
+
+    #[test]
+    fn what_is_no_number_equals_nothing() {
+        assert_eq!(equal(&[f32::NAN, 0.0, 1.0], &[f32::NAN, -0.0, 1.0]), 1);
+    }
+}

@@ -1,0 +1,189 @@
+//! The parts, and the order they are made in.
+
+use std::fmt;
+
+use crate::settings::Precision;
+
+/// A training step that is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StepCase {
+    /// Layers of the model.
+    pub(super) depth: u32,
+    /// Images a step.
+    pub(super) batch: usize,
+    pub(super) precision: Precision,
+}
+
+/// What is done in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Opens the device and tells its name.
+    Device,
+    Parity(Precision),
+    Determinism(Precision),
+    Step(StepCase),
+    /// The same step in PyTorch.
+    Pytorch(StepCase),
+    Products(Precision),
+}
+
+/// How large everything is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scale {
+    /// Multiplier of the model's widths.
+    pub(super) width: f64,
+    /// Dimensions of the latent.
+    pub(super) latent_dim: usize,
+    /// The three batch sizes.
+    pub(super) batches: [usize; 3],
+    /// Steps that count.
+    pub(super) steps: usize,
+    /// Steps before them.
+    pub(super) warmup: usize,
+    /// Rows and columns of the matrices that are multiplied.
+    pub(super) product_size: usize,
+    /// For how long they are, at least, in seconds.
+    pub(super) product_seconds: f64,
+}
+
+impl Scale {
+    /// The post's model at the batch sizes that a GPU is judged by.
+    pub(super) const FULL: Self = Self {
+        width: 1.0,
+        latent_dim: 256,
+        batches: [25, 128, 512],
+        steps: 20,
+        // The first steps compile and tune kernels.
+        warmup: 30,
+        product_size: 8192,
+        product_seconds: 1.0,
+    };
+    /// The same parts on a processor, in seconds: whether they work, not what they measure.
+    pub(super) const TINY: Self = Self {
+        width: 0.02,
+        latent_dim: 4,
+        batches: [2, 4, 8],
+        steps: 2,
+        warmup: 1,
+        product_size: 192,
+        product_seconds: 0.05,
+    };
+
+    /// The size for a device.
+    pub(super) fn of(is_cuda: bool) -> Self {
+        if is_cuda { Self::FULL } else { Self::TINY }
+    }
+}
+
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+/// All parts in their order; PyTorch's only where it is asked for.
+///
+/// Steps of depth 28 come before the other depths and the largest batch, and PyTorch's after all of ours: it may compile for
+/// minutes.
+pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
+    let [small, middle, large] = scale.batches;
+    let mut parts = vec![Part::Device];
+    parts.extend(PRECISIONS.map(Part::Parity));
+    parts.extend(PRECISIONS.map(Part::Determinism));
+    let mut first = Vec::new();
+    let mut others = Vec::new();
+    for precision in PRECISIONS {
+        let case = |depth, batch| StepCase {
+            depth,
+            batch,
+            precision,
+        };
+        first.extend([small, middle].map(|batch| case(28, batch)));
+        others.extend([40, 70, 100].map(|depth| case(depth, small)));
+        others.push(case(28, large));
+    }
+    let cases = [first, others].concat();
+    parts.extend(cases.iter().copied().map(Part::Step));
+    if with_pytorch {
+        parts.extend(cases.into_iter().map(Part::Pytorch));
+    }
+    parts.extend(PRECISIONS.map(Part::Products));
+    parts
+}
+
+impl Part {
+    /// Whether `name` is this part's, or that of its kind: its first word.
+    pub(super) fn is_named(self, name: &str) -> bool {
+        let own = self.to_string();
+        own == name || own.split('-').next() == Some(name)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let mut step = |kind: &str, case: &StepCase| {
+            let StepCase {
+                depth,
+                batch,
+                precision,
+            } = case;
+            write!(formatter, "{kind}-{depth}-{batch}-{precision}")
+        };
+        match self {
+            Self::Step(case) => step("step", case),
+            Self::Pytorch(case) => step("pytorch", case),
+            Self::Device => formatter.write_str("device"),
+            Self::Parity(precision) => write!(formatter, "parity-{precision}"),
+            Self::Determinism(precision) => write!(formatter, "determinism-{precision}"),
+            Self::Products(precision) => write!(formatter, "products-{precision}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_kinds_name_many() {
+        let parts = all(Scale::FULL, true);
+        for part in &parts {
+            let named = parts
+                .iter()
+                .filter(|other| other.is_named(&part.to_string()));
+            assert_eq!(named.count(), 1, "{part}");
+        }
+        let count = |name| parts.iter().filter(|part| part.is_named(name)).count();
+        assert_eq!(count("step"), 2 * (2 + 3 + 1));
+        assert_eq!(count("pytorch"), count("step"));
+        assert_eq!(count("parity"), 2);
+        assert_eq!(count("step-28"), 0);
+    }
+
+    #[test]
+    fn what_matters_most_comes_first() {
+        let parts = all(Scale::FULL, true);
+        let at = |name: &str| {
+            let found = parts.iter().position(|part| part.to_string() == name);
+            found.unwrap_or_else(|| panic!("no {name}"))
+        };
+        let order = [
+            "device",
+            "parity-f32",
+            "parity-bf16",
+            "determinism-f32",
+            "step-28-25-f32",
+            "step-28-128-f32",
+            "step-28-25-bf16",
+            "step-28-128-bf16",
+            "step-40-25-f32",
+            "step-100-25-f32",
+            "step-28-512-f32",
+            "pytorch-28-25-f32",
+            "pytorch-100-25-f32",
+            "products-f32",
+        ];
+        assert!(order.map(at).is_sorted());
+        assert!(
+            !all(Scale::FULL, false)
+                .iter()
+                .any(|part| part.is_named("pytorch"))
+        );
+    }
+}

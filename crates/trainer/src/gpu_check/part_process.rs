@@ -1,0 +1,170 @@
+//! A part as a process of its own: what it does to the device, its memory and its end are its own.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::error::GpuCheckError;
+use super::row::Row;
+use crate::lifeline::LIFELINE;
+use crate::own_program::last_message;
+
+/// Between two looks whether a process that said its last has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What came of a part's process.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// What it printed before it ended, however it ended.
+    pub(super) rows: Vec<Row>,
+    /// Why it did not end well.
+    pub(super) reason: Option<String>,
+}
+
+/// Runs a command that prints rows, and ends it and what it started where it takes longer than `limit`.
+///
+/// # Errors
+/// [`GpuCheckError::NotStarted`].
+pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuCheckError> {
+    let began = Instant::now();
+    command
+        .env(LIFELINE, "stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // A group of its own, so that a PyTorch that it started can be ended with it.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().map_err(GpuCheckError::NotStarted)?;
+    // Closed by the system where this process ends, at which the child ends too.
+    let _lifeline = child.stdin.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (sender, lines) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in stdout
+            .into_iter()
+            .flat_map(|stdout| BufReader::new(stdout).lines())
+        {
+            // Nobody listens any more where the time was up.
+            let Ok(line) = line else { break };
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let messages = std::thread::spawn(move || {
+        let lines = stderr.map(|stderr| BufReader::new(stderr).lines().map_while(Result::ok));
+        lines.into_iter().flatten().collect::<Vec<String>>()
+    });
+
+    let mut rows = Vec::new();
+    let is_late = loop {
+        match lines.recv_timeout(limit.saturating_sub(began.elapsed())) {
+            // What libraries print besides is no row.
+            Ok(line) => rows.extend(serde_json::from_str::<Row>(&line).ok()),
+            Err(RecvTimeoutError::Disconnected) => break false,
+            Err(RecvTimeoutError::Timeout) => break true,
+        }
+    };
+    let is_late = is_late || !ends_within(&mut child, limit.saturating_sub(began.elapsed()));
+    if is_late {
+        end_group(&mut child);
+    }
+    let status = child.wait().map_err(GpuCheckError::NotStarted)?;
+    if !status.success() {
+        // What it started would go on, and keep the device busy.
+        end_group(&mut child);
+    }
+    let _ = reader.join();
+    let messages = messages.join().unwrap_or_default();
+    let reason = if is_late {
+        Some(format!("not done within its {:.0} s", limit.as_secs_f64()))
+    } else if status.success() {
+        None
+    } else if status.code().is_some() {
+        Some(last_message(&messages))
+    } else {
+        Some(format!("its process ended by {status}"))
+    };
+    Ok(Made { rows, reason })
+}
+
+fn ends_within(child: &mut Child, limit: Duration) -> bool {
+    let began = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(None) if began.elapsed() < limit => std::thread::sleep(LOOK_AGAIN),
+            Ok(None) => return false,
+            // What cannot be waited for will tell so again.
+            Ok(Some(_)) | Err(_) => return true,
+        }
+    }
+}
+
+/// Ends a process and what it started.
+fn end_group(child: &mut Child) {
+    #[cfg(unix)]
+    signal_group(&format!("-{}", child.id()));
+    // Where there is no shell; an error means that it has ended.
+    let _ = child.kill();
+}
+
+/// Ends a group of processes through a shell: the standard library has no call for it.
+#[cfg(unix)]
+fn signal_group(group: &str) {
+    let _ = Command::new("sh")
+        .args(["-c", &format!("kill -KILL {group}")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// Ends this process, which leads a group, and what it started.
+pub(crate) fn end_own_processes() {
+    #[cfg(unix)]
+    signal_group(&format!("-{}", std::process::id()));
+    std::process::exit(1);
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: f64) -> (Made, Duration) {
+        let began = Instant::now();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let made = run(command, Duration::from_secs_f64(limit)).expect("a shell");
+        (made, began.elapsed())
+    }
+
+    const ROW: &str = r#"echo '{"kind":"device","name":"a card","free_bytes":null,"threads":2}'"#;
+
+    #[test]
+    fn rows_are_kept_however_the_process_ends() {
+        let (made, _) = shell(&format!("echo noise; {ROW}"), 60.0);
+        assert_eq!((made.rows.len(), made.reason), (1, None));
+        let (made, _) = shell(&format!("{ROW}; echo 'error: no card' >&2; exit 32"), 60.0);
+        assert_eq!(made.rows.len(), 1);
+        assert_eq!(made.reason.as_deref(), Some("no card"));
+        let (made, _) = shell(&format!("{ROW}; kill -KILL $$"), 60.0);
+        assert_eq!(made.rows.len(), 1);
+        assert!(made.reason.is_some_and(|reason| reason.contains("signal")));
+    }
+
+    #[test]
+    fn what_takes_too_long_is_ended_with_what_it_started() {
+        // The inner one would keep the outputs open for a minute.
+        let (made, took) = shell(&format!("{ROW}; sleep 60 & sleep 60"), 0.5);
+        assert_eq!(made.rows.len(), 1);
+        assert!(
+            made.reason
+                .is_some_and(|reason| reason.contains("not done"))
+        );
+        assert!(took < Duration::from_secs(30), "{took:?}");
+        let (made, took) = shell("exec >&- 2>&-; sleep 60", 0.5);
+        assert!(made.reason.is_some() && took < Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,187 @@
+//! What the parts find, one row a measurement.
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Precision;
+
+/// One measurement, as `results.json` holds it and as a part's process prints it, one a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Row {
+    Device(DeviceRow),
+    Parity(ParityRow),
+    Determinism(DeterminismRow),
+    Step(StepRow),
+    Pytorch(PytorchRow),
+    Product(ProductRow),
+}
+
+impl Row {
+    /// Why this is no success, if it is none.
+    pub(super) fn failure(&self) -> Option<String> {
+        match self {
+            Self::Device(_) | Self::Step(_) | Self::Product(_) => None,
+            Self::Parity(row) => row.failure(),
+            Self::Determinism(row) => row.failure(),
+            Self::Pytorch(row) => row.failure(),
+        }
+    }
+}
+
+/// The device itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeviceRow {
+    /// The card's name by the driver, or the processor's architecture.
+    pub(super) name: String,
+    /// Free memory in bytes, where the system tells.
+    pub(super) free_bytes: Option<u64>,
+    /// Threads of the host.
+    pub(super) threads: usize,
+}
+
+/// One tensor against its golden values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Comparison {
+    pub(super) tensor: String,
+    /// Relative L2 distance, or the largest value where zero is expected; none where it is not finite.
+    pub(super) error: Option<f64>,
+    pub(super) allowed: f64,
+}
+
+impl Comparison {
+    /// The error as a share of what is allowed.
+    pub(super) fn share(&self) -> f64 {
+        self.error
+            .map_or(f64::INFINITY, |error| error / self.allowed)
+    }
+
+    pub(super) fn is_within(&self) -> bool {
+        self.share() <= 1.0
+    }
+}
+
+/// One block or autoencoder against its golden file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ParityRow {
+    /// The file's name.
+    pub(super) case: String,
+    /// Tensors compared.
+    pub(super) comparisons: usize,
+    /// The one that comes nearest to its limit, or exceeds it most.
+    pub(super) worst: Option<Comparison>,
+    /// Why nothing could be compared.
+    pub(super) reason: Option<String>,
+}
+
+impl ParityRow {
+    pub(super) fn failure(&self) -> Option<String> {
+        match (&self.reason, &self.worst) {
+            (Some(reason), _) => Some(reason.clone()),
+            (None, None) => Some("nothing was compared".to_owned()),
+            (None, Some(worst)) if !worst.is_within() => {
+                let error = worst.error.map(|error| format!("off by {error:.1e}"));
+                let error = error.as_deref().unwrap_or("not finite");
+                Some(format!(
+                    "{}: {} {error}, {:.1e} allowed",
+                    self.case, worst.tensor, worst.allowed
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Two short trainings with one seed, in one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeterminismRow {
+    pub(super) precision: Precision,
+    /// Steps of each.
+    pub(super) steps: usize,
+    /// Steps whose losses are equal to the bit.
+    pub(super) equal_losses: usize,
+    /// Numbers of the model.
+    pub(super) weights: usize,
+    /// Those that are equal to the bit at the end.
+    pub(super) equal_weights: usize,
+    /// Whether equality is promised: on a processor it is, on a GPU it is only reported.
+    pub(super) is_demanded: bool,
+}
+
+impl DeterminismRow {
+    /// Whether everything is equal.
+    pub(super) fn is_equal(&self) -> bool {
+        self.equal_losses == self.steps && self.equal_weights == self.weights
+    }
+
+    fn failure(&self) -> Option<String> {
+        (self.is_demanded && !self.is_equal()).then(|| {
+            format!(
+                "{} of {} losses and {} of {} weights are equal",
+                self.equal_losses, self.steps, self.equal_weights, self.weights
+            )
+        })
+    }
+}
+
+/// A training step of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StepRow {
+    /// Layers of the model.
+    pub(super) depth: u32,
+    /// Images a step.
+    pub(super) batch: usize,
+    pub(super) precision: Precision,
+    /// Median of the steps that count.
+    pub(super) seconds_per_step: f64,
+    pub(super) fastest: f64,
+    pub(super) slowest: f64,
+    /// Steps that count.
+    pub(super) steps: usize,
+    /// Steps before them.
+    pub(super) warmup: usize,
+    /// The very first step: compiling and tuning of kernels included.
+    pub(super) first_step_seconds: f64,
+    pub(super) images_per_second: f64,
+    /// On a GPU what Burn's memory pool holds at the end, pages that it keeps for reuse included, tuning's among them; on a
+    /// processor the process's largest resident memory. Absent where neither is told.
+    pub(super) peak_bytes: Option<u64>,
+    /// What was predicted for that step.
+    pub(super) predicted_bytes: u64,
+    /// Floating-point operations of convolutions and dense layers, forward and backward: 6 a multiply-accumulate.
+    pub(super) operations: u64,
+    pub(super) operations_per_second: f64,
+}
+
+/// The same step in PyTorch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct PytorchRow {
+    pub(super) depth: u32,
+    pub(super) batch: usize,
+    pub(super) precision: Precision,
+    /// How PyTorch ran the model.
+    pub(super) form: String,
+    pub(super) version: Option<String>,
+    pub(super) seconds_per_step: Option<f64>,
+    /// The largest memory allocated on the device, or resident.
+    pub(super) peak_bytes: Option<u64>,
+    /// Why it could not be timed.
+    pub(super) reason: Option<String>,
+}
+
+impl PytorchRow {
+    fn failure(&self) -> Option<String> {
+        let reason = self.reason.as_ref()?;
+        Some(format!("{}: {reason}", self.form))
+    }
+}
+
+/// A product of two square matrices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ProductRow {
+    pub(super) precision: Precision,
+    /// Rows and columns of each.
+    pub(super) size: usize,
+    /// Of one product.
+    pub(super) seconds: f64,
+    pub(super) operations_per_second: f64,
+}

@@ -1,0 +1,121 @@
+//! How far a device's numbers may lie from the golden files.
+//!
+//! *Float32.* On a processor everything is exact float32, and the tolerances are those of the crates' own tests against the
+//! same files.
+//!
+//! *TF32.* On CUDA a float32 product may run on tensor cores, which keep 11 significant bits of each operand and sum in
+//! float32. Rounding changes an operand by up to 2^-11 of itself and cutting off by up to 2^-10; u = 2^-10 covers both, and
+//! u/2 is the root mean square. Two operands a layer are rounded: r = 2.
+//!
+//! *Bfloat16.* 8 significant bits, u = 2^-8, and the result is rounded too: r = 3.
+//!
+//! `n` errors that know nothing of each other add up to sqrt(n) u/2. After `l` layers n = r l, and a factor of 2 is left for
+//! norms over few values. Gradients are off by more, because a ReLU whose input changes its sign passes a gradient that is
+//! wholly wrong: of inputs that are normal and off by a share d, a share d/pi does. The ReLUs of the longest path together
+//! give sqrt(sum d / pi), with d = sqrt(r l) u/2 at the l-th. In a block that is a handful of units, so single tensors, some
+//! of four numbers, are allowed four times as much; in an autoencoder it is allowed for the gradient as one vector, and
+//! single tensors are not compared.
+
+use std::f64::consts::PI;
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    Float32,
+    Tf32,
+    Bfloat16,
+}
+
+impl Arithmetic {
+    /// The bound of one rounding and the roundings a layer; none in float32.
+    fn rounding(self) -> Option<(f64, f64)> {
+        match self {
+            Self::Float32 => None,
+            Self::Tf32 => Some((2f64.powi(-10), 2.0)),
+            Self::Bfloat16 => Some((2f64.powi(-8), 3.0)),
+        }
+    }
+}
+
+/// Relative L2 distances that are allowed, unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tolerances {
+    /// Outputs and running statistics.
+    pub(super) forward: f64,
+    /// All gradients as one vector; not compared where absent.
+    pub(super) whole_gradient: Option<f64>,
+    /// Single gradients; not compared where absent.
+    pub(super) single_gradient: Option<f64>,
+    /// Gradients that are truly zero: the largest value.
+    pub(super) zero_gradient: f64,
+}
+
+/// Of one block: three layers, and a ReLU after each.
+pub(super) fn of_blocks(arithmetic: Arithmetic) -> Tolerances {
+    let (forward, gradient) = match arithmetic.rounding() {
+        None => (1e-4, 1e-4),
+        Some((unit, roundings)) => {
+            let expected = (3.0 * roundings).sqrt() * unit / 2.0;
+            (2.0 * expected, 4.0 * (3.0 * expected / PI).sqrt())
+        }
+    };
+    Tolerances {
+        forward,
+        whole_gradient: None,
+        single_gradient: Some(gradient),
+        zero_gradient: 1e-4,
+    }
+}
+
+/// Of an autoencoder with so many layers on its longest path, all but two of which have a ReLU.
+pub(super) fn of_autoencoders(arithmetic: Arithmetic, layers: u32) -> Tolerances {
+    let Some((unit, roundings)) = arithmetic.rounding() else {
+        return Tolerances {
+            forward: 1e-4,
+            whole_gradient: Some(5e-3),
+            single_gradient: Some(5e-2),
+            zero_gradient: 2e-3,
+        };
+    };
+    let after = |layer: u32| (roundings * f64::from(layer)).sqrt() * unit / 2.0;
+    let wrong: f64 = (1..=layers - 2).map(|layer| after(layer) / PI).sum();
+    Tolerances {
+        forward: 2.0 * after(layers),
+        whole_gradient: Some(wrong.sqrt()),
+        single_gradient: None,
+        zero_gradient: 2e-3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(found: f64, expected: f64) {
+        assert!(
+            (found / expected - 1.0).abs() < 0.02,
+            "{found}, not {expected}"
+        );
+    }
+
+    #[test]
+    fn bfloat16_has_the_tolerances_of_the_crates_tests() {
+        let blocks = of_blocks(Arithmetic::Bfloat16);
+        near(blocks.forward, 1.17e-2);
+        near(blocks.single_gradient.expect("compared"), 4.0 * 7.5e-2);
+        let autoencoder = of_autoencoders(Arithmetic::Bfloat16, 28);
+        near(autoencoder.forward, 3.6e-2);
+        near(autoencoder.whole_gradient.expect("compared"), 0.31);
+    }
+
+    #[test]
+    fn tf32_lies_between_float32_and_bfloat16() {
+        for of in [of_blocks, |arithmetic| of_autoencoders(arithmetic, 40)] {
+            let [exact, tf32, bf16] = [Arithmetic::Float32, Arithmetic::Tf32, Arithmetic::Bfloat16]
+                .map(|arithmetic| of(arithmetic).forward);
+            assert!(exact < tf32 && tf32 < bf16, "{exact} {tf32} {bf16}");
+        }
+        // sqrt(2 x 40) x 2^-10: about one hundredth on a deep stack.
+        near(of_autoencoders(Arithmetic::Tf32, 40).forward, 8.73e-3);
+    }
+}

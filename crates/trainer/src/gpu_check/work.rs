@@ -1,0 +1,194 @@
+//! What a part does, in the process that was started for it.
+
+use std::path::PathBuf;
+
+use burn::prelude::*;
+
+use super::determinism::train_twice;
+use super::parity;
+use super::part::{Part, Scale, StepCase};
+use super::products::time_products;
+use super::row::{DeviceRow, PytorchRow, Row, StepRow};
+use crate::device::open_device;
+use crate::error::TrainerError;
+use crate::memory::free_bytes;
+use crate::model::model_config;
+use crate::pytorch_timing::{PytorchForm, threads, time_pytorch};
+use crate::settings::{DeviceChoice, Precision, Settings, TrainFlags, resolve};
+use crate::step_memory::{form_and_place, predict};
+use crate::step_timing::{TimingOptions, time_steps};
+
+/// Operations of a multiply-accumulate in a training step: a product and a sum, once forward and twice backward.
+const OPERATIONS_PER_MULTIPLY_ACCUMULATE: u64 = 6;
+
+/// The forms of PyTorch that are timed.
+const FORMS: [PytorchForm; 2] = [PytorchForm::ChannelsLast, PytorchForm::Compiled];
+
+/// What a part is made on and with.
+#[derive(Clone, Debug)]
+pub(crate) struct PartOptions {
+    pub(super) device: DeviceChoice,
+    pub(super) scale: Scale,
+    /// A Python that has PyTorch.
+    pub(super) python: Option<PathBuf>,
+}
+
+/// Makes a part; every row goes to `on_row` as soon as it is known.
+///
+/// # Errors
+/// Where the device cannot be opened or fails.
+pub(super) fn work(
+    part: Part,
+    options: &PartOptions,
+    on_row: &mut dyn FnMut(Row),
+) -> Result<(), TrainerError> {
+    let is_cuda = matches!(options.device, DeviceChoice::Cuda(_));
+    match part {
+        Part::Device => {
+            open_device(options.device)?;
+            on_row(Row::Device(device_row(options.device)));
+        }
+        Part::Parity(precision) => {
+            let device = open_device(options.device)?;
+            let precision = match precision {
+                Precision::F32 => vae_core::Precision::F32,
+                Precision::Bf16 => vae_core::Precision::Bf16,
+            };
+            parity::check(&device, precision, is_cuda, &mut |row| {
+                on_row(Row::Parity(row))
+            });
+        }
+        Part::Determinism(precision) => {
+            let [small, ..] = options.scale.batches;
+            let case = StepCase {
+                depth: 28,
+                batch: small,
+                precision,
+            };
+            let device = open_device(options.device)?;
+            let row = train_twice(&settings(case, options)?, !is_cuda, &device)?;
+            on_row(Row::Determinism(row));
+        }
+        Part::Step(case) => {
+            let device = open_device(options.device)?;
+            on_row(Row::Step(time(case, options, &device)?));
+        }
+        // Not a device of this program: PyTorch has it to itself.
+        Part::Pytorch(case) => {
+            for form in FORMS {
+                on_row(Row::Pytorch(time_in_pytorch(case, options, form)?));
+            }
+        }
+        Part::Products(precision) => {
+            let device = open_device(options.device)?;
+            let row = time_products(precision, options.scale, options.device, &device)?;
+            on_row(Row::Product(row));
+        }
+    }
+    Ok(())
+}
+
+fn device_row(device: DeviceChoice) -> DeviceRow {
+    DeviceRow {
+        name: card(device).unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH)),
+        free_bytes: free_bytes(device),
+        threads: threads(),
+    }
+}
+
+/// The name of the card, by the driver.
+#[cfg(feature = "cuda")]
+fn card(device: DeviceChoice) -> Option<String> {
+    let DeviceChoice::Cuda(index) = device else {
+        return None;
+    };
+    let context = cudarc::driver::CudaContext::new(index).ok()?;
+    context.name().ok()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn card(_: DeviceChoice) -> Option<String> {
+    None
+}
+
+/// The settings of a step, and no others of the environment.
+pub(super) fn settings(case: StepCase, options: &PartOptions) -> Result<Settings, TrainerError> {
+    let flags = TrainFlags {
+        depth: Some(case.depth.to_string()),
+        width: Some(options.scale.width.to_string()),
+        latent_dim: Some(options.scale.latent_dim.to_string()),
+        batch_size: Some(case.batch.to_string()),
+        device: Some(options.device.to_string()),
+        precision: Some(case.precision.to_string()),
+        ..TrainFlags::default()
+    };
+    Ok(resolve(&flags, &|_| None)?.settings)
+}
+
+fn timing(options: &PartOptions) -> TimingOptions {
+    TimingOptions {
+        warmup: options.scale.warmup,
+        steps: options.scale.steps,
+        is_evaluation: false,
+        is_plain: false,
+    }
+}
+
+fn time(case: StepCase, options: &PartOptions, device: &Device) -> Result<StepRow, TrainerError> {
+    let settings = settings(case, options)?;
+    let config = model_config(&settings)?;
+    let predicted = predict(&config, form_and_place(&settings), case.batch, None, false);
+    let timing = time_steps(&settings, timing(options), device)?;
+    let peak_bytes = match options.device {
+        DeviceChoice::Cuda(_) => device.memory_pool_usage().map(|pool| pool.bytes_reserved),
+        _ => timing.peak_bytes,
+    };
+    let operations = OPERATIONS_PER_MULTIPLY_ACCUMULATE
+        * config.cost().multiply_accumulates()
+        * case.batch as u64;
+    Ok(StepRow {
+        depth: case.depth,
+        batch: case.batch,
+        precision: case.precision,
+        seconds_per_step: timing.seconds_per_step,
+        fastest: timing.fastest,
+        slowest: timing.slowest,
+        steps: timing.steps,
+        warmup: options.scale.warmup,
+        first_step_seconds: timing.first_step_seconds,
+        images_per_second: timing.images_per_second,
+        peak_bytes,
+        predicted_bytes: predicted.total(),
+        operations,
+        operations_per_second: operations as f64 / timing.seconds_per_step,
+    })
+}
+
+/// A PyTorch that does not run is a row with the reason; other forms may.
+fn time_in_pytorch(
+    case: StepCase,
+    options: &PartOptions,
+    form: PytorchForm,
+) -> Result<PytorchRow, TrainerError> {
+    let settings = settings(case, options)?;
+    let timed = match &options.python {
+        Some(python) => time_pytorch(python, &settings, timing(options), form, threads()),
+        None => Err(TrainerError::Pytorch {
+            reason: "`--python` names none".to_owned(),
+        }),
+    };
+    let (found, reason) = match timed {
+        Ok(found) => (Some(found), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    Ok(PytorchRow {
+        depth: case.depth,
+        batch: case.batch,
+        precision: case.precision,
+        form: form.to_string(),
+        seconds_per_step: found.as_ref().map(|found| found.seconds_per_step),
+        peak_bytes: found.as_ref().map(|found| found.peak_bytes),
+        version: found.map(|found| found.version),
+        reason,
+    })
+}
