@@ -64,7 +64,7 @@ impl SplitImages {
     pub(crate) fn epoch<'plan>(&self, plan: &'plan BatchPlan, epoch: u64) -> EpochImages<'plan> {
         let epoch = plan.epoch(epoch);
         match &self.resident {
-            Some(images) => EpochImages::Device(images.epoch(&epoch)),
+            Some(images) => EpochImages::Device(Box::new(images.epoch(&epoch))),
             None => EpochImages::Host(epoch, self.device.clone()),
         }
     }
@@ -73,7 +73,7 @@ impl SplitImages {
 /// One epoch of batches.
 pub(crate) enum EpochImages<'plan> {
     Host(Epoch<'plan>, Device),
-    Device(DeviceEpoch),
+    Device(Box<DeviceEpoch>),
 }
 
 impl EpochImages<'_> {
