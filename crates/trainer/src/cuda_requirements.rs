@@ -48,10 +48,13 @@ impl CudaProblem {
     }
 }
 
-/// The first line, up to where a library goes on to give advice.
+/// The first line, up to where a library goes on to list names and to give advice.
 fn first_sentence(report: &str) -> &str {
     let line = report.lines().next().unwrap_or_default();
-    line.split(". ").next().unwrap_or(line).trim()
+    [" - searched", ". "]
+        .iter()
+        .fold(line, |line, end| line.split(end).next().unwrap_or(line))
+        .trim()
 }
 
 #[cfg(test)]
@@ -60,11 +63,11 @@ mod tests {
     use crate::error::TrainerError;
     use crate::settings::DeviceChoice;
 
-    /// What cudarc 0.19 panics with where there is no driver.
+    /// What cudarc 0.19.10 panics with where there is no driver; it lists 34 names.
     const NO_LIBRARY: &str = "Unable to dynamically load the \"cuda\" shared library - searched for library names: \
-        [\"cuda\", \"nvcuda\"]. Ensure that `LD_LIBRARY_PATH` has the correct path to the installed library. If the \
-        shared library is present on the system under a different name than one of those listed above, please open a \
-        GitHub issue.";
+        [\"libcuda.so\", \"libcuda64.so\", \"libcuda.so.1\", \"libnvcuda.so.1\"]. Ensure that `LD_LIBRARY_PATH` has the \
+        correct path to the installed library. If the shared library is present on the system under a different name \
+        than one of those listed above, please open a GitHub issue.";
 
     fn message(problem: &CudaProblem) -> (String, u8) {
         let error = TrainerError::DeviceUnavailable {
@@ -95,10 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_driver_is_named_and_its_library_without_the_advice_to_open_an_issue() {
+    fn a_missing_driver_is_named_without_every_name_its_library_may_have() {
         let (message, _) = message(&CudaProblem::NoDriver(NO_LIBRARY.to_owned()));
         assert!(message.contains("\"cuda\" shared library"), "{message}");
-        assert!(!message.contains("GitHub"), "{message}");
+        assert!(!message.contains("GitHub") && !message.contains("libnvcuda"));
         assert!(message.contains("NVRTC"), "{message}");
     }
 }
