@@ -22,7 +22,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done            2   usage or settings     10  network        11  checksum
   12  data set        20  checkpoint            21  disk or file   30  diverged
-  31  out of memory   32  device lost           130, 143  stopped by SIGINT or SIGTERM
+  31  out of memory   32  device missing, lost  130, 143  stopped by SIGINT or SIGTERM
   40  runs of bench-depths failed
   1   anything else, a failed build among them";
 

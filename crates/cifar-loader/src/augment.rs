@@ -7,7 +7,7 @@ use crate::permutation::{Purpose, below, stream};
 use crate::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 
 /// Rows and columns of black around an image before it is cropped back to 32 x 32.
-const PADDING: usize = 4;
+pub(crate) const PADDING: usize = 4;
 
 /// How training images are changed; the draw depends on seed, epoch and image only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -26,11 +26,13 @@ names!(Augment, "augmentation", None => "none", Flip => "flip", FlipCrop => "fli
 
 /// One draw: where the output's pixels come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Placement {
-    flip: bool,
-    /// Window position in the padded image, 0 to 8; 4 is centred.
-    top: usize,
-    left: usize,
+pub struct Placement {
+    /// Whether left and right are exchanged before the image is padded.
+    pub flip: bool,
+    /// First row of the window in the image padded by 4 on each side, 0 to 8; 4 is centred.
+    pub top: usize,
+    /// First column of the window in the padded image, 0 to 8; 4 is centred.
+    pub left: usize,
 }
 
 impl Augment {

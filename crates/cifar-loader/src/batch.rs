@@ -1,9 +1,10 @@
 //! Batches as a pure function of (seed, epoch, index).
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use crate::permutation::{Purpose, permutation};
-use crate::{Augment, IMAGE_BYTES, View};
+use crate::{Augment, IMAGE_BYTES, Placement, View};
 
 /// How the images of a view are grouped into batches.
 ///
@@ -73,6 +74,11 @@ impl BatchPlan {
         &self.view
     }
 
+    /// How its images are changed.
+    pub fn augment(&self) -> Augment {
+        self.augment
+    }
+
     /// Images in every batch but a last short one, or in the only one of a smaller view.
     pub fn batch_size(&self) -> usize {
         self.batch_size.min(self.view.len())
@@ -136,24 +142,48 @@ impl Epoch<'_> {
     /// # Panics
     /// When `index` is not below [`num_batches`](Self::num_batches).
     pub fn batch(&self, index: usize) -> ImageBatch {
+        gather(
+            &self.plan.view,
+            &self.order[self.range(index)],
+            |record_index, image, out| self.draw(record_index).apply(image, out),
+        )
+    }
+
+    /// The plan that the epoch is one of.
+    pub fn plan(&self) -> &BatchPlan {
+        self.plan
+    }
+
+    /// Positions in the view of all its images, in the order of the epoch; a dropped batch's are the last.
+    pub fn order(&self) -> &[u32] {
+        &self.order
+    }
+
+    /// The part of [`order`](Self::order) that is the batch at `index`.
+    ///
+    /// # Panics
+    /// When `index` is not below [`num_batches`](Self::num_batches).
+    pub fn range(&self, index: usize) -> Range<usize> {
         let num_batches = self.num_batches();
         assert!(
             index < num_batches,
             "batch {index} of an epoch of {num_batches} batches"
         );
         let start = index * self.plan.batch_size;
-        let end = self.order.len().min(start + self.plan.batch_size);
+        start..self.order.len().min(start + self.plan.batch_size)
+    }
+
+    /// How the image at `position` of the view is changed in this epoch.
+    ///
+    /// # Panics
+    /// When `position` is past the end of the view.
+    pub fn placement(&self, position: u32) -> Placement {
+        self.draw(self.plan.view.record_index(position as usize))
+    }
+
+    fn draw(&self, record_index: u32) -> Placement {
         let seed = self.plan.shuffle_seed.unwrap_or(0);
-        gather(
-            &self.plan.view,
-            &self.order[start..end],
-            |record_index, image, out| {
-                self.plan
-                    .augment
-                    .draw(seed, self.epoch, record_index)
-                    .apply(image, out);
-            },
-        )
+        self.plan.augment.draw(seed, self.epoch, record_index)
     }
 
     /// All batches in order.

@@ -13,6 +13,8 @@ pub mod record;
 pub mod split;
 
 mod augment;
+#[cfg(feature = "burn")]
+mod device_images;
 mod extract;
 mod free_space;
 mod lock;
@@ -29,9 +31,11 @@ mod tensor;
 mod transfer;
 
 pub use archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE};
-pub use augment::Augment;
+pub use augment::{Augment, Placement};
 pub use batch::{BatchPlan, Epoch, ImageBatch};
 pub use dataset::{Cifar10, Source};
+#[cfg(feature = "burn")]
+pub use device_images::{DeviceEpoch, DeviceImages};
 pub use digest::Sha256Digest;
 pub use download::{DownloadOptions, download, import_file, mirrors_from_environment};
 pub use error::{Error, MirrorFailure};

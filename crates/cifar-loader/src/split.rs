@@ -194,6 +194,12 @@ impl View {
         self.indices[position]
     }
 
+    /// Whether both are the same images of the same part in the same order.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.records, &other.records)
+            && (Arc::ptr_eq(&self.indices, &other.indices) || self.indices == other.indices)
+    }
+
     /// At most `count` images from the front.
     pub fn first(&self, count: usize) -> Self {
         if count >= self.len() {

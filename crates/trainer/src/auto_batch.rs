@@ -57,12 +57,8 @@ fn needed(settings: &Settings, config: &VaeConfig, batch: usize, most: usize) ->
     );
     let tensors = (step.activations + step.in_flight).max(evaluation_bytes(config));
     let others = step.total() - step.activations - step.in_flight;
-    // The data set lies in the host's memory.
-    let data = match place.1 {
-        Place::Host { .. } => CIFAR_BYTES,
-        Place::Cuda => 0,
-    };
-    tensors + others + data
+    // The data set lies where the batches are made: in the host's memory, or in the GPU's.
+    tensors + others + CIFAR_BYTES
 }
 
 fn largest_that_fits(

@@ -3,22 +3,56 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use burn::prelude::*;
+use cubecl::config::cache::CacheConfig;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use cudarc::driver::CudaContext;
 
+use crate::cuda_requirements::CudaProblem;
 use crate::error::TrainerError;
 use crate::settings::DeviceChoice;
-
-/// What a machine needs besides this program.
-const NEEDED: &str = "CUDA needs NVIDIA's driver, and the toolkit's NVRTC library and headers (set CUDA_PATH where they \
-                      are not in /usr/local/cuda; GTX 10 cards need a CUDA 12 toolkit); `--device flex` needs nothing";
 
 /// The CUDA device with this number, after one sum on it.
 ///
 /// # Errors
 /// Where driver, NVRTC, headers or the card itself are missing.
 pub(crate) fn open(index: usize) -> Result<Device, TrainerError> {
-    // The backend reports what is missing by panicking; the reason belongs in one line, without a backtrace.
+    keep_kernels();
+    // What is missing is reported by panicking; the reason belongs in one line, without a backtrace.
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
+    let tried = find(index).and_then(|()| compute(index));
+    set_hook(hook);
+    tried.map_err(|problem| TrainerError::DeviceUnavailable {
+        device: DeviceChoice::Cuda(index),
+        reason: problem.reason(),
+    })
+}
+
+/// Has compiled kernels, beside the tuning results, outlive the process: in a folder of the user's, whatever the
+/// working directory is. What a `cubecl.toml`, a `burn.toml` or the environment says otherwise stays as it is.
+fn keep_kernels() {
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    if matches!(config.environment.path, CacheConfig::Target) {
+        config.environment.path = CacheConfig::Global;
+    }
+    // Only the first device of a process sets it.
+    let _ = CubeClRuntimeConfig::try_set(config);
+}
+
+/// Whether there is a driver, and a card of that number.
+fn find(index: usize) -> Result<(), CudaProblem> {
+    let count = catch_unwind(CudaContext::device_count)
+        .map_err(|panic| CudaProblem::NoDriver(text_of(&*panic)))?
+        .map_err(|error| CudaProblem::NoDriver(error.to_string()))?;
+    match usize::try_from(count).unwrap_or(0) {
+        cards if index < cards => Ok(()),
+        cards => Err(CudaProblem::NoCard { index, cards }),
+    }
+}
+
+/// Whether kernels are compiled and compute.
+fn compute(index: usize) -> Result<Device, CudaProblem> {
     let tried = catch_unwind(AssertUnwindSafe(|| {
         let device = Device::cuda(index);
         let sum = Tensor::<1>::ones([4], &device)
@@ -27,31 +61,22 @@ pub(crate) fn open(index: usize) -> Result<Device, TrainerError> {
             .into_scalar::<f32>();
         (device, sum)
     }));
-    set_hook(hook);
-    let unavailable = |reason: String| TrainerError::DeviceUnavailable {
-        device: DeviceChoice::Cuda(index),
-        reason: format!("{reason}; {NEEDED}"),
-    };
     match tried {
         Ok((device, sum)) if (sum - 4.0 * std::f32::consts::E).abs() < 1e-3 => Ok(device),
-        Ok((_, sum)) => Err(unavailable(format!("4 e came out as {sum}"))),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied());
-            Err(unavailable(
-                first_line(text.unwrap_or("it failed without a reason")).to_owned(),
-            ))
-        }
+        Ok((_, sum)) => Err(CudaProblem::WrongResult(sum)),
+        Err(panic) => Err(CudaProblem::NoKernel(text_of(&*panic))),
     }
 }
 
 /// The card's free memory in bytes, by the driver; none where it does not tell. For a device that [`open`] has tried.
 pub(crate) fn free_bytes(index: usize) -> Option<u64> {
-    let context = cudarc::driver::CudaContext::new(index).ok()?;
+    let context = CudaContext::new(index).ok()?;
     let (free, _) = context.mem_get_info().ok()?;
     u64::try_from(free).ok()
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it failed without a reason").to_owned()
 }

@@ -239,7 +239,6 @@ impl TrainerError {
             TrainerError::Settings(_)
             | TrainerError::Model(_)
             | TrainerError::BackendNotCompiled { .. }
-            | TrainerError::DeviceUnavailable { .. }
             | TrainerError::RunFolderInUse { .. }
             | TrainerError::RunFolderLocked { .. }
             | TrainerError::NoRun { .. }
@@ -262,7 +261,7 @@ impl TrainerError {
             | TrainerError::DiskFull { .. } => 21,
             TrainerError::Diverged { .. } => 30,
             TrainerError::OutOfMemory { .. } => 31,
-            TrainerError::DeviceLost { .. } => 32,
+            TrainerError::DeviceLost { .. } | TrainerError::DeviceUnavailable { .. } => 32,
         }
     }
 }

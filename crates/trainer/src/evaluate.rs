@@ -8,6 +8,7 @@ use vae_core::{LossTerms, Sampler, Vae};
 
 use crate::metrics::{TermSums, Terms};
 use crate::random::{Purpose, Stream};
+use crate::split_images::{ImagePlace, SplitImages};
 use crate::stop_request::{StopRequest, StopSignal};
 
 /// How a split is scored.
@@ -37,41 +38,45 @@ pub fn evaluate(
     options: EvaluationOptions,
     device: &Device,
 ) -> Terms {
-    evaluate_until(model, view, floor, options, device, &StopRequest::new())
+    let device = device.clone().inner();
+    let images = SplitImages::new(view, &device, ImagePlace::of(&device));
+    evaluate_until(model, &images, floor, options, &StopRequest::new())
         .expect("nobody else holds the request")
 }
 
-/// As [`evaluate`], but given up where someone asks to stop.
+/// As [`evaluate`], but given up where someone asks to stop. `images` are the split's, on the device without autodiff.
 ///
 /// # Errors
 /// Who asked.
 ///
 /// # Panics
 /// If the split is empty.
-pub fn evaluate_until(
+pub(crate) fn evaluate_until(
     model: &Vae,
-    view: &View,
+    images: &SplitImages,
     floor: f64,
     options: EvaluationOptions,
-    device: &Device,
     stop: &StopRequest,
 ) -> Result<Terms, StopSignal> {
+    let view = images.view();
     assert!(!view.is_empty(), "a mean needs at least one image");
-    let device = device.clone().inner();
+    let device = images.device();
     let latent_dim = latent_dim(model);
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
+    let batches = images.epoch(&plan, 0);
     let mut sums = TermSums::default();
     for index in 0..plan.num_batches() {
         if let Some(signal) = stop.requested() {
             return Err(signal);
         }
-        let batch = plan.batch(0, index);
+        let images = batches.batch(index);
+        let [batch, ..] = images.dims();
         let stream = (options.draw as u64) << 32 | index as u64;
         let noise = Stream::new(options.seed, Purpose::EvaluationNoise, stream)
-            .standard_normal(batch.len() * latent_dim);
-        let noise = Tensor::from_data(TensorData::new(noise, [batch.len(), latent_dim]), &device);
-        let output = model.forward(batch.to_tensor(&device), noise, options.sampler, None);
-        sums.add(read_terms(&output.terms), batch.len());
+            .standard_normal(batch * latent_dim);
+        let noise = Tensor::from_data(TensorData::new(noise, [batch, latent_dim]), device);
+        let output = model.forward(images, noise, options.sampler, None);
+        sums.add(read_terms(&output.terms), batch);
     }
     Ok(sums.means(floor))
 }

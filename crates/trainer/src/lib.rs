@@ -10,6 +10,8 @@ pub mod checkpoint;
 pub mod commands;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(any(feature = "cuda", test))]
+mod cuda_requirements;
 mod data;
 pub mod device;
 pub mod disk;
@@ -43,6 +45,8 @@ pub mod run_record;
 pub mod running_statistics;
 pub mod schedule;
 pub mod settings;
+mod split_images;
+mod step_clock;
 pub mod step_guard;
 mod step_memory;
 pub mod step_scaling;

@@ -83,12 +83,21 @@ pub struct StepProgress {
     pub step: usize,
     /// Steps of an epoch.
     pub steps: usize,
-    /// Images done in this epoch.
-    pub images: usize,
+    /// How fast this process makes the epoch's steps; none before the first that counts.
+    pub rate: Option<StepRate>,
     /// Seconds since the epoch began.
     pub seconds: f64,
     /// The loss so far in this epoch, in nats an image.
     pub terms: Terms,
+}
+
+/// How fast steps are made; the first of a process does not count where kernels are compiled in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepRate {
+    /// Training images a second.
+    pub images_per_second: f64,
+    /// Seconds a step.
+    pub seconds_per_step: f64,
 }
 
 /// The end of an epoch.
@@ -254,7 +263,7 @@ impl Progress {
                         "epochs": step.epochs,
                         "step": step.step,
                         "steps": step.steps,
-                        "images_per_second": step.images as f64 / step.seconds,
+                        "images_per_second": step.rate.map(|rate| rate.images_per_second),
                         "loss": loss,
                         "cross_entropy": cross_entropy,
                         "excess": excess,

@@ -18,6 +18,7 @@ use crate::model::{initial_model, model_config, sampler};
 use crate::random::{Purpose, Stream};
 use crate::recomputation::{Forward, ForwardInputs};
 use crate::settings::Settings;
+use crate::split_images::{ImagePlace, SplitImages};
 
 /// Median, extremes and phases of a training step, in seconds.
 #[derive(Clone, Debug, Serialize)]
@@ -56,7 +57,7 @@ pub struct Phases {
 /// What is timed.
 #[derive(Clone, Copy, Debug)]
 pub struct TimingOptions {
-    /// Steps before those that count.
+    /// Steps before those that count; at least one on a device that compiles kernels.
     pub warmup: usize,
     /// Steps that count; at least one.
     pub steps: usize,
@@ -91,6 +92,8 @@ fn timed_steps(
     device: &Device,
 ) -> Result<StepTiming, TrainerError> {
     let TimingOptions { warmup, steps, .. } = options;
+    // No rate counts the step in which kernels are compiled.
+    let warmup = warmup.max(usize::from(settings.device.are_cuda()));
     assert!(steps > 0, "a median needs at least one step");
     let plain_device = device.clone().inner();
     let device = device.clone().autodiff();
@@ -117,6 +120,9 @@ fn timed_steps(
     };
     let wait = || device.sync().map_err(|error| lost(error.to_string()));
 
+    // As in training: on a GPU the images lie there.
+    let split = SplitImages::new(plan.view(), &device, ImagePlace::of(&device));
+    let mut epoch = split.epoch(&plan, 0);
     let mut phases: [Vec<f64>; 4] = Default::default();
     let mut wholes = Vec::new();
     for step in 0..warmup + steps {
@@ -127,15 +133,16 @@ fn timed_steps(
             seconds[phase] = began.elapsed().as_secs_f64();
             began = Instant::now();
         };
-        let batch = plan.batch(
-            (step / plan.num_batches()) as u64,
-            step % plan.num_batches(),
-        );
-        let images = batch.to_tensor(&device);
+        let (number, index) = (step / plan.num_batches(), step % plan.num_batches());
+        if index == 0 && step > 0 {
+            epoch = split.epoch(&plan, number as u64);
+        }
+        let images = epoch.batch(index);
+        let [batch, ..] = images.dims();
         let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
-            .standard_normal(batch.len() * settings.latent_dim);
+            .standard_normal(batch * settings.latent_dim);
         let noise = Tensor::from_data(
-            TensorData::new(noise, [batch.len(), settings.latent_dim]),
+            TensorData::new(noise, [batch, settings.latent_dim]),
             &device,
         );
         wait()?;

@@ -180,6 +180,7 @@ fn print(timing: &StepTiming, result: &Value) {
         timing.seconds_per_step, timing.fastest, timing.slowest, timing.steps
     );
     println!("images          {:.1} a second", timing.images_per_second);
+    println!("first step      {:.4} s", timing.first_step_seconds);
     let phases = timing.phases;
     println!(
         "data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s",

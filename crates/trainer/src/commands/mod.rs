@@ -34,7 +34,7 @@ Exit codes:
   10  network    11  checksum    12  data set
   20  checkpoint 21  disk full, or a file that cannot be written
   30  training diverged: ten steps in a row were not finite
-  31  out of memory               32  the device was lost
+  31  out of memory               32  the device was lost, or cannot be used
   130, 143  stopped by SIGINT or SIGTERM, with a checkpoint
   40  runs of bench-depths failed; its tables hold the others
   1   parts of gpu-check failed; its results hold the others";

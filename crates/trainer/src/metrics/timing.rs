@@ -23,7 +23,10 @@ pub struct EpochTiming {
     pub train_seconds: f64,
     /// Seconds of validation; none where the process did not come to it.
     pub valid_seconds: Option<f64>,
-    /// Training images a second of training.
+    /// Seconds of these until the end of the process's first step, on a device that compiles kernels in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_step_seconds: Option<f64>,
+    /// Training images a second of training, that first step left out; 0 where no step is left.
     pub images_per_second: f64,
     /// Most memory the process has held so far, in bytes; see [`peak_memory_bytes`].
     pub peak_memory_bytes: Option<u64>,
@@ -103,6 +106,7 @@ mod tests {
             train_steps: 8,
             train_seconds: 2.5,
             valid_seconds: Some(0.5),
+            first_step_seconds: None,
             images_per_second: 80.0,
             peak_memory_bytes: None,
         };

@@ -36,6 +36,12 @@ impl Write for Closed {
     }
 }
 
+/// 20 steps of 25 images in 5 seconds.
+const RATE: Option<StepRate> = Some(StepRate {
+    images_per_second: 100.0,
+    seconds_per_step: 0.25,
+});
+
 fn row(epoch: u32) -> EpochRow {
     let terms = |loss| Terms {
         loss,
@@ -70,7 +76,7 @@ fn report(progress: &mut Progress) {
             epochs: 1000,
             step: 20,
             steps: 80,
-            images: 500,
+            rate: RATE,
             seconds: 5.0,
             terms: row(epoch).train,
         });
@@ -177,7 +183,7 @@ fn the_bar_tells_terms_rate_and_time_left() {
         epochs: 10,
         step: 20,
         steps: 80,
-        images: 500,
+        rate: RATE,
         seconds: 5.0,
         terms: row(1).train,
     };
@@ -192,6 +198,7 @@ fn the_bar_tells_terms_rate_and_time_left() {
     let at_once = text::step(
         &StepProgress {
             step: 0,
+            rate: None,
             seconds: 0.0,
             ..step
         },
@@ -222,7 +229,7 @@ fn steps_are_due_at_intervals_and_at_the_start_of_an_epoch() {
         epochs: 2,
         step: 1,
         steps: 9,
-        images: 25,
+        rate: None,
         seconds,
         terms: Terms::default(),
     };

@@ -39,14 +39,14 @@ pub(super) fn step(step: &StepProgress, epoch_seconds: Option<f64>) -> String {
         "epoch {}/{}  step {}/{}",
         step.epoch, step.epochs, step.step, step.steps
     );
-    if step.step > 0 && step.seconds > 0.0 {
-        let a_step = step.seconds / step.step as f64;
+    if let Some(rate) = step.rate {
+        let a_step = rate.seconds_per_step;
         let epoch_left = a_step * step.steps.saturating_sub(step.step) as f64;
         let an_epoch = epoch_seconds.unwrap_or(a_step * step.steps as f64);
         let run_left = epoch_left + an_epoch * f64::from(step.epochs.saturating_sub(step.epoch));
         line += &format!(
             "  {} images/s  {} left, run {}",
-            rate(step.images as f64 / step.seconds),
+            images_a_second(rate.images_per_second),
             duration(epoch_left),
             duration(run_left)
         );
@@ -95,7 +95,7 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
     }
     line += &format!(
         "  {} images/s  {}",
-        rate(end.images_per_second),
+        images_a_second(end.images_per_second),
         duration(end.seconds)
     );
     if end.next_learning_rate != learning_rate {
@@ -174,7 +174,7 @@ fn nats(value: f64) -> String {
 }
 
 /// A rate with the digits that mean something.
-fn rate(images_per_second: f64) -> String {
+fn images_a_second(images_per_second: f64) -> String {
     if images_per_second < 10.0 {
         format!("{images_per_second:.2}")
     } else {

@@ -24,6 +24,7 @@ impl RunTiming {
     ///
     /// Lines that are no JSON object with a positive `train_seconds` are passed over: half a line of a killed process,
     /// or an event without training. `train_steps` says how many steps a line stands for; without it, a whole epoch.
+    /// Where a line has `first_step_seconds`, that step and its time are left out: kernels were compiled in it.
     pub(super) fn from_lines(
         text: &str,
         train_images: u64,
@@ -47,8 +48,13 @@ impl RunTiming {
             let of_steps = line["train_steps"]
                 .as_u64()
                 .map(|steps| steps.saturating_mul(batch_size as u64).min(epoch_images));
-            images += of_steps.unwrap_or(epoch_images) as f64;
-            seconds += train_seconds;
+            let of_line = of_steps.unwrap_or(epoch_images);
+            let (left_out, seconds_left_out) = match line["first_step_seconds"].as_f64() {
+                Some(first) => (of_line.min(batch_size as u64), first.min(train_seconds)),
+                None => (0, 0.0),
+            };
+            images += (of_line - left_out) as f64;
+            seconds += train_seconds - seconds_left_out;
         }
         if images == 0.0 || seconds == 0.0 {
             return Err("no line tells how long an epoch's training took".to_owned());
@@ -111,6 +117,20 @@ mod tests {
                 ..timing(THREE_EPOCHS)
             }
         );
+    }
+
+    #[test]
+    fn a_first_step_that_compiled_kernels_counts_in_no_rate() {
+        // 25 of 100 images and 60 of 67.5 seconds.
+        let compiled = THREE_EPOCHS.replacen(
+            "\"train_seconds\":10.0",
+            "\"train_seconds\":67.5,\"train_steps\":4,\"first_step_seconds\":60.0",
+            1,
+        );
+        assert_ne!(compiled, THREE_EPOCHS);
+        assert_eq!(timing(&compiled), timing(THREE_EPOCHS));
+        let alone = "{\"train_seconds\":60.0,\"train_steps\":1,\"first_step_seconds\":60.0}";
+        RunTiming::from_lines(alone, 110, 25, 3).unwrap_err();
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub struct TrainFlags {
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<String>,
     /// flex, ndarray, or cuda:N with N a GPU index from 0; several GPUs (cuda:0,cuda:1) share each batch, each normalising
-    /// its part with its own batch statistics, and the first one's running statistics are kept [default: flex]
+    /// its part with its own batch statistics, and the first one's running statistics are kept; compiled kernels are kept
+    /// in ~/.cache/cubecl [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// Build the blocks without shortcuts [default: with shortcuts]

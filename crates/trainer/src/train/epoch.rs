@@ -45,11 +45,13 @@ impl Training<'_> {
             train_steps: now.state.batches - first_batch,
             train_seconds: began.elapsed().as_secs_f64(),
             valid_seconds: None,
+            first_step_seconds: now.clock.first_step_seconds(),
             images_per_second: 0.0,
             peak_memory_bytes: None,
         };
-        timing.images_per_second =
-            (timing.train_steps * self.plan().batch_size()) as f64 / timing.train_seconds;
+        if let Some(rate) = now.clock.rate(timing.train_seconds) {
+            timing.images_per_second = rate.images_per_second;
+        }
         if let Some(signal) = stopped {
             return Err(self.stop_here(&mut now, signal, timing, logs, progress));
         }
@@ -57,10 +59,9 @@ impl Training<'_> {
         let model = now.model.valid();
         let valid = evaluate_until(
             &model,
-            &self.splits.valid,
+            &now.images.valid,
             self.valid_floor,
             self.evaluation(epoch),
-            &self.device,
             self.stop,
         );
         let valid = match valid {
@@ -151,25 +152,35 @@ impl Training<'_> {
         let began = Instant::now();
         let first_batch = now.state.batches;
         let plan = self.plan();
-        let batches = plan.epoch(u64::from(epoch));
-        let num_batches = batches.num_batches();
+        let batches = now.images.train.epoch(&plan, u64::from(epoch));
+        let num_batches = plan.num_batches();
+        now.clock.epoch_begins();
         for index in first_batch..num_batches {
             if let Some(signal) = self.stop.requested() {
                 return Ok(Some(signal));
             }
-            let batch = batches.batch(index);
-            if let Some(terms) = self.step(now, epoch, batch.to_tensor(&self.device))? {
-                now.state.sums.add(terms, batch.len());
+            let images = batches.batch(index);
+            let [batch, ..] = images.dims();
+            if let Some(terms) = self.step(now, epoch, images)? {
+                now.state.sums.add(terms, batch);
             }
             now.state.batches = index + 1;
+            if now.clock.awaits_first_step() {
+                self.wait()?;
+            }
             let seconds = began.elapsed().as_secs_f64();
+            if let Some(first) = now.clock.step_ends(batch, seconds) {
+                progress.notice(&format!(
+                    "the first step took {first:.1} s, in which kernels were compiled and tuned; no rate counts it"
+                ));
+            }
             if progress.step_due(seconds) {
                 progress.step(&StepProgress {
                     epoch,
                     epochs: self.settings.epochs,
                     step: index + 1,
                     steps: num_batches,
-                    images: (index + 1 - first_batch) * plan.batch_size(),
+                    rate: now.clock.rate(seconds),
                     seconds,
                     terms: now.state.sums.means(self.train_floor),
                 });
@@ -183,6 +194,16 @@ impl Training<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until the device has done all that it was asked for.
+    fn wait(&self) -> Result<(), TrainerError> {
+        self.device
+            .sync()
+            .map_err(|error| TrainerError::DeviceLost {
+                device: self.settings.device.main(),
+                reason: error.to_string(),
+            })
     }
 
     /// How a split is scored after an epoch; epoch 0 stands for the final score.

@@ -41,14 +41,10 @@ impl Training<'_> {
             .find(|row| row.epoch == best_epoch)
             .unwrap_or(last);
 
-        let test = evaluate_until(
-            &model,
-            &self.splits.test,
-            floor(&self.splits.test),
-            self.evaluation(0),
-            &self.device,
-            self.stop,
-        );
+        let test_floor = floor(&self.splits.test);
+        let images = self.evaluation_images(&self.splits.test);
+        let test = evaluate_until(&model, &images, test_floor, self.evaluation(0), self.stop);
+        drop(images);
         // The checkpoint of the last epoch is all that is needed to do this again.
         let test = test.map_err(|signal| TrainerError::Stopped {
             signal,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::prelude::*;
-use cifar_loader::{Cifar10, Split, SplitOptions, Splits, free_bytes};
+use cifar_loader::{Cifar10, Split, SplitOptions, Splits, View, free_bytes};
 use vae_core::{Vae, VaeConfig};
 
 use crate::adam::Adam;
@@ -20,6 +20,8 @@ use crate::progress::{Progress, RunStart};
 use crate::run_folder::{RunFolder, read_settings};
 use crate::schedule::Schedule;
 use crate::settings::{OnDiskFull, Settings, differences};
+use crate::split_images::{ImagePlace, SplitImages};
+use crate::step_clock::StepClock;
 use crate::stop_request::StopRequest;
 use crate::weights::{WeightsError, load_values, named_values};
 
@@ -88,6 +90,7 @@ struct Training<'a> {
     other_devices: Vec<Device>,
     folder: RunFolder,
     splits: Splits,
+    image_place: ImagePlace,
     train_floor: f64,
     valid_floor: f64,
     parameters: usize,
@@ -103,7 +106,15 @@ struct Progressing {
     adam: Adam,
     replicas: Replicas,
     state: TrainingState,
+    images: RunImages,
+    clock: StepClock,
     last_checkpoint: Instant,
+}
+
+/// The images that every epoch needs, where its batches are made.
+struct RunImages {
+    train: SplitImages,
+    valid: SplitImages,
 }
 
 /// The files that grow with a run.
@@ -179,6 +190,7 @@ impl<'a> Training<'a> {
             valid_floor: floor(&splits.valid),
             folder,
             splits,
+            image_place: ImagePlace::of(device),
             parameters,
             stop: options.stop,
             from_best: options.from_best,
@@ -297,6 +309,8 @@ impl<'a> Training<'a> {
                 adam: Adam::new(),
                 replicas: self.replicas(),
                 state: TrainingState::new(Schedule::new(self.settings)),
+                images: self.images(),
+                clock: self.clock(),
                 last_checkpoint: Instant::now(),
             };
             return Ok((now, true));
@@ -339,6 +353,8 @@ impl<'a> Training<'a> {
             adam,
             replicas: self.replicas(),
             state,
+            images: self.images(),
+            clock: self.clock(),
             last_checkpoint: Instant::now(),
         };
         Ok((now, false))
@@ -348,6 +364,22 @@ impl<'a> Training<'a> {
     fn replicas(&self) -> Replicas {
         let are_cuda = self.settings.device.are_cuda();
         Replicas::start(&self.config, &self.device, &self.other_devices, are_cuda)
+    }
+
+    fn images(&self) -> RunImages {
+        RunImages {
+            train: SplitImages::new(&self.splits.train, &self.device, self.image_place),
+            valid: self.evaluation_images(&self.splits.valid),
+        }
+    }
+
+    /// A split's images for a model without gradients.
+    fn evaluation_images(&self, view: &View) -> SplitImages {
+        SplitImages::new(view, &self.device.clone().inner(), self.image_place)
+    }
+
+    fn clock(&self) -> StepClock {
+        StepClock::new(self.settings.device.are_cuda())
     }
 
     fn refused(&self, source: WeightsError) -> TrainerError {
