@@ -22,6 +22,7 @@ mod trainer {
         pub(crate) mod state;
     }
     pub(crate) mod file_operations;
+    pub(crate) mod memory_limit;
     pub(crate) mod metrics;
     pub(crate) mod schedule;
     pub(crate) mod settings;
@@ -29,7 +30,7 @@ mod trainer {
 }
 
 // Where those files look for each other.
-use trainer::{atomic_file, file_operations, metrics, schedule, settings, step_guard};
+use trainer::{atomic_file, file_operations, memory_limit, metrics, schedule, settings, step_guard};
 
 use std::path::Path;
 
