@@ -37,7 +37,7 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
         .iter()
         .filter_map(|part| part["part"].as_str())
         .collect();
-    assert_eq!(names.len(), 1 + 2 + 2 + 2 * 6 + 2, "{names:?}");
+    assert_eq!(names.len(), 1 + 2 + 2 + 2 * (6 + 1) + 2, "{names:?}");
     for part in parts(&results) {
         assert_eq!(part["outcome"], "passed", "{part:#}");
         assert!(
@@ -68,6 +68,8 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
     let found = step["operations_per_second"].as_f64().expect("a number");
     assert!((found / rate - 1.0).abs() < 1e-9);
     assert!(step["peak_bytes"].as_f64() > Some(1e6), "{step:#}");
+    let layers = &rows(&results, "layers-28-4-f32")[0];
+    assert_eq!([&step["is_plain"], &layers["is_plain"]], [false, true]);
 
     let table = String::from_utf8(bench.read("out/results.md")).expect("text");
     for title in ["## Parity", "## Training steps", "tiny size"] {

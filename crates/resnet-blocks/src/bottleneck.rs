@@ -117,14 +117,10 @@ impl Bottleneck {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        match self.reduce.precision {
-            Precision::F32 => fast_bottleneck(self, &input),
-            Precision::Bf16 => None,
-        }
-        .unwrap_or_else(|| self.forward_plain(input))
+        fast_bottleneck(self, &input).unwrap_or_else(|| self.forward_plain(input))
     }
 
-    /// Layer by layer: what the fast form computes too.
+    /// Layer by layer: what the fast forms compute too.
     fn forward_plain(&self, input: Tensor<4>) -> Tensor<4> {
         let activation = self.activation;
         let hidden = self.reduce.forward_plain(input.clone());

@@ -1,8 +1,9 @@
-//! Which form of a block runs: the plain layers, or one operation for the whole block.
+//! Which form of a block runs: the plain layers, one operation for the whole block, or an upsampling block without its zeros.
 //!
-//! The plain form in each block's `forward_plain` defines the result on every backend. The fast form needs feature `flex`, a
-//! tensor that is on the flex backend at run time, float32 or float64, ReLU, and norms that are all in the mode that the
-//! input's device calls for; everything else takes the plain form.
+//! The plain form in each block's `forward_plain` defines the result on every backend. The one operation needs feature `flex`, a
+//! tensor that is on the flex backend at run time, float32 or float64, products in that type, ReLU, and norms that are all in
+//! the mode that the input's device calls for. Elsewhere a transposed bottleneck leaves out its zeros (`upsampling.rs`), and
+//! everything else takes the plain form.
 
 use std::cell::Cell;
 
@@ -10,6 +11,7 @@ use burn::prelude::*;
 
 use crate::bottleneck::Bottleneck;
 use crate::convolution::Convolution;
+use crate::upsampling;
 
 thread_local! {
     static ONLY_PLAIN: Cell<bool> = const { Cell::new(false) };
@@ -34,12 +36,10 @@ pub(crate) fn fast_bottleneck(block: &Bottleneck, input: &Tensor<4>) -> Option<T
         return None;
     }
     #[cfg(feature = "flex")]
-    return flex::bottleneck(block, input);
-    #[cfg(not(feature = "flex"))]
-    {
-        let _ = (block, input);
-        None
+    if let Some(output) = flex::bottleneck(block, input) {
+        return Some(output);
     }
+    upsampling::has_zeros(block).then(|| upsampling::forward(block, input.clone()))
 }
 
 /// The layer's output by its fast form; none where the plain form is called for.
@@ -67,6 +67,8 @@ mod flex {
     use crate::bottleneck::Bottleneck;
     use crate::convolution::{Convolution, Sampling};
     use crate::flex::{Around, AroundTensors, BlockConfig, BlockOps, BlockTensors, LayerTensors};
+    use crate::norm::update_running;
+    use crate::precision::Precision;
     use crate::shortcut::Shortcuts;
 
     pub(super) fn bottleneck(block: &Bottleneck, input: &Tensor<4>) -> Option<Tensor<4>> {
@@ -176,7 +178,8 @@ mod flex {
                     && layer.sampling == reduce.sampling
             }),
         };
-        block.activation == Activation::Relu && is_main && is_around
+        let is_narrowed = reduce.precision != Precision::F32;
+        block.activation == Activation::Relu && !is_narrowed && is_main && is_around
     }
 
     /// Whether all tensors are on flex, of one supported type, and the norms in the input's mode.
@@ -206,21 +209,5 @@ mod flex {
             DispatchDevice::Flex(_)
         ) && matches!(input.dtype(), DType::F32 | DType::F64)
             && input.shape().num_elements() > 0
-    }
-
-    /// As Burn's batch norm does.
-    fn update_running(norm: &BatchNorm, mean: &Tensor<1>, variance: &Tensor<1>) {
-        let device = mean.device();
-        let pairs = [(&norm.running_mean, mean), (&norm.running_var, variance)];
-        for (running, batch) in pairs {
-            let old = running
-                .value_sync()
-                .to_device(&device)
-                .mul_scalar(1.0 - norm.momentum);
-            running.update(
-                old.add(batch.clone().detach().mul_scalar(norm.momentum))
-                    .detach(),
-            );
-        }
     }
 }

@@ -16,6 +16,7 @@ mod parameters;
 mod precision;
 mod shortcut;
 mod stage;
+mod upsampling;
 
 pub use activation::Activation;
 pub use basic_block::{BasicBlock, BasicBlockConfig};

@@ -56,3 +56,19 @@ pub fn norm_add_activate(
 ) -> Tensor<4> {
     activation.forward(norm.forward(input) + residual)
 }
+
+/// Moves the running statistics towards a batch's, as Burn's batch norm does.
+///
+/// # Shapes
+/// - mean, variance (of all values, not of all but one): `[channels]`
+pub(crate) fn update_running(norm: &BatchNorm, mean: &Tensor<1>, variance: &Tensor<1>) {
+    let device = mean.device();
+    for (running, batch) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
+        let old = running
+            .value_sync()
+            .to_device(&device)
+            .mul_scalar(1.0 - norm.momentum);
+        let new = batch.clone().detach().mul_scalar(norm.momentum);
+        running.update(old.add(new).detach());
+    }
+}

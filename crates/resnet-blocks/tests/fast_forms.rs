@@ -1,4 +1,5 @@
-//! The fast form of the bottleneck against its plain form: output, running statistics and every gradient.
+//! The fast forms of the bottleneck against its plain form: output, running statistics and every gradient. On flex that is
+//! one operation, on ndarray an upsampling block without its zeros.
 //!
 //! Tolerances: relative L2 a tensor, 1e-5 in float64 and 1e-4 in float32. The gradient of a bias before a norm is zero.
 #![cfg(feature = "flex")]
@@ -56,8 +57,13 @@ fn block(case: &Case, device: &Device, dtype: DType) -> Bottleneck {
 }
 
 /// Everything a training pass computes, by name.
-fn training_pass(case: &Case, dtype: DType, is_plain: bool) -> Vec<(String, Vec<f64>)> {
-    let device = Device::flex().autodiff();
+fn training_pass(
+    case: &Case,
+    device: Device,
+    dtype: DType,
+    is_plain: bool,
+) -> Vec<(String, Vec<f64>)> {
+    let device = device.autodiff();
     let block = block(case, &device, dtype);
     let input_dims = [case.batch, case.channels_in, case.size[0], case.size[1]];
     let data = |dims: [usize; 4], seed| {
@@ -111,8 +117,7 @@ fn training_pass(case: &Case, dtype: DType, is_plain: bool) -> Vec<(String, Vec<
     found
 }
 
-fn evaluation_pass(case: &Case, dtype: DType, is_plain: bool) -> Vec<f64> {
-    let device = Device::flex();
+fn evaluation_pass(case: &Case, device: Device, dtype: DType, is_plain: bool) -> Vec<f64> {
     let block = block(case, &device, dtype);
     let dims = [case.batch, case.channels_in, case.size[0], case.size[1]];
     let data = TensorData::new(values(dims.iter().product(), 79), dims).convert_dtype(dtype);
@@ -148,14 +153,22 @@ fn relative_distance(expected: &[f64], found: &[f64]) -> f64 {
 
 #[track_caller]
 fn check(case: Case) {
+    check_on(Device::flex(), case);
+}
+
+#[track_caller]
+fn check_on(device: Device, case: Case) {
+    let is_flex = device == Device::flex();
     for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
         // The reference of both is the plain form in float64.
-        let expected = training_pass(&case, DType::F64, true);
-        for ((name, expected), (_, found)) in
-            expected.iter().zip(training_pass(&case, dtype, false))
-        {
+        let expected = training_pass(&case, Device::flex(), DType::F64, true);
+        let found = training_pass(&case, device.clone(), dtype, false);
+        for ((name, expected), (_, found)) in expected.iter().zip(found) {
             if name.ends_with(".bias") && !name.ends_with("_norm.bias") {
-                assert!(found.iter().all(|value| *value == 0.0), "{case:?} {name}");
+                // One operation leaves it out; ordinary ones add up to rounding errors.
+                let allowed = if is_flex { 0.0 } else { allowed };
+                let is_zero = found.iter().all(|value| value.abs() <= allowed);
+                assert!(is_zero, "{case:?} {name}");
                 continue;
             }
             let distance = relative_distance(expected, &found);
@@ -165,8 +178,8 @@ fn check(case: Case) {
             );
         }
         let distance = relative_distance(
-            &evaluation_pass(&case, DType::F64, true),
-            &evaluation_pass(&case, dtype, false),
+            &evaluation_pass(&case, Device::flex(), DType::F64, true),
+            &evaluation_pass(&case, device.clone(), dtype, false),
         );
         assert!(
             distance <= allowed,
@@ -200,6 +213,7 @@ fn strided_blocks_match_the_plain_form() {
 }
 
 #[test]
+#[allow(deprecated)] // The reference backend until Burn removes it.
 fn transposed_blocks_match_the_plain_form() {
     for stride in [1, 2, 3, 4] {
         for shortcuts in [Shortcuts::Residual, Shortcuts::Plain] {
@@ -209,15 +223,18 @@ fn transposed_blocks_match_the_plain_form() {
                 (9, 12, 5, [1, 3]),
                 (17, 6, 6, [2, 1]),
             ] {
-                check(Case {
-                    batch,
-                    channels_in,
-                    width,
-                    size,
-                    stride,
-                    sampling: Sampling::Transposed,
-                    shortcuts,
-                });
+                for device in [Device::flex(), Device::ndarray()] {
+                    let case = Case {
+                        batch,
+                        channels_in,
+                        width,
+                        size,
+                        stride,
+                        sampling: Sampling::Transposed,
+                        shortcuts,
+                    };
+                    check_on(device, case);
+                }
             }
         }
     }
@@ -345,7 +362,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
                 .num_threads(threads)
                 .build()
                 .expect("a pool of threads");
-            pool.install(|| training_pass(&case, DType::F32, false))
+            pool.install(|| training_pass(&case, Device::flex(), DType::F32, false))
         };
         let expected = run(1);
         for threads in [2, 3, 7] {

@@ -228,11 +228,13 @@ fn fast_block(block: &BlockShape, images: u64) -> BlockNeed {
     }
 }
 
-/// A bottleneck of Burn's own layers: a convolution keeps its input, a norm its own (the convolution's output), a ReLU its own
-/// (the norm's output, or the sum at the end of the block).
+/// A bottleneck of Burn's own operations: a convolution keeps its input, a norm its own (the convolution's output), a ReLU its own
+/// (the norm's output, or the sum at the end of the block). An upsampling block keeps what comes before its 3x3 convolution,
+/// and its shortcut, at the lower resolution.
 fn plain_block(block: &BlockShape, images: u64, precision: Precision) -> BlockNeed {
     let map =
-        |channels: usize, bytes: u64| bytes * images * block.pixels_out() as u64 * channels as u64;
+        |pixels: usize, channels: usize, bytes: u64| bytes * images * (pixels * channels) as u64;
+    let (low, output) = (block.pixels_low(), block.pixels_out());
     let (width, channels_out) = (block.width, block.channels_out);
     let around = if block.projects { channels_out } else { 0 };
     // Operands are kept in the type of the product.
@@ -240,11 +242,13 @@ fn plain_block(block: &BlockShape, images: u64, precision: Precision) -> BlockNe
         Precision::F32 => F32,
         Precision::Bf16 => 2,
     };
-    let outputs = 2 * width + channels_out;
+    // Of the reduced map and the shortcut; of the other two.
+    let before = map(low, 2 * width + around, F32) + map(low, width, operand);
+    let after = width + channels_out;
     BlockNeed {
-        kept: map(2 * outputs + around, F32) + map(outputs, operand),
+        kept: before + map(output, 2 * after, F32) + map(output, after, operand),
         // Of the last norm: the gradient of its output, that of its input, and four maps on the way.
-        backward: 6 * map(channels_out, F32),
+        backward: 6 * map(output, channels_out, F32),
     }
 }
 
@@ -295,6 +299,15 @@ mod tests {
         assert_eq!(kept(Precision::Bf16), 2 * 6 + 4 * 12);
         let again = plain_block(&block, 1, Precision::F32).recomputed(&block, 1);
         assert_eq!(again.kept / 4, 4 * 4);
+        // Upsampling: of 4 pixels, the reduced map three times and the shortcut once; of 16 three maps of 1 and of 4.
+        let upsampling = BlockShape {
+            size_out: 4,
+            projects: true,
+            is_identity: false,
+            ..block
+        };
+        let kept = plain_block(&upsampling, 1, Precision::F32).kept / 4;
+        assert_eq!(kept, 4 * (3 + 4) + 16 * 3 * 5);
     }
 
     #[test]

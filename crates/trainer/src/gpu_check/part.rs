@@ -22,6 +22,8 @@ pub(super) enum Part {
     Parity(Precision),
     Determinism(Precision),
     Step(StepCase),
+    /// The same step by Burn's own layers in place of this project's forms of a block.
+    Layers(StepCase),
     /// The same step in PyTorch.
     Pytorch(StepCase),
     Products(Precision),
@@ -79,8 +81,8 @@ const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
 /// All parts in their order; PyTorch's only where it is asked for.
 ///
-/// Steps of depth 28 come before the other depths and the largest batch, and PyTorch's after all of ours: it may compile for
-/// minutes.
+/// Steps of depth 28 come before the other depths and the largest batch, one of Burn's layers between them, and PyTorch's after
+/// all of ours: it may compile for minutes.
 pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
     let [small, middle, large] = scale.batches;
     let mut parts = vec![Part::Device];
@@ -98,8 +100,15 @@ pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
         others.extend([40, 70, 100].map(|depth| case(depth, small)));
         others.push(case(28, large));
     }
+    let layers = PRECISIONS.map(|precision| StepCase {
+        depth: 28,
+        batch: middle,
+        precision,
+    });
+    parts.extend(first.iter().copied().map(Part::Step));
+    parts.extend(layers.map(Part::Layers));
+    parts.extend(others.iter().copied().map(Part::Step));
     let cases = [first, others].concat();
-    parts.extend(cases.iter().copied().map(Part::Step));
     if with_pytorch {
         parts.extend(cases.into_iter().map(Part::Pytorch));
     }
@@ -127,6 +136,7 @@ impl fmt::Display for Part {
         };
         match self {
             Self::Step(case) => step("step", case),
+            Self::Layers(case) => step("layers", case),
             Self::Pytorch(case) => step("pytorch", case),
             Self::Device => formatter.write_str("device"),
             Self::Parity(precision) => write!(formatter, "parity-{precision}"),
@@ -152,6 +162,7 @@ mod tests {
         let count = |name| parts.iter().filter(|part| part.is_named(name)).count();
         assert_eq!(count("step"), 2 * (2 + 3 + 1));
         assert_eq!(count("pytorch"), count("step"));
+        assert_eq!(count("layers"), 2);
         assert_eq!(count("parity"), 2);
         assert_eq!(count("step-28"), 0);
     }

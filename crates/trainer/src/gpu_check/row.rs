@@ -131,6 +131,9 @@ pub(super) struct StepRow {
     /// Images a step.
     pub(super) batch: usize,
     pub(super) precision: Precision,
+    /// By Burn's own layers.
+    #[serde(default)]
+    pub(super) is_plain: bool,
     /// Median of the steps that count.
     pub(super) seconds_per_step: f64,
     pub(super) fastest: f64,
@@ -145,9 +148,10 @@ pub(super) struct StepRow {
     /// On a GPU what Burn's memory pool holds at the end, pages that it keeps for reuse included, tuning's among them; on a
     /// processor the process's largest resident memory. Absent where neither is told.
     pub(super) peak_bytes: Option<u64>,
-    /// What was predicted for that step.
-    pub(super) predicted_bytes: u64,
-    /// Floating-point operations of convolutions and dense layers, forward and backward: 6 a multiply-accumulate.
+    /// What was predicted for that step; nothing is for Burn's own layers.
+    pub(super) predicted_bytes: Option<u64>,
+    /// Floating-point operations of convolutions and dense layers as the model writes them, forward and backward: 6 a
+    /// multiply-accumulate. Products with the zeros of an upsampling block count, though only Burn's own layers make them.
     pub(super) operations: u64,
     pub(super) operations_per_second: f64,
 }

@@ -205,6 +205,7 @@ fn steps(results: &Results) -> String {
         "depth",
         "batch",
         "precision",
+        "blocks",
         "ms a step",
         "images/s",
         "first step, s",
@@ -220,7 +221,8 @@ fn steps(results: &Results) -> String {
     if !text.is_empty() {
         let _ = writeln!(
             text,
-            "\nTFLOP/s counts six operations a multiply-accumulate of convolutions and dense layers; `of products` is its \
+            "\nTFLOP/s counts six operations a multiply-accumulate of convolutions and dense layers as the model writes them, whether a form \
+             of the blocks makes them or not (`Burn's` layers make them all); `of products` is its \
              share of the rate above. The peak on a GPU is what the memory pool holds at the end, tuning's pages among them. \
              PyTorch's is its fastest form; `times PyTorch` is our time over its."
         );
@@ -235,11 +237,12 @@ fn step_line(results: &Results, step: &StepRow) -> Vec<String> {
         step.depth.to_string(),
         step.batch.to_string(),
         step.precision.to_string(),
+        if step.is_plain { "Burn's" } else { "ours" }.to_owned(),
         format!("{:.2}", 1e3 * step.seconds_per_step),
         format!("{:.0}", step.images_per_second),
         format!("{:.1}", step.first_step_seconds),
         mebibytes(step.peak_bytes),
-        mebibytes(Some(step.predicted_bytes)),
+        mebibytes(step.predicted_bytes),
         tera(step.operations_per_second),
         share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
         pytorch.map_or_else(String::new, |(seconds, row)| {
@@ -263,6 +266,7 @@ mod tests {
             depth: 28,
             batch: 25,
             precision: Precision::F32,
+            is_plain: false,
             seconds_per_step: 0.02,
             fastest: 0.02,
             slowest: 0.02,
@@ -271,7 +275,7 @@ mod tests {
             first_step_seconds: 3.0,
             images_per_second: 1250.0,
             peak_bytes: Some(3 << 20),
-            predicted_bytes: 4 << 20,
+            predicted_bytes: Some(4 << 20),
             operations: 500_000_000_000,
             operations_per_second: 25e12,
         }
@@ -328,7 +332,7 @@ mod tests {
         ]);
         assert_eq!(share_of_products(&results, &step()), Some(0.25));
         let text = markdown(&results);
-        let line = "| 28 | 25 | f32 | 20.00 | 1250 | 3.0 | 3 | 4 | 25.000 | 25.0 % | 10.00 (compiled) |  | 2.00 |";
+        let line = "| 28 | 25 | f32 | ours | 20.00 | 1250 | 3.0 | 3 | 4 | 25.000 | 25.0 % | 10.00 (compiled) |  | 2.00 |";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("**Not reached:** products-f32."), "{text}");
     }

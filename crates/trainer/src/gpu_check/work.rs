@@ -71,7 +71,11 @@ pub(super) fn work(
         }
         Part::Step(case) => {
             let device = open_device(options.device)?;
-            on_row(Row::Step(time(case, options, &device)?));
+            on_row(Row::Step(time(case, false, options, &device)?));
+        }
+        Part::Layers(case) => {
+            let device = open_device(options.device)?;
+            on_row(Row::Step(time(case, true, options, &device)?));
         }
         // Not a device of this program: PyTorch has it to itself.
         Part::Pytorch(case) => {
@@ -125,20 +129,25 @@ pub(super) fn settings(case: StepCase, options: &PartOptions) -> Result<Settings
     Ok(resolve(&flags, &|_| None)?.settings)
 }
 
-fn timing(options: &PartOptions) -> TimingOptions {
+fn timing(is_plain: bool, options: &PartOptions) -> TimingOptions {
     TimingOptions {
         warmup: options.scale.warmup,
         steps: options.scale.steps,
         is_evaluation: false,
-        is_plain: false,
+        is_plain,
     }
 }
 
-fn time(case: StepCase, options: &PartOptions, device: &Device) -> Result<StepRow, TrainerError> {
+fn time(
+    case: StepCase,
+    is_plain: bool,
+    options: &PartOptions,
+    device: &Device,
+) -> Result<StepRow, TrainerError> {
     let settings = settings(case, options)?;
     let config = model_config(&settings)?;
     let predicted = predict(&config, form_and_place(&settings), case.batch, None, false);
-    let timing = time_steps(&settings, timing(options), device)?;
+    let timing = time_steps(&settings, timing(is_plain, options), device)?;
     let peak_bytes = match options.device {
         DeviceChoice::Cuda(_) => device.memory_pool_usage().map(|pool| pool.bytes_reserved),
         _ => timing.peak_bytes,
@@ -150,6 +159,7 @@ fn time(case: StepCase, options: &PartOptions, device: &Device) -> Result<StepRo
         depth: case.depth,
         batch: case.batch,
         precision: case.precision,
+        is_plain,
         seconds_per_step: timing.seconds_per_step,
         fastest: timing.fastest,
         slowest: timing.slowest,
@@ -158,7 +168,7 @@ fn time(case: StepCase, options: &PartOptions, device: &Device) -> Result<StepRo
         first_step_seconds: timing.first_step_seconds,
         images_per_second: timing.images_per_second,
         peak_bytes,
-        predicted_bytes: predicted.total(),
+        predicted_bytes: (!is_plain).then(|| predicted.total()),
         operations,
         operations_per_second: operations as f64 / timing.seconds_per_step,
     })
@@ -172,7 +182,7 @@ fn time_in_pytorch(
 ) -> Result<PytorchRow, TrainerError> {
     let settings = settings(case, options)?;
     let timed = match &options.python {
-        Some(python) => time_pytorch(python, &settings, timing(options), form, threads()),
+        Some(python) => time_pytorch(python, &settings, timing(false, options), form, threads()),
         None => Err(TrainerError::Pytorch {
             reason: "`--python` names none".to_owned(),
         }),
