@@ -17,7 +17,7 @@ pub enum Precision {
     /// widened again; so are the gradients of operands and result. How products are summed is the backend's choice: flex
     /// and tensor cores sum in float32.
     ///
-    /// The plain form of every layer is used: the fast forms on flex are float32.
+    /// Burn's own operations make them: the blocks that are one operation on flex are float32.
     Bf16,
 }
 

@@ -247,8 +247,9 @@ fn plain_block(block: &BlockShape, images: u64, precision: Precision) -> BlockNe
     let after = width + channels_out;
     BlockNeed {
         kept: before + map(output, 2 * after, F32) + map(output, after, operand),
-        // Of the last norm: the gradient of its output, that of its input, and four maps on the way.
-        backward: 6 * map(output, channels_out, F32),
+        // In the last norm: the gradient, the normalised input, their product, and both brought into the order of a sum a
+        // channel; the ReLU's and the norm's own kept inputs are free by then.
+        backward: 3 * map(output, channels_out, F32),
     }
 }
 

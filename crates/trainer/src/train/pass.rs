@@ -306,6 +306,7 @@ pub(super) mod tests {
             (Precision::F32, false),
             (Precision::F32, true),
             (Precision::Bf16, true),
+            (Precision::Bf16, false),
         ] {
             for micro_batch_size in [None, Some(3)] {
                 let kept = outcome(precision, is_plain, false, micro_batch_size);
