@@ -101,7 +101,7 @@ fn input(case: &Case, batch: usize, pixels: usize, device: &Device) -> Tensor<4>
     Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), dims), device)
 }
 
-/// A forward pass in training, and its backward pass where it is wanted, to the input and to all parameters.
+/// A forward pass with the batch's statistics, and its backward pass where it is wanted, to the input and to all parameters.
 fn step(block: &Block, input: &Tensor<4>, is_backward: bool) {
     let output = block.forward(input.clone());
     if is_backward {
@@ -120,8 +120,14 @@ fn time(
     is_plain: bool,
 ) {
     let device = Device::flex().autodiff();
-    let block = (case.block)(case.channels_in, &device);
-    let input = input(case, batch, pixels, &device).require_grad();
+    let mut block = (case.block)(case.channels_in, &device);
+    let mut input = input(case, batch, pixels, &device);
+    if is_backward {
+        input = input.require_grad();
+    } else {
+        // A graph that no backward pass consumes would stay, and its memory would be what is measured.
+        block = block.no_grad();
+    }
     group.bench_function(id, |bencher| {
         bencher.iter(|| {
             if is_plain {
