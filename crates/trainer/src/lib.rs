@@ -2,11 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod adam;
-pub mod atomic_file;
 mod auto_batch;
 mod batch_parts;
-mod chart;
-pub mod checkpoint;
 pub mod commands;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -14,24 +11,15 @@ mod cuda;
 mod cuda_requirements;
 mod data;
 pub mod device;
-pub mod disk;
-mod divergence;
 mod error;
 pub mod evaluate;
 mod export;
-#[cfg(test)]
-mod fault_cases;
-mod file_operations;
 pub mod gpu_check;
 pub mod gradient_norms;
 mod gradient_sum;
-pub mod image_sheet;
 pub mod latent_statistics;
 mod lifeline;
-pub mod loss_curves;
 mod memory;
-pub mod memory_limit;
-pub mod metrics;
 pub mod model;
 mod own_program;
 pub mod pictures;
@@ -43,11 +31,8 @@ pub mod report;
 pub mod run_folder;
 pub mod run_record;
 pub mod running_statistics;
-pub mod schedule;
-pub mod settings;
 mod split_images;
 mod step_clock;
-pub mod step_guard;
 mod step_memory;
 pub mod step_scaling;
 pub mod step_timing;
@@ -58,4 +43,14 @@ pub mod verify_run;
 pub mod weights;
 
 pub use error::TrainerError;
+pub use run_files::{
+    atomic_file, checkpoint, disk, memory_limit, metrics, schedule, settings, step_guard,
+};
+pub use run_report::{image_sheet, loss_curves};
 pub use train::{TrainOptions, split, train};
+
+use run_files::{divergence, file_operations};
+use run_report::chart;
+
+#[cfg(test)]
+use run_files::fault_cases;

@@ -103,4 +103,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_fast_presets_epochs_take_the_operations_that_it_states() {
+        // Multiply-accumulates are two operations; backward takes twice as many as forward.
+        let settings = Settings {
+            depth: 28,
+            ..Settings::default()
+        };
+        let cost = model_config(&settings).expect("the post's sizes").cost();
+        let operations = 3 * 2 * cost.multiply_accumulates() * 50_000;
+        assert_eq!(operations, 1_449_492_480_000_000);
+    }
 }

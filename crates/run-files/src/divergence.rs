@@ -5,20 +5,20 @@ use serde::Serialize;
 use crate::step_guard::StepLoss;
 
 /// File of the report, in the run folder.
-pub(crate) const DIVERGENCE: &str = "divergence.json";
+pub const DIVERGENCE: &str = "divergence.json";
 
 /// What made a step not finite.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct NonFinite {
+pub struct NonFinite {
     /// The term of the loss, or "gradient".
-    pub(crate) term: &'static str,
+    pub term: &'static str,
     /// NaN, inf or -inf: JSON has no numbers for them.
-    pub(crate) value: String,
+    pub value: String,
     /// The first parameter with a gradient that is not finite; none where the loss itself is not finite for another
     /// reason than the weights.
-    pub(crate) parameter: Option<String>,
+    pub parameter: Option<String>,
     /// How many parameters have such a gradient.
-    pub(crate) parameters: usize,
+    pub parameters: usize,
 }
 
 impl std::fmt::Display for NonFinite {
@@ -33,37 +33,37 @@ impl std::fmt::Display for NonFinite {
 
 /// What is known when training stops.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Divergence<'a> {
+pub struct Divergence<'a> {
     /// Epoch, from 1.
-    pub(crate) epoch: u32,
+    pub epoch: u32,
     /// Step since the run began, from 0.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Learning rate of the step.
-    pub(crate) learning_rate: f64,
+    pub learning_rate: f64,
     /// What was not finite at this step.
     #[serde(flatten)]
-    pub(crate) cause: NonFinite,
+    pub cause: NonFinite,
     /// The parameter or running statistic of the largest magnitude, which tells where weights grew.
-    pub(crate) largest_weight: Option<LargestWeight>,
+    pub largest_weight: Option<LargestWeight>,
     /// Skipped steps in a row, this one among them.
-    pub(crate) skipped_in_a_row: u32,
+    pub skipped_in_a_row: u32,
     /// Skipped steps since the run began.
-    pub(crate) skipped: u64,
+    pub skipped: u64,
     /// The last losses, oldest first, in nats an image.
-    pub(crate) last_losses: Vec<&'a StepLoss>,
+    pub last_losses: Vec<&'a StepLoss>,
 }
 
 /// The value of the largest magnitude in a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct LargestWeight {
+pub struct LargestWeight {
     /// Name of its tensor.
-    pub(crate) name: String,
+    pub name: String,
     /// The magnitude.
-    pub(crate) magnitude: f32,
+    pub magnitude: f32,
 }
 
 /// The terms of the loss by their names, for the first one that is not finite.
-pub(crate) fn first_non_finite(terms: [f64; 3]) -> Option<NonFinite> {
+pub fn first_non_finite(terms: [f64; 3]) -> Option<NonFinite> {
     ["cross-entropy", "KL divergence", "L2 penalty"]
         .into_iter()
         .zip(terms)

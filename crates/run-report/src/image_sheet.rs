@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, ImageReader, Limits, imageops};
 
-use crate::atomic_file::write_atomically;
+use run_files::atomic_file::write_atomically;
 
 /// Height and width of every picture, in pixels.
 pub const SIDE: usize = 32;

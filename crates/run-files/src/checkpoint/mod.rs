@@ -20,7 +20,7 @@ pub use manifest::{Manifest, ManifestEntry};
 pub use state::{Position, TrainingState};
 
 use manifest::LARGEST_MANIFEST;
-pub(crate) use manifest::hex;
+pub use manifest::hex;
 use state::LARGEST_STATE;
 
 const MODEL: &str = "model.safetensors";

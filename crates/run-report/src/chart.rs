@@ -14,29 +14,31 @@ use kuva::render::plots::Plot;
 
 mod axis;
 
-pub(crate) use axis::{Axis, drawable, round_step};
+pub use axis::{Axis, drawable, round_step};
 
 /// Up to this many points each one gets a dot, so that a single one is visible.
-pub(crate) const DOTS_UP_TO: usize = 40;
+pub const DOTS_UP_TO: usize = 40;
 
 /// One line.
 #[derive(Clone, Debug)]
-pub(crate) struct Curve {
+pub struct Curve {
     /// From left to right.
-    pub(crate) points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, f64)>,
     /// Half the length of each point's error bar, 0 for none; or empty.
-    pub(crate) errors: Vec<f64>,
+    pub errors: Vec<f64>,
     /// Any CSS colour.
-    pub(crate) colour: String,
-    pub(crate) style: LineStyle,
-    pub(crate) marker: MarkerShape,
+    pub colour: String,
+    /// How the line is drawn.
+    pub style: LineStyle,
+    /// What stands at each point.
+    pub marker: MarkerShape,
     /// Radius of a marker in pixels.
-    pub(crate) marker_size: f64,
+    pub marker_size: f64,
 }
 
 impl Curve {
     /// A solid line with small round dots.
-    pub(crate) fn new(points: Vec<(f64, f64)>, colour: &str) -> Self {
+    pub fn new(points: Vec<(f64, f64)>, colour: &str) -> Self {
         Self {
             points,
             errors: Vec::new(),
@@ -48,7 +50,7 @@ impl Curve {
     }
 
     /// The ends of every error bar, which an axis has to hold; the points themselves without bars.
-    pub(crate) fn extent(&self) -> impl Iterator<Item = f64> + '_ {
+    pub fn extent(&self) -> impl Iterator<Item = f64> + '_ {
         let error = |index: usize| self.errors.get(index).copied().unwrap_or(0.0);
         self.points
             .iter()
@@ -62,20 +64,26 @@ impl Curve {
 
 /// Some curves over one horizontal axis.
 #[derive(Clone, Debug)]
-pub(crate) struct Chart {
-    pub(crate) curves: Vec<Curve>,
-    pub(crate) x_label: String,
-    pub(crate) y_label: String,
+pub struct Chart {
+    /// Drawn in this order.
+    pub curves: Vec<Curve>,
+    /// Under the chart.
+    pub x_label: String,
+    /// Beside the chart.
+    pub y_label: String,
     /// Ends of the horizontal axis.
-    pub(crate) horizontal: (f64, f64),
-    pub(crate) x_step: f64,
-    pub(crate) axis: Axis,
-    pub(crate) y_format: TickFormat,
+    pub horizontal: (f64, f64),
+    /// Between the ticks of the horizontal axis.
+    pub x_step: f64,
+    /// The vertical one.
+    pub axis: Axis,
+    /// Of the numbers at the vertical axis.
+    pub y_format: TickFormat,
 }
 
 impl Chart {
     /// Curves over epochs, in nats an image.
-    pub(crate) fn over_epochs(curves: Vec<Curve>) -> Self {
+    pub fn over_epochs(curves: Vec<Curve>) -> Self {
         let axis = Axis::of(curves.iter().flat_map(Curve::extent));
         let horizontal = epochs(&curves);
         Self {
@@ -90,7 +98,7 @@ impl Chart {
     }
 
     /// What kuva draws.
-    pub(crate) fn plots(&self) -> Vec<Plot> {
+    pub fn plots(&self) -> Vec<Plot> {
         let mut plots = Vec::new();
         for curve in &self.curves {
             self.add_lines(curve, &mut plots);
@@ -169,7 +177,7 @@ impl Chart {
     }
 
     /// Axes, ticks and labels.
-    pub(crate) fn layout(&self) -> Layout {
+    pub fn layout(&self) -> Layout {
         let (first, last) = self.horizontal;
         Layout::new((first, last), (self.axis.low, self.axis.high))
             .with_x_label(self.x_label.as_str())
@@ -204,7 +212,7 @@ fn epochs(curves: &[Curve]) -> (f64, f64) {
 /// A drawing with the numbers behind `prefix` counted anew behind `with`, in the order of their first appearance.
 ///
 /// kuva counts the names of its clip paths through the whole process, so a second drawing would differ from the first.
-pub(crate) fn renumbered(svg: &str, prefix: &str, with: &str) -> String {
+pub fn renumbered(svg: &str, prefix: &str, with: &str) -> String {
     let mut parts = svg.split(prefix);
     let mut text = parts.next().unwrap_or_default().to_owned();
     let mut seen: Vec<&str> = Vec::new();

@@ -4,24 +4,30 @@
 const BEYOND: f64 = 1e30;
 
 /// Whether a value has a place on some axis.
-pub(crate) fn drawable(value: f64) -> bool {
+pub fn drawable(value: f64) -> bool {
     value.abs() < BEYOND
 }
 
 /// The range of a vertical axis, and what does not fit on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Axis {
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-    pub(crate) step: f64,
-    pub(crate) above: usize,
-    pub(crate) largest: f64,
-    pub(crate) not_finite: usize,
+pub struct Axis {
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+    /// Between its ticks.
+    pub step: f64,
+    /// Values above its upper end.
+    pub above: usize,
+    /// The largest value, on the axis or above it.
+    pub largest: f64,
+    /// Values that are not finite.
+    pub not_finite: usize,
 }
 
 impl Axis {
     /// An axis that shows the lowest value and the bulk of the others.
-    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
         let (mut finite, wild): (Vec<f64>, Vec<f64>) = values.partition(|value| drawable(*value));
         finite.sort_by(f64::total_cmp);
         let not_finite = wild.len();
@@ -74,7 +80,7 @@ impl Axis {
     }
 
     /// The same range, with the counts of these values only: one chart's of several that share an axis.
-    pub(crate) fn counting(self, values: impl Iterator<Item = f64>) -> Self {
+    pub fn counting(self, values: impl Iterator<Item = f64>) -> Self {
         let (finite, wild): (Vec<f64>, Vec<f64>) = values.partition(|value| drawable(*value));
         Self {
             above: finite.iter().filter(|value| **value > self.high).count(),
@@ -85,7 +91,7 @@ impl Axis {
     }
 
     /// What a reader should know beside the picture.
-    pub(crate) fn note(&self) -> Option<String> {
+    pub fn note(&self) -> Option<String> {
         let mut notes = Vec::new();
         if self.above > 0 {
             notes.push(format!(
@@ -101,7 +107,7 @@ impl Axis {
 }
 
 /// The least of 1, 2 and 5 times a power of ten that cuts `spread` into at most `parts`.
-pub(crate) fn round_step(spread: f64, parts: f64) -> f64 {
+pub fn round_step(spread: f64, parts: f64) -> f64 {
     let least = spread / parts;
     let power = 10.0_f64.powf(least.log10().floor());
     // The last one guards against a power rounded down.

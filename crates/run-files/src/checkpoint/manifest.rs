@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 /// Version of the layout of a checkpoint.
 const FORMAT: u32 = 2;
 /// A manifest is a few hundred bytes.
-pub(crate) const LARGEST_MANIFEST: u64 = 1 << 20;
+pub(super) const LARGEST_MANIFEST: u64 = 1 << 20;
 
 /// The list of a checkpoint's files, written after all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl Manifest {
 }
 
 /// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

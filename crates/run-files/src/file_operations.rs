@@ -10,13 +10,13 @@ use std::path::Path;
 pub(crate) mod failing;
 
 /// Creates a folder and those above it.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+pub fn create_folder(path: &Path) -> io::Result<()> {
     may_fail("create folder")?;
     fs::create_dir_all(path)
 }
 
 /// Writes a new file, or over an old one, and waits until the disk has it.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     may_fail("create")?;
     let mut file = File::create(path)?;
     #[cfg(test)]
@@ -27,7 +27,7 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads a file, at most one byte more than it should have.
-pub(crate) fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+pub fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     may_fail("read")?;
     let mut content = Vec::new();
     let file = File::open(path)?;
@@ -37,13 +37,13 @@ pub(crate) fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Gives a file or a folder another name.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     may_fail("rename")?;
     fs::rename(from, to)
 }
 
 /// Removes a folder with all that is in it; one that is not there is fine.
-pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+pub fn remove_folder(path: &Path) -> io::Result<()> {
     may_fail("remove")?;
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -52,7 +52,7 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the renames and new names in `folder` durable.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     may_fail("sync folder")?;
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")

@@ -11,7 +11,7 @@ pub fn is_full(error: &io::Error) -> bool {
 }
 
 /// Bytes in the unit that suits them.
-pub(crate) fn amount(bytes: u64) -> String {
+pub fn amount(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
         0.0..1e6 => format!("{:.0} kB", bytes / 1e3),

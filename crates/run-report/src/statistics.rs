@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::student::student_quantile;
+use crate::student::student_quantile;
 
 /// Mean and spread of some values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

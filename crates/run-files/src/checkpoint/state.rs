@@ -9,7 +9,7 @@ use crate::schedule::Schedule;
 use crate::step_guard::StepGuard;
 
 /// A training state is a few thousand bytes.
-pub(crate) const LARGEST_STATE: u64 = 1 << 22;
+pub(super) const LARGEST_STATE: u64 = 1 << 22;
 
 /// What a run needs to go on, besides weights and moments. Everything random is a function of the step and the epoch,
 /// so no generator's state is among it.

@@ -8,9 +8,9 @@ use kuva::render::layout::Layout;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::atomic_file::write_atomically;
 use crate::chart::{Chart, Curve, renumbered};
-use crate::metrics::{EpochRow, Terms};
+use run_files::atomic_file::write_atomically;
+use run_files::metrics::{EpochRow, Terms};
 
 /// A colour pair that stays apart in grey and for the colour-blind.
 const TRAIN_COLOUR: &str = "#2f6db5";
@@ -74,7 +74,7 @@ pub fn render_svg(rows: &[EpochRow]) -> String {
 }
 
 /// Titles and charts of loss, excess and KL; `colours` of training and validation.
-pub(crate) fn panels(rows: &[EpochRow], colours: [&str; 2]) -> [(&'static str, Chart); 3] {
+pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> [(&'static str, Chart); 3] {
     let chart = |quantity: fn(&Terms) -> f64| {
         let splits: [fn(&EpochRow) -> &Terms; 2] = [|row| &row.train, |row| &row.valid];
         let curves = splits.into_iter().zip(colours).map(|(split, colour)| {

@@ -107,17 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn the_fast_preset_is_the_posts_protocol_and_its_numbers_are_computed() {
+    fn the_fast_preset_is_the_posts_protocol_and_its_rate_is_computed() {
         let settings = Settings::from_values(Preset::Fast28.values());
         assert_eq!(settings.depth, 28);
         assert_eq!((settings.width, settings.latent_dim), (1.0, 256));
         assert_eq!(settings.sampler, Sampler::Blog);
         assert_eq!(settings.validation, Validation::Test);
         assert_eq!(settings.precision, Precision::Bf16);
-        // Multiply-accumulates are two operations; backward takes twice as many as forward.
-        let cost = crate::model::model_config(&settings).unwrap().cost();
-        let operations = 3 * 2 * cost.multiply_accumulates() * 50_000;
-        assert_eq!(operations, 1_449_492_480_000_000);
         assert_eq!(50_000 / settings.batch_size as u64, settings.warmup_steps);
         let rate = 0.001 * (settings.batch_size as f64 / 25.0).sqrt();
         assert!(
