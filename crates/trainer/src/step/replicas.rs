@@ -21,7 +21,7 @@ use super::all_reduce::AllReduce;
 use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, pass};
 
 /// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread.
-pub(super) struct Replicas {
+pub(crate) struct Replicas {
     workers: Vec<Worker>,
     all_reduce: AllReduce,
 }
@@ -54,7 +54,7 @@ struct Answer {
 
 impl Replicas {
     /// Starts a thread for each of `others`, which are autodiff devices as `main` is, and with it GPUs or not.
-    pub(super) fn start(
+    pub(crate) fn start(
         config: &VaeConfig,
         main: &Device,
         others: &[Device],
@@ -90,12 +90,12 @@ impl Replicas {
     }
 
     /// The images of a batch that each device takes, the main one first.
-    pub(super) fn parts(&self, batch: usize) -> Vec<Range<usize>> {
+    pub(crate) fn parts(&self, batch: usize) -> Vec<Range<usize>> {
         equal_parts(batch, 1 + self.workers.len())
     }
 
     /// A pass over the whole batch, on all devices; on the main one alone where there is no other.
-    pub(super) fn pass(&mut self, model: &Vae, inputs: &Inputs, options: PassOptions) -> Pass {
+    pub(crate) fn pass(&mut self, model: &Vae, inputs: &Inputs, options: PassOptions) -> Pass {
         let batch = inputs.len();
         let parts = self.parts(batch);
         let [own, others @ ..] = parts.as_slice() else {
@@ -271,7 +271,7 @@ impl ModuleMapper for WeightWriter {
 mod tests {
     use super::*;
     use crate::settings::Precision;
-    use crate::train::pass::tests::{largest_difference, model_and_inputs_on, read, weighted_mean};
+    use crate::step::pass::tests::{largest_difference, model_and_inputs_on, read, weighted_mean};
     use vae_core::Sampler;
 
     fn start(images: u32, others: usize) -> (Vae, Inputs, Replicas) {

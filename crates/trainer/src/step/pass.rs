@@ -13,24 +13,24 @@ use crate::gradient_sum::add_gradients;
 use crate::recomputation::{Forward, ForwardInputs};
 
 /// What a pass is made over.
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     /// `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
-    pub(super) images: Tensor<4>,
+    pub(crate) images: Tensor<4>,
     /// `[batch, latent_dim]`, standard normal
-    pub(super) noise: Tensor<2>,
+    pub(crate) noise: Tensor<2>,
     /// Drawn for the whole batch, so that no image's masks depend on how the batch is divided.
-    pub(super) dropout: Option<DropoutMasks>,
+    pub(crate) dropout: Option<DropoutMasks>,
 }
 
 impl Inputs {
     /// Images in it.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let [batch, ..] = self.images.dims();
         batch
     }
 
     /// The images in `part`, with their noise and masks.
-    pub(super) fn part(&self, part: &Range<usize>) -> Self {
+    pub(crate) fn part(&self, part: &Range<usize>) -> Self {
         if *part == (0..self.len()) {
             // The very tensors, so that an undivided batch is computed as it is.
             return Self {
@@ -53,17 +53,17 @@ impl Inputs {
 
 /// How the passes of a run are made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PassOptions {
+pub(crate) struct PassOptions {
     /// Images at a time on each device; none for all.
-    pub(super) micro_batch_size: Option<usize>,
-    pub(super) sampler: Sampler,
+    pub(crate) micro_batch_size: Option<usize>,
+    pub(crate) sampler: Sampler,
     /// Whether backward computes the blocks again.
-    pub(super) gradient_checkpointing: bool,
+    pub(crate) gradient_checkpointing: bool,
 }
 
 /// What a pass does where a term of the loss is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AtNonFinite {
+pub(crate) enum AtNonFinite {
     /// It stops there: the step will be skipped.
     Stop,
     /// It goes on: other devices wait for its gradients.
@@ -71,13 +71,13 @@ pub(super) enum AtNonFinite {
 }
 
 /// What a pass over images computed.
-pub(super) struct Pass {
+pub(crate) struct Pass {
     /// Sums of cross-entropy and KL over the images, and the penalties.
-    pub(super) terms: [f64; 3],
+    pub(crate) terms: [f64; 3],
     /// Of the mean loss; none where the pass stopped at a term that was not finite.
-    pub(super) gradients: Option<Gradients>,
+    pub(crate) gradients: Option<Gradients>,
     /// The micro-batch with a term that is not finite.
-    pub(super) failed: Option<Forward>,
+    pub(crate) failed: Option<Forward>,
 }
 
 /// Passes over `inputs` in micro-batches of at most `micro_batch_size` images, and sums their gradients, each weighted with
@@ -85,7 +85,7 @@ pub(super) struct Pass {
 ///
 /// Each micro-batch is normalised with its own statistics, and updates the running ones. The penalties are the same in each
 /// and the shares sum to 1 over a step, so they count once. An undivided batch gives the bits of a plain pass.
-pub(super) fn pass(
+pub(crate) fn pass(
     model: &Vae,
     inputs: &Inputs,
     batch: usize,
@@ -133,7 +133,7 @@ pub(super) fn pass(
 }
 
 #[cfg(all(test, feature = "flex"))]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::{initial_model, model_config};
     use crate::random::{Purpose, Stream};
@@ -163,7 +163,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::train) fn read(model: &Vae, gradients: &Gradients) -> Vec<Vec<f64>> {
+    pub(crate) fn read(model: &Vae, gradients: &Gradients) -> Vec<Vec<f64>> {
         let mut reader = Reader(gradients, Vec::new());
         model.visit(&mut reader);
         reader.1
@@ -175,7 +175,7 @@ pub(super) mod tests {
         (model, inputs)
     }
 
-    pub(in crate::train) fn model_and_inputs_on(
+    pub(crate) fn model_and_inputs_on(
         images: u32,
         precision: Precision,
         device: Device,
@@ -211,7 +211,7 @@ pub(super) mod tests {
 
     /// Largest difference of two gradients in any tensor, relative to the tensor's norm. The gradient of a bias before a norm
     /// is zero but for rounding, and so is its norm.
-    pub(in crate::train) fn largest_difference(expected: &[Vec<f64>], found: &[Vec<f64>]) -> f64 {
+    pub(crate) fn largest_difference(expected: &[Vec<f64>], found: &[Vec<f64>]) -> f64 {
         assert_eq!(expected.len(), found.len());
         let norm = |values: &mut dyn Iterator<Item = f64>| {
             values.map(|value| value * value).sum::<f64>().sqrt()
@@ -226,7 +226,7 @@ pub(super) mod tests {
     }
 
     /// By hand: each part by itself, the mean of its losses, and the mean over all images in float64; and the terms.
-    pub(in crate::train) fn weighted_mean(
+    pub(crate) fn weighted_mean(
         model: &Vae,
         inputs: &Inputs,
         parts: &[Range<usize>],

@@ -5,7 +5,7 @@ use burn::prelude::*;
 /// Sums vectors of several devices, in two halves: every device's thread joins with its own vector, and the main device's
 /// thread then finishes with what it was sent.
 #[derive(Clone, Debug)]
-pub(super) struct AllReduce {
+pub(crate) struct AllReduce {
     /// Of the vectors, the main device first.
     devices: Vec<Device>,
     /// Whether the sum is already everywhere once all have joined.
@@ -14,7 +14,7 @@ pub(super) struct AllReduce {
 
 impl AllReduce {
     /// Between these devices, which are not autodiff ones; by a collective operation where they are GPUs.
-    pub(super) fn new(devices: Vec<Device>, are_cuda: bool) -> Self {
+    pub(crate) fn new(devices: Vec<Device>, are_cuda: bool) -> Self {
         let is_collective = devices.len() > 1 && are_cuda;
         Self {
             devices,
@@ -23,14 +23,14 @@ impl AllReduce {
     }
 
     /// How many devices there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.devices.len()
     }
 
     /// A device's own vector, or between GPUs the sum over all of them; call it on the thread of the vector's device.
     ///
     /// `is_complete` says whether every device joins, without which there is no collective operation.
-    pub(super) fn join(&self, vector: Tensor<1>, is_complete: bool) -> Tensor<1> {
+    pub(crate) fn join(&self, vector: Tensor<1>, is_complete: bool) -> Tensor<1> {
         if self.is_collective && is_complete {
             return collective_sum(vector, &self.devices);
         }
@@ -38,7 +38,7 @@ impl AllReduce {
     }
 
     /// The sum on the main device, from its own joined vector and those of the others in their order.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &self,
         own: Tensor<1>,
         others: Vec<Tensor<1>>,

@@ -13,7 +13,7 @@ use crate::settings::{Precision, Settings, UnknownChoice};
 use crate::step_timing::TimingOptions;
 
 /// Read by Python from its standard input, so that the program needs no file of the workspace.
-const SCRIPT: &str = include_str!("../../../benches/torch_step.py");
+const SCRIPT: &str = include_str!("../../../../benches/torch_step.py");
 
 /// How PyTorch runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,13 @@
 //! The device a run computes on, chosen when the program runs.
 
+pub(crate) mod auto_batch;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod cuda_requirements;
+pub(crate) mod memory;
+pub(crate) mod step_memory;
+
 use burn::tensor::Device;
 
 use crate::error::TrainerError;
