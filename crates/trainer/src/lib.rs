@@ -3,7 +3,6 @@
 
 pub mod commands;
 pub mod device;
-mod error;
 mod experiment;
 pub mod gpu_check;
 mod process;
@@ -15,7 +14,8 @@ pub mod sweep;
 mod timing;
 mod train;
 
-pub use error::TrainerError;
+pub use commands::TrainerError;
+pub use device::DeviceError;
 pub use experiment::{evaluate, latent_statistics, model, pictures, random, verify_run, weights};
 pub use process::{progress, stop_request};
 pub use run_files::{
@@ -23,8 +23,9 @@ pub use run_files::{
 };
 pub use run_report::{image_sheet, loss_curves};
 pub use step::{adam, gradient_norms, running_statistics};
+pub use timing::TimingError;
 pub use timing::{pytorch_timing, step_scaling, step_timing};
-pub use train::{TrainOptions, split, train};
+pub use train::{TrainError, TrainOptions, train};
 
 #[cfg(feature = "cuda")]
 use device::cuda;

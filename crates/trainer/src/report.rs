@@ -1,10 +1,9 @@
 //! `report.html`: a run or a sweep as one file that opens anywhere, with no network and no script.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::atomic_file::write_atomically;
-use crate::error::TrainerError;
-use crate::run_folder::file_error;
 use crate::run_record::RunRecord;
 
 mod base64;
@@ -66,13 +65,23 @@ pub struct SweepReport<'a> {
     pub command: String,
 }
 
+/// A page that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}; check the folder's permissions and the free space", .path.display())]
+pub struct ReportError {
+    /// The page.
+    pub path: PathBuf,
+    /// What the system reported.
+    pub source: io::Error,
+}
+
 /// Writes the report of one run, atomically; equal runs that took equal time give equal bytes.
 ///
 /// A picture that is missing from the run's folder is said to be missing.
 ///
 /// # Errors
-/// [`TrainerError::File`] where the file cannot be written.
-pub fn write_run_report(path: &Path, record: &RunRecord) -> Result<(), TrainerError> {
+/// Where the file cannot be written.
+pub fn write_run_report(path: &Path, record: &RunRecord) -> Result<(), ReportError> {
     write(path, &run_page::render(record))
 }
 
@@ -81,13 +90,16 @@ pub fn write_run_report(path: &Path, record: &RunRecord) -> Result<(), TrainerEr
 /// A picture that is missing from a run's folder is said to be missing.
 ///
 /// # Errors
-/// [`TrainerError::File`] where the file cannot be written.
-pub fn write_sweep_report(path: &Path, report: &SweepReport<'_>) -> Result<(), TrainerError> {
+/// Where the file cannot be written.
+pub fn write_sweep_report(path: &Path, report: &SweepReport<'_>) -> Result<(), ReportError> {
     write(path, &sweep_page::render(report))
 }
 
-fn write(path: &Path, html: &str) -> Result<(), TrainerError> {
-    write_atomically(path, html.as_bytes()).map_err(file_error(path))
+fn write(path: &Path, html: &str) -> Result<(), ReportError> {
+    write_atomically(path, html.as_bytes()).map_err(|source| ReportError {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

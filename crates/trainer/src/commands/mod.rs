@@ -2,6 +2,7 @@
 
 mod bench_depths;
 mod bench_step;
+mod error;
 mod evaluate;
 mod gpu_check;
 mod reconstruct;
@@ -11,6 +12,8 @@ mod summary;
 mod train;
 mod verify_run;
 
+pub use error::TrainerError;
+
 use std::path::Path;
 
 use burn::module::Module;
@@ -19,11 +22,9 @@ use clap::{Parser, Subcommand};
 use vae_core::Vae;
 
 use crate::device::open_device;
-use crate::error::TrainerError;
-use crate::export::MODEL;
 use crate::file_operations::read_at_most;
 use crate::model::model_config;
-use crate::run_folder::{file_error, read_settings};
+use crate::run_folder::{MODEL, RunFolderError, file_error, read_settings};
 use crate::settings::{DeviceChoice, Settings};
 use crate::weights::{from_safetensors, load_values};
 
@@ -115,10 +116,11 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
     let device = open_device(device)?;
     let path = run_dir.join(MODEL);
     if !path.exists() {
-        return Err(TrainerError::NoRun {
+        return Err(RunFolderError::NoRun {
             path: run_dir.to_owned(),
             missing: "finished run",
-        });
+        }
+        .into());
     }
     let template = model_config(&settings)?.init(&device);
     // Four bytes a parameter, and a header; no other file need be read to its end.

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
+use super::error::TrainerError;
 use crate::commands::load_run;
-use crate::error::TrainerError;
 use crate::image_sheet::load_rgb_image;
 use crate::pictures::write_reconstruction;
 use crate::settings::DeviceChoice;

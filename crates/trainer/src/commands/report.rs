@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::error::TrainerError;
+use super::error::TrainerError;
 use crate::report::{REPORT, write_run_report};
 use crate::run_record::RunRecord;
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::error::TrainerError;
+use super::error::TrainerError;
 use crate::model::model_config;
 use crate::settings::{Devices, TrainFlags, resolve};
 use crate::step_memory::{CIFAR_BYTES, StepMemory, form_and_place, predict};

@@ -2,8 +2,8 @@
 
 use vae_core::VaeConfig;
 
+use super::error::DeviceError;
 use crate::disk::amount;
-use crate::error::TrainerError;
 use crate::memory::free_bytes;
 use crate::memory_limit::MemoryLimit;
 use crate::model::model_config;
@@ -18,12 +18,12 @@ use crate::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, p
 pub(crate) fn choose(
     settings: &Settings,
     limit: Option<MemoryLimit>,
-) -> Result<Option<usize>, TrainerError> {
+) -> Result<Option<usize>, DeviceError> {
     let config = model_config(settings)?;
     let device = settings.device.main();
     let available = match limit {
         Some(MemoryLimit(bytes)) => bytes,
-        None => free_bytes(device).ok_or(TrainerError::UnknownMemory { device })?,
+        None => free_bytes(device).ok_or(DeviceError::UnknownMemory { device })?,
     };
     let place = form_and_place(settings);
     let count = settings.device.count();
@@ -35,7 +35,7 @@ pub(crate) fn choose(
     };
     let fits = largest_that_fits(settings, &config, batch, available);
     fits.map(|most| (most < batch).then_some(most))
-        .ok_or_else(|| TrainerError::OutOfMemory {
+        .ok_or_else(|| DeviceError::OutOfMemory {
             device,
             reason: format!(
                 "a step with two images at a time takes {} by prediction, and {} are free",

@@ -4,21 +4,21 @@ use std::fs;
 
 use vae_core::VaeConfig;
 
-use crate::error::TrainerError;
+use super::error::DeviceError;
 use crate::settings::{DeviceChoice, Settings};
 use crate::step_memory::{form_and_place, predict};
 
 /// Refuses a training on the CPU that needs more than all of the machine's memory, before the system ends it halfway.
 ///
 /// # Errors
-/// [`TrainerError::OutOfMemory`].
-pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), TrainerError> {
+/// [`DeviceError::OutOfMemory`].
+pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), DeviceError> {
     let Some(total) = total_bytes().filter(|_| !settings.device.are_cuda()) else {
         return Ok(());
     };
     let needed = least_bytes(settings, config);
     if needed > total {
-        return Err(TrainerError::OutOfMemory {
+        return Err(DeviceError::OutOfMemory {
             device: settings.device.main(),
             reason: format!(
                 "a step of this model with {} images at a time takes at least {}, the machine has {}",
@@ -78,16 +78,16 @@ fn amount_in(meminfo: &str, name: &str) -> Option<u64> {
 }
 
 /// The error that a backend's panic stands for: Burn reports the failures of a device by panicking.
-pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> TrainerError {
+pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> DeviceError {
     let reason = message.lines().next().unwrap_or(message).to_owned();
     let lower = message.to_lowercase();
     let is_memory = ["out of memory", "out_of_memory", "outofmemory"]
         .iter()
         .any(|sign| lower.contains(sign));
     if is_memory {
-        TrainerError::OutOfMemory { device, reason }
+        DeviceError::OutOfMemory { device, reason }
     } else {
-        TrainerError::DeviceLost { device, reason }
+        DeviceError::Lost { device, reason }
     }
 }
 

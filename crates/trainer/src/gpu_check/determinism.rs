@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, Cifar10};
 
+use super::error::GpuCheckError;
 use super::row::DeterminismRow;
 use crate::adam::Adam;
-use crate::error::TrainerError;
 use crate::model::{initial_model, model_config, sampler};
 use crate::random::{Purpose, Stream};
 use crate::recomputation::{Forward, ForwardInputs};
@@ -25,7 +25,7 @@ pub(super) fn train_twice(
     settings: &Settings,
     is_demanded: bool,
     device: &Device,
-) -> Result<DeterminismRow, TrainerError> {
+) -> Result<DeterminismRow, GpuCheckError> {
     let first = train(settings, device)?;
     let second = train(settings, device)?;
     Ok(DeterminismRow {
@@ -53,7 +53,7 @@ fn equal(first: &[f32], second: &[f32]) -> usize {
         .count()
 }
 
-fn train(settings: &Settings, device: &Device) -> Result<Trained, TrainerError> {
+fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError> {
     let device = device.clone().autodiff();
     let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
     let mut adam = Adam::new();

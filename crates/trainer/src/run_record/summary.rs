@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::latent_statistics::LatentStatistics;
+use super::LatentStatistics;
 use crate::metrics::{EpochRow, Terms};
 
 /// One value for each split.
@@ -115,7 +115,7 @@ impl RunSummary {
 }
 
 /// Nats an image; what is not finite becomes `null`.
-pub(crate) fn terms(terms: &Terms) -> Value {
+pub fn terms(terms: &Terms) -> Value {
     json!({
         "loss": terms.loss,
         "cross_entropy": terms.cross_entropy,

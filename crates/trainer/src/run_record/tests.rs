@@ -3,7 +3,6 @@
 use std::fs;
 
 use super::*;
-use crate::latent_statistics::LatentStatistics;
 use crate::metrics::{MetricsWriter, Terms, TimingWriter};
 use crate::run_folder::{RunFolder, pretty};
 
@@ -115,7 +114,10 @@ fn folders_without_a_finished_run_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     let error = RunRecord::read(&path).unwrap_err();
-    assert!(matches!(error, TrainerError::NoRun { .. }), "{error}");
+    assert!(
+        matches!(error, RunRecordError::Folder(RunFolderError::NoRun { .. })),
+        "{error}"
+    );
     assert_eq!(error.exit_code(), 2);
 
     write_run(&path, &Settings::default(), &summary());

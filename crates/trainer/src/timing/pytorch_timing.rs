@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::error::TrainerError;
+use super::error::TimingError;
 use crate::settings::{Precision, Settings, UnknownChoice};
 use crate::step_timing::TimingOptions;
 
@@ -85,7 +85,7 @@ pub fn time_pytorch(
     options: TimingOptions,
     form: PytorchForm,
     threads: usize,
-) -> Result<PytorchTiming, TrainerError> {
+) -> Result<PytorchTiming, TimingError> {
     let widths: Vec<String> = settings
         .stage_widths()
         .iter()
@@ -118,7 +118,7 @@ pub fn time_pytorch(
     if options.is_evaluation {
         command.arg("--forward-only");
     }
-    let failed = |reason: String| TrainerError::Pytorch { reason };
+    let failed = |reason: String| TimingError::Pytorch { reason };
     let not_run = |error: std::io::Error| failed(format!("{}: {error}", python.display()));
     let mut child = command
         .stdin(Stdio::piped())

@@ -9,9 +9,10 @@ use kuva::render::figure::Figure;
 use kuva::render::layout::TickFormat;
 use vae_core::{Depth, VaeConfig};
 
+use super::error::TimingError;
 use crate::adam::Adam;
 use crate::chart::{Axis, Chart, Curve, renumbered, round_step};
-use crate::error::TrainerError;
+use crate::device::DeviceError;
 use crate::evaluate::read_terms;
 use crate::model::{initial_model, model_config, sampler};
 use crate::settings::Settings;
@@ -72,7 +73,7 @@ pub fn time_scaling(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<Scaling, TrainerError> {
+) -> Result<Scaling, TimingError> {
     let config = model_config(settings)?;
     let step =
         |config: &VaeConfig, batch| seconds_per_step(config, batch, settings, options, device);
@@ -115,7 +116,7 @@ fn seconds_per_step(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<f64, TrainerError> {
+) -> Result<f64, TimingError> {
     config.validate()?;
     let device = device.clone().autodiff();
     let mut model = initial_model(config, settings.seed, &device);
@@ -139,7 +140,7 @@ fn seconds_per_step(
         let gradients = output.terms.loss().mean().backward();
         drop(output);
         model = adam.step(model, gradients, settings.learning_rate);
-        device.sync().map_err(|error| TrainerError::DeviceLost {
+        device.sync().map_err(|error| DeviceError::Lost {
             device: settings.device.main(),
             reason: error.to_string(),
         })?;

@@ -8,9 +8,10 @@ use cifar_loader::{BatchPlan, Cifar10};
 use resnet_blocks::with_plain_blocks;
 use serde::Serialize;
 
+use super::error::TimingError;
 use crate::adam::Adam;
 use crate::data;
-use crate::error::TrainerError;
+use crate::device::DeviceError;
 use crate::evaluate::read_terms;
 use crate::gradient_norms::GradientNorms;
 use crate::metrics::peak_memory_bytes;
@@ -78,7 +79,7 @@ pub fn time_steps(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<StepTiming, TrainerError> {
+) -> Result<StepTiming, TimingError> {
     if options.is_plain {
         with_plain_blocks(|| timed_steps(settings, options, device))
     } else {
@@ -90,7 +91,7 @@ fn timed_steps(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<StepTiming, TrainerError> {
+) -> Result<StepTiming, TimingError> {
     let TimingOptions { warmup, steps, .. } = options;
     // No rate counts the step in which kernels are compiled.
     let warmup = warmup.max(usize::from(settings.device.are_cuda()));
@@ -114,7 +115,7 @@ fn timed_steps(
         settings.seed,
         data::augment(settings),
     );
-    let lost = |reason: String| TrainerError::DeviceLost {
+    let lost = |reason: String| DeviceError::Lost {
         device: settings.device.main(),
         reason,
     };

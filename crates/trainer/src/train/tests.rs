@@ -35,7 +35,7 @@ fn run_with(
     run_dir: &Path,
     stop: &StopRequest,
     faults: &[Fault],
-) -> Result<(), TrainerError> {
+) -> Result<(), TrainError> {
     let options = TrainOptions {
         run_dir,
         resume: true,
@@ -71,7 +71,7 @@ pub(super) fn stopped_and_continued(settings: &Settings, whole: &Path, look: usi
     let stop = StopRequest::after_polls(look);
     match run_with(settings, folder.path(), &stop, &[]) {
         Ok(()) => return None,
-        Err(TrainerError::Stopped { .. }) => {}
+        Err(TrainError::Stopped { .. }) => {}
         Err(other) => panic!("look {look}: {other}"),
     }
     run(settings, folder.path());
