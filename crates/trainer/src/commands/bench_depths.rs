@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use super::error::TrainerError;
-use crate::run_folder::RunFolderError;
-use crate::stop_request::StopRequest;
+use crate::process::stop_request::StopRequest;
 use crate::sweep::{Matching, Protocol, SweepOptions, SweepProgress, sweep};
+use run_files::run_folder::RunFolderError;
 
 #[derive(clap::Args)]
 pub(super) struct BenchDepthsFlags {

@@ -3,13 +3,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::error::TrainerError;
-use crate::atomic_file::write_atomically;
 use crate::device::open_device;
-use crate::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
-use crate::run_folder::RunFolderError;
-use crate::settings::{TrainFlags, resolve};
-use crate::step_scaling::{Scaling, time_scaling};
-use crate::step_timing::{StepTiming, TimingOptions, median, time_steps};
+use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
+use crate::timing::step_scaling::{Scaling, time_scaling};
+use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps};
+use run_files::atomic_file::write_atomically;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::{TrainFlags, resolve};
 
 #[derive(clap::Args)]
 pub(super) struct BenchStepFlags {

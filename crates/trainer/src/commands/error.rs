@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 
-use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::experiment::ExperimentError;
 use crate::gpu_check::GpuCheckError;
-use crate::image_sheet::ImageSheetError;
-use crate::report::ReportError;
-use crate::run_folder::RunFolderError;
-use crate::run_record::RunRecordError;
-use crate::settings::SettingsError;
 use crate::sweep::SweepError;
 use crate::timing::TimingError;
 use crate::train::TrainError;
+use run_files::checkpoint::CheckpointError;
+use run_files::run_folder::RunFolderError;
+use run_files::run_record::RunRecordError;
+use run_files::settings::SettingsError;
+use run_report::image_sheet::ImageSheetError;
+use run_report::report::ReportError;
 
 /// What can stop a command, with the next step in its message.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use super::error::TrainerError;
 use crate::gpu_check::{CheckOptions, check, run_part};
-use crate::lifeline;
-use crate::settings::DeviceChoice;
+use crate::process::lifeline;
+use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
 pub(super) struct GpuCheckFlags {

@@ -2,14 +2,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::error::TrainerError;
-use crate::auto_batch;
+use crate::device::auto_batch;
+use crate::device::memory::device_failure;
 use crate::device::open_device;
-use crate::memory::device_failure;
-use crate::progress::{Progress, ProgressMode, at_terminal};
-use crate::run_folder::RunFolderError;
-use crate::settings::{Settings, TrainFlags, resolve};
-use crate::stop_request::{StopRequest, StopSignal};
+use crate::process::progress::{Progress, ProgressMode, at_terminal};
+use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::train::{TrainError, TrainOptions, train};
+use run_files::run_folder::RunFolderError;
+use run_files::settings::{Settings, TrainFlags, resolve};
 
 pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
     let environment = |name: &str| std::env::var(name).ok();
@@ -34,7 +34,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         path: run_dir.clone(),
         source,
     })?;
-    crate::lifeline::hold({
+    crate::process::lifeline::hold({
         let stop = stop.clone();
         move || stop.request(StopSignal::Terminate)
     });

@@ -3,12 +3,12 @@
 use vae_core::VaeConfig;
 
 use super::error::DeviceError;
-use crate::disk::amount;
-use crate::memory::free_bytes;
-use crate::memory_limit::MemoryLimit;
-use crate::model::model_config;
-use crate::settings::Settings;
-use crate::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, predict};
+use crate::device::memory::free_bytes;
+use crate::device::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, predict};
+use crate::experiment::model::model_config;
+use run_files::disk::amount;
+use run_files::memory_limit::MemoryLimit;
+use run_files::settings::Settings;
 
 /// Chooses the micro-batch of settings: the batch in the fewest equal parts whose predicted memory fits the device's free
 /// memory, or `limit`. Gives none where the whole batch fits.
@@ -76,7 +76,7 @@ fn largest_that_fits(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::DeviceChoice;
+    use run_files::settings::DeviceChoice;
 
     fn settings() -> Settings {
         Settings {

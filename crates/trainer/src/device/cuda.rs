@@ -8,8 +8,8 @@ use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cudarc::driver::CudaContext;
 
 use super::error::DeviceError;
-use crate::cuda_requirements::CudaProblem;
-use crate::settings::DeviceChoice;
+use crate::device::cuda_requirements::CudaProblem;
+use run_files::settings::DeviceChoice;
 
 /// The CUDA device with this number, after one sum on it.
 ///

@@ -61,7 +61,7 @@ fn first_sentence(report: &str) -> &str {
 mod tests {
     use super::*;
     use crate::device::DeviceError;
-    use crate::settings::DeviceChoice;
+    use run_files::settings::DeviceChoice;
 
     /// What cudarc 0.19.10 panics with where there is no driver; it lists 34 names.
     const NO_LIBRARY: &str = "Unable to dynamically load the \"cuda\" shared library - searched for library names: \

@@ -1,6 +1,6 @@
 //! Why a device cannot be used, or no longer.
 
-use crate::settings::DeviceChoice;
+use run_files::settings::DeviceChoice;
 
 /// Why a device cannot be used, or no longer.
 #[derive(Debug, thiserror::Error)]

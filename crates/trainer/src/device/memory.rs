@@ -5,8 +5,8 @@ use std::fs;
 use vae_core::VaeConfig;
 
 use super::error::DeviceError;
-use crate::settings::{DeviceChoice, Settings};
-use crate::step_memory::{form_and_place, predict};
+use crate::device::step_memory::{form_and_place, predict};
+use run_files::settings::{DeviceChoice, Settings};
 
 /// Refuses a training on the CPU that needs more than all of the machine's memory, before the system ends it halfway.
 ///
@@ -23,8 +23,8 @@ pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), Devic
             reason: format!(
                 "a step of this model with {} images at a time takes at least {}, the machine has {}",
                 images_at_a_time(settings),
-                crate::disk::amount(needed),
-                crate::disk::amount(total)
+                run_files::disk::amount(needed),
+                run_files::disk::amount(total)
             ),
         });
     }
@@ -64,7 +64,7 @@ fn available_bytes() -> Option<u64> {
 pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]
-        DeviceChoice::Cuda(index) => crate::cuda::free_bytes(index),
+        DeviceChoice::Cuda(index) => crate::device::cuda::free_bytes(index),
         #[cfg(not(feature = "cuda"))]
         DeviceChoice::Cuda(_) => None,
         DeviceChoice::Flex | DeviceChoice::Ndarray => available_bytes(),
@@ -94,7 +94,7 @@ pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> DeviceError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::model_config;
+    use crate::experiment::model::model_config;
 
     #[test]
     fn a_step_larger_than_the_machine_is_refused_and_a_usual_one_is_not() {

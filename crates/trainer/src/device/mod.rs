@@ -11,7 +11,7 @@ pub(crate) mod step_memory;
 
 use burn::tensor::Device;
 
-use crate::settings::DeviceChoice;
+use run_files::settings::DeviceChoice;
 
 pub use error::DeviceError;
 
@@ -31,7 +31,7 @@ pub fn open_device(choice: DeviceChoice) -> Result<Device, DeviceError> {
             Ok(device)
         }
         #[cfg(feature = "cuda")]
-        DeviceChoice::Cuda(index) => crate::cuda::open(index),
+        DeviceChoice::Cuda(index) => crate::device::cuda::open(index),
         #[allow(unreachable_patterns)] // Reachable wherever a feature is off.
         missing => {
             let feature = match missing {

@@ -5,8 +5,8 @@ use std::path::Path;
 use cifar_loader::{Augment, Cifar10, Split, SplitOptions, Splits, Validation};
 
 use super::error::ExperimentError;
-use crate::progress::Progress;
-use crate::settings::{self, Settings};
+use crate::process::progress::Progress;
+use run_files::settings::{self, Settings};
 
 /// Where `cargo xtask download` puts the data set.
 const DEFAULT_FOLDER: &str = "data";

@@ -1,7 +1,7 @@
 //! What can go wrong with a model, its data, and what is made of both.
 
-use crate::run_folder::RunFolderError;
 use run_files::checkpoint::CheckpointError;
+use run_files::run_folder::RunFolderError;
 use run_files::settings::SettingsError;
 use run_report::image_sheet::ImageSheetError;
 

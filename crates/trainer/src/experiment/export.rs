@@ -6,9 +6,9 @@ use cifar_loader::View;
 use vae_core::Vae;
 
 use super::error::ExperimentError;
-use crate::run_folder::{DECODER, ENCODER, MODEL, REFERENCE, RunFolder, SUMMARY, pretty};
-use crate::run_record::RunSummary;
-use crate::weights::{NamedValues, named_values, to_safetensors};
+use crate::experiment::weights::{NamedValues, named_values, to_safetensors};
+use run_files::run_folder::{DECODER, ENCODER, MODEL, REFERENCE, RunFolder, SUMMARY, pretty};
+use run_files::run_record::RunSummary;
 
 /// Writes the weights of the best epoch, whole and in parts, what they make of eight test images, and `summary.json`.
 ///
@@ -29,7 +29,7 @@ pub(crate) fn export(
     ];
     for (name, values) in parts {
         let bytes = to_safetensors(&values).map_err(|source| {
-            crate::checkpoint::CheckpointError::Weights {
+            run_files::checkpoint::CheckpointError::Weights {
                 path: folder.join(name),
                 source,
             }

@@ -8,14 +8,14 @@ use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
 use vae_core::Vae;
 
-pub use crate::run_record::{ACTIVE_ABOVE, LatentStatistics};
+pub use run_files::run_record::{ACTIVE_ABOVE, LatentStatistics};
 
-use crate::evaluate::latent_dim;
+use crate::experiment::evaluate::latent_dim;
 
 /// Encodes every image of `view` once and gathers each dimension's statistics, in float64.
 ///
 /// `model` is `valid()`, so that running statistics are used. The KL divergences sum to the `kl` that
-/// [`evaluate`](crate::evaluate::evaluate) gives for the split, up to float32's rounding there.
+/// [`evaluate`](crate::experiment::evaluate::evaluate) gives for the split, up to float32's rounding there.
 ///
 /// # Panics
 /// If the split is empty.
@@ -195,8 +195,8 @@ mod tests {
     #[cfg(feature = "flex")]
     #[test]
     fn the_dimensions_sum_to_the_evaluated_kl() {
-        use crate::evaluate::{EvaluationOptions, evaluate};
-        use crate::model::initial_model;
+        use crate::experiment::evaluate::{EvaluationOptions, evaluate};
+        use crate::experiment::model::initial_model;
         use vae_core::{Depth, Sampler, VaeConfig};
 
         let config = VaeConfig::preset(Depth::Depth28)

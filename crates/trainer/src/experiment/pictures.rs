@@ -7,11 +7,11 @@ use cifar_loader::View;
 use vae_core::Vae;
 
 use super::error::ExperimentError;
-use crate::evaluate::latent_dim;
-use crate::image_sheet::{SheetLayout, write_png};
-use crate::random::{Purpose, Stream};
+use crate::experiment::evaluate::latent_dim;
+use crate::experiment::random::{Purpose, Stream};
+use run_report::image_sheet::{SheetLayout, write_png};
 
-pub use crate::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
+pub use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 
 /// Images in a row of every sheet.
 const COLUMNS: usize = 10;

@@ -5,12 +5,12 @@ use std::path::Path;
 use burn::prelude::*;
 
 use super::error::ExperimentError;
-use crate::checkpoint::{CheckpointFolder, Position};
-use crate::file_operations::read_at_most;
-use crate::metrics::{METRICS_CSV, METRICS_JSONL, read_rows};
-use crate::model::model_config;
-use crate::run_folder::{DECODER, ENCODER, MODEL, read_settings};
-use crate::weights::{from_safetensors, load_values};
+use crate::experiment::model::model_config;
+use crate::experiment::weights::{from_safetensors, load_values};
+use run_files::checkpoint::{CheckpointFolder, Position};
+use run_files::file_operations::read_at_most;
+use run_files::metrics::{METRICS_CSV, METRICS_JSONL, read_rows};
+use run_files::run_folder::{DECODER, ENCODER, MODEL, read_settings};
 
 /// One thing looked at, and what is wrong with it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
         let name = format!("checkpoints/{}", position.folder_name());
         let fits = loaded.and_then(|checkpoint| {
             load_values(model.clone(), &checkpoint.model).map_err(|source| {
-                crate::checkpoint::CheckpointError::Weights {
+                run_files::checkpoint::CheckpointError::Weights {
                     path: run_dir.join(&name),
                     source,
                 }

@@ -7,12 +7,12 @@ use cifar_loader::{BatchPlan, Cifar10};
 
 use super::error::GpuCheckError;
 use super::row::DeterminismRow;
-use crate::adam::Adam;
-use crate::model::{initial_model, model_config, sampler};
-use crate::random::{Purpose, Stream};
-use crate::recomputation::{Forward, ForwardInputs};
-use crate::settings::Settings;
-use crate::weights::named_values;
+use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::weights::named_values;
+use crate::step::adam::Adam;
+use crate::step::block_checkpointing::{Forward, ForwardInputs};
+use run_files::settings::Settings;
 
 /// Steps of each training.
 const STEPS: usize = 5;
@@ -60,7 +60,7 @@ fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError>
     let data = Cifar10::sample()?;
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
-    let augment = crate::data::augment(settings);
+    let augment = crate::experiment::data::augment(settings);
     let plan = BatchPlan::training(data.train(), batch_size, settings.seed, augment);
     let mut losses = Vec::new();
     for step in 0..STEPS {

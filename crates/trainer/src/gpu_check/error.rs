@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use crate::device::DeviceError;
 use crate::experiment::ExperimentError;
-use crate::run_folder::RunFolderError;
-use crate::settings::SettingsError;
 use crate::timing::TimingError;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::SettingsError;
 
 /// What can stop the check of a device, with the next step in its message.
 #[derive(Debug, thiserror::Error)]

@@ -27,12 +27,12 @@ use std::time::{Duration, Instant};
 pub use error::GpuCheckError;
 pub(crate) use part_process::end_own_processes;
 
-use crate::atomic_file::write_atomically;
-use crate::own_program::this_program;
-use crate::run_folder::{BURN_VERSION, file_error};
-use crate::settings::DeviceChoice;
+use crate::process::own_program::this_program;
 use part::{Part, Scale, all};
 use results::{Outcome, PartResult, Results};
+use run_files::atomic_file::write_atomically;
+use run_files::run_folder::{BURN_VERSION, file_error};
+use run_files::settings::DeviceChoice;
 use work::{PartOptions, work};
 
 /// What the results are written to, in the folder of the check.

@@ -9,7 +9,7 @@ use super::error::GpuCheckError;
 use super::part::Scale;
 use super::row::ProductRow;
 use crate::device::DeviceError;
-use crate::settings::{DeviceChoice, Precision};
+use run_files::settings::{DeviceChoice, Precision};
 
 /// Products before those that count: the first ones compile and tune kernels.
 const WARMUP: usize = 4;

@@ -10,14 +10,14 @@ use super::parity;
 use super::part::{Part, Scale, StepCase};
 use super::products::time_products;
 use super::row::{DeviceRow, PytorchRow, Row, StepRow};
+use crate::device::memory::free_bytes;
 use crate::device::open_device;
-use crate::memory::free_bytes;
-use crate::model::model_config;
-use crate::pytorch_timing::{PytorchForm, threads, time_pytorch};
-use crate::settings::{DeviceChoice, Precision, Settings, TrainFlags, resolve};
-use crate::step_memory::{form_and_place, predict};
-use crate::step_timing::{TimingOptions, time_steps};
+use crate::device::step_memory::{form_and_place, predict};
+use crate::experiment::model::model_config;
 use crate::timing::TimingError;
+use crate::timing::pytorch_timing::{PytorchForm, threads, time_pytorch};
+use crate::timing::step_timing::{TimingOptions, time_steps};
+use run_files::settings::{DeviceChoice, Precision, Settings, TrainFlags, resolve};
 
 /// Operations of a multiply-accumulate in a training step: a product and a sum, once forward and twice backward.
 const OPERATIONS_PER_MULTIPLY_ACCUMULATE: u64 = 6;

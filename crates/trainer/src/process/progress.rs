@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{EpochRow, Terms};
-use crate::settings::Settings;
+use run_files::metrics::{EpochRow, Terms};
+use run_files::settings::Settings;
 
 mod text;
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::experiment::ExperimentError;
-use crate::report::ReportError;
-use crate::run_folder::RunFolderError;
-use crate::settings::SettingsError;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::SettingsError;
+use run_report::report::ReportError;
 
 /// What can stop a sweep, with the next step in its message.
 #[derive(Debug, thiserror::Error)]

@@ -7,9 +7,9 @@ use super::error::SweepError;
 use super::plan::Protocol;
 use super::results::SweepResults;
 use super::tables::{comparison_table, main_table, published_table};
-use crate::atomic_file::write_atomically;
-use crate::report::{ReportGroup, ReportTable, SweepReport, write_sweep_report};
-use crate::run_folder::{file_error, pretty};
+use run_files::atomic_file::write_atomically;
+use run_files::run_folder::{file_error, pretty};
+use run_report::report::{ReportGroup, ReportTable, SweepReport, write_sweep_report};
 
 /// Tables for people and for pages of documentation.
 pub const TABLE_MD: &str = "table.md";

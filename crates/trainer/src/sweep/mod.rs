@@ -36,11 +36,11 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::data;
-use crate::progress::{Progress, ProgressMode};
-use crate::run_folder::{RunFolder, RunFolderError, file_error};
-use crate::run_record::RunRecord;
+use crate::experiment::data;
+use crate::process::progress::{Progress, ProgressMode};
 use files::write_files;
+use run_files::run_folder::{RunFolder, RunFolderError, file_error};
+use run_files::run_record::RunRecord;
 use run_process::{RunEnd, run_process};
 use run_search::free_folder;
 use sweep_progress::Turn;

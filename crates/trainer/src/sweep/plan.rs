@@ -6,8 +6,8 @@ use clap::ValueEnum;
 
 use super::error::SweepError;
 use super::matching::{Matching, matched_width, mismatch};
-use crate::model::model_config;
-use crate::settings::{Preset, Settings, TrainFlags, resolve};
+use crate::experiment::model::model_config;
+use run_files::settings::{Preset, Settings, TrainFlags, resolve};
 
 /// The sweep on the embedded sample: sized to end well within 10 minutes on 2 CPU cores with every depth and two seeds.
 /// Small batches, because what a small sample lacks is steps.
@@ -281,7 +281,7 @@ fn run_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Sampler, Validation};
+    use run_files::settings::{Sampler, Validation};
 
     fn options() -> SweepOptions {
         SweepOptions {

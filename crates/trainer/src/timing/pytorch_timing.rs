@@ -9,8 +9,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::error::TimingError;
-use crate::settings::{Precision, Settings, UnknownChoice};
-use crate::step_timing::TimingOptions;
+use crate::timing::step_timing::TimingOptions;
+use run_files::settings::{Precision, Settings, UnknownChoice};
 
 /// Read by Python from its standard input, so that the program needs no file of the workspace.
 const SCRIPT: &str = include_str!("../../../../benches/torch_step.py");

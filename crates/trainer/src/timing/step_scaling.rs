@@ -10,13 +10,13 @@ use kuva::render::layout::TickFormat;
 use vae_core::{Depth, VaeConfig};
 
 use super::error::TimingError;
-use crate::adam::Adam;
-use crate::chart::{Axis, Chart, Curve, renumbered, round_step};
 use crate::device::DeviceError;
-use crate::evaluate::read_terms;
-use crate::model::{initial_model, model_config, sampler};
-use crate::settings::Settings;
-use crate::step_timing::{TimingOptions, median};
+use crate::experiment::evaluate::read_terms;
+use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::step::adam::Adam;
+use crate::timing::step_timing::{TimingOptions, median};
+use run_files::settings::Settings;
+use run_report::chart::{Axis, Chart, Curve, renumbered, round_step};
 
 /// Batch sizes, as parts of the settings'.
 const BATCH_PARTS: [(usize, usize); 5] = [(1, 2), (1, 1), (2, 1), (3, 1), (4, 1)];

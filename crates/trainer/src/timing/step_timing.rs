@@ -9,17 +9,17 @@ use resnet_blocks::with_plain_blocks;
 use serde::Serialize;
 
 use super::error::TimingError;
-use crate::adam::Adam;
-use crate::data;
 use crate::device::DeviceError;
-use crate::evaluate::read_terms;
-use crate::gradient_norms::GradientNorms;
-use crate::metrics::peak_memory_bytes;
-use crate::model::{initial_model, model_config, sampler};
-use crate::random::{Purpose, Stream};
-use crate::recomputation::{Forward, ForwardInputs};
-use crate::settings::Settings;
-use crate::split_images::{ImagePlace, SplitImages};
+use crate::experiment::data;
+use crate::experiment::evaluate::read_terms;
+use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::split_images::{ImagePlace, SplitImages};
+use crate::step::adam::Adam;
+use crate::step::block_checkpointing::{Forward, ForwardInputs};
+use crate::step::gradient_norms::GradientNorms;
+use run_files::metrics::peak_memory_bytes;
+use run_files::settings::Settings;
 
 /// Median, extremes and phases of a training step, in seconds.
 #[derive(Clone, Debug, Serialize)]

@@ -8,14 +8,14 @@ use cifar_loader::BatchPlan;
 use vae_core::Vae;
 
 use super::error::TrainError;
-use crate::data;
 use crate::device::DeviceError;
-use crate::evaluate::{EvaluationOptions, evaluate_until};
-use crate::metrics::{EpochRow, EpochTiming, TermSums, peak_memory_bytes};
-use crate::model::sampler;
-use crate::pictures::{write_reconstructions, write_samples};
-use crate::progress::{EpochEnd, Progress, StepProgress};
-use crate::stop_request::StopSignal;
+use crate::experiment::data;
+use crate::experiment::evaluate::{EvaluationOptions, evaluate_until};
+use crate::experiment::model::sampler;
+use crate::experiment::pictures::{write_reconstructions, write_samples};
+use crate::process::progress::{EpochEnd, Progress, StepProgress};
+use crate::process::stop_request::StopSignal;
+use run_files::metrics::{EpochRow, EpochTiming, TermSums, peak_memory_bytes};
 
 use super::{Logs, Progressing, SMALL_FILES, Training};
 

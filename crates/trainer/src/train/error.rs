@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::experiment::ExperimentError;
-use crate::loss_curves::LossCurvesError;
-use crate::metrics::MetricsError;
-use crate::run_folder::RunFolderError;
-use crate::settings::Difference;
-use crate::stop_request::StopSignal;
+use crate::process::stop_request::StopSignal;
+use run_files::checkpoint::CheckpointError;
+use run_files::metrics::MetricsError;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::Difference;
+use run_report::loss_curves::LossCurvesError;
 
 /// What can stop a training, with the next step in its message.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +150,7 @@ impl From<cifar_loader::Error> for TrainError {
 }
 
 fn size(bytes: &Option<u64>) -> String {
-    bytes.map_or_else(|| "an unknown amount".to_owned(), crate::disk::amount)
+    bytes.map_or_else(|| "an unknown amount".to_owned(), run_files::disk::amount)
 }
 
 fn list(differences: &[Difference]) -> String {

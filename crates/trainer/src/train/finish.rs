@@ -7,16 +7,18 @@ use burn::prelude::*;
 use vae_core::Vae;
 
 use super::error::TrainError;
-use crate::evaluate::{evaluate_until, floor};
-use crate::export::export;
-use crate::latent_statistics::latent_statistics;
-use crate::loss_curves::write_svg;
-use crate::metrics::{EpochRow, Terms, read_rows};
-use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples};
-use crate::progress::{Finish, Progress, StopReason};
-use crate::run_folder::RunFolderError;
-use crate::run_record::{PerPart, PerSplit, RunSummary};
-use crate::weights::load_values;
+use crate::experiment::evaluate::{evaluate_until, floor};
+use crate::experiment::export::export;
+use crate::experiment::latent_statistics::latent_statistics;
+use crate::experiment::pictures::{
+    FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples,
+};
+use crate::experiment::weights::load_values;
+use crate::process::progress::{Finish, Progress, StopReason};
+use run_files::metrics::{EpochRow, Terms, read_rows};
+use run_files::run_folder::RunFolderError;
+use run_files::run_record::{PerPart, PerSplit, RunSummary};
+use run_report::loss_curves::write_svg;
 
 use super::{Progressing, SMALL_FILES, Training};
 

@@ -6,16 +6,16 @@ use burn::tensor::Gradients;
 use vae_core::DropoutMasks;
 
 use super::error::TrainError;
-use crate::batch_parts::micro_batches;
-use crate::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
-use crate::gradient_norms::GradientNorms;
-use crate::model::sampler;
-use crate::random::{Purpose, Stream};
-use crate::recomputation::Forward;
-use crate::run_folder::pretty;
-use crate::running_statistics::{RunningStatistics, undo_last_pass};
+use crate::experiment::model::sampler;
+use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::weights::named_values;
+use crate::step::batch_parts::micro_batches;
+use crate::step::block_checkpointing::Forward;
+use crate::step::gradient_norms::GradientNorms;
 use crate::step::pass::{Inputs, Pass, PassOptions};
-use crate::weights::named_values;
+use crate::step::running_statistics::{RunningStatistics, undo_last_pass};
+use run_files::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
+use run_files::run_folder::pretty;
 
 use super::{Progressing, Training};
 

@@ -1,7 +1,7 @@
 //! The words of progress: lines, the message beside the bar, and the table at the end.
 
 use super::{EpochEnd, Finish, RunStart, StepProgress, StopReason};
-use crate::metrics::{EpochRow, Terms};
+use run_files::metrics::{EpochRow, Terms};
 
 /// What is about to be trained, on what, and where it goes.
 pub(super) fn run_start(start: &RunStart<'_>) -> String {

@@ -232,7 +232,7 @@ impl Entry<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_record::tests::summary;
+    use crate::run_record::example::summary;
 
     #[test]
     fn a_summary_reads_back_bit_for_bit() {

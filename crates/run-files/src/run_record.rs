@@ -10,6 +10,8 @@ use crate::metrics::{EpochRow, METRICS_JSONL, MetricsError, TIMING_JSONL, read_r
 use crate::run_folder::{ENVIRONMENT, RunFolderError, SUMMARY, read_settings};
 use crate::settings::Settings;
 
+#[doc(hidden)]
+pub mod example;
 mod latent_statistics;
 mod summary;
 mod timing;
@@ -153,4 +155,4 @@ fn malformed(path: &Path, reason: String) -> RunRecordError {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
