@@ -39,20 +39,6 @@ const CHECKPOINTS: u64 = 4;
 /// Room for pictures, metrics and everything else that is small, in bytes.
 const SMALL_FILES: u64 = 16 << 20;
 
-/// Settings that a run cannot change on its way: its checkpoints would fit no more, the batches done of an epoch would be
-/// others, or its numbers would be of two kinds.
-const FIXED: [&str; 9] = [
-    "depth",
-    "width",
-    "latent_dim",
-    "intermediate_dim",
-    "shortcuts",
-    "batch_size",
-    "limit_train",
-    "validation",
-    "precision",
-];
-
 /// How and where a run is made, which no number of it depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainOptions<'a> {
@@ -204,7 +190,7 @@ impl<'a> Training<'a> {
         }
         let fixed: Vec<_> = differences
             .iter()
-            .filter(|difference| FIXED.contains(&difference.key))
+            .filter(|difference| difference.is_fixed())
             .cloned()
             .collect();
         if !fixed.is_empty() {
