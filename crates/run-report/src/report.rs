@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use run_files::atomic_file::write_atomically;
 use run_files::run_record::RunRecord;
 
-mod base64;
 mod configuration;
 mod contents;
 mod drawing;
