@@ -292,7 +292,6 @@ mod tests {
             size_in: 2,
             size_out: 2,
             projects: false,
-            is_identity: true,
         };
         let kept = |precision| plain_block(&block, 1, precision).kept / 4;
         // Per pixel: inputs of convolutions 4 + 1 + 1, their outputs 1 + 1 + 4, inputs of ReLUs 1 + 1 + 4.
@@ -304,7 +303,6 @@ mod tests {
         let upsampling = BlockShape {
             size_out: 4,
             projects: true,
-            is_identity: false,
             ..block
         };
         let kept = plain_block(&upsampling, 1, Precision::F32).kept / 4;

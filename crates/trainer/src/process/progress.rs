@@ -124,8 +124,6 @@ pub enum StopReason {
     EpochLimit,
     /// The validation loss stopped improving.
     EarlyStopping,
-    /// Someone asked it to stop.
-    Interrupted,
 }
 
 impl StopReason {
@@ -134,7 +132,6 @@ impl StopReason {
         match self {
             Self::EpochLimit => "epoch-limit",
             Self::EarlyStopping => "early-stopping",
-            Self::Interrupted => "interrupted",
         }
     }
 }

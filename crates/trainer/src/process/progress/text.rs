@@ -143,7 +143,6 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
     let reason = match finish.reason {
         StopReason::EpochLimit => "all epochs are done",
         StopReason::EarlyStopping => "the validation loss stopped improving",
-        StopReason::Interrupted => "interrupted; continue with --resume",
     };
     lines.push(format!(
         "ended after epoch {}, {}: {reason}",
