@@ -11,9 +11,9 @@ use vae_core::{Depth, VaeConfig};
 
 use super::error::TimingError;
 use crate::device::DeviceError;
-use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::{initial_model, model_config, sampler};
-use crate::step::adam::Adam;
+use crate::step::block_checkpointing::ForwardInputs;
+use crate::step::engine::Engine;
 use crate::timing::step_timing::{TimingOptions, median};
 use run_files::settings::Settings;
 use run_report::chart::{Axis, Chart, Curve, renumbered, round_step};
@@ -119,8 +119,7 @@ fn seconds_per_step(
 ) -> Result<f64, TimingError> {
     config.validate()?;
     let device = device.clone().autodiff();
-    let mut model = initial_model(config, settings.seed, &device);
-    let mut adam = Adam::new();
+    let mut engine = Engine::new(initial_model(config, settings.seed, &device));
     let images = Tensor::full(
         [
             batch,
@@ -135,11 +134,15 @@ fn seconds_per_step(
     for _ in 0..options.warmup + options.steps {
         let began = Instant::now();
         let noise = Tensor::ones([batch, config.latent_dim], &device);
-        let output = model.forward(images.clone(), noise, sampler(settings), None);
-        read_terms(&output.terms);
-        let gradients = output.terms.loss().mean().backward();
-        drop(output);
-        model = adam.step(model, gradients, settings.learning_rate);
+        let inputs = ForwardInputs {
+            images: images.clone(),
+            noise,
+            dropout: None,
+            sampler: sampler(settings),
+        };
+        engine.step(inputs, false, settings.learning_rate, |_| {
+            Ok::<(), DeviceError>(())
+        })?;
         device.sync().map_err(|error| DeviceError::Lost {
             device: settings.device.main(),
             reason: error.to_string(),

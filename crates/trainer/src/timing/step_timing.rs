@@ -11,13 +11,11 @@ use serde::Serialize;
 use super::error::TimingError;
 use crate::device::DeviceError;
 use crate::experiment::data;
-use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::{initial_model, model_config, sampler};
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
-use crate::step::adam::Adam;
-use crate::step::block_checkpointing::{Forward, ForwardInputs};
-use crate::step::gradient_norms::GradientNorms;
+use crate::step::block_checkpointing::ForwardInputs;
+use crate::step::engine::{Engine, Phase};
 use run_files::metrics::peak_memory_bytes;
 use run_files::settings::Settings;
 
@@ -105,7 +103,7 @@ fn timed_steps(
     } else {
         device
     };
-    let mut adam = Adam::new();
+    let mut engine = Engine::new(model);
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
     let data = Cifar10::sample()?;
@@ -154,19 +152,20 @@ fn timed_steps(
             dropout: None,
             sampler: sampler(settings),
         };
-        let forward = Forward::new(&model, inputs, settings.gradient_checkpointing);
-        read_terms(forward.terms());
-        wait()?;
-        lap(1);
-        if !options.is_evaluation {
-            let gradients = forward.backward(&model);
-            // Training looks at every gradient before it takes a step.
-            GradientNorms::read(&model, &gradients);
+        let ended = |phase| {
             wait()?;
-            lap(2);
-            model = adam.step(model, gradients, settings.learning_rate);
-            wait()?;
-            lap(3);
+            lap(match phase {
+                Phase::Forward => 1,
+                Phase::Backward => 2,
+                Phase::Optimizer => 3,
+            });
+            Ok::<(), DeviceError>(())
+        };
+        if options.is_evaluation {
+            engine.evaluate(inputs, ended)?;
+        } else {
+            let checkpointing = settings.gradient_checkpointing;
+            engine.step(inputs, checkpointing, settings.learning_rate, ended)?;
         }
         wholes.push(whole.elapsed().as_secs_f64());
         for (all, seconds) in phases.iter_mut().zip(seconds) {
