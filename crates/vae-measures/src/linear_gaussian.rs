@@ -1,5 +1,7 @@
 //! A variational autoencoder whose likelihood is known: z ~ N(0, I), x given z ~ N(W z + b, diag exp(log_variance)),
 //! q(z given x) = N(A x + c, diag exp(encoder_log_variance)).
+// An index says which elements of several arrays belong together.
+#![allow(clippy::needless_range_loop)]
 
 /// The model. Matrices are row by row.
 #[derive(Clone, Debug, PartialEq)]

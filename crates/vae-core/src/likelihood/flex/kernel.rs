@@ -11,6 +11,8 @@
 //!
 //! w takes the mean's side away, which the level's probability does not depend on; the lowest and the highest level, which
 //! do, have one edge only, whichever of the two it is.
+// An index says which elements of several arrays belong together.
+#![allow(clippy::needless_range_loop)]
 
 use super::real::Real;
 use crate::likelihood::levels::{HALF_LEVEL, LARGEST_LOG_SCALE, SMALLEST_LOG_SCALE};
