@@ -124,8 +124,11 @@ mod flex {
         let mut outputs = Dispatch::bottleneck_train(tensors, config).into_iter();
         let output = Tensor::from_dispatch(outputs.next()?);
         let statistics: Vec<Tensor<1>> = outputs.map(Tensor::from_dispatch).collect();
+        // Every norm of a block stands behind its stride, on maps of the output's size.
+        let [batch, _, height, width] = output.dims();
+        let count = batch * height * width;
         for (layer, statistics) in layers.iter().zip(statistics.chunks_exact(2)) {
-            update_running(layer.norm, &statistics[0], &statistics[1]);
+            update_running(layer.norm, &statistics[0], &statistics[1], count);
         }
         Some(output)
     }

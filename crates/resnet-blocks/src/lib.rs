@@ -18,6 +18,7 @@ mod precision;
 mod sampling;
 mod shortcut;
 mod stage;
+mod summation;
 mod upsampling;
 
 pub use activation::Activation;
@@ -26,7 +27,7 @@ pub use bottleneck::{Bottleneck, BottleneckConfig};
 pub use convolution::{Convolution, ConvolutionConfig};
 pub use dispatch::with_plain_blocks;
 pub use initialization::{glorot_limit, glorot_uniform};
-pub use norm::{NormConfig, norm_activate, norm_add_activate};
+pub use norm::{NormConfig, norm_activate, norm_add_activate, normalize, variance_factor};
 pub use parameters::{
     NamedParameter, ParameterName, map_named_parameters, named_parameters, parameter_names,
 };
@@ -34,3 +35,4 @@ pub use precision::Precision;
 pub use sampling::Sampling;
 pub use shortcut::{Projection, Shortcut, Shortcuts};
 pub use stage::{Block, BlockKind, Stage, StageConfig};
+pub use summation::sum_in_fixed_order;

@@ -1,7 +1,11 @@
 //! Batch norm followed by an optional sum and a non-linearity: the tail of every layer of a block.
+//!
+//! The running variance estimates that of the population, as in PyTorch and Keras: a batch's variance over `n` values goes
+//! into it times `n / (n - 1)`. Burn's own batch norm leaves that factor out.
 
 use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::prelude::*;
+use burn::tensor::module::batch_norm_train;
 
 use crate::activation::Activation;
 
@@ -41,7 +45,7 @@ pub fn norm_activate<const D: usize>(
     activation: Activation,
     input: Tensor<D>,
 ) -> Tensor<D> {
-    activation.forward(norm.forward(input))
+    activation.forward(normalize(norm, input))
 }
 
 /// `activation(norm(input) + residual)`, the end of a residual block.
@@ -54,21 +58,97 @@ pub fn norm_add_activate(
     input: Tensor<4>,
     residual: Tensor<4>,
 ) -> Tensor<4> {
-    activation.forward(norm.forward(input) + residual)
+    activation.forward(normalize(norm, input) + residual)
 }
 
-/// Moves the running statistics towards a batch's, as Burn's batch norm does.
+/// `norm(input)`: with the batch's statistics, which the running ones move towards, where the input is on an autodiff device and
+/// the norm is training; with the running statistics otherwise.
 ///
 /// # Shapes
-/// - mean, variance (of all values, not of all but one): `[channels]`
-pub(crate) fn update_running(norm: &BatchNorm, mean: &Tensor<1>, variance: &Tensor<1>) {
+/// - input, output: `[batch, channels, ..]`
+pub fn normalize<const D: usize>(norm: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
+    if !(input.device().is_autodiff() && norm.training.is_enabled()) {
+        return norm.forward(input);
+    }
+    let [channels] = norm.gamma.shape().dims();
+    let count = input.shape().num_elements() / channels;
+    let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
+    let result = batch_norm_train(input, gamma, beta, norm.epsilon);
+    update_running(norm, &result.mean, &result.variance, count);
+    result.output
+}
+
+/// Moves the running statistics towards a batch's, of so many values a channel.
+///
+/// # Shapes
+/// - mean, variance (the mean square of `count` values about their mean): `[channels]`
+pub(crate) fn update_running(
+    norm: &BatchNorm,
+    mean: &Tensor<1>,
+    variance: &Tensor<1>,
+    count: usize,
+) {
     let device = mean.device();
-    for (running, batch) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
+    let of_population = variance_factor(count);
+    for (running, batch, factor) in [
+        (&norm.running_mean, mean, 1.0),
+        (&norm.running_var, variance, of_population),
+    ] {
         let old = running
             .value_sync()
             .to_device(&device)
             .mul_scalar(1.0 - norm.momentum);
-        let new = batch.clone().detach().mul_scalar(norm.momentum);
+        let new = batch.clone().detach().mul_scalar(norm.momentum * factor);
         running.update(old.add(new).detach());
+    }
+}
+
+/// What makes the mean square of `count` values about their mean an unbiased estimate of the variance: `count / (count - 1)`.
+///
+/// A single value has no variance to estimate; its factor is 1.
+pub fn variance_factor(count: usize) -> f64 {
+    if count > 1 {
+        count as f64 / (count - 1) as f64
+    } else {
+        1.0
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::module::Module;
+
+    /// Two images of two pixels with values 1, 3, 5 and 11: mean 5, sum of squares about it 56.
+    fn statistics_after(input: Tensor<4>) -> [f32; 2] {
+        let device = input.device();
+        let norm = NormConfig::new().with_momentum(0.25).init(1, &device);
+        normalize(&norm, input);
+        let norm = norm.valid();
+        [norm.running_mean, norm.running_var].map(|state| state.value().into_scalar::<f32>())
+    }
+
+    #[test]
+    fn the_running_variance_is_that_of_pytorch_and_keras() {
+        let device = Device::flex().autodiff();
+        let values = [[[[1.0, 3.0]]], [[[5.0, 11.0]]]];
+        let [mean, variance] = statistics_after(Tensor::<4>::from_floats(values, &device));
+        // torch.nn.BatchNorm2d(1, momentum=0.25): 0.75 * 1 + 0.25 * 56 / 3.
+        assert_eq!(mean, 1.25);
+        assert!(
+            (variance - (0.75 + 0.25 * 56.0 / 3.0)).abs() < 1e-6,
+            "{variance}"
+        );
+    }
+
+    #[test]
+    fn a_single_value_leaves_the_running_variance_finite() {
+        let device = Device::flex().autodiff();
+        let [mean, variance] = statistics_after(Tensor::<4>::from_floats([[[[2.0]]]], &device));
+        assert_eq!([mean, variance], [0.5, 0.75]);
+        assert_eq!(
+            [0, 1, 2, 25].map(variance_factor),
+            [1.0, 1.0, 2.0, 25.0 / 24.0]
+        );
     }
 }

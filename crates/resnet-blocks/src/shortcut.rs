@@ -5,7 +5,7 @@ use burn::prelude::*;
 
 use crate::convolution::{Convolution, ConvolutionConfig};
 use crate::layers::{NormalizedLayer, PathAround};
-use crate::norm::NormConfig;
+use crate::norm::{NormConfig, normalize};
 use crate::precision::Precision;
 use crate::sampling::Sampling;
 
@@ -32,7 +32,7 @@ impl Projection {
     /// - input: `[batch, channels_in, height, width]`
     /// - output: that of the block
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(self.convolution.forward_plain(input))
+        normalize(&self.norm, self.convolution.forward_plain(input))
     }
 }
 

@@ -12,7 +12,7 @@ use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
 
 use crate::activation::Activation;
 use crate::layers::{BottleneckLayers, ConvolutionLayer, NormalizedLayer, PathAround};
-use crate::norm::{norm_activate, update_running};
+use crate::norm::{norm_activate, normalize, update_running};
 use crate::sampling::Sampling;
 
 /// Whether the block is one whose zeros can be left out.
@@ -43,7 +43,7 @@ pub(crate) fn forward(block: &BottleneckLayers<'_>, input: Tensor<4>) -> Tensor<
         .convolve(&block.spatial.convolution);
     let hidden = norm_activate(block.spatial.norm, activation, hidden);
     let hidden = block.expand.convolution.forward_plain(hidden);
-    let hidden = block.expand.norm.forward(hidden);
+    let hidden = normalize(block.expand.norm, hidden);
     activation.forward(match &block.around {
         PathAround::Projection(around) => Interleaved::normalized(around, input).add_to(hidden),
         PathAround::Nothing | PathAround::Identity => hidden,
@@ -82,7 +82,9 @@ impl Interleaved {
             let variance = grid_variance.mul_scalar(share)
                 + centre.clone().square().mul_scalar(share * (1.0 - share));
             let flat = |values: &Tensor<4>| values.clone().reshape([channels]);
-            update_running(norm, &flat(&mean), &flat(&variance));
+            let [batch, _, height, width] = centred.dims();
+            let count = batch * height * width * layer.stride * layer.stride;
+            update_running(norm, &flat(&mean), &flat(&variance), count);
             (centred, centre, mean, variance)
         } else {
             let centre = Tensor::zeros_like(&bias);

@@ -2,6 +2,7 @@
 
 use burn::nn::Linear;
 use burn::prelude::*;
+use resnet_blocks::sum_in_fixed_order;
 
 /// `weight * (sum of squared weights + sum of squared biases)` of a dense layer.
 ///
@@ -10,9 +11,9 @@ use burn::prelude::*;
 /// # Shapes
 /// - output: `[1]`
 pub fn l2_penalty(layer: &Linear, weight: f64) -> Tensor<1> {
-    let squared = layer.weight.val().square().sum();
+    let squared = sum_in_fixed_order(layer.weight.val().square());
     let squared = match &layer.bias {
-        Some(bias) => squared + bias.val().square().sum(),
+        Some(bias) => squared + sum_in_fixed_order(bias.val().square()),
         None => squared,
     };
     squared.mul_scalar(weight)

@@ -88,6 +88,29 @@ impl Golden {
     }
 }
 
+impl Golden {
+    /// The files move running variances by the mean square about a batch's mean, and norms by `n / (n - 1)` times that, as
+    /// PyTorch does: the share of the batch's `count` values a channel is divided by that factor again.
+    pub(super) fn with_biased_variance(
+        &self,
+        name: &str,
+        found: TensorData,
+        count: usize,
+    ) -> TensorData {
+        let before = self.values(&format!("param.{name}"));
+        let Some(before) = before.filter(|_| name.ends_with("running_var")) else {
+            return found;
+        };
+        let shape = found.shape().to_vec();
+        // That of the momentum which the files were made with.
+        const KEPT: f64 = 0.99;
+        let factor = resnet_blocks::variance_factor(count).recip();
+        let values = float64(found).into_iter().zip(before);
+        let values = values.map(|(found, before)| KEPT * before + (found - KEPT * before) * factor);
+        TensorData::new(values.collect::<Vec<f64>>(), shape)
+    }
+}
+
 /// What was compared with a golden file so far.
 pub(super) struct Comparisons<'a> {
     golden: &'a Golden,

@@ -3,7 +3,7 @@
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::{DType, Gradients};
-use resnet_blocks::parameter_names;
+use resnet_blocks::{parameter_names, sum_in_fixed_order};
 
 /// The squared norm of every parameter's gradient.
 pub struct GradientNorms {
@@ -78,7 +78,7 @@ impl ModuleVisitor for Reader<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = param.val().grad(self.gradients) {
             self.ids.push(param.id);
-            self.squares.push(gradient.square().sum());
+            self.squares.push(sum_in_fixed_order(gradient.square()));
         }
     }
 }
