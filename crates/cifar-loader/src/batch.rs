@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use crate::permutation::{Purpose, permutation};
+use crate::pixel_entropy::shown_pixel_entropy;
 use crate::{Augment, IMAGE_BYTES, Placement, View};
 
 /// How the images of a view are grouped into batches.
@@ -166,6 +167,20 @@ impl Epoch<'_> {
         self.draw(self.plan.view.record_index(position as usize))
     }
 
+    /// The sum of the [floors](crate::image_pixel_entropy) of a batch's images as they are shown, in nats: a crop leaves pixels out and
+    /// puts black ones in their place, whose entropy is zero.
+    ///
+    /// # Panics
+    /// When `index` is not below [`num_batches`](Self::num_batches).
+    pub fn pixel_entropy(&self, index: usize) -> f64 {
+        let positions = self.order[self.range(index)].iter();
+        let floors = positions.map(|position| {
+            let image = self.plan.view.image(*position as usize);
+            shown_pixel_entropy(image, self.placement(*position))
+        });
+        floors.sum()
+    }
+
     fn draw(&self, record_index: u32) -> Placement {
         let seed = self.plan.shuffle_seed.unwrap_or(0);
         self.plan.augment.draw(seed, self.epoch, record_index)
@@ -325,6 +340,32 @@ mod tests {
             training(1000, 5, 42).batch(1, 0).positions(),
             [470, 124, 865, 760, 853]
         );
+    }
+
+    #[test]
+    fn the_floor_of_a_batch_is_that_of_the_bytes_shown() {
+        for augment in [Augment::None, Augment::Flip, Augment::FlipCrop] {
+            let view = Cifar10::sample().unwrap().train().first(60);
+            let plan = BatchPlan::training(view, size(20), 3, augment);
+            let mut all = 0.0;
+            for index in 0..3 {
+                let epoch = plan.epoch(4);
+                let floor = epoch.pixel_entropy(index);
+                let shown = crate::image_pixel_entropy(epoch.batch(index).images());
+                assert!(
+                    (floor / shown - 1.0).abs() < 1e-12,
+                    "{augment}: {floor} and {shown}"
+                );
+                all += floor / 60.0;
+            }
+            let raw = crate::pixel_entropy_floor(plan.view());
+            let is_cropped = augment == Augment::FlipCrop;
+            assert_eq!(
+                (all / raw - 1.0).abs() > 0.05,
+                is_cropped,
+                "{augment}: {all} and {raw}"
+            );
+        }
     }
 
     #[test]

@@ -47,15 +47,17 @@ pub struct Cifar10 {
 impl Cifar10 {
     /// Loads the data set from `data_dir` and verifies every file against its known length and hash.
     ///
-    /// Looks for `cifar-10-batches-bin/*.bin`, then `cifar-10-binary.tar.gz`, whoever made them, and last for the
-    /// sample's member files in `cifar-10-sample-bin/`. Writes nothing. [`Self::name`] says what was found.
+    /// Looks for `cifar-10-batches-bin/*.bin`, then for the same files in `data_dir` itself, then for `cifar-10-binary.tar.gz`,
+    /// whoever made them, and last for the sample's member files in `cifar-10-sample-bin/`. Writes nothing. [`Self::name`] says what was found.
     ///
     /// # Errors
     /// [`Error::DatasetMissing`], [`Error::MissingMember`], [`Error::PythonVersion`], [`Error::WrongSize`],
     /// [`Error::ChecksumMismatch`], [`Error::Read`], and for a container also those of a damaged archive.
     pub fn load(data_dir: &Path) -> Result<Self, Error> {
         match Self::load_archive(&OFFICIAL, data_dir) {
-            Err(Error::DatasetMissing { .. }) if has_all_members(&SAMPLE, data_dir) => {
+            Err(Error::DatasetMissing { .. })
+                if has_all_members(&SAMPLE, data_dir) || holds_all_members(&SAMPLE, data_dir) =>
+            {
                 Self::load_archive(&SAMPLE, data_dir)
             }
             outcome => outcome,
@@ -72,6 +74,10 @@ impl Cifar10 {
         if has_all_members(archive, data_dir) {
             return Self::from_folder(archive, folder);
         }
+        // The folder of members itself, named in place of the one above it.
+        if holds_all_members(archive, data_dir) {
+            return Self::from_folder(archive, data_dir.to_owned());
+        }
         if container.is_file() {
             let file = File::open(&container).map_err(|source| Error::read(&container, source))?;
             return Self::from_container(
@@ -81,11 +87,13 @@ impl Cifar10 {
                 Source::Container(container.clone()),
             );
         }
-        if let Some(member) = first_missing_of_some(archive, &folder) {
-            return Err(Error::MissingMember {
-                path: folder,
-                member,
-            });
+        for folder in [&folder, data_dir] {
+            if let Some(member) = first_missing_of_some(archive, folder) {
+                return Err(Error::MissingMember {
+                    path: folder.to_owned(),
+                    member,
+                });
+            }
         }
         for python in [
             data_dir.join("cifar-10-batches-py"),
@@ -264,7 +272,10 @@ impl Buffers {
 
 /// Whether every member file stands in its folder, whatever it holds.
 fn has_all_members(archive: &KnownArchive, data_dir: &Path) -> bool {
-    let folder = data_dir.join(&*archive.folder);
+    holds_all_members(archive, &data_dir.join(&*archive.folder))
+}
+
+fn holds_all_members(archive: &KnownArchive, folder: &Path) -> bool {
     archive
         .members
         .iter()

@@ -16,7 +16,7 @@ pub enum Error {
     #[error(
         "{}: no CIFAR-10 here, expected `{folder}` or `{container}` in it; \
          run `cargo xtask download --data-dir {}`, or use the embedded sample",
-        path.display(), path.display()
+        path.display(), download_folder(path, folder).display()
     )]
     DatasetMissing {
         /// The data folder that was searched.
@@ -295,6 +295,16 @@ impl fmt::Display for Mirrors<'_> {
             write!(f, "{separator}{} ({})", failure.url, failure.reason)?;
         }
         Ok(())
+    }
+}
+
+/// The data folder that a download should be told, where someone has named the folder of members within it.
+fn download_folder<'a>(path: &'a Path, folder: &str) -> &'a Path {
+    let parent = path.parent().filter(|_| path.ends_with(folder));
+    match parent {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
     }
 }
 

@@ -5,7 +5,8 @@
 
 use std::sync::LazyLock;
 
-use crate::View;
+use crate::augment::PADDING;
+use crate::{HEIGHT, IMAGE_BYTES, Placement, View, WIDTH};
 
 /// Binary entropy of each byte value, in nats.
 static ENTROPY: LazyLock<[f64; 256]> = LazyLock::new(|| {
@@ -23,6 +24,29 @@ static ENTROPY: LazyLock<[f64; 256]> = LazyLock::new(|| {
 /// ```
 pub fn image_pixel_entropy(image: &[u8]) -> f64 {
     image.iter().map(|byte| ENTROPY[usize::from(*byte)]).sum()
+}
+
+/// The floor of an image as a draw of augmentation shows it, in nats.
+///
+/// # Shapes
+/// - image: `[3, 32, 32]`
+pub(crate) fn shown_pixel_entropy(image: &[u8; IMAGE_BYTES], placement: Placement) -> f64 {
+    // Of rows 4 to 35 of the padded image, which are the image's own, those in the window.
+    let visible =
+        |start: usize, size: usize| start.saturating_sub(PADDING)..size.min(size + start - PADDING);
+    let rows = visible(placement.top, HEIGHT);
+    let columns = visible(placement.left, WIDTH);
+    let columns = if placement.flip {
+        WIDTH - columns.end..WIDTH - columns.start
+    } else {
+        columns
+    };
+    let planes = image.chunks_exact(HEIGHT * WIDTH);
+    let shown = planes.flat_map(|plane| {
+        let rows = plane.chunks_exact(WIDTH).take(rows.end).skip(rows.start);
+        rows.map(|row| image_pixel_entropy(&row[columns.clone()]))
+    });
+    shown.sum()
 }
 
 /// The mean floor of the images of a view, in nats per image; 0 for an empty view.
@@ -47,7 +71,7 @@ pub fn pixel_entropy_floor(view: &View) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cifar10, IMAGE_BYTES};
+    use crate::Cifar10;
 
     #[test]
     fn black_and_white_have_no_entropy_and_grey_has_almost_ln_2() {
