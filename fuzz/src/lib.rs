@@ -77,7 +77,8 @@ pub fn metrics(data: &[u8]) {
 pub fn manifest(data: &[u8]) {
     const NAMES: [&str; 3] = ["model.safetensors", "optimizer.safetensors", "state.json"];
     const LARGEST: u64 = 1 << 40;
-    if let Ok(entries) = Manifest::parse(data, &NAMES, LARGEST) {
+    if let Ok(manifest) = Manifest::parse(data, &NAMES, LARGEST) {
+        let entries = manifest.files();
         assert_eq!(entries.len(), NAMES.len());
         for (entry, name) in entries.iter().zip(NAMES) {
             assert_eq!(entry.name, name);
@@ -85,8 +86,15 @@ pub fn manifest(data: &[u8]) {
             let is_that_file = entry.difference(data).is_none();
             assert!(!is_that_file || entry.bytes == data.len() as u64);
         }
-        let written = Manifest::new(entries.clone()).to_json();
-        assert_eq!(Manifest::parse(&written, &NAMES, LARGEST), Ok(entries));
+        let again = Manifest::new(entries.to_vec(), manifest.origin().cloned());
+        assert_eq!(again, manifest);
+        let read = Manifest::parse(&again.to_json(), &NAMES, LARGEST);
+        assert_eq!(read.as_ref(), Ok(&manifest));
+        // Its settings are read as any file's.
+        if let Some(origin) = manifest.origin() {
+            let path = Path::new("manifest.json");
+            let _ = settings::Settings::from_recorded(path, &origin.settings);
+        }
     }
 }
 
@@ -108,6 +116,8 @@ pub fn state(data: &[u8]) {
         schedule.learning_rate_at(&settings, state.step);
         schedule.epoch_ended(&settings, state.epoch, 1.0);
         schedule.epoch_ended(&settings, state.epoch, f64::NAN);
+        schedule.settings_changed(&settings, state.epoch);
+        schedule.smaller_rate(&settings);
     }
     if let Ok(name) = std::str::from_utf8(data)
         && let Some(position) = Position::from_folder_name(name)

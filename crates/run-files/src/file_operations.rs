@@ -2,9 +2,10 @@
 //!
 //! They are here, and nowhere else, so that a test can make each of them fail in turn.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(test)]
 pub(crate) mod failing;
@@ -15,10 +16,54 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
-/// Writes a new file, or over an old one, and waits until the disk has it.
+/// Opens a file that this program writes; one that is a symbolic link is refused, wherever it leads.
+pub fn open_no_link(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    }
+    options.open(path)
+}
+
+/// Takes a lock that no other process has. `Ok(false)` where the file system has no locks at all: NFS without its lock
+/// service, some mounts of containers.
+///
+/// # Errors
+/// [`TryLockError::WouldBlock`] where another process holds it.
+pub fn try_lock(file: &File) -> Result<bool, TryLockError> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::Error(error)) if is_unsupported(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error says that the file system cannot do such a thing, rather than that it failed.
+fn is_unsupported(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let unsupported = [
+            Errno::NOLCK,
+            Errno::OPNOTSUPP,
+            Errno::NOTSUP,
+            Errno::NOSYS,
+            Errno::INVAL,
+        ];
+        Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::Unsupported
+    }
+}
+
+/// Writes a new file, or over an old one, and waits until the disk has it. Nothing is written through a symbolic link.
 pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     may_fail("create")?;
-    let mut file = File::create(path)?;
+    let mut options = OpenOptions::new();
+    let mut file = open_no_link(options.write(true).create(true).truncate(true), path)?;
     #[cfg(test)]
     failing::before_write(&mut file, bytes)?;
     file.write_all(bytes)?;
@@ -42,16 +87,29 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Removes a folder with all that is in it; one that is not there is fine.
+/// Removes a folder with all that is in it, or what else has its name; one that is not there is fine.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     may_fail("remove")?;
-    match fs::remove_dir_all(path) {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
 
-/// Makes the renames and new names in `folder` durable.
+/// Whether a file system was met that cannot make new names durable.
+static LACKS_FOLDER_SYNC: AtomicBool = AtomicBool::new(false);
+
+/// Whether a file system was met in which a crash of the machine may lose new names of files: it syncs no folders.
+pub fn lacks_folder_sync() -> bool {
+    LACKS_FOLDER_SYNC.load(Ordering::Relaxed)
+}
+
+/// Makes the renames and new names in `folder` durable, where the file system can.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     may_fail("sync folder")?;
     let folder = if folder.as_os_str().is_empty() {
@@ -60,10 +118,16 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
         folder
     };
     // Only Unix opens folders as files; elsewhere the rename itself must do.
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()
-    } else {
-        Ok(())
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(folder)?.sync_all() {
+        // CIFS, shared folders of virtual machines: all that can be done there has been done.
+        Err(error) if is_unsupported(&error) => {
+            LACKS_FOLDER_SYNC.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        synced => synced,
     }
 }
 

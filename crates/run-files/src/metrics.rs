@@ -6,17 +6,20 @@
 //! `metrics.csv` writes `NaN`, `inf` or `-inf`, which tells them apart.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::atomic_file::write_atomically;
+use crate::file_operations::open_no_link;
 
+mod epoch_rates;
 mod term_sums;
 mod timing;
 
+pub use epoch_rates::EpochRates;
 pub use term_sums::TermSums;
 pub use timing::{EpochTiming, TIMING_JSONL, TimingWriter, peak_memory_bytes};
 
@@ -50,15 +53,17 @@ pub struct EpochRow {
     pub train: Terms,
     /// Over the validation images, after the epoch.
     pub valid: Terms,
-    /// Learning rate the epoch was trained with.
+    /// Mean learning rate of the epoch's steps.
     pub learning_rate: f64,
+    /// Learning rate of the epoch's last step; in rows of older programs the only one they had.
+    pub last_learning_rate: f64,
     /// Steps of the epoch that were skipped; their images are not in `train`.
     pub skipped_steps: u32,
 }
 
 impl EpochRow {
     /// Keys of the numbers after `epoch` and before `skipped_steps`, in the order of the columns.
-    pub const KEYS: [&'static str; 11] = [
+    pub const KEYS: [&'static str; 12] = [
         "train/loss",
         "train/cross_entropy",
         "train/excess",
@@ -70,10 +75,11 @@ impl EpochRow {
         "valid/kl",
         "valid/l2",
         "learning_rate",
+        "last_learning_rate",
     ];
 
     /// The numbers of [`Self::KEYS`], in their order.
-    pub fn numbers(&self) -> [f64; 11] {
+    pub fn numbers(&self) -> [f64; 12] {
         let Self { train, valid, .. } = self;
         [
             train.loss,
@@ -87,6 +93,7 @@ impl EpochRow {
             valid.kl,
             valid.l2,
             self.learning_rate,
+            self.last_learning_rate,
         ]
     }
 
@@ -129,6 +136,12 @@ impl EpochRow {
             train: terms("train")?,
             valid: terms("valid")?,
             learning_rate: number("learning_rate")?,
+            // Rows of older programs have one rate.
+            last_learning_rate: number(if object.contains_key("last_learning_rate") {
+                "last_learning_rate"
+            } else {
+                "learning_rate"
+            })?,
             skipped_steps: integer("skipped_steps")?,
         })
     }
@@ -137,15 +150,48 @@ impl EpochRow {
         format!("{}\n", Value::Object(self.to_json()))
     }
 
-    fn csv_line(&self) -> String {
-        // `{:?}` is the standard library's shortest form that reads back to the same bits.
-        let numbers = self.numbers().map(|number| format!("{number:?}"));
-        format!(
-            "{},{},{}\n",
-            self.epoch,
-            numbers.join(","),
-            self.skipped_steps
-        )
+    /// The row in the columns of a file, which an older program may have begun; a column that this one does not know is NaN.
+    fn csv_line(&self, columns: &[String]) -> String {
+        let numbers = self.numbers();
+        let cell = |column: &String| match column.as_str() {
+            "epoch" => self.epoch.to_string(),
+            "skipped_steps" => self.skipped_steps.to_string(),
+            name => {
+                let position = Self::KEYS.iter().position(|key| *key == name);
+                // `{:?}` is the standard library's shortest form that reads back to the same bits.
+                format!(
+                    "{:?}",
+                    position.map_or(f64::NAN, |position| numbers[position])
+                )
+            }
+        };
+        let cells: Vec<String> = columns.iter().map(cell).collect();
+        format!("{}\n", cells.join(","))
+    }
+
+    /// Whether a cell of `metrics.csv` holds this row's number of that column; of a column that this program does not know, it does.
+    pub fn agrees(&self, column: &str, cell: &str) -> bool {
+        let integer = |expected: u32| cell.parse() == Ok(expected);
+        match column {
+            "epoch" => integer(self.epoch),
+            "skipped_steps" => integer(self.skipped_steps),
+            name => {
+                let position = Self::KEYS.iter().position(|key| *key == name);
+                position.is_none_or(|position| {
+                    let expected = self.numbers()[position];
+                    // JSON has one word for all that is not finite.
+                    cell.parse::<f64>().is_ok_and(|found| {
+                        found == expected || !found.is_finite() && !expected.is_finite()
+                    })
+                })
+            }
+        }
+    }
+
+    /// The columns of a new `metrics.csv`.
+    fn columns() -> Vec<String> {
+        let names = std::iter::once("epoch").chain(Self::KEYS);
+        names.chain(["skipped_steps"]).map(str::to_owned).collect()
     }
 }
 
@@ -240,11 +286,8 @@ impl RowFile {
             path: path.clone(),
             cause,
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .open(&path)
-            .map_err(unwritable)?;
+        let mut options = OpenOptions::new();
+        let file = open_no_link(options.read(true).append(true), &path).map_err(unwritable)?;
         let found = file.metadata().map_err(unwritable)?.len();
         let whole_rows = found >= length && ends_a_line(&file, length).map_err(unwritable)?;
         if !whole_rows {
@@ -258,6 +301,18 @@ impl RowFile {
             .and_then(|()| file.sync_all())
             .map_err(unwritable)?;
         Ok(Self { file, length, path })
+    }
+
+    /// The line that names the columns, without its end.
+    fn first_line(&self) -> Result<String, MetricsError> {
+        let mut line = String::new();
+        let read = File::open(&self.path)
+            .and_then(|file| BufReader::new(file.take(LARGEST_HEADER)).read_line(&mut line));
+        read.map_err(|cause| MetricsError::Unreadable {
+            path: self.path.clone(),
+            cause,
+        })?;
+        Ok(line.trim_end().to_owned())
     }
 
     fn append(&mut self, line: &str) -> Result<(), MetricsError> {
@@ -289,6 +344,8 @@ impl RowFile {
 pub struct MetricsWriter {
     jsonl: RowFile,
     csv: RowFile,
+    /// Of `metrics.csv`, by its first line.
+    columns: Vec<String>,
 }
 
 impl MetricsWriter {
@@ -298,18 +355,19 @@ impl MetricsWriter {
     /// [`MetricsError::Unwritable`]; [`MetricsError::Shortened`] where the recorded rows are gone.
     pub fn open(run_dir: &Path, keep: Option<MetricsLengths>) -> Result<Self, MetricsError> {
         let (jsonl, csv) = (run_dir.join(METRICS_JSONL), run_dir.join(METRICS_CSV));
-        Ok(match keep {
-            None => Self {
+        let Some(lengths) = keep else {
+            let columns = EpochRow::columns();
+            return Ok(Self {
                 jsonl: RowFile::create(jsonl, "")?,
-                csv: RowFile::create(
-                    csv,
-                    &format!("epoch,{},skipped_steps\n", EpochRow::KEYS.join(",")),
-                )?,
-            },
-            Some(lengths) => Self {
-                jsonl: RowFile::truncate(jsonl, lengths.jsonl)?,
-                csv: RowFile::truncate(csv, lengths.csv)?,
-            },
+                csv: RowFile::create(csv, &format!("{}\n", columns.join(",")))?,
+                columns,
+            });
+        };
+        let csv = RowFile::truncate(csv, lengths.csv)?;
+        Ok(Self {
+            jsonl: RowFile::truncate(jsonl, lengths.jsonl)?,
+            columns: csv.first_line()?.split(',').map(str::to_owned).collect(),
+            csv,
         })
     }
 
@@ -328,7 +386,7 @@ impl MetricsWriter {
     pub fn append(&mut self, row: &EpochRow) -> Result<MetricsLengths, MetricsError> {
         let before = self.jsonl.length;
         self.jsonl.append(&row.jsonl_line())?;
-        if let Err(error) = self.csv.append(&row.csv_line()) {
+        if let Err(error) = self.csv.append(&row.csv_line(&self.columns)) {
             // So that the row can be tried again; a failed cut is repaired by the next resume.
             self.jsonl.cut(before);
             return Err(error);
@@ -336,6 +394,9 @@ impl MetricsWriter {
         Ok(self.lengths())
     }
 }
+
+/// No first line of a file that a run writes comes near this length, in bytes.
+const LARGEST_HEADER: u64 = 1 << 16;
 
 /// No file of metrics that a run writes comes near this size, in bytes.
 const LARGEST_JSONL: u64 = 1 << 28;

@@ -1,14 +1,21 @@
 //! The folder of one run: what lies where, and that one process at a time works in it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::atomic_file::write_atomically;
-use crate::checkpoint::{CheckpointFolder, Position};
+use crate::checkpoint::{CheckpointError, CheckpointFolder, Origin, Position};
 use crate::disk::is_full;
-use crate::settings::{Settings, SettingsError};
+use crate::file_operations::{open_no_link, try_lock};
+use crate::metrics::{METRICS_CSV, METRICS_JSONL, TIMING_JSONL};
+use crate::settings::{Difference, Settings, SettingsError, differences};
+use crate::shell::quoted_path;
+
+mod environment;
+
+pub use environment::{RECORD_FORMAT, changed_settings, commits};
 
 /// The file that says how the run was configured; its presence marks a folder as a run's.
 pub const CONFIG: &str = "config.json";
@@ -52,13 +59,43 @@ pub enum RunFolderError {
         path: PathBuf,
     },
     /// There is no finished or running training in the folder.
-    #[error("{} holds no {missing}; train there first with `cargo xtask train --run-dir {}`", .path.display(), .path.display())]
+    #[error("{} holds no {missing}; train there first with `cargo xtask train --run-dir {}`", .path.display(), quoted_path(.path))]
     NoRun {
         /// The run folder.
         path: PathBuf,
         /// What was looked for.
         missing: &'static str,
     },
+    /// A run was to be continued, and there is none.
+    #[error(
+        "there is nothing to resume in {}: check `--run-dir`, or begin a run there with `--resume=or-start`",
+        .path.display()
+    )]
+    NothingToResume {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The settings beside a checkpoint are not those that it was made with.
+    #[error(
+        "{} was edited: the newest checkpoint was made with other settings ({}, in the order checkpoint -> file); undo that, \
+         the checkpoints are fine",
+        .path.display(), list(.differences)
+    )]
+    ConfigEdited {
+        /// The `config.json`.
+        path: PathBuf,
+        /// What differs.
+        differences: Vec<Difference>,
+    },
+    /// A run folder leads out of itself.
+    #[error("{} is a symbolic link, through which files elsewhere would change; remove it, or copy what it stands for there", .path.display())]
+    LinkInside {
+        /// The link.
+        path: PathBuf,
+    },
+    /// Its checkpoints could not be looked at.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// Its `config.json` is damaged.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -76,7 +113,14 @@ impl RunFolderError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::InUse { .. } | Self::Locked { .. } | Self::NoRun { .. } | Self::Settings(_) => 2,
+            Self::InUse { .. }
+            | Self::Locked { .. }
+            | Self::NoRun { .. }
+            | Self::NothingToResume { .. }
+            | Self::ConfigEdited { .. }
+            | Self::LinkInside { .. }
+            | Self::Settings(_) => 2,
+            Self::Checkpoint(_) => 20,
             Self::File { .. } => 21,
         }
     }
@@ -90,10 +134,39 @@ impl RunFolderError {
     }
 }
 
+fn list(differences: &[Difference]) -> String {
+    let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
 /// A run folder this process has to itself until the value is dropped.
 pub struct RunFolder {
     path: PathBuf,
+    is_locked: bool,
     _lock: File,
+}
+
+/// What a run writes to in its folder under one name for its whole life, where a link would lead out of the folder. The folder
+/// itself may be a link.
+const NO_LINKS: [&str; 7] = [
+    "samples",
+    "reconstructions",
+    "checkpoints",
+    LOCK,
+    METRICS_JSONL,
+    METRICS_CSV,
+    TIMING_JSONL,
+];
+
+/// A folder that was handed over may hold links to files that are not its own.
+fn refuse_links(run_dir: &Path) -> Result<(), RunFolderError> {
+    let paths = NO_LINKS.map(|name| run_dir.join(name));
+    let is_link =
+        |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    match paths.into_iter().find(is_link) {
+        Some(path) => Err(RunFolderError::LinkInside { path }),
+        None => Ok(()),
+    }
 }
 
 impl RunFolder {
@@ -124,11 +197,15 @@ impl RunFolder {
             let folder = path.join(folder);
             fs::create_dir_all(&folder).map_err(file_error(&folder))?;
         }
+        refuse_links(path)?;
         let file = path.join(LOCK);
-        let lock = File::create(&file).map_err(file_error(&file))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false);
+        let lock = open_no_link(options, &file).map_err(file_error(&file))?;
+        match try_lock(&lock) {
+            Ok(is_locked) => Ok(Self {
                 path: path.to_owned(),
+                is_locked,
                 _lock: lock,
             }),
             Err(TryLockError::WouldBlock) => Err(RunFolderError::Locked {
@@ -138,20 +215,14 @@ impl RunFolder {
         }
     }
 
-    /// Whether a run was begun here.
-    pub fn holds_a_run(&self) -> bool {
-        self.path.join(CONFIG).exists() || self.holds_a_checkpoint()
+    /// Whether other processes are kept out; false on file systems that have no locks.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
     }
 
-    /// A folder whose `config.json` is lost still holds a run: no other may go on from its checkpoints.
-    fn holds_a_checkpoint(&self) -> bool {
-        let names = fs::read_dir(self.path.join("checkpoints"))
-            .into_iter()
-            .flatten();
-        names.flatten().any(|entry| {
-            let name = entry.file_name();
-            name.to_str().and_then(Position::from_folder_name).is_some()
-        })
+    /// Whether a run was begun here.
+    pub fn holds_a_run(&self) -> bool {
+        self.path.join(CONFIG).exists() || holds_a_checkpoint(&self.path)
     }
 
     /// The folder itself.
@@ -178,7 +249,8 @@ impl RunFolder {
         write_atomically(&path, bytes).map_err(file_error(&path))
     }
 
-    /// Records how the run was configured and what it ran on.
+    /// Records how the run was configured and what it runs on. What ran before in this folder stays recorded, with the settings
+    /// that were `changed` since.
     ///
     /// # Errors
     /// Where the system refuses.
@@ -187,50 +259,63 @@ impl RunFolder {
         settings: &Settings,
         data_hash: &str,
         data_source: &str,
+        changed: &[Difference],
     ) -> Result<(), RunFolderError> {
-        let environment = json!({
-            "versions": {
-                "trainer": env!("CARGO_PKG_VERSION"),
-                "burn": BURN_VERSION,
-                "rust": env!("CARGO_PKG_RUST_VERSION"),
-            },
-            // Given by `cargo xtask`, which knows the checkout.
-            "commit": std::env::var("RESNET_VAE_COMMIT").ok(),
-            "command": std::env::args().collect::<Vec<_>>(),
-            "device": settings.device.to_string(),
-            "threads": std::thread::available_parallelism().map(usize::from).ok(),
-            "operating_system": std::env::consts::OS,
-            "architecture": std::env::consts::ARCH,
-            "data_hash": data_hash,
-            "data_source": data_source,
-        });
+        let now = environment::of_this_process(settings, data_hash, data_source);
+        let before = fs::read(self.path.join(ENVIRONMENT)).ok();
+        let before = before.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let environment = match before.filter(|_| self.holds_a_run()) {
+            Some(before) => environment::resumed(before, now, changed),
+            None => now,
+        };
         self.write(ENVIRONMENT, &pretty(&environment))?;
         // Last: from here on the folder holds a run.
         self.write(CONFIG, settings.to_json().as_bytes())
     }
-
-    /// The hash of the data that the run was begun with.
-    ///
-    /// # Errors
-    /// Where the record is missing or damaged.
-    pub fn recorded_data_hash(&self) -> Result<String, RunFolderError> {
-        let path = self.path.join(ENVIRONMENT);
-        let text = fs::read(&path).map_err(file_error(&path))?;
-        let hash = serde_json::from_slice::<Value>(&text)
-            .ok()
-            .and_then(|environment| environment["data_hash"].as_str().map(str::to_owned));
-        hash.ok_or(RunFolderError::NoRun {
-            path: self.path.clone(),
-            missing: "readable environment.json",
-        })
-    }
 }
 
-/// The settings of the run in a folder.
+/// Whether a run was begun in a folder, or a process has been about to begin one there.
+pub fn was_begun(run_dir: &Path) -> bool {
+    [CONFIG, LOCK]
+        .iter()
+        .any(|name| run_dir.join(name).is_file())
+        || holds_a_checkpoint(run_dir)
+}
+
+/// A folder whose `config.json` is lost still holds a run: no other may go on from its checkpoints.
+fn holds_a_checkpoint(run_dir: &Path) -> bool {
+    let names = fs::read_dir(run_dir.join("checkpoints"))
+        .into_iter()
+        .flatten();
+    names.flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_str().and_then(Position::from_folder_name).is_some()
+    })
+}
+
+/// The settings of the run in a folder, which its newest checkpoint confirms where there is one.
 ///
 /// # Errors
-/// Where there is none, or its `config.json` is damaged.
+/// Where there is none, its `config.json` is damaged, or it was edited: the checkpoint was made with other settings.
 pub fn read_settings(run_dir: &Path) -> Result<Settings, RunFolderError> {
+    let settings = read_config(run_dir)?;
+    if let Some((_, recorded, _)) = recorded_origin(run_dir)? {
+        let edited = differences(&recorded, &settings);
+        if !edited.is_empty() {
+            return Err(RunFolderError::ConfigEdited {
+                path: run_dir.join(CONFIG),
+                differences: edited,
+            });
+        }
+    }
+    Ok(settings)
+}
+
+/// The settings in `config.json`, whoever wrote them there.
+///
+/// # Errors
+/// Where there is none, or it is damaged.
+pub fn read_config(run_dir: &Path) -> Result<Settings, RunFolderError> {
     let path = run_dir.join(CONFIG);
     if !path.exists() {
         return Err(RunFolderError::NoRun {
@@ -239,6 +324,46 @@ pub fn read_settings(run_dir: &Path) -> Result<Settings, RunFolderError> {
         });
     }
     Ok(Settings::read(&path)?)
+}
+
+/// The settings and the data hash that the newest checkpoint was made with; none without a checkpoint that has them.
+///
+/// # Errors
+/// Where the checkpoints cannot be listed, or the settings are of a newer program.
+pub fn recorded_origin(
+    run_dir: &Path,
+) -> Result<Option<(Position, Settings, String)>, RunFolderError> {
+    // No file of weights is read, so their size does not matter.
+    let checkpoints = CheckpointFolder::of_run(run_dir, usize::MAX / 16);
+    let Some((position, origin)) = checkpoints.newest_origin()? else {
+        return Ok(None);
+    };
+    let Origin {
+        settings,
+        data_hash,
+    } = origin;
+    let path = run_dir.join("checkpoints").join(position.folder_name());
+    let settings = Settings::from_recorded(&path.join("manifest.json"), &settings)?;
+    Ok(Some((position, settings, data_hash)))
+}
+
+/// The hash of the data that the run in a folder was made with: as its newest checkpoint has it, else as `environment.json`.
+///
+/// # Errors
+/// Where neither can be read.
+pub fn recorded_data_hash(run_dir: &Path) -> Result<String, RunFolderError> {
+    if let Some((_, _, hash)) = recorded_origin(run_dir)? {
+        return Ok(hash);
+    }
+    let path = run_dir.join(ENVIRONMENT);
+    let text = fs::read(&path).map_err(file_error(&path))?;
+    let hash = serde_json::from_slice::<Value>(&text)
+        .ok()
+        .and_then(|environment| environment["data_hash"].as_str().map(str::to_owned));
+    hash.ok_or(RunFolderError::NoRun {
+        path: run_dir.to_owned(),
+        missing: "readable environment.json",
+    })
 }
 
 /// Two-space indented JSON and a newline.
@@ -262,9 +387,9 @@ mod tests {
         let path = parent.path().join("run");
         let folder = RunFolder::create(&path).expect("new");
         folder
-            .record(&Settings::default(), "abc", "embedded")
+            .record(&Settings::default(), "abc", "embedded", &[])
             .expect("recorded");
-        assert_eq!(folder.recorded_data_hash().expect("readable"), "abc");
+        assert_eq!(recorded_data_hash(&path).expect("readable"), "abc");
         drop(folder);
         let error = RunFolder::create(&path).err().expect("in use");
         assert!(error.to_string().contains("--resume"), "{error}");
@@ -289,5 +414,83 @@ mod tests {
         assert!(matches!(error, RunFolderError::Locked { .. }), "{error}");
         drop(held);
         RunFolder::resume(parent.path()).expect("free again");
+    }
+
+    #[test]
+    fn what_was_first_and_what_came_later_are_both_recorded() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = RunFolder::create(parent.path()).expect("new");
+        let read = || {
+            let bytes = fs::read(parent.path().join(ENVIRONMENT)).expect("readable");
+            serde_json::from_slice::<Value>(&bytes).expect("JSON")
+        };
+        let settings = Settings::default();
+        folder
+            .record(&settings, "abc", "here", &[])
+            .expect("recorded");
+        let first = read();
+        assert!(first["resumed"].is_null() && changed_settings(&first).is_empty());
+        // The compiler's own words, not the version that the manifest asks for at least.
+        let rust = first["versions"]["rust"].as_str().expect("a version");
+        assert!(rust.starts_with("rustc 1."), "{rust}");
+        let slower = Settings {
+            learning_rate: 0.0005,
+            ..settings.clone()
+        };
+        let changed = differences(&settings, &slower);
+        folder
+            .record(&slower, "abc", "here", &changed)
+            .expect("recorded");
+        folder
+            .record(&slower, "abc", "there", &[])
+            .expect("recorded");
+        folder
+            .record(&slower, "abc", "there", &[])
+            .expect("recorded");
+        let mut last = read();
+        let resumed = last["resumed"].take();
+        let resumed = resumed.as_array().expect("a list");
+        assert_eq!(resumed.len(), 2, "equal ones count once: {resumed:?}");
+        assert_eq!(
+            resumed[0]["changed_settings"][0],
+            "learning_rate: 0.001 -> 0.0005"
+        );
+        assert_eq!(resumed[1]["data_source"], "there");
+        assert_eq!(
+            changed_settings(&read()),
+            ["learning_rate: 0.001 -> 0.0005"]
+        );
+        last.as_object_mut().expect("an object").remove("resumed");
+        assert_eq!(last, first);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_out_of_the_folder_are_refused_and_nothing_behind_them_is_touched() {
+        for name in NO_LINKS {
+            let parent = tempfile::tempdir().expect("a folder");
+            let victim = parent.path().join("victim");
+            if matches!(name, "samples" | "reconstructions" | "checkpoints") {
+                fs::create_dir_all(victim.join("photos.old")).expect("created");
+            } else {
+                fs::write(&victim, b"keep").expect("written");
+            }
+            let run_dir = parent.path().join("run");
+            fs::create_dir(&run_dir).expect("created");
+            std::os::unix::fs::symlink(&victim, run_dir.join(name)).expect("linked");
+            let error = RunFolder::resume(&run_dir).err().expect("refused");
+            assert_eq!(error.exit_code(), 2, "{name}: {error}");
+            assert!(error.to_string().contains(name), "{error}");
+            assert!(
+                victim.join("photos.old").exists()
+                    || fs::read(&victim).is_ok_and(|bytes| bytes == b"keep")
+            );
+        }
+        // The folder itself may be one.
+        let parent = tempfile::tempdir().expect("a folder");
+        fs::create_dir(parent.path().join("elsewhere")).expect("created");
+        let linked = parent.path().join("run");
+        std::os::unix::fs::symlink(parent.path().join("elsewhere"), &linked).expect("linked");
+        RunFolder::create(&linked).expect("taken");
     }
 }

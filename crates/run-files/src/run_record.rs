@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::metrics::{EpochRow, METRICS_JSONL, MetricsError, TIMING_JSONL, read_rows};
 use crate::run_folder::{ENVIRONMENT, RunFolderError, SUMMARY, read_settings};
 use crate::settings::Settings;
+use crate::shell::quoted_path;
 
 #[doc(hidden)]
 pub mod example;
@@ -49,8 +50,9 @@ pub enum RunRecordError {
     Metrics(#[from] MetricsError),
     /// The run was begun and has not ended.
     #[error(
-        "the run in {} is not finished; finish it with `cargo xtask train --run-dir {} --resume`",
-        path.display(), path.display()
+        "the run in {} is not finished; wait for it where it is still training, else finish it with \
+         `cargo xtask train --run-dir {} --resume`",
+        path.display(), quoted_path(path)
     )]
     Unfinished {
         /// The run folder.

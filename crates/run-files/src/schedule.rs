@@ -47,14 +47,28 @@ impl Schedule {
     }
 
     /// Takes over another learning rate of the settings, in place of what halving has made of the old one; whether there
-    /// was one.
-    pub fn settings_changed(&mut self, settings: &Settings) -> bool {
+    /// was one. A cosine goes on where it stands after `epochs_done` epochs, with the settings' rates and length.
+    pub fn settings_changed(&mut self, settings: &Settings, epochs_done: u32) -> bool {
         let changed = settings.learning_rate != self.initial_learning_rate;
         if changed {
             self.initial_learning_rate = settings.learning_rate;
             self.learning_rate = settings.learning_rate;
         }
+        if settings.schedule == RateSchedule::Cosine {
+            self.learning_rate = self.cosine(settings, epochs_done);
+        }
         changed
+    }
+
+    /// The learning rate that a run which diverged should go on with, as a value of the settings: a tenth of the present one,
+    /// not of the one that halving has left behind; and none that the settings would refuse.
+    pub fn smaller_rate(&self, settings: &Settings) -> f64 {
+        let present = match settings.schedule {
+            RateSchedule::Plateau => self.learning_rate,
+            // The settings' rate is what the whole curve is multiplied with.
+            RateSchedule::Cosine => self.initial_learning_rate,
+        };
+        (present / 10.0).max(settings.minimum_learning_rate)
     }
 
     /// The learning rate of one step, counted from 0 over the whole run: Keras' `lr / (1 + decay * step)`, times
@@ -70,6 +84,10 @@ impl Schedule {
 
     /// The rate of the epoch after `epoch` of them: `minimum + (initial - minimum) (1 + cos(pi epoch / epochs)) / 2`.
     fn cosine(&self, settings: &Settings, epoch: u32) -> f64 {
+        if epoch == 0 {
+            // The formula would round.
+            return self.initial_learning_rate;
+        }
         let minimum = settings.minimum_learning_rate;
         let done = f64::from(epoch) / f64::from(settings.epochs);
         let share = (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()) / 2.0;
@@ -171,13 +189,13 @@ mod tests {
     fn another_learning_rate_of_the_settings_replaces_the_halved_one() {
         let (mut schedule, _) = run([1800.0; 30]);
         assert_eq!(schedule.learning_rate, 0.0005);
-        assert!(!schedule.settings_changed(&Settings::default()));
+        assert!(!schedule.settings_changed(&Settings::default(), 30));
         assert_eq!(schedule.learning_rate, 0.0005, "nothing changed");
         let settings = Settings {
             learning_rate: 0.002,
             ..Settings::default()
         };
-        assert!(schedule.settings_changed(&settings));
+        assert!(schedule.settings_changed(&settings, 30));
         assert_eq!(schedule.learning_rate, 0.002);
     }
 
@@ -210,6 +228,49 @@ mod tests {
         for (found, expected) in rates.iter().zip(expected) {
             assert!((found - expected).abs() < 1e-15, "{rates:?}");
         }
+    }
+
+    #[test]
+    fn a_cosine_that_is_made_longer_or_lower_goes_on_along_its_new_curve() {
+        let of = |epochs, learning_rate| Settings {
+            schedule: RateSchedule::Cosine,
+            minimum_learning_rate: 0.0,
+            learning_rate,
+            epochs,
+            ..Settings::default()
+        };
+        let (short, long) = (of(4, 0.001), of(8, 0.001));
+        let mut schedule = Schedule::new(&short);
+        for epoch in 1..=4 {
+            schedule.epoch_ended(&short, epoch, 1800.0);
+        }
+        assert!(schedule.learning_rate < 1e-18);
+        // Half of eight epochs are done: half of the rate is left.
+        assert!(!schedule.settings_changed(&long, 4));
+        assert!((schedule.learning_rate - 0.0005).abs() < 1e-15);
+        // A tenth of the rate, late in the run: a tenth of what is left.
+        assert!(schedule.settings_changed(&of(8, 0.0001), 4));
+        assert!((schedule.learning_rate - 0.00005).abs() < 1e-15);
+        // Nothing changed, to the bit; before the first epoch too.
+        let before = schedule.clone();
+        schedule.settings_changed(&of(8, 0.0001), 4);
+        assert_eq!(schedule, before);
+        let mut fresh = Schedule::new(&short);
+        fresh.settings_changed(&short, 0);
+        assert_eq!(fresh, Schedule::new(&short));
+    }
+
+    #[test]
+    fn the_rate_after_a_divergence_is_a_tenth_of_the_present_one() {
+        let settings = Settings::default();
+        let (schedule, _) = run([1800.0; 102]);
+        assert_eq!(schedule.learning_rate, 0.0000625);
+        assert_eq!(schedule.smaller_rate(&settings), 0.00000625);
+        let lowest = Settings {
+            minimum_learning_rate: 0.00005,
+            ..settings
+        };
+        assert_eq!(schedule.smaller_rate(&lowest), 0.00005);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tensors by name in safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -34,6 +34,12 @@ pub enum WeightsError {
         /// The tensor's name.
         name: String,
     },
+    /// A value of a trained model is no number.
+    #[error("tensor `{name}` holds values that are not finite")]
+    NotFinite {
+        /// The tensor's name.
+        name: String,
+    },
     /// Two parameters of the model have one name.
     #[error(
         "two parameters of the model are named `{name}`; give one of their fields another name"
@@ -59,6 +65,23 @@ pub enum WeightsError {
 /// # Errors
 /// If a name repeats or a file would be too large for the format.
 pub fn to_safetensors(values: &NamedValues) -> Result<Vec<u8>, WeightsError> {
+    serialized(values, None)
+}
+
+/// As [`to_safetensors`], with the note that tensors are in PyTorch's layout, without which some readers in Python refuse a file.
+///
+/// # Errors
+/// As [`to_safetensors`].
+pub fn to_pytorch_safetensors(values: &NamedValues) -> Result<Vec<u8>, WeightsError> {
+    let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    serialized(values, Some(note))
+}
+
+fn serialized(
+    values: &NamedValues,
+    // The crate keeps it in a hash map, whose order differs from run to run: one entry at most.
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, WeightsError> {
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = values
         .iter()
         .map(|(name, (shape, values))| {
@@ -79,8 +102,7 @@ pub fn to_safetensors(values: &NamedValues) -> Result<Vec<u8>, WeightsError> {
             TensorView::new(Dtype::F32, shape.to_vec(), bytes)?,
         ));
     }
-    // No metadata: the crate keeps it in a hash map, whose order differs from run to run.
-    Ok(safetensors::serialize(views, None)?)
+    Ok(safetensors::serialize(views, metadata)?)
 }
 
 /// Reads a safetensors file of float32 tensors.

@@ -3,13 +3,19 @@
 //! Values are clamped to [0, 1] and never rescaled an image at a time, so the brightness of pictures can be compared
 //! within a sheet and between epochs.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder, ImageReader, Limits, imageops};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits, RgbImage,
+    RgbaImage, imageops,
+};
 
 use run_files::atomic_file::write_atomically;
+use run_files::file_operations::read_at_most;
+
+use crate::jpeg_end::is_cut_off;
 
 /// Height and width of every picture, in pixels.
 pub const SIDE: usize = 32;
@@ -25,9 +31,13 @@ pub const VALUES: usize = CHANNELS * PLANE;
 /// Grey level of gaps and empty places; white, so that dark pictures keep their outline.
 const BACKGROUND: u8 = 255;
 
-/// Widest side of a picture that is read, in pixels, and most memory that reading may take, in bytes.
-const LARGEST_SIDE: u32 = 16_384;
-const LARGEST_DECODED: u64 = 1 << 30;
+/// Most pixels of a picture that is read, most memory that decoding may take, and the largest file, in bytes.
+const LARGEST_PIXELS: u64 = 1 << 26;
+const LARGEST_DECODED: u64 = 1 << 29;
+const LARGEST_FILE: u64 = 1 << 28;
+
+/// What shows through the transparent parts of a picture unless another colour is asked for.
+pub const WHITE: [u8; CHANNELS] = [255; CHANNELS];
 
 /// How pictures are laid out: row after row, from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +101,25 @@ pub enum ImageSheetError {
         path: PathBuf,
         /// Why.
         cause: io::Error,
+    },
+    /// A picture or a file that would take too much memory and time.
+    #[error(
+        "{} has {found}, and at most {allowed} are read; make it smaller, 32 x 32 pixels are used of it",
+        path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: String,
+        /// The limit.
+        allowed: String,
+    },
+    /// A picture whose lower part is missing.
+    #[error("{} ends before its picture does; get the whole file", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
     },
     /// A file that is no picture of a known format.
     #[error("{} is no picture that can be read: {cause}; give a PNG or JPEG file", path.display())]
@@ -161,36 +190,67 @@ pub fn write_png(path: &Path, images: &[f32], layout: SheetLayout) -> Result<(),
     })
 }
 
-/// Reads a picture of any size and resizes it to 32 x 32, without keeping its aspect ratio.
+/// Reads a picture of any size up to 67 million pixels and resizes it to 32 x 32, without keeping its aspect ratio.
 ///
-/// A picture that already has that size keeps its exact values. Transparency is dropped.
+/// A picture that already has that size keeps its exact values. It is turned as its EXIF orientation says, and `background` shows
+/// through what is transparent.
 ///
 /// # Shapes
 /// - output: `[3, 32, 32]`, in [0, 1]
 ///
 /// # Errors
-/// [`ImageSheetError::Unreadable`], [`ImageSheetError::NoPicture`].
-pub fn load_rgb_image(path: &Path) -> Result<Vec<f32>, ImageSheetError> {
+/// [`ImageSheetError::Unreadable`], [`ImageSheetError::NoPicture`], [`ImageSheetError::TooLarge`], [`ImageSheetError::Truncated`].
+pub fn load_rgb_image(
+    path: &Path,
+    background: [u8; CHANNELS],
+) -> Result<Vec<f32>, ImageSheetError> {
     let unreadable = |cause| ImageSheetError::Unreadable {
         path: path.to_owned(),
         cause,
     };
+    let too_large = |found: String, allowed: String| ImageSheetError::TooLarge {
+        path: path.to_owned(),
+        found,
+        allowed,
+    };
+    let no_picture = |cause| ImageSheetError::NoPicture {
+        path: path.to_owned(),
+        cause,
+    };
+    let bytes = read_at_most(path, LARGEST_FILE).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        let limit = LARGEST_FILE >> 20;
+        return Err(too_large(
+            format!("more than {limit} MiB"),
+            format!("{limit} MiB"),
+        ));
+    }
     // By content, not by the name's ending.
-    let mut reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
+    let mut reader = ImageReader::new(Cursor::new(&bytes))
+        .with_guessed_format()
         .map_err(unreadable)?;
     let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
     limits.max_alloc = Some(LARGEST_DECODED);
     reader.limits(limits);
-    let picture = reader
-        .decode()
-        .map_err(|cause| ImageSheetError::NoPicture {
+    let mut decoder = reader.into_decoder().map_err(no_picture)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > LARGEST_PIXELS {
+        let allowed = format!("{} million pixels", LARGEST_PIXELS / 1_000_000);
+        return Err(too_large(format!("{width} x {height} pixels"), allowed));
+    }
+    if is_cut_off(&bytes) {
+        return Err(ImageSheetError::Truncated {
             path: path.to_owned(),
-            cause,
-        })?
-        .into_rgb8();
+        });
+    }
+    let orientation = decoder.orientation().map_err(no_picture)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(no_picture)?;
+    picture.apply_orientation(orientation);
+    let picture = if picture.color().has_alpha() {
+        over(&picture.into_rgba8(), background)
+    } else {
+        picture.into_rgb8()
+    };
     let side = SIDE as u32;
     let small = if picture.dimensions() == (side, side) {
         picture
@@ -207,8 +267,22 @@ pub fn load_rgb_image(path: &Path) -> Result<Vec<f32>, ImageSheetError> {
     Ok(planes)
 }
 
+/// A picture in front of one colour.
+fn over(picture: &RgbaImage, background: [u8; CHANNELS]) -> RgbImage {
+    let mut flat = RgbImage::new(picture.width(), picture.height());
+    for (target, pixel) in flat.pixels_mut().zip(picture.pixels()) {
+        let alpha = u32::from(pixel.0[3]);
+        for (channel, value) in target.0.iter_mut().enumerate() {
+            let mixed = u32::from(pixel.0[channel]) * alpha
+                + u32::from(background[channel]) * (255 - alpha);
+            *value = ((mixed + 127) / 255) as u8;
+        }
+    }
+    flat
+}
+
 /// The nearest byte of a value in [0, 1].
-fn to_byte(value: f32) -> u8 {
+pub fn to_byte(value: f32) -> u8 {
     // `as` saturates, and turns NaN into 0.
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
 }

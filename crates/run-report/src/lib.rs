@@ -3,6 +3,7 @@
 
 pub mod chart;
 pub mod image_sheet;
+mod jpeg_end;
 pub mod loss_curves;
 pub mod report;
 pub mod statistics;

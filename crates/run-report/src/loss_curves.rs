@@ -12,6 +12,9 @@ use crate::chart::{Chart, Curve, renumbered};
 use run_files::atomic_file::write_atomically;
 use run_files::metrics::{EpochRow, Terms};
 
+/// The curves, in the run folder.
+pub const LOSS_CURVES: &str = "loss-curves.svg";
+
 /// A colour pair that stays apart in grey and for the colour-blind.
 const TRAIN_COLOUR: &str = "#2f6db5";
 const VALID_COLOUR: &str = "#e07b28";

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use run_files::atomic_file::write_atomically;
+use run_files::output_file::write_output;
 use run_files::run_record::RunRecord;
 
 mod configuration;
@@ -40,6 +41,18 @@ pub struct ReportError {
 /// Where the file cannot be written.
 pub fn write_run_report(path: &Path, record: &RunRecord) -> Result<(), ReportError> {
     write(path, &run_page::render(record))
+}
+
+/// Writes the report of a run to a file that the user named, which may be a link, a pipe or a device.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn write_run_report_to(out: &Path, record: &RunRecord) -> Result<(), ReportError> {
+    let html = run_page::render(record);
+    write_output(out, html.as_bytes()).map_err(|source| ReportError {
+        path: out.to_owned(),
+        source,
+    })
 }
 
 /// Writes the report of a sweep, atomically.

@@ -41,7 +41,7 @@ fn some_or_exit(pointer: *mut u8) -> *mut u8 {
         use std::io::Write;
         // Standard error has no buffer, and the text is constant.
         let _ = std::io::stderr().write_all(
-            b"error: out of memory; the last checkpoint is intact: train with `--auto-batch`, or a smaller `--batch-size` or `--width` \
+            b"error: out of memory; checkpoints that there are stay intact: train with `--auto-batch`, or a smaller `--batch-size` or `--width` \
               (`cargo xtask summary` shows the memory of a step)\n",
         );
         std::process::exit(OUT_OF_MEMORY);

@@ -62,7 +62,9 @@ fn faults_failing_file_operation_leaves_the_old_checkpoint_or_the_new_one() {
     for before in Before::ALL {
         let (_folder, checkpoints) = run();
         let epoch = before.prepare(&checkpoints);
-        let operations = count(|| checkpoints.save(&checkpoint(epoch, 1)).expect("saved"));
+        let operations = count(|| {
+            checkpoints.save(&checkpoint(epoch, 1)).expect("saved");
+        });
         assert!(operations > 15, "{operations} operations");
         for failure in [Failure::InputOutput, Failure::NoSpace, Failure::ShortWrite] {
             for index in 0..operations {

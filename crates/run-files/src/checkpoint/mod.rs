@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file::write_atomically;
 use crate::file_operations::{
     create_folder, read_at_most, remove_folder, rename, sync_folder, write_synced,
 };
@@ -16,7 +17,7 @@ use crate::weights::{NamedValues, WeightsError, from_safetensors, to_safetensors
 mod manifest;
 mod state;
 
-pub use manifest::{Manifest, ManifestEntry};
+pub use manifest::{Manifest, ManifestEntry, Origin};
 pub use state::{Position, TrainingState};
 
 use manifest::LARGEST_MANIFEST;
@@ -43,6 +44,8 @@ pub struct Checkpoint {
     pub optimizer: NamedValues,
     /// The rest.
     pub state: TrainingState,
+    /// The settings and data that it was made with; none in one of an older program.
+    pub origin: Option<Origin>,
 }
 
 /// Why a checkpoint could not be written or read.
@@ -118,17 +121,20 @@ impl CheckpointFolder {
         }
     }
 
-    /// Writes a checkpoint, reads it back, and only then removes what is neither among the newest two nor the best.
+    /// Writes a checkpoint, reads it back, and only then removes what is neither among the newest two nor the best of either.
+    ///
+    /// Returns what could not be removed, which harms nothing but takes room: NFS, for one, keeps files that are still open.
     ///
     /// # Errors
     /// Where writing fails or what was read back differs; older checkpoints are untouched then.
-    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    pub fn save(&self, checkpoint: &Checkpoint) -> Result<Vec<CheckpointError>, CheckpointError> {
         let path = self.path(checkpoint.state.position());
         let unfinished = path.with_extension("tmp");
-        self.remove_unfinished()?;
+        let mut left = self.remove_unfinished()?;
         // A run that is resumed and stopped before its next step has nothing new to save.
         if path.exists() && self.load(checkpoint.state.position()).is_ok() {
-            return self.prune(&checkpoint.state);
+            left.extend(self.prune(&checkpoint.state)?);
+            return Ok(left);
         }
         create_folder(&unfinished).map_err(at(&unfinished))?;
 
@@ -150,15 +156,41 @@ impl CheckpointFolder {
             files.push(ManifestEntry::of(name, bytes));
         }
         let file = unfinished.join(MANIFEST);
-        write_synced(&file, &Manifest::new(files).to_json()).map_err(at(&file))?;
+        let manifest = Manifest::new(files, checkpoint.origin.clone());
+        write_synced(&file, &manifest.to_json()).map_err(at(&file))?;
         sync_folder(&unfinished).map_err(at(&unfinished))?;
         // One of that name is there only if it proved corrupt and the run went on from an older one.
-        self.set_aside(&path)?;
+        left.extend(self.set_aside(&path)?);
         rename(&unfinished, &path).map_err(at(&path))?;
         sync_folder(&self.folder).map_err(at(&self.folder))?;
 
         self.verify(&path)?;
-        self.prune(&checkpoint.state)
+        left.extend(self.prune(&checkpoint.state)?);
+        Ok(left)
+    }
+
+    /// Notes in a checkpoint that it goes on with other settings, as the user has allowed.
+    ///
+    /// # Errors
+    /// Where it is not there or does not pass its manifest, or the system refuses.
+    pub fn set_origin(&self, position: Position, origin: Origin) -> Result<(), CheckpointError> {
+        let file = self.path(position).join(MANIFEST);
+        let manifest = self.manifest(&self.path(position))?;
+        let manifest = Manifest::new(manifest.files().to_vec(), Some(origin));
+        write_atomically(&file, &manifest.to_json()).map_err(at(&file))
+    }
+
+    /// Position, settings and data of the newest checkpoint with a readable manifest that has them. Weights are not read.
+    ///
+    /// # Errors
+    /// Where the folder cannot be listed.
+    pub fn newest_origin(&self) -> Result<Option<(Position, Origin)>, CheckpointError> {
+        let positions = self.positions()?.into_iter().rev();
+        let mut origins = positions.filter_map(|position| {
+            let manifest = self.manifest(&self.path(position)).ok()?;
+            Some((position, manifest.origin()?.clone()))
+        });
+        Ok(origins.next())
     }
 
     /// The newest checkpoint that passes its manifest, and the errors of newer ones; none in a run without any.
@@ -190,7 +222,7 @@ impl CheckpointFolder {
     /// Where it is not there or does not pass its manifest.
     pub fn load(&self, position: Position) -> Result<Checkpoint, CheckpointError> {
         let path = self.path(position);
-        let [model, optimizer, state] = self.verify(&path)?;
+        let ([model, optimizer, state], origin) = self.verify(&path)?;
         let weights = |bytes: &[u8], name: &str| {
             from_safetensors(bytes).map_err(|source| CheckpointError::Weights {
                 path: path.join(name),
@@ -206,6 +238,7 @@ impl CheckpointFolder {
             model: weights(&model, MODEL)?,
             optimizer: weights(&optimizer, OPTIMIZER)?,
             state,
+            origin,
         })
     }
 
@@ -223,19 +256,23 @@ impl CheckpointFolder {
         Ok(positions)
     }
 
-    /// Removes every checkpoint after a position.
+    /// Takes away every checkpoint after a position. Returns what could not be removed for good, which is no checkpoint any more.
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn discard_after(&self, position: Position) -> Result<(), CheckpointError> {
+    pub fn discard_after(
+        &self,
+        position: Position,
+    ) -> Result<Vec<CheckpointError>, CheckpointError> {
+        let mut left = Vec::new();
         for newer in self
             .positions()?
             .into_iter()
             .filter(|found| *found > position)
         {
-            self.set_aside(&self.path(newer))?;
+            left.extend(self.set_aside(&self.path(newer))?);
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Every checkpoint with what is wrong with it, if anything, oldest first.
@@ -249,21 +286,25 @@ impl CheckpointFolder {
             .collect())
     }
 
-    /// The three files of a checkpoint, if they are those of its manifest.
-    fn verify(&self, path: &Path) -> Result<[Vec<u8>; 3], CheckpointError> {
+    fn manifest(&self, path: &Path) -> Result<Manifest, CheckpointError> {
         let file = path.join(MANIFEST);
         let manifest = read_at_most(&file, LARGEST_MANIFEST).map_err(at(&file))?;
-        let entries = Manifest::parse(&manifest, &FILES, self.largest)
-            .map_err(|(expected, found)| corrupt(file, expected, found))?;
+        Manifest::parse(&manifest, &FILES, self.largest)
+            .map_err(|(expected, found)| corrupt(file, expected, found))
+    }
+
+    /// The three files of a checkpoint, if they are those of its manifest, and what it was made with.
+    fn verify(&self, path: &Path) -> Result<([Vec<u8>; 3], Option<Origin>), CheckpointError> {
+        let manifest = self.manifest(path)?;
         let mut contents = [const { Vec::new() }; 3];
-        for (entry, content) in entries.iter().zip(&mut contents) {
+        for (entry, content) in manifest.files().iter().zip(&mut contents) {
             let file = path.join(&entry.name);
             *content = read_at_most(&file, entry.bytes).map_err(at(&file))?;
             if let Some((expected, found)) = entry.difference(content) {
                 return Err(corrupt(file, expected, found));
             }
         }
-        Ok(contents)
+        Ok((contents, manifest.origin().cloned()))
     }
 
     fn names(&self) -> Result<Vec<String>, CheckpointError> {
@@ -283,38 +324,93 @@ impl CheckpointFolder {
         self.folder.join(position.folder_name())
     }
 
-    fn remove_unfinished(&self) -> Result<(), CheckpointError> {
-        for name in self.names()? {
-            if name.ends_with(".tmp") || name.ends_with(".old") {
-                let path = self.folder.join(name);
-                remove_folder(&path).map_err(at(&path))?;
+    /// Removes what saves that were cut short have left, by its exact names: whatever else lies there is somebody's own.
+    /// Returns what could not be removed.
+    fn remove_unfinished(&self) -> Result<Vec<CheckpointError>, CheckpointError> {
+        let names = self.names()?;
+        let left_over = names.iter().filter(|name| is_left_over(name));
+        Ok(left_over
+            .filter_map(|name| self.remove(&self.folder.join(name)))
+            .collect())
+    }
+
+    /// Takes a checkpoint away by one rename, so that none is ever half deleted under its own name, and removes it. Returns
+    /// why it could not be removed.
+    fn set_aside(&self, path: &Path) -> Result<Option<CheckpointError>, CheckpointError> {
+        if fs::symlink_metadata(path).is_err() {
+            return Ok(None);
+        }
+        // A name that an earlier removal has failed to free is passed over.
+        let free = (0..SET_ASIDE_NAMES)
+            .map(|number| match number {
+                0 => path.with_extension("old"),
+                number => path.with_extension(format!("{number}.old")),
+            })
+            .find(|doomed| fs::symlink_metadata(doomed).is_err());
+        let Some(doomed) = free else {
+            return Err(at(path)(io::ErrorKind::AlreadyExists.into()));
+        };
+        match rename(path, &doomed) {
+            Ok(()) => Ok(self.remove(&doomed)),
+            // A folder of a lower layer of an overlay can be removed, but not renamed.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                remove_folder(path).map_err(at(path)).map(|()| None)
             }
+            Err(error) => Err(at(path)(error)),
         }
-        Ok(())
     }
 
-    /// Takes a checkpoint away by one rename, so that none is ever half deleted under its own name.
-    fn set_aside(&self, path: &Path) -> Result<(), CheckpointError> {
-        if !path.exists() {
-            return Ok(());
-        }
-        let doomed = path.with_extension("old");
-        rename(path, &doomed).map_err(at(path))?;
-        remove_folder(&doomed).map_err(at(&doomed))
+    fn remove(&self, path: &Path) -> Option<CheckpointError> {
+        remove_folder(path).map_err(at(path)).err()
     }
 
-    fn prune(&self, state: &TrainingState) -> Result<(), CheckpointError> {
+    fn prune(&self, state: &TrainingState) -> Result<Vec<CheckpointError>, CheckpointError> {
         // Newer ones proved corrupt and the run went on from an older one; they would count among the newest.
-        self.discard_after(state.position())?;
+        let mut left = self.discard_after(state.position())?;
         let positions = self.positions()?;
-        let newest = positions.len().saturating_sub(KEPT);
-        for position in &positions[..newest] {
-            if Some(*position) != state.best {
-                self.set_aside(&self.path(*position))?;
+        let (older, kept) = positions.split_at(positions.len().saturating_sub(KEPT));
+        let mut named = vec![state.best];
+        for position in kept {
+            match self.best_named_by(*position) {
+                Ok(best) => named.push(best),
+                // What it names is not known, so nothing is removed.
+                Err(_) => return Ok(left),
             }
         }
-        Ok(())
+        for position in older {
+            if !named.contains(&Some(*position)) {
+                // One that stays takes room, and is no reason to end a run.
+                match self.set_aside(&self.path(*position)) {
+                    Ok(not_removed) => left.extend(not_removed),
+                    Err(error) => left.push(error),
+                }
+            }
+        }
+        Ok(left)
     }
+
+    /// The checkpoint of the best epoch, as another one has it, which the run may have to go on from; none where that one is damaged.
+    fn best_named_by(&self, position: Position) -> io::Result<Option<Position>> {
+        let state = read_at_most(&self.path(position).join(STATE), LARGEST_STATE)?;
+        Ok(TrainingState::parse(&state)
+            .ok()
+            .and_then(|state| state.best))
+    }
+}
+
+/// Names that a checkpoint can be set aside under.
+const SET_ASIDE_NAMES: u32 = 100;
+
+/// Whether this is the name of a checkpoint that was being written or removed.
+fn is_left_over(name: &str) -> bool {
+    let Some((position, ending)) = name.split_once('.') else {
+        return false;
+    };
+    let number = ending.strip_suffix(".old");
+    let is_ending = ending == "tmp"
+        || ending == "old"
+        || number.is_some_and(|number| number.parse::<u32>().is_ok());
+    is_ending && Position::from_folder_name(position).is_some()
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {

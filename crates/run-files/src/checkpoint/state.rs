@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::{MetricsLengths, TermSums};
+use crate::metrics::{EpochRates, MetricsLengths, TermSums};
 use crate::schedule::Schedule;
 use crate::step_guard::StepGuard;
 
@@ -26,6 +26,9 @@ pub struct TrainingState {
     pub batches: usize,
     /// Sums of the loss over those batches.
     pub sums: TermSums,
+    /// Learning rates of their steps.
+    #[serde(default, skip_serializing_if = "EpochRates::is_empty")]
+    pub rates: EpochRates,
     /// Skipped steps, and what is needed to judge the next one.
     pub guard: StepGuard,
     /// Learning-rate halving and early stopping.
@@ -88,6 +91,7 @@ impl TrainingState {
             updates: 0,
             batches: 0,
             sums: TermSums::default(),
+            rates: EpochRates::default(),
             guard: StepGuard::default(),
             schedule,
             best: None,

@@ -11,7 +11,15 @@ pub(super) fn checkpoint(epoch: u32, best: u32) -> Checkpoint {
     let values = |value: f32| {
         NamedValues::from([("dense.weight".to_owned(), (vec![20, 30], vec![value; 600]))])
     };
+    let settings = Settings {
+        seed: 1 << 63 | 1,
+        ..Settings::default()
+    };
     Checkpoint {
+        origin: Some(Origin {
+            settings: settings.recorded(),
+            data_hash: "0123456789abcdef".to_owned(),
+        }),
         model: values(epoch as f32 + 0.1),
         optimizer: values(-(epoch as f32)),
         state: TrainingState {
@@ -198,6 +206,92 @@ fn an_unfinished_checkpoint_is_ignored_and_cleared_away() {
     assert_eq!(newest(&checkpoints), Some(1));
     checkpoints.save(&checkpoint(2, 1)).expect("saved");
     assert!(!unfinished.exists());
+}
+
+#[test]
+fn only_what_saves_have_made_is_cleared_away() {
+    let (_folder, checkpoints) = run();
+    checkpoints.save(&checkpoint(1, 1)).expect("saved");
+    let users = [
+        "backup.old",
+        "x.tmp",
+        "epoch-1.old",
+        "photos.old",
+        "epoch-0001-batch-00000.bak.old",
+    ];
+    for name in &users[..2] {
+        fs::create_dir(checkpoints.folder.join(name)).expect("created");
+    }
+    for name in &users[2..] {
+        fs::write(checkpoints.folder.join(name), b"mine").expect("written");
+    }
+    // What a save left that was cut short: as a folder, as a file, and where an earlier removal failed.
+    let ours = [
+        "epoch-0007-batch-00000.tmp",
+        "epoch-0007-batch-00000.old",
+        "epoch-0007-batch-00000.2.old",
+    ];
+    fs::create_dir(checkpoints.folder.join(ours[0])).expect("created");
+    fs::write(checkpoints.folder.join(ours[1]), b"a file").expect("written");
+    fs::create_dir(checkpoints.folder.join(ours[2])).expect("created");
+    assert!(
+        checkpoints
+            .save(&checkpoint(2, 1))
+            .expect("saved")
+            .is_empty()
+    );
+    for name in users {
+        assert!(checkpoints.folder.join(name).exists(), "{name}");
+    }
+    for name in ours {
+        assert!(!checkpoints.folder.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn what_a_kept_checkpoint_names_is_kept() {
+    let (_folder, checkpoints) = run();
+    for epoch in 1..=3 {
+        checkpoints.save(&checkpoint(epoch, 1)).expect("saved");
+    }
+    // The fourth epoch is the best: the third still names the first.
+    checkpoints.save(&checkpoint(4, 4)).expect("saved");
+    assert_eq!(
+        checkpoints.positions().expect("listed"),
+        [1, 3, 4].map(end_of)
+    );
+    fs::write(checkpoints.path(end_of(4)).join(MODEL), b"damaged").expect("written");
+    let (loaded, _) = checkpoints.load_newest().expect("intact").expect("present");
+    let best = loaded.state.best.expect("a best epoch");
+    checkpoints.load(best).expect("the best of the older one");
+    // Nobody names it any more.
+    checkpoints.save(&checkpoint(4, 4)).expect("saved");
+    checkpoints.save(&checkpoint(5, 4)).expect("saved");
+    assert_eq!(checkpoints.positions().expect("listed"), [4, 5].map(end_of));
+}
+
+#[test]
+fn a_checkpoint_of_an_older_program_has_no_settings_and_can_be_given_some() {
+    let (_folder, checkpoints) = run();
+    let old = Checkpoint {
+        origin: None,
+        ..checkpoint(1, 1)
+    };
+    checkpoints.save(&old).expect("saved");
+    let manifest = fs::read_to_string(checkpoints.path(end_of(1)).join(MANIFEST));
+    assert!(manifest.expect("text").contains("\"format\": 2"));
+    assert_eq!(checkpoints.load(end_of(1)).expect("intact"), old);
+    assert_eq!(checkpoints.newest_origin().expect("listed"), None);
+    let origin = checkpoint(1, 1).origin.expect("one");
+    checkpoints
+        .set_origin(end_of(1), origin.clone())
+        .expect("written");
+    assert_eq!(
+        checkpoints.load(end_of(1)).expect("intact"),
+        checkpoint(1, 1)
+    );
+    let newest = checkpoints.newest_origin().expect("listed");
+    assert_eq!(newest, Some((end_of(1), origin)));
 }
 
 #[test]

@@ -12,6 +12,9 @@ pub struct TermSums {
     kl: f64,
     l2: f64,
     images: usize,
+    /// Of the floors of these images as they were shown, where that is not how they are in the split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    floor: Option<f64>,
 }
 
 impl TermSums {
@@ -23,15 +26,26 @@ impl TermSums {
         self.images += images;
     }
 
+    /// As [`add`](Self::add), of images that were changed before they were shown: `floor` is the sum of their own floors.
+    pub fn add_changed(&mut self, terms: [f64; 3], images: usize, floor: f64) {
+        // Sums that another program began without floors go on without.
+        if self.images == 0 || self.floor.is_some() {
+            self.floor = Some(self.floor.unwrap_or(0.0) + floor);
+        }
+        self.add(terms, images);
+    }
+
     /// Images added so far.
     pub fn images(&self) -> usize {
         self.images
     }
 
-    /// Means in nats an image, with the split's floor for the excess; NaN where there was no image.
+    /// Means in nats an image, with the split's floor for the excess, unless the images came with floors of their own;
+    /// NaN where there was no image.
     pub fn means(&self, floor: f64) -> Terms {
         let mean = |sum: f64| sum / self.images as f64;
         let (cross_entropy, kl, l2) = (mean(self.cross_entropy), mean(self.kl), mean(self.l2));
+        let floor = self.floor.map_or(floor, mean);
         Terms {
             loss: cross_entropy + kl + l2,
             cross_entropy,
@@ -58,5 +72,26 @@ mod tests {
         assert_eq!(means.l2, 8.0);
         assert_eq!(means.loss, 30.0);
         assert!(TermSums::default().means(0.0).loss.is_nan());
+    }
+
+    #[test]
+    fn changed_images_are_measured_by_their_own_floors() {
+        let mut sums = TermSums::default();
+        sums.add_changed([30.0, 3.0, 7.0], 3, 18.0);
+        sums.add_changed([50.0, 5.0, 11.0], 1, 10.0);
+        assert_eq!(sums.means(15.0).excess, 20.0 - 7.0);
+        let json = serde_json::to_string(&sums).expect("numbers");
+        assert_eq!(
+            serde_json::from_str::<TermSums>(&json).expect("a sum"),
+            sums
+        );
+        // Without a change nothing is added to a checkpoint, and one without floors can be read.
+        let mut plain = TermSums::default();
+        plain.add([30.0, 3.0, 7.0], 3);
+        let json = serde_json::to_string(&plain).expect("numbers");
+        assert!(!json.contains("floor"), "{json}");
+        let mut read = serde_json::from_str::<TermSums>(&json).expect("a sum");
+        read.add_changed([50.0, 5.0, 11.0], 1, 10.0);
+        assert_eq!(read.means(15.0).excess, 5.0);
     }
 }

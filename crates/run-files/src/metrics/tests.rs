@@ -22,6 +22,7 @@ fn row(epoch: u32) -> EpochRow {
             l2: 0.0,
         },
         learning_rate: 0.001,
+        last_learning_rate: 0.001,
         skipped_steps: 2,
     }
 }
@@ -41,7 +42,7 @@ fn rows_have_these_bytes() {
         concat!(
             r#"{"epoch":1,"train/loss":1834.25,"train/cross_entropy":1800.0,"train/excess":0.30000000000000004,"#,
             r#""train/kl":34.0,"train/l2":1e-7,"valid/loss":630000000.0,"valid/cross_entropy":1e+22,"#,
-            r#""valid/excess":-0.5,"valid/kl":5e-324,"valid/l2":0.0,"learning_rate":0.001,"skipped_steps":2}"#,
+            r#""valid/excess":-0.5,"valid/kl":5e-324,"valid/l2":0.0,"learning_rate":0.001,"last_learning_rate":0.001,"skipped_steps":2}"#,
             "\n"
         )
     );
@@ -49,9 +50,9 @@ fn rows_have_these_bytes() {
         csv,
         concat!(
             "epoch,train/loss,train/cross_entropy,train/excess,train/kl,train/l2,",
-            "valid/loss,valid/cross_entropy,valid/excess,valid/kl,valid/l2,learning_rate,skipped_steps\n",
+            "valid/loss,valid/cross_entropy,valid/excess,valid/kl,valid/l2,learning_rate,last_learning_rate,skipped_steps\n",
             "1,1834.25,1800.0,0.30000000000000004,34.0,1e-7,",
-            "630000000.0,1e22,-0.5,5e-324,0.0,0.001,2\n"
+            "630000000.0,1e22,-0.5,5e-324,0.0,0.001,0.001,2\n"
         )
     );
 }
@@ -121,6 +122,28 @@ fn resuming_cuts_to_the_recorded_lengths_and_continues_the_same_bytes() {
         writer.append(&row(epoch)).unwrap();
     }
     assert_eq!(contents(resumed.path()), contents(whole.path()));
+}
+
+#[test]
+fn a_file_that_an_older_program_began_keeps_its_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = "epoch,valid/loss,learning_rate,another,skipped_steps\n";
+    let old = format!("{header}1,1.0,0.001,3.0,0\n");
+    fs::write(folder.path().join(METRICS_CSV), &old).unwrap();
+    let line = row(1)
+        .jsonl_line()
+        .replace("\"last_learning_rate\":0.001,", "");
+    fs::write(folder.path().join(METRICS_JSONL), &line).unwrap();
+    let keep = MetricsLengths {
+        jsonl: line.len() as u64,
+        csv: old.len() as u64,
+    };
+    let mut writer = MetricsWriter::open(folder.path(), Some(keep)).unwrap();
+    writer.append(&row(2)).unwrap();
+    let [_, csv] = contents(folder.path());
+    assert_eq!(csv, format!("{old}2,630000000.0,0.001,NaN,2\n"));
+    let rows = read_rows(&folder.path().join(METRICS_JSONL)).unwrap();
+    assert_eq!(rows, [row(1), row(2)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{MetricsError, ends_a_line};
+use crate::file_operations::open_no_link;
 
 /// File of everything that reads a clock, in the run folder.
 pub const TIMING_JSONL: &str = "timing.jsonl";
@@ -37,6 +38,7 @@ pub struct EpochTiming {
 pub struct TimingWriter {
     path: PathBuf,
     file: File,
+    length: u64,
 }
 
 impl TimingWriter {
@@ -50,33 +52,36 @@ impl TimingWriter {
             path: path.clone(),
             cause,
         };
-        let options = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .clone();
-        let mut file = options.open(&path).map_err(unwritable)?;
-        let length = file.metadata().map_err(unwritable)?.len();
+        let mut options = OpenOptions::new();
+        let options = options.read(true).append(true).create(true);
+        let mut file = open_no_link(options, &path).map_err(unwritable)?;
+        let mut length = file.metadata().map_err(unwritable)?.len();
         if !ends_a_line(&file, length).map_err(unwritable)? {
             // A killed run left half an object; the next one starts on a line of its own.
             file.write_all(b"\n").map_err(unwritable)?;
+            length += 1;
         }
-        Ok(Self { path, file })
+        Ok(Self { path, file, length })
     }
 
-    /// Appends one object, such as an [`EpochTiming`].
+    /// Appends one object, such as an [`EpochTiming`]; where that fails, nothing of it stays, so that it can be tried again.
     ///
     /// # Errors
     /// [`MetricsError::Unwritable`].
     pub fn append(&mut self, entry: &impl Serialize) -> Result<(), MetricsError> {
-        let line = serde_json::to_string(entry)
-            .map_err(io::Error::from)
-            .map(|text| text + "\n");
-        line.and_then(|line| self.file.write_all(line.as_bytes()))
-            .map_err(|cause| MetricsError::Unwritable {
-                path: self.path.clone(),
-                cause,
-            })
+        let unwritable = |cause| MetricsError::Unwritable {
+            path: self.path.clone(),
+            cause,
+        };
+        let line = serde_json::to_string(entry).map_err(io::Error::from);
+        let line = line.map_err(unwritable)? + "\n";
+        if let Err(cause) = self.file.write_all(line.as_bytes()) {
+            // Half a line would stand before the next one. Where the cut fails, the next resume ends that line.
+            let _ = self.file.set_len(self.length);
+            return Err(unwritable(cause));
+        }
+        self.length += line.len() as u64;
+        Ok(())
     }
 }
 

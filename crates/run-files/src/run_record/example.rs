@@ -24,6 +24,7 @@ pub fn row(epoch: u32) -> EpochRow {
         train: terms(1900.25 - f64::from(epoch)),
         valid: terms(1910.1 - f64::from(epoch)),
         learning_rate: 0.001,
+        last_learning_rate: 0.001,
         skipped_steps: 0,
     }
 }
@@ -73,7 +74,7 @@ pub fn write_run(path: &Path, settings: &Settings, summary: &RunSummary) {
         ..settings.clone()
     };
     folder
-        .record(&settings, "0123456789abcdef", "embedded sample")
+        .record(&settings, "0123456789abcdef", "embedded sample", &[])
         .expect("recorded");
     let mut metrics = MetricsWriter::open(path, None).expect("opened");
     let mut timing = TimingWriter::open(path).expect("opened");

@@ -129,6 +129,7 @@ fn row(row: &EpochRow) -> Value {
     json!({
         "epoch": row.epoch,
         "learning_rate": row.learning_rate,
+        "last_learning_rate": row.last_learning_rate,
         "skipped_steps": row.skipped_steps,
         "train": terms(&row.train),
         "valid": terms(&row.valid),
@@ -205,6 +206,11 @@ impl Entry<'_> {
             train: self.get("train")?.terms()?,
             valid: self.get("valid")?.terms()?,
             learning_rate: self.get("learning_rate")?.number()?,
+            // Summaries of older programs have one rate.
+            last_learning_rate: self
+                .get("last_learning_rate")
+                .or_else(|_| self.get("learning_rate"))?
+                .number()?,
             skipped_steps: skipped.typed(u32::try_from(skipped.count()?).ok(), "count of steps")?,
         })
     }

@@ -56,7 +56,7 @@ const BACKENDS: [Backend; 3] = [
 impl DeviceChoice {
     /// The forms a device is written in.
     pub const FORMS: &'static str =
-        "flex, ndarray, cuda:N (N a GPU index from 0; `cuda` is `cuda:0`)";
+        "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`)";
 
     /// Its backend, and its index among the backend's GPUs.
     fn row(self) -> (&'static Backend, Option<usize>) {

@@ -44,11 +44,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, SettingsError> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, SettingsError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, SettingsError> {
     let malformed = |cause| SettingsError::Malformed {
         path: path.to_owned(),
         cause,
     };
+    // Some editors begin a file with this mark, which says nothing in UTF-8.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let RawEntries(raw) = serde_json::from_str(text).map_err(malformed)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(raw.len());
     for (name, raw_value) in raw {
@@ -140,6 +142,7 @@ mod tests {
             ]
         );
         assert_eq!(parsed("{}").unwrap(), []);
+        assert_eq!(parsed("\u{feff}{}").unwrap(), []);
     }
 
     #[test]
@@ -168,7 +171,7 @@ mod tests {
             (
                 "{\"batch_size\": \"25\"}",
                 &[
-                    "batch_size",
+                    "batch_size cannot be `\"25\"`",
                     "my.json, line 1",
                     "an integer from 2 to 50000 images",
                 ],

@@ -19,7 +19,7 @@ pub struct Devices {
 
 impl Devices {
     /// The forms that devices are written in.
-    pub const FORMS: &'static str = "flex, ndarray, cuda:N (N a GPU index from 0; `cuda` is `cuda:0`), or several of one \
+    pub const FORMS: &'static str = "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), or several of one \
                                      kind with commas between them (cuda:0,cuda:1)";
 
     /// The device that weights, moments and the norms' statistics live on.

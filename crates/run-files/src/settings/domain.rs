@@ -116,6 +116,11 @@ impl Domain {
         }
     }
 
+    /// Whether JSON holds the values as text.
+    pub(super) fn is_textual(&self) -> bool {
+        matches!(self, Self::Names(_) | Self::Path | Self::Text { .. })
+    }
+
     /// The values in words.
     pub(super) fn describe(&self) -> String {
         match *self {

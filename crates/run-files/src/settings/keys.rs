@@ -87,9 +87,11 @@ impl Key {
         if self.is_optional() && value.is_null() || self.domain().contains(value) {
             return Ok(());
         }
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
+        // Of a number that is written as text, the quotes are what is wrong.
+        let text = match (value.as_str(), self.domain().is_textual()) {
+            (Some(text), true) => text.to_owned(),
+            _ => value.to_string(),
+        };
         Err(self.reject(&text))
     }
 

@@ -14,6 +14,7 @@ mod error;
 #[cfg(test)]
 mod flag_tests;
 mod keys;
+mod options;
 mod presets;
 mod print_config;
 mod resolve;
@@ -29,6 +30,7 @@ pub use choices::{
 pub use devices::Devices;
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
+pub use options::{EmbeddedData, Resume, expand_home};
 pub use resolve::{Provenance, Resolved, Source, resolve};
 pub use row::Change;
 pub use rows::{Key, Settings, TrainFlags};
@@ -48,15 +50,21 @@ const BASE_INTERMEDIATE_DIM: f64 = 1024.0;
 /// The decoder folds the intermediate features onto 4 x 4 positions.
 const POSITIONS: usize = 16;
 
+/// The `data_dir` that stands for the sample inside the program, which `--data sample` asks for.
+pub const EMBEDDED_SAMPLE: &str = "embedded:sample";
+
 impl Settings {
     /// Bottleneck widths of the four stages: 64, 128, 256, 512 times `width`, rounded, at least 1.
     pub fn stage_widths(&self) -> [usize; 4] {
         BASE_STAGE_WIDTHS.map(|channels| ((channels * self.width).round() as usize).max(1))
     }
 
-    /// Whether the run trains on the embedded sample: preset `demo` without a data folder.
+    /// Whether the run trains on the embedded sample: by its name, or preset `demo` without a data folder.
     pub fn uses_sample(&self) -> bool {
-        self.preset == Some(Preset::Demo) && self.data_dir.is_none()
+        match &self.data_dir {
+            Some(folder) => folder == Path::new(EMBEDDED_SAMPLE),
+            None => self.preset == Some(Preset::Demo),
+        }
     }
 
     /// Checks every value against its allowed range, for settings made in code.
@@ -98,7 +106,28 @@ impl Settings {
     /// # Errors
     /// Unreadable or malformed file, unknown or missing key, value out of its range.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        let entries = config_file::read(path)?;
+        Self::complete(path, config_file::read(path)?)
+    }
+
+    /// Every key with its value, as a checkpoint keeps them.
+    pub fn recorded(&self) -> Map<String, Value> {
+        self.to_map()
+    }
+
+    /// The settings of a record that [`recorded`](Self::recorded) made; `path` stands for it in errors.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn from_recorded(
+        path: &Path,
+        recorded: &Map<String, Value>,
+    ) -> Result<Self, SettingsError> {
+        let text =
+            serde_json::to_string_pretty(recorded).expect("a map of plain values serialises");
+        Self::complete(path, config_file::parse(path, &text)?)
+    }
+
+    fn complete(path: &Path, entries: Vec<config_file::Entry>) -> Result<Self, SettingsError> {
         if let Some(missing) = Key::ALL
             .iter()
             .find(|key| !key.is_recent() && entries.iter().all(|entry| entry.key != **key))
@@ -277,6 +306,11 @@ mod tests {
             .uses_sample()
         );
         assert!(!Settings::default().uses_sample());
+        let named = Settings {
+            data_dir: Some(EMBEDDED_SAMPLE.into()),
+            ..Settings::default()
+        };
+        assert!(named.uses_sample());
     }
 
     #[test]

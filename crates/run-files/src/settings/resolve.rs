@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Key, Preset, Settings, SettingsError, TrainFlags, config_file, intermediate_dim_of};
+use super::{
+    EMBEDDED_SAMPLE, EmbeddedData, Key, Preset, Settings, SettingsError, TrainFlags, config_file,
+    intermediate_dim_of,
+};
 
 /// Where a value came from, weakest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +97,7 @@ pub fn resolve(
     let file = flags
         .config
         .clone()
-        .or_else(|| recorded_config(flags.resume, &from_flags, &from_environment));
+        .or_else(|| recorded_config(flags.resume.is_some(), &from_flags, &from_environment));
     let from_file = file.map_or_else(|| Ok(Vec::new()), |path| file_layer(&path))?;
 
     let preset = [&from_flags, &from_environment, &from_file]
@@ -128,7 +131,10 @@ pub fn resolve(
 type Layer = Vec<(Key, Value, Source)>;
 
 fn flag_layer(flags: &TrainFlags) -> Result<Layer, SettingsError> {
-    let given = flags.given().into_iter();
+    let sample = flags
+        .data
+        .map(|EmbeddedData::Sample| (Key::DataDir, EMBEDDED_SAMPLE));
+    let given = flags.given().into_iter().chain(sample);
     given
         .map(|(key, text)| {
             let source = Source::Flag(

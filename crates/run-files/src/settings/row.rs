@@ -105,7 +105,7 @@ macro_rules! settings {
             $(
                 $(
                     #[doc = concat!($($flag_help),+)]
-                    #[arg(long, value_name = $value_name, allow_negative_numbers = true, help = concat!($($flag_help),+))]
+                    #[arg(long, value_name = $value_name, allow_negative_numbers = true, value_parser = $crate::settings::options::flag_text($value_name), help = concat!($($flag_help),+))]
                     pub $flag: Option<String>,
                 )?
                 $(

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use super::domain::Domain;
+use super::options::{EmbeddedData, Resume};
 use super::row::settings;
 use super::{
     Activation, Augment, CheckpointInterval, DeviceChoice, Devices, OnDiskFull, Precision, Preset,
@@ -115,13 +116,15 @@ settings! {
         values: Domain::integer(0, u64::MAX),
         flag: seed "--seed" "S",
             "Seed of every random stream, 0 to 2^64 - 1 [default: 1]",
-        change: Compared,
+        change: Fixed,
     }
-    /// Folder of the CIFAR-10 files; none means the embedded sample under preset `demo`.
+    /// Folder of the CIFAR-10 files, or [`EMBEDDED_SAMPLE`](super::EMBEDDED_SAMPLE); none means that sample under preset `demo`, and
+    /// `data` elsewhere.
     DataDir data_dir: Option<PathBuf> = None => {
         values: Domain::Path,
         flag: data_dir "--data-dir" "DIR",
-            "Folder with the CIFAR-10 files [default: none; preset demo then uses the embedded sample]",
+            "Folder with the CIFAR-10 files [default: none; preset demo then uses the embedded sample, other runs "
+            "what is in data]",
         change: Free,
         none: allowed,
     }
@@ -138,7 +141,7 @@ settings! {
     Device device: Devices = DeviceChoice::Flex.into() => {
         values: Domain::text::<Devices>(Devices::FORMS, &["flex", "ndarray", "cuda:0"]),
         flag: device "--device" "DEVICE",
-            "flex, ndarray, or cuda:N with N a GPU index from 0; several GPUs (cuda:0,cuda:1) share each batch, "
+            "flex (the CPU), ndarray, or cuda:N with N a GPU index from 0; several GPUs (cuda:0,cuda:1) share each batch, "
             "each normalising its part with its own batch statistics, and the first one's running statistics are "
             "kept; compiled kernels are kept in ~/.cache/cubecl [default: flex]",
         change: Compared,
@@ -180,7 +183,7 @@ settings! {
         unit: " images",
         flag: limit_test "--limit-test" "N",
             "Test images used, counted after the split, 1 to 10000 [default: none, all of them]",
-        change: Compared,
+        change: Fixed,
         none: allowed,
     }
     /// Random changes of the training images.
@@ -303,10 +306,13 @@ settings! {
     /// over it [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Continue the run in the run folder, with its config.json unless --config is given; starts it where there is
-    /// nothing yet [default: a folder in use is refused]
-    #[arg(long)]
-    pub resume: bool,
+    /// Data inside the program: sample, 2,000 training and 500 test images [default: the files in --data-dir, or in data]
+    #[arg(long, value_name = "NAME", conflicts_with = "data_dir")]
+    pub data: Option<EmbeddedData>,
+    /// Continue the run in the run folder, with its config.json unless --config is given; --resume=or-start begins it where
+    /// there is nothing to continue [default: a folder in use is refused]
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "existing")]
+    pub resume: Option<Resume>,
     /// Go on with other settings than the run was begun with; the run is then no longer the one that its config.json
     /// describes from the start [default: changed settings are refused]
     #[arg(long, requires = "resume")]

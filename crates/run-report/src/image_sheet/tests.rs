@@ -128,7 +128,7 @@ fn a_written_picture_reads_back_exactly() {
         .map(|byte| f32::from(byte) / 255.0)
         .collect();
     write_png(&path, &image, SheetLayout::with_columns(1)).unwrap();
-    assert_eq!(load_rgb_image(&path).unwrap(), image);
+    assert_eq!(load_rgb_image(&path, WHITE).unwrap(), image);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn other_sizes_are_resized_whatever_the_name_says() {
     large
         .save_with_format(&path, image::ImageFormat::Png)
         .unwrap();
-    let planes = load_rgb_image(&path).unwrap();
+    let planes = load_rgb_image(&path, WHITE).unwrap();
     assert_eq!(planes.len(), VALUES);
     for y in 0..SIDE {
         assert_eq!((planes[y * SIDE], planes[y * SIDE + 31]), (1.0, 0.0), "red");
@@ -162,11 +162,11 @@ fn missing_files_and_other_files_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.png");
     assert!(matches!(
-        load_rgb_image(&path).unwrap_err(),
+        load_rgb_image(&path, WHITE).unwrap_err(),
         ImageSheetError::Unreadable { .. }
     ));
     std::fs::write(&path, "no picture").unwrap();
-    let error = load_rgb_image(&path).unwrap_err();
+    let error = load_rgb_image(&path, WHITE).unwrap_err();
     assert!(matches!(error, ImageSheetError::NoPicture { .. }));
     assert!(
         error.to_string().contains("text.png") && error.to_string().contains("PNG or JPEG"),

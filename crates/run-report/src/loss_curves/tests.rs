@@ -15,6 +15,7 @@ fn row(epoch: u32, loss: f64) -> EpochRow {
         train: terms(loss),
         valid: terms(loss + 5.0),
         learning_rate: 0.001,
+        last_learning_rate: 0.001,
         skipped_steps: 0,
     }
 }

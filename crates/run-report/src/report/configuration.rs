@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::contents::ReportTable;
+use run_files::run_folder::{changed_settings, commits};
 use run_files::run_record::RunRecord;
 
 /// Names and values, in order.
@@ -20,7 +21,23 @@ pub(super) fn settings(record: &RunRecord) -> Pairs {
 /// Everything recorded about where a run ran: versions, commit, command, device, data.
 pub(super) fn environment(record: &RunRecord) -> Pairs {
     let mut pairs = Vec::new();
-    flatten("", &record.environment, &mut pairs);
+    let mut environment = record.environment.clone();
+    let resumed = environment
+        .as_object_mut()
+        .and_then(|environment| environment.remove("resumed"));
+    flatten("", &environment, &mut pairs);
+    if let Some(resumed) = resumed.as_ref().and_then(Value::as_array) {
+        // Those above are the first process's.
+        let commits = commits(&record.environment);
+        pairs.push(("commits".to_owned(), commits.join(", ")));
+        let times = format!("{} times, as another process", resumed.len());
+        pairs.push(("resumed".to_owned(), times));
+        let changed = changed_settings(&record.environment);
+        pairs.push((
+            "changed settings".to_owned(),
+            plain(&changed.join(", ").into()),
+        ));
+    }
     pairs
 }
 

@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 
 use super::error::TrainerError;
+use crate::commands::path_argument::path;
 use crate::process::stop_request::StopRequest;
 use crate::sweep::{Matching, Protocol, SweepOptions, SweepProgress, sweep};
 use run_files::run_folder::RunFolderError;
+use run_files::shell::quoted;
 
 #[derive(clap::Args)]
 pub(super) struct BenchDepthsFlags {
@@ -36,14 +38,14 @@ pub(super) struct BenchDepthsFlags {
     /// Test images used [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit_test: Option<String>,
-    /// flex, ndarray or cuda:N [default: flex]
+    /// flex (the CPU), ndarray or cuda:N [default: flex]
     #[arg(long, value_name = "X")]
     device: Option<String>,
     /// Folder of the data set [default: data; the embedded sample for the demo]
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// Folder of the sweep; one that was stopped goes on where it was
-    #[arg(long, value_name = "DIR", default_value = "runs/bench-depths")]
+    #[arg(long, value_name = "DIR", default_value = "runs/bench-depths", value_parser = path())]
     out: PathBuf,
     /// Train each depth without shortcuts too
     #[arg(long)]
@@ -92,7 +94,7 @@ pub(super) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerError> {
         path: flags.out.clone(),
         source,
     })?;
-    let stop = || request.requested().map(|signal| 128 + signal.number());
+    let stop = || request.requested().map(|signal| signal.exit_code());
     sweep(&options, &command(), &SweepProgress::new(flags.json), &stop)?;
     Ok(())
 }
@@ -106,28 +108,4 @@ fn command() -> String {
         .chain(quoted)
         .collect();
     words.join(" ")
-}
-
-fn quoted(argument: &str) -> String {
-    let is_plain =
-        |character: char| character.is_alphanumeric() || "-_=+,./:@%".contains(character);
-    if !argument.is_empty() && argument.chars().all(is_plain) {
-        argument.to_owned()
-    } else {
-        format!("'{}'", argument.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_quoted_where_a_shell_would_split_them() {
-        assert_eq!(quoted("--depths"), "--depths");
-        assert_eq!(quoted("28,40"), "28,40");
-        assert_eq!(quoted("my data"), "'my data'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

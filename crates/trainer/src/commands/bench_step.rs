@@ -3,7 +3,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::error::TrainerError;
-use crate::device::open_device;
+use crate::commands::output::{print, print_line};
+use crate::commands::path_argument::path;
+use crate::device::{DeviceError, open_device};
 use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
 use crate::timing::step_scaling::{Scaling, time_scaling};
 use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps};
@@ -31,7 +33,7 @@ pub(super) struct BenchStepFlags {
     /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: String,
     /// none, flip or flip-crop
@@ -50,7 +52,7 @@ pub(super) struct BenchStepFlags {
     #[arg(long, value_name = "N", default_value_t = 5)]
     warmup: usize,
     /// Times the same model in PyTorch too, in turn, with this Python
-    #[arg(long, value_name = "PATH_TO_PYTHON")]
+    #[arg(long, value_name = "PATH_TO_PYTHON", value_parser = path())]
     against_pytorch: Option<PathBuf>,
     /// Its forms: channels-last, contiguous (NCHW), compiled (torch.compile, channels-last); the fastest is compared with
     #[arg(
@@ -85,6 +87,13 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     };
     // No setting of the environment: a benchmark is what its command says.
     let settings = resolve(&training, &|_| None)?.settings;
+    if settings.device.count() > 1 {
+        return Err(DeviceError::Several {
+            command: "bench-step",
+            devices: settings.device.clone(),
+        }
+        .into());
+    }
     let device = open_device(settings.device.main())?;
     let options = TimingOptions {
         warmup: flags.warmup,
@@ -132,16 +141,15 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         result["pytorch"] = comparison(timing, &flags.pytorch_forms, &theirs);
     }
     if flags.json {
-        println!("{result:#}");
+        print_line(format_args!("{result:#}"))
     } else {
-        print(timing, &result);
+        print(&lines(timing, &result))
     }
-    Ok(())
 }
 
 fn write_scaling(scaling: &Scaling, folder: &Path) -> Result<(), TrainerError> {
     let csv = scaling.to_csv();
-    print!("{csv}");
+    print(&csv)?;
     for (name, text) in [("scaling.csv", csv), ("scaling.svg", scaling.to_svg())] {
         let path = folder.join(name);
         std::fs::create_dir_all(folder)
@@ -179,30 +187,31 @@ fn comparison(ours: &StepTiming, forms: &[PytorchForm], theirs: &[Vec<PytorchTim
     })
 }
 
-fn print(timing: &StepTiming, result: &Value) {
-    println!(
-        "a step          {:.4} s  ({:.4} to {:.4}, {} steps)",
+fn lines(timing: &StepTiming, result: &Value) -> String {
+    let mut text = String::new();
+    text += &format!(
+        "a step          {:.4} s  ({:.4} to {:.4}, {} steps)\n",
         timing.seconds_per_step, timing.fastest, timing.slowest, timing.steps
     );
-    println!("images          {:.1} a second", timing.images_per_second);
-    println!("first step      {:.4} s", timing.first_step_seconds);
+    text += &format!("images          {:.1} a second\n", timing.images_per_second);
+    text += &format!("first step      {:.4} s\n", timing.first_step_seconds);
     let phases = timing.phases;
-    println!(
-        "data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s",
+    text += &format!(
+        "data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s\n",
         phases.data_seconds,
         phases.forward_seconds,
         phases.backward_seconds,
         phases.optimizer_seconds
     );
     if let Some(bytes) = timing.peak_bytes {
-        println!(
-            "peak memory     {:.0} MiB",
+        text += &format!(
+            "peak memory     {:.0} MiB\n",
             bytes as f64 / (1u64 << 20) as f64
         );
     }
     if let Some(pytorch) = result.get("pytorch") {
-        println!(
-            "PyTorch {} {}  {:.4} s, {:.0} MiB; ours takes {:.2} times as long",
+        text += &format!(
+            "PyTorch {} {}  {:.4} s, {:.0} MiB; ours takes {:.2} times as long\n",
             pytorch["version"].as_str().unwrap_or("?"),
             pytorch["form"].as_str().unwrap_or("?"),
             pytorch["seconds_per_step"].as_f64().unwrap_or(f64::NAN),
@@ -210,4 +219,5 @@ fn print(timing: &StepTiming, result: &Value) {
             pytorch["times_pytorch"].as_f64().unwrap_or(f64::NAN)
         );
     }
+    text
 }

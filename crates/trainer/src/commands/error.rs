@@ -12,6 +12,7 @@ use run_files::checkpoint::CheckpointError;
 use run_files::run_folder::RunFolderError;
 use run_files::run_record::RunRecordError;
 use run_files::settings::SettingsError;
+use run_files::shell::quoted_path;
 use run_report::image_sheet::ImageSheetError;
 use run_report::report::ReportError;
 
@@ -49,11 +50,25 @@ pub enum TrainerError {
     /// A page could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The result of a command could not be printed.
+    #[error(
+        "standard output cannot be written: {source}; send it elsewhere, and run the command again"
+    )]
+    Output {
+        /// What the system reported.
+        source: std::io::Error,
+    },
+    /// A command would write over the file that it reads.
+    #[error("`--out {}` is the picture that `--image` names; name another file", .path.display())]
+    OutIsImage {
+        /// The file.
+        path: PathBuf,
+    },
     /// Files of a run are not what the run wrote.
     #[error(
         "{problems} of the files of {} are damaged; newest intact checkpoint: {newest}; `cargo xtask train --run-dir {} \
          --resume` continues from it",
-        .path.display(), .path.display()
+        .path.display(), quoted_path(.path)
     )]
     RunDamaged {
         /// The run folder.
@@ -71,7 +86,7 @@ impl TrainerError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) => 2,
+            Self::Settings(_) | Self::OutIsImage { .. } => 2,
             Self::Experiment(error) => error.exit_code(),
             Self::Device(error) => error.exit_code(),
             Self::Timing(error) => error.exit_code(),
@@ -80,7 +95,7 @@ impl TrainerError {
             Self::GpuCheck(error) => error.exit_code(),
             Self::RunFolder(error) => error.exit_code(),
             Self::RunRecord(error) => error.exit_code(),
-            Self::Report(_) => 21,
+            Self::Report(_) | Self::Output { .. } => 21,
             Self::RunDamaged { exit_code, .. } => *exit_code,
         }
     }

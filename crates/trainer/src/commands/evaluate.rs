@@ -1,23 +1,25 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::commands::path_argument::path;
 use cifar_loader::Split;
 use serde_json::json;
 
 use super::error::TrainerError;
 use crate::commands::load_run;
+use crate::commands::output::{print, print_line};
+use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::evaluate::{EvaluationOptions, evaluate, floor};
 use crate::experiment::model::sampler;
-use crate::process::progress::{Progress, ProgressMode};
 use run_files::run_record::terms;
 use run_files::settings::{DeviceChoice, Sampler};
 
 #[derive(clap::Args)]
 pub(super) struct EvaluateFlags {
     /// Folder of a finished run
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// train, valid or test
     #[arg(long, value_name = "SPLIT", default_value = "test")]
@@ -26,12 +28,12 @@ pub(super) struct EvaluateFlags {
     #[arg(long, value_name = "SAMPLER")]
     sampler: Option<Sampler>,
     /// Folder of the data set; default: the run's
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// Images at a time
     #[arg(long, value_name = "B", default_value = "100")]
     batch_size: NonZeroUsize,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
@@ -45,7 +47,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());
     }
-    let data = data::load(&settings, &mut Progress::new(ProgressMode::Plain))?;
+    let data = data::load_for_run(&settings, &flags.run_dir)?;
     let splits = split(&settings, &data)?;
     let view = splits.get(flags.split);
     let options = EvaluationOptions {
@@ -55,28 +57,38 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         draw: 0,
     };
     let result = evaluate(&model, view, floor(view), options, &device);
+    if !(result.loss.is_finite() && result.cross_entropy.is_finite()) {
+        return Err(ExperimentError::ScoreNotFinite {
+            run_dir: flags.run_dir.clone(),
+        }
+        .into());
+    }
     if flags.json {
         let result = json!({
             "split": flags.split.to_string(),
             "images": view.len(),
             "sampler": settings.sampler.to_string(),
+            "data_set": data.name(),
+            "data_source": data.source().to_string(),
+            "data_hash": data.fingerprint().to_string(),
             "terms": terms(&result),
         });
-        println!("{result:#}");
-    } else {
-        println!(
-            "{} split, {} images, {} sampler, nats an image",
-            flags.split,
-            view.len(),
-            settings.sampler
-        );
-        println!("loss           {:10.3}", result.loss);
-        println!(
-            "cross-entropy  {:10.3}  ({:.3} above the pixels' entropy)",
-            result.cross_entropy, result.excess
-        );
-        println!("KL             {:10.3}", result.kl);
-        println!("L2 penalties   {:10.3}", result.l2);
+        return print_line(format_args!("{result:#}"));
     }
-    Ok(())
+    print(&format!(
+        "{} split of {}, {} images, {} sampler, nats an image\n\
+         loss           {:10.3}\n\
+         cross-entropy  {:10.3}  ({:.3} above the pixels' entropy)\n\
+         KL             {:10.3}\n\
+         L2 penalties   {:10.3}\n",
+        flags.split,
+        data.name(),
+        view.len(),
+        settings.sampler,
+        result.loss,
+        result.cross_entropy,
+        result.excess,
+        result.kl,
+        result.l2,
+    ))
 }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::error::TrainerError;
+use crate::commands::path_argument::path;
 use crate::gpu_check::{CheckOptions, check, run_part};
 use crate::process::lifeline;
 use run_files::settings::DeviceChoice;
@@ -8,7 +9,7 @@ use run_files::settings::DeviceChoice;
 #[derive(clap::Args)]
 pub(super) struct GpuCheckFlags {
     /// Folder of results.json and results.md
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     out: PathBuf,
     /// cuda:N, or flex, where everything is made at a tiny size to see that it works
     #[arg(long, value_name = "X", default_value = "cuda:0")]
@@ -25,7 +26,7 @@ pub(super) struct GpuCheckFlags {
     #[arg(long, value_name = "P")]
     part: Option<String>,
     /// A Python with PyTorch, which the same steps are timed in
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path())]
     python: Option<PathBuf>,
     /// Makes the part in this process and prints its rows: what the command starts for every part
     #[arg(long, value_name = "P", hide = true)]

@@ -5,6 +5,8 @@ mod bench_step;
 mod error;
 mod evaluate;
 mod gpu_check;
+mod output;
+mod path_argument;
 mod reconstruct;
 mod report;
 mod sample;
@@ -22,10 +24,13 @@ use clap::{Parser, Subcommand};
 use vae_core::Vae;
 
 use crate::device::open_device;
+use crate::experiment::ExperimentError;
+use crate::experiment::file_list::FileList;
 use crate::experiment::model::model_config;
-use crate::experiment::weights::{from_safetensors, load_values};
+use crate::experiment::weights::{WeightsError, from_safetensors, load_values};
 use run_files::file_operations::read_at_most;
-use run_files::run_folder::{MODEL, RunFolderError, file_error, read_settings};
+use run_files::run_folder::{MODEL, file_error, read_settings};
+use run_files::run_record::RunRecordError;
 use run_files::settings::{DeviceChoice, Settings};
 
 const EXIT_CODES: &str = "\
@@ -36,13 +41,13 @@ Exit codes:
   20  checkpoint 21  disk full, or a file that cannot be written
   30  training diverged: ten steps in a row were not finite
   31  out of memory               32  the device was lost, or cannot be used
-  130, 143  stopped by SIGINT or SIGTERM, with a checkpoint
+  130, 143  stopped by SIGINT, or by SIGTERM or SIGHUP, with a checkpoint
   40  runs of bench-depths failed; its tables hold the others
   1   parts of gpu-check failed; its results hold the others";
 
 /// Trains ResNet variational autoencoders on CIFAR-10.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES, args_override_self = true)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -116,9 +121,8 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
     let device = open_device(device)?;
     let path = run_dir.join(MODEL);
     if !path.exists() {
-        return Err(RunFolderError::NoRun {
+        return Err(RunRecordError::Unfinished {
             path: run_dir.to_owned(),
-            missing: "finished run",
         }
         .into());
     }
@@ -126,11 +130,25 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
     // Four bytes a parameter, and a header; no other file need be read to its end.
     let largest = 4 * template.num_params() as u64 + (1 << 20);
     let bytes = read_at_most(&path, largest).map_err(file_error(&path))?;
-    let refuse = |source| run_files::checkpoint::CheckpointError::Weights {
+    // A list that cannot be read is for `verify-run` to name.
+    let list = FileList::read(run_dir).ok().flatten();
+    if let Some((expected, found)) = list.and_then(|list| list.difference(MODEL, &bytes)) {
+        return Err(ExperimentError::FileDamaged {
+            path,
+            expected,
+            found,
+        }
+        .into());
+    }
+    let refuse = |source| ExperimentError::ExportedWeights {
         path: path.clone(),
         source,
     };
     let values = from_safetensors(&bytes).map_err(refuse)?;
+    let is_finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+    if let Some((name, _)) = values.iter().find(|(_, (_, values))| !is_finite(values)) {
+        return Err(refuse(WeightsError::NotFinite { name: name.clone() }).into());
+    }
     let model = load_values(template, &values).map_err(refuse)?;
     Ok((settings, model, device))
 }

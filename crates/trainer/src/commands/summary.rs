@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::error::TrainerError;
+use crate::commands::output::{print, print_line};
 use crate::device::step_memory::{CIFAR_BYTES, StepMemory, form_and_place, predict};
 use crate::experiment::model::model_config;
 use run_files::settings::{Devices, TrainFlags, resolve};
@@ -89,27 +90,28 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
             "step_memory": memory,
             "step_memory_bytes": memory.total(),
         });
-        println!("{summary:#}");
-        return Ok(());
+        return print_line(format_args!("{summary:#}"));
     }
-    println!(
-        "depth {}, stage widths {:?}, intermediate {}, latent {}",
+    let mut text = format!(
+        "depth {}, stage widths {:?}, intermediate {}, latent {}\n",
         settings.depth, config.stage_widths, config.intermediate_dim, config.latent_dim
     );
-    println!("layers                  {:>15}", config.layers());
-    println!("parameters              {total:>15}  (encoder {encoder}, decoder {decoder})");
-    println!(
-        "multiply-accumulates    {:>15}  an image, forward",
+    text += &format!("layers                  {:>15}\n", config.layers());
+    text +=
+        &format!("parameters              {total:>15}  (encoder {encoder}, decoder {decoder})\n");
+    text += &format!(
+        "multiply-accumulates    {:>15}  an image, forward\n",
         cost.multiply_accumulates()
     );
-    print_memory(&memory, settings.batch_size, &settings.device);
-    Ok(())
+    text += &memory_lines(&memory, settings.batch_size, &settings.device);
+    print(&text)
 }
 
-fn print_memory(memory: &StepMemory, batch_size: usize, devices: &Devices) {
+fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> String {
     let mebibytes = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
-    let line = |name: &str, bytes: u64, what: &str| {
-        println!("{name:<24}{:>11.1} MiB  {what}", mebibytes(bytes));
+    let mut text = String::new();
+    let mut line = |name: &str, bytes: u64, what: &str| {
+        text += &format!("{name:<24}{:>11.1} MiB  {what}\n", mebibytes(bytes));
     };
     let is_cuda = devices.are_cuda();
     let each = if devices.count() > 1 { ", each" } else { "" };
@@ -143,4 +145,5 @@ fn print_memory(memory: &StepMemory, batch_size: usize, devices: &Devices) {
     if !is_cuda {
         line("the data set", CIFAR_BYTES, "besides, for all of CIFAR-10");
     }
+    text
 }

@@ -2,29 +2,49 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::error::TrainerError;
+use crate::commands::output::print;
 use crate::device::auto_batch;
 use crate::device::memory::device_failure;
 use crate::device::open_device;
 use crate::process::progress::{Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::train::{TrainError, TrainOptions, train};
-use run_files::run_folder::RunFolderError;
-use run_files::settings::{Settings, TrainFlags, resolve};
+use run_files::run_folder::{CONFIG, RunFolderError, read_config, was_begun};
+use run_files::settings::{
+    Key, Resolved, Resume, Settings, SettingsError, Source, TrainFlags, resolve,
+};
 
 pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
     let environment = |name: &str| std::env::var(name).ok();
-    let resolved = resolve(flags, &environment)?;
-    if flags.print_config {
-        print!("{}", resolved.print_config(flags.json));
-        return Ok(());
+    check_environment_is_text()?;
+    let mut resolved = resolve(flags, &environment)?;
+    let run_dir = match &resolved.settings.run_dir {
+        Some(folder) => folder.clone(),
+        None => default_run_dir(&resolved.settings, flags.resume.is_some()),
+    };
+    let recorded = run_dir.join(CONFIG);
+    let is_recorded = flags.resume.is_some() && recorded.is_file();
+    if is_recorded && flags.config.is_none() && resolved.settings.run_dir.is_none() {
+        // The run's own settings, as where its folder is named.
+        let flags = TrainFlags {
+            config: Some(recorded),
+            ..flags.clone()
+        };
+        resolved = resolve(&flags, &environment)?;
     }
+    if flags.print_config {
+        return print(&resolved.print_config(flags.json));
+    }
+    if flags.resume == Some(Resume::Existing) && !was_begun(&run_dir) {
+        return Err(RunFolderError::NothingToResume { path: run_dir }.into());
+    }
+    let from_environment = if is_recorded {
+        changed_by_environment(&resolved, &run_dir)
+    } else {
+        Vec::new()
+    };
     let mut settings = resolved.settings;
     let device = open_device(settings.device.main())?;
-    let run_dir = match &settings.run_dir {
-        Some(folder) => folder.clone(),
-        None => default_run_dir(&settings, flags.resume),
-    };
-    let is_recorded = flags.resume && run_dir.join("config.json").is_file();
     let chooses = flags.auto_batch && !is_recorded;
     if chooses {
         settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
@@ -40,12 +60,15 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
     });
     let options = TrainOptions {
         run_dir: &run_dir,
-        resume: flags.resume,
+        resume: flags.resume.is_some(),
         allow_config_change: flags.allow_config_change,
         from_best: flags.from_best,
         stop: &stop,
     };
     let mut progress = Progress::new(mode);
+    for change in from_environment {
+        progress.notice(&change);
+    }
     if chooses {
         let most = settings.micro_batch_size;
         progress.notice(&match most {
@@ -69,6 +92,48 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         )))
     });
     Ok(trained?)
+}
+
+/// The settings' environment variables, which a path that is no UTF-8 would otherwise drop without a word.
+fn check_environment_is_text() -> Result<(), TrainerError> {
+    for key in Key::ALL {
+        let Some(name) = key.environment() else {
+            continue;
+        };
+        let value = std::env::var_os(name).unwrap_or_default();
+        if value.to_str().is_none() {
+            return Err(SettingsError::InvalidValue {
+                key: key.name(),
+                value: value.to_string_lossy().into_owned(),
+                given_by: format!("environment variable {name}"),
+                allowed: "text in UTF-8".to_owned(),
+                nearest: None,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// What variables of the environment change of a run that is resumed, where nobody may have thought of them.
+fn changed_by_environment(resolved: &Resolved, run_dir: &Path) -> Vec<String> {
+    let Ok(before) = read_config(run_dir) else {
+        return Vec::new();
+    };
+    let (before, after) = (before.recorded(), resolved.settings.recorded());
+    let changed = Key::ALL.into_iter().filter_map(|key| {
+        let Source::Environment(name) = resolved.provenance.source(key) else {
+            return None;
+        };
+        let (before, after) = (before.get(key.name())?, after.get(key.name())?);
+        (before != after).then(|| {
+            format!(
+                "{name} in the environment changes {} of this run: {before} -> {after}",
+                key.name()
+            )
+        })
+    });
+    changed.collect()
 }
 
 /// `runs/PRESET-seed-N`, or the first of `runs/PRESET-seed-N-2`, `-3`, ... that is free. A resumed run is the last one

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::error::TrainerError;
+use crate::commands::output::{print, print_line};
+use crate::commands::path_argument::path;
 use crate::device::open_device;
 use crate::experiment::verify_run::{newest_intact, verify_run};
 use run_files::settings::DeviceChoice;
@@ -10,7 +12,7 @@ use run_files::settings::DeviceChoice;
 #[derive(clap::Args)]
 pub(super) struct VerifyRunFlags {
     /// Folder of the run
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -27,17 +29,14 @@ pub(super) fn run(flags: &VerifyRunFlags) -> Result<(), TrainerError> {
             .map(|finding| json!({ "name": finding.name, "problem": finding.problem }))
             .collect();
         let newest = newest.map(|position| position.folder_name());
-        println!(
-            "{:#}",
-            json!({ "findings": list, "newest_intact_checkpoint": newest })
-        );
+        let result = json!({ "findings": list, "newest_intact_checkpoint": newest });
+        print_line(format_args!("{result:#}"))?;
     } else {
-        for finding in &findings {
-            match &finding.problem {
-                None => println!("ok   {}", finding.name),
-                Some(problem) => println!("BAD  {}: {problem}", finding.name),
-            }
-        }
+        let lines = findings.iter().map(|finding| match &finding.problem {
+            None => format!("ok   {}\n", finding.name),
+            Some(problem) => format!("BAD  {}: {problem}\n", finding.name),
+        });
+        print(&lines.collect::<String>())?;
     }
     match findings.iter().find(|finding| finding.problem.is_some()) {
         None => Ok(()),

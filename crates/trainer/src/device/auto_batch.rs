@@ -35,7 +35,7 @@ pub(crate) fn choose(
     };
     let fits = largest_that_fits(settings, &config, batch, available);
     fits.map(|most| (most < batch).then_some(most))
-        .ok_or_else(|| DeviceError::OutOfMemory {
+        .ok_or_else(|| DeviceError::NothingFits {
             device,
             reason: format!(
                 "a step with two images at a time takes {} by prediction, and {} are free",
@@ -101,6 +101,7 @@ mod tests {
         assert_eq!(choose(needs(34) - 1).expect("fits"), Some(25));
         let error = choose(1 << 20).expect_err("a megabyte");
         assert_eq!(error.exit_code(), 31);
+        assert!(!error.to_string().contains("--auto-batch"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Why a device cannot be used, or no longer.
 
-use run_files::settings::DeviceChoice;
+use run_files::settings::{DeviceChoice, Devices};
 
 /// Why a device cannot be used, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -8,8 +8,8 @@ use run_files::settings::DeviceChoice;
 pub enum DeviceError {
     /// The backend is not in this program.
     #[error(
-        "device `{device}` needs feature `{feature}`, which this program was built without; \
-         run `cargo xtask train --device {device}`, or build it with `cargo build -p trainer --features {feature}`"
+        "device `{device}` needs feature `{feature}`, which this program was built without: run the same command as \
+         `cargo xtask train --device {device} ...`, or build the program with `cargo build -p trainer --features {feature}`"
     )]
     BackendNotCompiled {
         /// What was asked for.
@@ -35,6 +35,28 @@ pub enum DeviceError {
         device: DeviceChoice,
         /// What was needed, or what the backend reported.
         reason: String,
+    },
+    /// Not even the smallest micro-batch fits.
+    #[error(
+        "no micro-batch fits the memory of device `{device}`: {reason}; take a smaller `--width` or `--depth`, \
+         add `--gradient-checkpointing`, or say with `--memory-limit` that there is more"
+    )]
+    NothingFits {
+        /// The device.
+        device: DeviceChoice,
+        /// What is needed, and what there is.
+        reason: String,
+    },
+    /// A command that works on one device was given several.
+    #[error(
+        "`{command}` works on one device, and `--device {devices}` names {}: give it one of them; `train` takes several",
+        .devices.count()
+    )]
+    Several {
+        /// The command.
+        command: &'static str,
+        /// What was asked for.
+        devices: Devices,
     },
     /// A micro-batch is to be chosen by the memory that is free, and nobody tells how much that is.
     #[error(
@@ -63,8 +85,11 @@ impl DeviceError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::BackendNotCompiled { .. } | Self::UnknownMemory { .. } | Self::Model(_) => 2,
-            Self::OutOfMemory { .. } => 31,
+            Self::BackendNotCompiled { .. }
+            | Self::UnknownMemory { .. }
+            | Self::Several { .. }
+            | Self::Model(_) => 2,
+            Self::OutOfMemory { .. } | Self::NothingFits { .. } => 31,
             Self::Lost { .. } | Self::Unavailable { .. } => 32,
         }
     }

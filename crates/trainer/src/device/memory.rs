@@ -1,19 +1,19 @@
 //! Whether a model can fit into this machine's memory at all.
 
-use std::fs;
-
 use vae_core::VaeConfig;
 
 use super::error::DeviceError;
+use crate::device::process_memory;
 use crate::device::step_memory::{form_and_place, predict};
 use run_files::settings::{DeviceChoice, Settings};
 
-/// Refuses a training on the CPU that needs more than all of the machine's memory, before the system ends it halfway.
+/// Refuses a training on the CPU that needs more than all memory that this process may have, before the system ends it halfway.
 ///
 /// # Errors
 /// [`DeviceError::OutOfMemory`].
 pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), DeviceError> {
-    let Some(total) = total_bytes().filter(|_| !settings.device.are_cuda()) else {
+    let memory = process_memory::memory().filter(|_| !settings.device.are_cuda());
+    let Some(total) = memory.map(|memory| memory.total) else {
         return Ok(());
     };
     let needed = least_bytes(settings, config);
@@ -21,7 +21,7 @@ pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), Devic
         return Err(DeviceError::OutOfMemory {
             device: settings.device.main(),
             reason: format!(
-                "a step of this model with {} images at a time takes at least {}, the machine has {}",
+                "a step of this model with {} images at a time takes at least {}, and this process may have {}",
                 images_at_a_time(settings),
                 run_files::disk::amount(needed),
                 run_files::disk::amount(total)
@@ -50,16 +50,6 @@ fn images_at_a_time(settings: &Settings) -> usize {
         .map_or(whole, |most| most.min(whole))
 }
 
-/// The machine's memory, where the system tells (Linux).
-fn total_bytes() -> Option<u64> {
-    amount_in(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
-}
-
-/// What a program can still take of the machine's memory, where the system tells (Linux).
-fn available_bytes() -> Option<u64> {
-    amount_in(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
-}
-
 /// The free memory of the device that `settings` name, in bytes; none where the system does not say.
 pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
     match device {
@@ -67,14 +57,10 @@ pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
         DeviceChoice::Cuda(index) => crate::device::cuda::free_bytes(index),
         #[cfg(not(feature = "cuda"))]
         DeviceChoice::Cuda(_) => None,
-        DeviceChoice::Flex | DeviceChoice::Ndarray => available_bytes(),
+        DeviceChoice::Flex | DeviceChoice::Ndarray => {
+            process_memory::memory().map(|memory| memory.available)
+        }
     }
-}
-
-fn amount_in(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
 }
 
 /// The error that a backend's panic stands for: Burn reports the failures of a device by panicking.
@@ -124,9 +110,5 @@ mod tests {
             31
         );
         assert_eq!(code("CUDA_ERROR_ILLEGAL_ADDRESS"), 32);
-        assert_eq!(
-            amount_in("MemTotal:       24000 kB\nMemFree: 1 kB\n", "MemTotal:"),
-            Some(24_576_000)
-        );
     }
 }

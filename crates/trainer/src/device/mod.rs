@@ -7,6 +7,7 @@ pub(crate) mod cuda;
 pub(crate) mod cuda_requirements;
 pub(crate) mod error;
 pub(crate) mod memory;
+pub(crate) mod process_memory;
 pub(crate) mod step_memory;
 
 use burn::tensor::Device;

@@ -5,39 +5,90 @@ use std::path::Path;
 use cifar_loader::{Augment, Cifar10, Split, SplitOptions, Splits, Validation};
 
 use super::error::ExperimentError;
-use crate::process::progress::Progress;
+use run_files::run_folder::{ENVIRONMENT, recorded_data_hash};
 use run_files::settings::{self, Settings};
 
 /// Where `cargo xtask download` puts the data set.
 const DEFAULT_FOLDER: &str = "data";
 
-/// Loads and verifies the data set: `--data-dir` where given; the embedded sample for the demo; else `data`, or the
-/// embedded sample, with a notice, where nothing has been downloaded there.
+/// Loads and verifies the data set: `--data-dir` where given; the embedded sample for the demo and where it was asked for by name;
+/// else what lies in `data`.
 ///
 /// # Errors
 /// Where the folder holds no complete, unchanged CIFAR-10.
-pub(crate) fn load(
-    settings: &Settings,
-    progress: &mut Progress,
-) -> Result<Cifar10, ExperimentError> {
-    if let Some(folder) = &settings.data_dir {
-        return Ok(Cifar10::load(folder)?);
-    }
+pub(crate) fn load(settings: &Settings) -> Result<Cifar10, ExperimentError> {
     if settings.uses_sample() {
         return Ok(Cifar10::sample()?);
     }
-    let folder = Path::new(DEFAULT_FOLDER);
-    if ["cifar-10-batches-bin", "cifar-10-binary.tar.gz"]
-        .iter()
-        .any(|name| folder.join(name).exists())
-    {
+    if let Some(folder) = &settings.data_dir {
         return Ok(Cifar10::load(folder)?);
     }
-    progress.notice(
-        "no data set in `data`: using the embedded sample of 2,000 + 500 images; \
-         `cargo xtask download` brings all 60,000",
-    );
-    Ok(Cifar10::sample()?)
+    let folder = Path::new(DEFAULT_FOLDER);
+    match Cifar10::load(folder) {
+        Err(cifar_loader::Error::DatasetMissing { .. }) => Err(ExperimentError::NoData),
+        loaded => Ok(loaded?),
+    }
+}
+
+/// As [`load`], for a run whose data has this hash: one that was made with the embedded sample, and whose settings do not say so, still
+/// has it.
+///
+/// # Errors
+/// As [`load`]. Data with another hash is no error here.
+pub(crate) fn load_recorded(
+    settings: &Settings,
+    recorded: Option<&str>,
+) -> Result<Cifar10, ExperimentError> {
+    match (load(settings), recorded) {
+        (Err(ExperimentError::NoData), Some(recorded)) => {
+            let sample = Cifar10::sample()?;
+            if sample.fingerprint().to_string() == recorded {
+                Ok(sample)
+            } else {
+                Err(ExperimentError::NoData)
+            }
+        }
+        (loaded, _) => loaded,
+    }
+}
+
+/// The data set that a run was made with, for a command that measures the run.
+///
+/// # Errors
+/// As [`load`], and where the data is not that of the run.
+pub(crate) fn load_for_run(
+    settings: &Settings,
+    run_dir: &Path,
+) -> Result<Cifar10, ExperimentError> {
+    let recorded = recorded_data_hash(run_dir)?;
+    let data = load_recorded(settings, Some(&recorded))?;
+    let found = data.fingerprint().to_string();
+    if found == recorded {
+        return Ok(data);
+    }
+    Err(ExperimentError::OtherData {
+        run_dir: run_dir.to_owned(),
+        recorded: described(&recorded_source(run_dir), &recorded),
+        found: described(&described_source(&data), &found),
+    })
+}
+
+/// Name and place of a data set.
+pub(crate) fn described_source(data: &Cifar10) -> String {
+    format!("{} ({})", data.name(), data.source())
+}
+
+fn described(source: &str, hash: &str) -> String {
+    format!("{source}, hash {}", &hash[..hash.len().min(12)])
+}
+
+/// Where the run found its data.
+fn recorded_source(run_dir: &Path) -> String {
+    let environment = std::fs::read(run_dir.join(ENVIRONMENT)).ok();
+    let environment =
+        environment.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    let source = environment.and_then(|value| value["data_source"].as_str().map(str::to_owned));
+    source.unwrap_or_else(|| "an unknown place".to_owned())
 }
 
 /// The splits the settings ask for.

@@ -1,8 +1,12 @@
 //! What can go wrong with a model, its data, and what is made of both.
 
+use std::path::PathBuf;
+
 use run_files::checkpoint::CheckpointError;
 use run_files::run_folder::RunFolderError;
 use run_files::settings::SettingsError;
+use run_files::shell::quoted_path;
+use run_files::weights::WeightsError;
 use run_report::image_sheet::ImageSheetError;
 
 /// What can go wrong with a model, its data, and what is made of both.
@@ -15,6 +19,57 @@ pub enum ExperimentError {
     /// The data set is missing or damaged.
     #[error(transparent)]
     Data(#[from] cifar_loader::Error),
+    /// There is no data set, and the run did not ask for the sample.
+    #[error(
+        "there is no data set in `data`: get it with `cargo xtask download` (170 MB), or name its folder with `--data-dir`; \
+         `train --data sample` trains on the 2,000 + 500 images inside the program, as preset `demo` does"
+    )]
+    NoData,
+    /// A run would be measured on other images than its own.
+    #[error(
+        "the run in {} was made with {recorded}, and this is {found}: give the run's data with `--data-dir`",
+        .run_dir.display()
+    )]
+    OtherData {
+        /// The run folder.
+        run_dir: PathBuf,
+        /// Place and hash of its data.
+        recorded: String,
+        /// Of the data at hand.
+        found: String,
+    },
+    /// A file that a finished run wrote was changed since.
+    #[error(
+        "{} was changed since the run wrote it: expected {expected}, found {found}; restore it from a copy, or resume the run, \
+         which writes it anew",
+        .path.display()
+    )]
+    FileDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Recorded.
+        expected: String,
+        /// On disk.
+        found: String,
+    },
+    /// Exported weights are not those of the run's model.
+    #[error("{}: {source}; restore it from a copy, or resume the run, which writes it anew", .path.display())]
+    ExportedWeights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: WeightsError,
+    },
+    /// A model's score is no number.
+    #[error(
+        "the score of the run in {} is not finite: its weights are damaged, or it diverged; \
+         `cargo xtask verify-run --run-dir {}` tells which",
+        .run_dir.display(), quoted_path(.run_dir)
+    )]
+    ScoreNotFinite {
+        /// The run folder.
+        run_dir: PathBuf,
+    },
     /// Too little data for one batch or one evaluation.
     #[error("the {split} split has no image; raise `--limit-train` or `--limit-test`")]
     EmptySplit {
@@ -42,7 +97,19 @@ impl ExperimentError {
             Self::Model(_) | Self::EmptySplit { .. } | Self::Settings(_) => 2,
             Self::Data(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
-            Self::Weights(_) => 20,
+            Self::NoData | Self::OtherData { .. } => 12,
+            Self::Weights(_)
+            | Self::FileDamaged { .. }
+            | Self::ExportedWeights { .. }
+            | Self::ScoreNotFinite { .. } => 20,
+            // A picture that was given, and a sheet that was asked for, are like flags.
+            Self::Picture(
+                ImageSheetError::Unreadable { .. }
+                | ImageSheetError::NoPicture { .. }
+                | ImageSheetError::TooLarge { .. }
+                | ImageSheetError::Truncated { .. }
+                | ImageSheetError::ImpossibleLayout { .. },
+            ) => 2,
             Self::Picture(_) => 21,
         }
     }

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use cifar_loader::{BatchPlan, View, pixel_entropy_floor};
 use vae_core::{LossTerms, Sampler, Vae};
 
-use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::random::evaluation_noise;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::process::stop_request::{StopRequest, StopSignal};
 use run_files::metrics::{TermSums, Terms};
@@ -40,11 +40,19 @@ pub fn evaluate(
 ) -> Terms {
     let device = device.clone().inner();
     let images = SplitImages::new(view, &device, ImagePlace::of(&device));
-    evaluate_until(model, &images, floor, options, &StopRequest::new())
-        .expect("nobody else holds the request")
+    evaluate_until(
+        model,
+        &images,
+        floor,
+        options,
+        &StopRequest::new(),
+        &mut |_| {},
+    )
+    .expect("nobody else holds the request")
 }
 
-/// As [`evaluate`], but given up where someone asks to stop. `images` are the split's, on the device without autodiff.
+/// As [`evaluate`], but given up where someone asks to stop; `watch` is told how many images are done. `images` are the split's, on
+/// the device without autodiff.
 ///
 /// # Errors
 /// Who asked.
@@ -57,6 +65,7 @@ pub(crate) fn evaluate_until(
     floor: f64,
     options: EvaluationOptions,
     stop: &StopRequest,
+    watch: &mut dyn FnMut(usize),
 ) -> Result<Terms, StopSignal> {
     let view = images.view();
     assert!(!view.is_empty(), "a mean needs at least one image");
@@ -65,18 +74,20 @@ pub(crate) fn evaluate_until(
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
     let batches = images.epoch(&plan, 0);
     let mut sums = TermSums::default();
+    let mut done = 0;
     for index in 0..plan.num_batches() {
         if let Some(signal) = stop.requested() {
             return Err(signal);
         }
         let images = batches.batch(index);
         let [batch, ..] = images.dims();
-        let stream = (options.draw as u64) << 32 | index as u64;
-        let noise = Stream::new(options.seed, Purpose::EvaluationNoise, stream)
-            .standard_normal(batch * latent_dim);
+        let positions = done..done + batch;
+        done += batch;
+        let noise = evaluation_noise(options.seed, options.draw, positions, latent_dim);
         let noise = Tensor::from_data(TensorData::new(noise, [batch, latent_dim]), device);
         let output = model.forward(images, noise, options.sampler, None);
         sums.add(read_terms(&output.terms), batch);
+        watch(done);
     }
     Ok(sums.means(floor))
 }

@@ -6,7 +6,7 @@ use cifar_loader::View;
 use vae_core::Vae;
 
 use super::error::ExperimentError;
-use crate::experiment::weights::{NamedValues, named_values, to_safetensors};
+use crate::experiment::weights::{NamedValues, named_values, to_pytorch_safetensors};
 use run_files::run_folder::{DECODER, ENCODER, MODEL, REFERENCE, RunFolder, SUMMARY, pretty};
 use run_files::run_record::RunSummary;
 
@@ -28,7 +28,7 @@ pub(crate) fn export(
         (REFERENCE, reference(model, test_images, device)),
     ];
     for (name, values) in parts {
-        let bytes = to_safetensors(&values).map_err(|source| {
+        let bytes = to_pytorch_safetensors(&values).map_err(|source| {
             run_files::checkpoint::CheckpointError::Weights {
                 path: folder.join(name),
                 source,

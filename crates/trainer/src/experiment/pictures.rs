@@ -7,9 +7,9 @@ use cifar_loader::View;
 use vae_core::Vae;
 
 use super::error::ExperimentError;
-use crate::experiment::evaluate::latent_dim;
-use crate::experiment::random::{Purpose, Stream};
-use run_report::image_sheet::{SheetLayout, write_png};
+use crate::experiment::prior_samples::PriorSamples;
+use run_files::output_file::write_output;
+use run_report::image_sheet::{ImageSheetError, SheetLayout, encode_png, write_png};
 
 pub use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 
@@ -28,11 +28,8 @@ pub fn write_samples(
     path: &Path,
     device: &Device,
 ) -> Result<(), ExperimentError> {
-    let device = device.clone().inner();
-    let (count, latent_dim) = (rows * COLUMNS, latent_dim(model));
-    let latents = Stream::new(seed, Purpose::Samples, sheet).standard_normal(count * latent_dim);
-    let latents = Tensor::<2>::from_data(TensorData::new(latents, [count, latent_dim]), &device);
-    write_sheet(path, &pixels(model.decoder.generate(latents)))
+    let images = PriorSamples::new(model, rows * COLUMNS, seed, sheet, device);
+    write_sheet(path, &images.flatten().collect::<Vec<f32>>())
 }
 
 /// Writes the first twenty images of a split, each row above its reconstructions from the posterior's mean.
@@ -60,7 +57,7 @@ pub fn write_reconstructions(
     write_sheet(path, &sheet)
 }
 
-/// Writes one image beside its reconstruction.
+/// Writes one image beside its reconstruction, into a file that the user named.
 ///
 /// # Errors
 /// If the picture cannot be written.
@@ -77,7 +74,12 @@ pub fn write_reconstruction(
         upscale: 4,
         ..SheetLayout::with_columns(2)
     };
-    Ok(write_png(path, &pixels(pair), layout)?)
+    let png = encode_png(&pixels(pair), layout)?;
+    let written = write_output(path, &png);
+    Ok(written.map_err(|cause| ImageSheetError::Unwritable {
+        path: path.to_owned(),
+        cause,
+    })?)
 }
 
 fn write_sheet(path: &Path, pixels: &[f32]) -> Result<(), ExperimentError> {

@@ -1,5 +1,7 @@
 //! Random numbers as pure functions of (seed, purpose, index), so that a run has no generator state to save.
 
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -12,10 +14,35 @@ pub enum Purpose {
     TrainingNoise,
     /// Dropout masks; indexed by step.
     Dropout,
-    /// The latent's noise in evaluation; indexed by epoch and batch.
+    /// The latent's noise in evaluation; indexed by epoch and block of a hundred images, see [`evaluation_noise`].
     EvaluationNoise,
     /// Latents of the sample sheets; indexed by sheet.
     Samples,
+}
+
+/// Images whose noise in evaluation comes from one stream.
+const IMAGES_A_STREAM: usize = 100;
+
+/// The latent's noise of some images of a split in evaluation: of each image the same, however many are taken at a time.
+///
+/// `draw` is the epoch in training and 0 for a final score, `images` are positions in the split.
+///
+/// # Shapes
+/// - output: `[images, latent_dim]`
+pub fn evaluation_noise(seed: u64, draw: u32, images: Range<usize>, latent_dim: usize) -> Vec<f32> {
+    let mut noise = Vec::with_capacity(images.len() * latent_dim);
+    let mut next = images.start;
+    while next < images.end {
+        let block = next / IMAGES_A_STREAM;
+        let first = block * IMAGES_A_STREAM;
+        let end = images.end.min(first + IMAGES_A_STREAM);
+        let index = u64::from(draw) << 32 | block as u64;
+        let stream = Stream::new(seed, Purpose::EvaluationNoise, index)
+            .standard_normal((end - first) * latent_dim);
+        noise.extend(&stream[(next - first) * latent_dim..]);
+        next = end;
+    }
+    noise
 }
 
 /// A stream of random numbers that depends on its three keys alone.
@@ -86,6 +113,24 @@ mod tests {
         let first = |index| Stream::new(1, Purpose::TrainingNoise, index).uniform(2);
         assert_eq!(first(0), [0.188_719_93, 0.329_749_46]);
         assert_eq!(first(7), [0.266_053_02, 0.427_831_23]);
+    }
+
+    #[test]
+    fn an_images_noise_in_evaluation_does_not_depend_on_how_many_are_taken_at_a_time() {
+        for latent_dim in [1, 3, 32] {
+            let whole = evaluation_noise(7, 2, 0..257, latent_dim);
+            assert_eq!(whole.len(), 257 * latent_dim);
+            for batch in [1usize, 7, 99, 100, 101, 256] {
+                let parts = (0..257usize).step_by(batch).flat_map(|first| {
+                    evaluation_noise(7, 2, first..257.min(first + batch), latent_dim)
+                });
+                assert!(parts.eq(whole.iter().copied()), "{batch} at a time");
+            }
+            // A hundred at a time, the draws are those of runs before there was another way.
+            let second = Stream::new(7, Purpose::EvaluationNoise, 2 << 32 | 1);
+            let second = { second }.standard_normal(100 * latent_dim);
+            assert_eq!(whole[100 * latent_dim..200 * latent_dim], second);
+        }
     }
 
     #[test]

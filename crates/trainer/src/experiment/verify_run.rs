@@ -5,12 +5,17 @@ use std::path::Path;
 use burn::prelude::*;
 
 use super::error::ExperimentError;
+use crate::experiment::file_list::{FILES, FileList};
 use crate::experiment::model::model_config;
-use crate::experiment::weights::{from_safetensors, load_values};
+use crate::experiment::weights::{NamedValues, from_safetensors, load_values};
 use run_files::checkpoint::{CheckpointFolder, Position};
 use run_files::file_operations::read_at_most;
-use run_files::metrics::{METRICS_CSV, METRICS_JSONL, read_rows};
-use run_files::run_folder::{DECODER, ENCODER, MODEL, read_settings};
+use run_files::metrics::{EpochRow, METRICS_CSV, METRICS_JSONL, read_rows};
+use run_files::run_folder::{
+    CONFIG, DECODER, ENCODER, ENVIRONMENT, MODEL, RECORD_FORMAT, read_config, read_settings,
+    recorded_origin,
+};
+use run_files::run_record::RunRecord;
 
 /// One thing looked at, and what is wrong with it.
 #[derive(Debug)]
@@ -23,20 +28,26 @@ pub struct Finding {
     pub exit_code: u8,
 }
 
-/// Checks the configuration, every checkpoint's manifest, hashes and tensors, the rows of both metrics files against each
-/// other and against the newest checkpoint, and the exported weights of a finished run.
+/// Checks the configuration against the newest checkpoint; every checkpoint's manifest, hashes and tensors; the rows of both metrics
+/// files against each other and against the newest checkpoint; and of a finished run every file that it wrote against the hash in its
+/// `files.json`, and the exported weights against the checkpoint of the best epoch.
 ///
 /// # Errors
 /// Where the folder holds no run, or cannot be read.
 pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, ExperimentError> {
-    let settings = read_settings(run_dir)?;
+    let config_json = read_settings(run_dir);
+    // Where `config.json` was edited, the checkpoints tell what the model is.
+    let settings = match recorded_origin(run_dir)? {
+        Some((_, settings, _)) => settings,
+        None => read_config(run_dir)?,
+    };
     let config = model_config(&settings)?;
     let model = config.init(device);
     let parameters = model.num_params();
-    let mut findings = vec![finding("config.json", 2, Ok::<(), ExperimentError>(()))];
+    let mut findings = vec![finding(CONFIG, 2, config_json.map(|_| ()))];
 
     let checkpoints = CheckpointFolder::of_run(run_dir, parameters);
-    let mut newest = None;
+    let (mut newest, mut best) = (None, None);
     for (position, loaded) in checkpoints.check_all()? {
         let name = format!("checkpoints/{}", position.folder_name());
         let fits = loaded.and_then(|checkpoint| {
@@ -46,14 +57,24 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
                     source,
                 }
             })?;
+            best = Some(checkpoint.model);
             newest = Some(checkpoint.state);
             Ok(())
         });
         findings.push(finding(&name, 20, fits));
     }
 
-    if run_dir.join(METRICS_JSONL).exists() {
+    // The best epoch's weights are those of the newest checkpoint where that names none.
+    if let Some(position) = newest.as_ref().and_then(|state| state.best) {
+        best = checkpoints
+            .load(position)
+            .ok()
+            .map(|checkpoint| checkpoint.model);
+    }
+
+    if newest.is_some() || run_dir.join(METRICS_JSONL).exists() {
         let rows = read_rows(&run_dir.join(METRICS_JSONL));
+        let written = rows.as_ref().map(Vec::clone).unwrap_or_default();
         let (epochs, rows) = match rows {
             Ok(rows) => {
                 let consecutive = rows.iter().zip(1..).all(|(row, epoch)| row.epoch == epoch);
@@ -69,19 +90,50 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
             Err(error) => (0, Err(error.to_string())),
         };
         findings.push(finding(METRICS_JSONL, 21, rows));
-        findings.push(finding(
-            METRICS_CSV,
-            21,
-            csv_rows(
-                run_dir,
-                newest.as_ref().map_or(epochs, |state| state.epoch as usize),
-            ),
-        ));
+        let epochs = newest.as_ref().map_or(epochs, |state| state.epoch as usize);
+        let csv = csv_rows(run_dir, &written[..epochs.min(written.len())], epochs);
+        findings.push(finding(METRICS_CSV, 21, csv));
+    }
+
+    let list = FileList::read(run_dir);
+    let is_finished = matches!(list, Ok(Some(_)));
+    match &list {
+        Ok(Some(list)) => {
+            let known: Vec<String> = findings
+                .iter()
+                .map(|finding| finding.name.clone())
+                .collect();
+            for (name, checked) in list.check(run_dir) {
+                let exit_code = if name.ends_with(".safetensors") {
+                    20
+                } else {
+                    21
+                };
+                let checked = finding(name, exit_code, checked);
+                // Of two problems of one file the first, which says more, is told.
+                match known.iter().position(|known| known == name) {
+                    Some(position) if findings[position].problem.is_none() => {
+                        findings[position] = checked;
+                    }
+                    Some(_) => {}
+                    None => findings.push(checked),
+                }
+            }
+        }
+        Ok(None) if has_ended(run_dir) => {
+            let missing = "missing, and the run is finished: resume it, which writes it anew";
+            findings.push(finding(FILES, 21, Err(missing)));
+        }
+        Ok(None) => {}
+        Err(error) => findings.push(finding(FILES, 21, Err(error))),
     }
 
     for name in [MODEL, ENCODER, DECODER] {
         let path = run_dir.join(name);
-        if !path.exists() {
+        let is_told = findings
+            .iter()
+            .any(|finding| finding.name == name && finding.problem.is_some());
+        if !path.exists() || is_told {
             continue;
         }
         let largest = 4 * parameters as u64 + (1 << 20);
@@ -95,15 +147,48 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
                     _ => load_values(model.clone(), &values).map(|_| ()),
                 };
                 fits.map_err(|error| error.to_string())?;
+                if is_finished && let Some(best) = &best {
+                    let expected = part(best, name);
+                    if let Some((name, _)) = expected
+                        .iter()
+                        .find(|(name, value)| values.get(*name) != Some(value))
+                    {
+                        return Err(format!("`{name}` is not that of the best checkpoint"));
+                    }
+                }
                 let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
                 match values.iter().find(|(_, (_, values))| !finite(values)) {
                     Some((name, _)) => Err(format!("`{name}` holds values that are not finite")),
                     None => Ok(()),
                 }
             });
+        findings.retain(|finding| finding.name != name);
         findings.push(finding(name, 20, checked));
     }
     Ok(findings)
+}
+
+/// The tensors of a model that one of the exported files holds, by their names there.
+fn part(model: &NamedValues, file: &str) -> NamedValues {
+    let prefix = match file {
+        ENCODER => "encoder.",
+        DECODER => "decoder.",
+        _ => "",
+    };
+    let named = model.iter().filter_map(|(name, values)| {
+        let name = name.strip_prefix(prefix)?;
+        Some((name.to_owned(), values.clone()))
+    });
+    named.collect()
+}
+
+/// Whether the run is finished, and by a program that lists the files of finished runs.
+fn has_ended(run_dir: &Path) -> bool {
+    let environment = std::fs::read(run_dir.join(ENVIRONMENT)).ok();
+    let format = environment
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .and_then(|environment| environment["format"].as_u64());
+    format.is_some_and(|format| format >= RECORD_FORMAT) && RunRecord::read(run_dir).is_ok()
 }
 
 /// The newest checkpoint among the findings that is as it should be.
@@ -114,16 +199,36 @@ pub fn newest_intact(findings: &[Finding]) -> Option<Position> {
     })
 }
 
-fn csv_rows(run_dir: &Path, expected: usize) -> Result<(), String> {
+/// Compares `metrics.csv` with the rows of the other file, of which it must have at least so many.
+fn csv_rows(run_dir: &Path, rows: &[EpochRow], expected: usize) -> Result<(), String> {
     let text =
         std::fs::read_to_string(run_dir.join(METRICS_CSV)).map_err(|error| error.to_string())?;
     // Half a row, or one more than the other file has, is what a kill leaves and the next resume cuts off.
     let found = text.matches('\n').count().saturating_sub(1);
-    if found >= expected {
-        Ok(())
-    } else {
-        Err(format!("{found} rows, where {expected} were written"))
+    if found < expected {
+        return Err(format!("{found} rows, where {expected} were written"));
     }
+    let mut lines = text.lines();
+    let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
+    for (row, line) in rows.iter().zip(lines) {
+        let cells: Vec<&str> = line.split(',').collect();
+        if cells.len() != columns.len() {
+            return Err(format!(
+                "the row of epoch {} has {} cells",
+                row.epoch,
+                cells.len()
+            ));
+        }
+        for (column, cell) in columns.iter().zip(cells) {
+            if !row.agrees(column, cell) {
+                return Err(format!(
+                    "{column} of epoch {} is {cell}, and another number in {METRICS_JSONL}",
+                    row.epoch
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn finding<E: ToString>(name: &str, exit_code: u8, result: Result<(), E>) -> Finding {

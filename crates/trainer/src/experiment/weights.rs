@@ -6,7 +6,9 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use resnet_blocks::{map_named_parameters, named_parameters};
 
-pub use run_files::weights::{NamedValues, WeightsError, from_safetensors, to_safetensors};
+pub use run_files::weights::{
+    NamedValues, WeightsError, from_safetensors, to_pytorch_safetensors, to_safetensors,
+};
 
 /// Every parameter and running statistic of a module, as float32.
 ///

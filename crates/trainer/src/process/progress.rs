@@ -4,8 +4,10 @@
 //! set, the lines alone, without escape codes; for programs one JSON object an event on stdout and nothing else there.
 //! Nothing here fails: a closed pipe or a full disk behind stdout must not end a run whose files are fine.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -20,6 +22,12 @@ const BAR_INTERVAL: f64 = 0.1;
 
 /// Seconds between two step events for programs; one for each step would make gigabytes of a long run.
 const JSON_INTERVAL: f64 = 1.0;
+
+/// Seconds between two lines of a log within an epoch.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A run that takes longer than this is told how long, in seconds.
+const LONG_RUN: f64 = 3600.0;
 
 /// Who is looking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +78,8 @@ pub struct RunStart<'a> {
     pub parameters: usize,
     /// First epoch to come, from 1; larger than 1 in a resumed run.
     pub first_epoch: u32,
+    /// No epoch is to come: what is left is to score the weights and to write the results.
+    pub is_over: bool,
 }
 
 /// A step within an epoch.
@@ -145,6 +155,8 @@ pub struct Finish<'a> {
     pub best: EpochRow,
     /// The last epoch.
     pub last: EpochRow,
+    /// The best epoch's weights on the test set.
+    pub test: Terms,
     /// Seconds since the start, or since the resumption.
     pub seconds: f64,
     /// The run folder.
@@ -165,6 +177,12 @@ pub struct Progress {
     last_shown: Option<f64>,
     /// How long the last whole epoch took.
     epoch_seconds: Option<f64>,
+    /// Notices that are given once.
+    told: BTreeSet<String>,
+    /// When the last line was written.
+    last_line: Instant,
+    /// Whether it has been said how long the run takes.
+    is_estimated: bool,
 }
 
 impl Progress {
@@ -195,6 +213,9 @@ impl Progress {
             draws_bar: false,
             last_shown: None,
             epoch_seconds: None,
+            told: BTreeSet::new(),
+            last_line: Instant::now(),
+            is_estimated: false,
         }
     }
 
@@ -210,6 +231,7 @@ impl Progress {
                     "valid_images": start.valid_images,
                     "parameters": start.parameters,
                     "first_epoch": start.first_epoch,
+                    "is_over": start.is_over,
                 }),
             );
         } else {
@@ -224,7 +246,7 @@ impl Progress {
         let interval = match self.mode {
             ProgressMode::Terminal => BAR_INTERVAL,
             ProgressMode::Json => JSON_INTERVAL,
-            ProgressMode::Plain => return false,
+            ProgressMode::Plain => return self.last_line.elapsed() >= PLAIN_INTERVAL,
         };
         // An earlier time than the last one shown belongs to a new epoch.
         self.last_shown
@@ -235,7 +257,10 @@ impl Progress {
     pub fn step(&mut self, step: &StepProgress) {
         self.last_shown = Some(step.seconds);
         match self.mode {
-            ProgressMode::Plain => {}
+            ProgressMode::Plain => {
+                let place = text::step(step, self.epoch_seconds);
+                self.line(&format!("{place}  {}", text::terms(&step.terms)));
+            }
             ProgressMode::Terminal => {
                 self.bar.set_length(step.steps as u64);
                 self.bar.set_prefix(text::step(step, self.epoch_seconds));
@@ -272,6 +297,26 @@ impl Progress {
         }
     }
 
+    /// Says once, from the pace of the first steps, how long a long run takes and how there is less to do.
+    pub fn estimate(&mut self, step: &StepProgress) {
+        let Some(rate) = step.rate.filter(|_| !self.is_estimated) else {
+            return;
+        };
+        self.is_estimated = true;
+        let an_epoch = rate.seconds_per_step * step.steps as f64;
+        let epochs = step.epochs.saturating_sub(step.epoch) + 1;
+        if an_epoch * f64::from(epochs) > LONG_RUN {
+            self.notice(&text::estimate(rate, an_epoch, epochs));
+        }
+    }
+
+    /// So many of a split's images have been scored: a log is told where that takes long.
+    pub fn evaluated(&mut self, split: &str, done: usize, of: usize) {
+        if self.mode == ProgressMode::Plain && self.last_line.elapsed() >= PLAIN_INTERVAL {
+            self.line(&format!("scoring {split} images: {done} of {of}"));
+        }
+    }
+
     /// An epoch is done.
     pub fn epoch_ended(&mut self, end: &EpochEnd) {
         self.last_shown = None;
@@ -301,6 +346,13 @@ impl Progress {
         }
     }
 
+    /// A notice that is not repeated in this process.
+    pub fn notice_once(&mut self, notice: &str) {
+        if self.told.insert(notice.to_owned()) {
+            self.notice(notice);
+        }
+    }
+
     /// A run is over.
     pub fn finished(&mut self, finish: &Finish<'_>) {
         self.bar.finish_and_clear();
@@ -317,6 +369,7 @@ impl Progress {
                     "seconds": finish.seconds,
                     "best": finish.best.to_json(),
                     "last": finish.last.to_json(),
+                    "test": run_files::run_record::terms(&finish.test),
                     "run_dir": finish.run_dir.to_string_lossy(),
                     "pictures": pictures,
                 }),
@@ -330,6 +383,7 @@ impl Progress {
 
     /// One line on stdout, above the bar if there is one.
     fn line(&mut self, line: &str) {
+        self.last_line = Instant::now();
         let (bar, stdout) = (&self.bar, &mut self.stdout);
         bar.suspend(|| write_ignoring_failure(stdout, &text::printable(line)));
     }

@@ -1,7 +1,7 @@
 //! Asking a run to stop: it finishes its step, writes a checkpoint and ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What asked a run to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum StopSignal {
     Interrupt,
     /// SIGTERM: the system shuts down, or a scheduler wants the machine.
     Terminate,
+    /// SIGHUP: the terminal was closed.
+    Hangup,
 }
 
 impl StopSignal {
@@ -18,6 +20,15 @@ impl StopSignal {
         match self {
             Self::Interrupt => 2,
             Self::Terminate => 15,
+            Self::Hangup => 1,
+        }
+    }
+
+    /// The exit code of a run that it has stopped: a closed terminal counts as SIGTERM.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate | Self::Hangup => 143,
         }
     }
 
@@ -26,6 +37,7 @@ impl StopSignal {
         match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::Hangup => "SIGHUP, a closed terminal,",
         }
     }
 }
@@ -34,6 +46,7 @@ impl StopSignal {
 #[derive(Clone, Debug, Default)]
 pub struct StopRequest {
     signal: Arc<AtomicUsize>,
+    checkpoint: Arc<AtomicBool>,
     #[cfg(test)]
     polls_left: Option<Arc<AtomicUsize>>,
 }
@@ -68,8 +81,14 @@ impl StopRequest {
         match self.signal.load(Ordering::SeqCst) {
             2 => Some(StopSignal::Interrupt),
             15 => Some(StopSignal::Terminate),
+            1 => Some(StopSignal::Hangup),
             _ => None,
         }
+    }
+
+    /// Whether someone has asked for a checkpoint since the last look.
+    pub fn takes_checkpoint(&self) -> bool {
+        self.checkpoint.swap(false, Ordering::SeqCst)
     }
 
     /// A request that comes at the run's look number `polls`, from 0: a run looks before every step and every batch of
@@ -82,22 +101,27 @@ impl StopRequest {
         }
     }
 
-    /// Lets SIGINT and SIGTERM ask for the end, and a second one of either end the process at once, with code 130 or
-    /// 143. A file-size limit becomes an error of the write that meets it, where it would kill the process.
+    /// Lets SIGINT, SIGTERM and SIGHUP ask for the end, and a second one of any end the process at once, with code 130 or
+    /// 143; and SIGUSR1, with which schedulers warn, ask for a checkpoint. A SIGHUP that is ignored, as under `nohup`, stays ignored;
+    /// SIGQUIT ends the process at once, as ever. A file-size limit becomes an error of the write that meets it, where it would kill the process.
     ///
     /// # Errors
     /// Where the system takes no handler.
     pub fn on_signals() -> std::io::Result<Self> {
         use signal_hook::consts::{SIGINT, SIGTERM};
-        use std::sync::atomic::AtomicBool;
 
         let request = Self::new();
         let armed = Arc::new(AtomicBool::new(false));
-        for (number, signal) in [
+        let mut signals = vec![
             (SIGINT, StopSignal::Interrupt),
             (SIGTERM, StopSignal::Terminate),
-        ] {
-            let code = 128 + i32::from(signal.number());
+        ];
+        #[cfg(unix)]
+        if !ignores_hangup() {
+            signals.push((signal_hook::consts::SIGHUP, StopSignal::Hangup));
+        }
+        for (number, signal) in signals {
+            let code = i32::from(signal.exit_code());
             // In this order, the first signal finds the process not yet armed.
             signal_hook::flag::register_conditional_shutdown(number, code, armed.clone())?;
             signal_hook::flag::register(number, armed.clone())?;
@@ -108,9 +132,28 @@ impl StopRequest {
             )?;
         }
         #[cfg(unix)]
-        signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+        {
+            use signal_hook::consts::{SIGUSR1, SIGXFSZ};
+            signal_hook::flag::register(SIGUSR1, request.checkpoint.clone())?;
+            signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        }
         Ok(request)
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, where the system tells (Linux).
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup_in(&status))
+}
+
+fn ignores_hangup_in(status: &str) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal number 1 is the lowest bit.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]
@@ -124,5 +167,21 @@ mod tests {
         assert_eq!(other.requested(), None);
         request.request(StopSignal::Interrupt);
         assert_eq!(other.requested(), Some(StopSignal::Interrupt));
+    }
+
+    #[test]
+    fn an_ignored_hangup_is_told_by_its_bit() {
+        assert!(ignores_hangup_in("SigBlk:\t0\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup_in("SigIgn:\t0000000000001000\n"));
+        assert!(!ignores_hangup_in(""));
+    }
+
+    #[test]
+    fn a_checkpoint_is_taken_once_for_each_request() {
+        let request = StopRequest::new();
+        request.clone().checkpoint.store(true, Ordering::SeqCst);
+        assert!(request.takes_checkpoint());
+        assert!(!request.takes_checkpoint());
+        assert_eq!(StopSignal::Hangup.exit_code(), 143);
     }
 }

@@ -32,13 +32,13 @@ pub use run_report::student::{student_distribution, student_quantile};
 pub use run_search::{FoundRun, find_runs};
 pub use sweep_progress::SweepProgress;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::experiment::data;
-use crate::process::progress::{Progress, ProgressMode};
 use files::write_files;
+use run_files::file_operations::{open_no_link, try_lock};
 use run_files::run_folder::{RunFolder, RunFolderError, file_error};
 use run_files::run_record::RunRecord;
 use run_process::{RunEnd, run_process};
@@ -103,9 +103,15 @@ fn lock(out: &Path) -> Result<File, SweepError> {
         fs::create_dir_all(&folder).map_err(file_error(&folder))?;
     }
     let path = out.join(LOCK);
-    let file = File::create(&path).map_err(file_error(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(RunFolderError::LinkInside { path }.into());
+    }
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false);
+    let file = open_no_link(options, &path).map_err(file_error(&path))?;
+    match try_lock(&file) {
+        // Where there are no locks, each run's own folder says so.
+        Ok(_) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(SweepError::Locked {
             path: out.to_owned(),
         }),
@@ -116,7 +122,7 @@ fn lock(out: &Path) -> Result<File, SweepError> {
 /// The data is read here once for its hash and its floors; each run reads it again.
 fn data_facts(plan: &Plan) -> Result<DataFacts, SweepError> {
     let settings = &plan.runs[0].settings;
-    let data = data::load(settings, &mut Progress::new(ProgressMode::Plain))?;
+    let data = data::load(settings)?;
     Ok(DataFacts::of(&data, &data::split(settings, &data)?))
 }
 

@@ -97,7 +97,7 @@ pub(super) fn run_process(
         .arg(config)
         .arg("--run-dir")
         .arg(run_dir)
-        .args(["--resume", "--json"])
+        .args(["--resume=or-start", "--json"])
         .env(LIFELINE, "stdin")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

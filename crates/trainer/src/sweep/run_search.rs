@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::identity::run_identity;
 use run_files::metrics::{METRICS_JSONL, read_rows};
-use run_files::run_folder::{CONFIG, ENVIRONMENT, read_settings};
+use run_files::run_folder::{CONFIG, ENVIRONMENT, changed_settings, read_settings};
 use run_files::run_record::RunRecord;
 
 /// Folders within folders that are looked into.
@@ -41,7 +41,8 @@ impl FoundRun {
 /// The runs below a folder by their [identity](run_identity). Where two have the same, the better one: the finished one,
 /// or the one with more epochs, or the first by name.
 ///
-/// What cannot be read is no run; nothing is reported of it, since the run is then made anew beside it.
+/// What cannot be read is no run, nor is one whose settings were changed on its way, or whose `config.json` is not that of its
+/// checkpoint; nothing is reported of it, since the run is then made anew beside it.
 pub fn find_runs(folder: &Path) -> HashMap<String, FoundRun> {
     let mut found = HashMap::new();
     search(folder, DEEPEST, &mut found);
@@ -80,6 +81,10 @@ fn read_run(folder: &Path) -> Option<(String, FoundRun)> {
     let settings = read_settings(folder).ok()?;
     let environment = fs::read(folder.join(ENVIRONMENT)).ok()?;
     let environment: Value = serde_json::from_slice(&environment).ok()?;
+    // A run whose settings were changed on its way is not the one that its last settings describe.
+    if !changed_settings(&environment).is_empty() {
+        return None;
+    }
     let identity = run_identity(&settings, environment["data_hash"].as_str()?);
     let epochs = read_rows(&folder.join(METRICS_JSONL)).map_or(0, |rows| rows.len());
     let run = match RunRecord::read(folder) {
@@ -123,7 +128,9 @@ mod tests {
 
     fn begin(path: &Path, settings: &Settings) {
         let folder = RunFolder::create(path).expect("new");
-        folder.record(settings, DATA, "sample").expect("recorded");
+        folder
+            .record(settings, DATA, "sample", &[])
+            .expect("recorded");
     }
 
     #[test]
@@ -156,6 +163,23 @@ mod tests {
                 FoundRun::Finished(record) if record.run_dir.ends_with(finished)
             ));
         }
+    }
+
+    #[test]
+    fn a_run_whose_settings_were_changed_on_its_way_is_no_run_of_a_sweep() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let path = parent.path().join("a");
+        write_run(&path, &settings(1), &summary());
+        let other = Settings {
+            learning_rate: 0.5,
+            ..settings(1)
+        };
+        let folder = RunFolder::resume(&path).expect("taken");
+        let changed = run_files::settings::differences(&settings(1), &other);
+        folder
+            .record(&other, DATA, "sample", &changed)
+            .expect("recorded");
+        assert!(find_runs(parent.path()).is_empty());
     }
 
     #[test]

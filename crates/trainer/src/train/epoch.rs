@@ -15,7 +15,8 @@ use crate::experiment::model::sampler;
 use crate::experiment::pictures::{write_reconstructions, write_samples};
 use crate::process::progress::{EpochEnd, Progress, StepProgress};
 use crate::process::stop_request::StopSignal;
-use run_files::metrics::{EpochRow, EpochTiming, TermSums, peak_memory_bytes};
+use run_files::metrics::{EpochRates, EpochRow, EpochTiming, TermSums, peak_memory_bytes};
+use run_files::settings::Augment;
 
 use super::{Logs, Progressing, SMALL_FILES, Training};
 
@@ -23,6 +24,10 @@ use super::{Logs, Progressing, SMALL_FILES, Training};
 const SAMPLE_ROWS: usize = 4;
 /// Images at a time in evaluation: enough to fill a device, whatever the training batch.
 const EVALUATION_BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
+
+/// What the time of a run is estimated from, whichever comes first.
+const STEPS_TO_ESTIMATE: usize = 20;
+const SECONDS_TO_ESTIMATE: f64 = 20.0;
 
 impl Training<'_> {
     /// Trains the rest of the present epoch and ends it.
@@ -33,11 +38,6 @@ impl Training<'_> {
         progress: &mut Progress,
     ) -> Result<Progressing, TrainError> {
         let epoch = now.state.epoch + 1;
-        let first_step = now.state.step - now.state.batches as u64;
-        let learning_rate = now
-            .state
-            .schedule
-            .learning_rate_at(self.settings, first_step);
         let began = Instant::now();
         let first_batch = now.state.batches;
         let stopped = self.train_epoch(&mut now, epoch, progress)?;
@@ -64,6 +64,7 @@ impl Training<'_> {
             self.valid_floor,
             self.evaluation(epoch),
             self.stop,
+            &mut |done| progress.evaluated("validation", done, self.splits.valid.len()),
         );
         let valid = match valid {
             Ok(valid) => valid,
@@ -78,7 +79,8 @@ impl Training<'_> {
             epoch,
             train: state.sums.means(self.train_floor),
             valid,
-            learning_rate,
+            learning_rate: state.rates.mean(),
+            last_learning_rate: state.rates.last(),
             skipped_steps: state.guard.skipped_in_epoch,
         };
         let verdict = state.schedule.epoch_ended(self.settings, epoch, valid.loss);
@@ -86,6 +88,7 @@ impl Training<'_> {
         state.epoch = epoch;
         state.batches = 0;
         state.sums = TermSums::default();
+        state.rates = EpochRates::default();
         state.guard.skipped_in_epoch = 0;
         state.stopped = verdict.stop;
         if verdict.is_best {
@@ -154,6 +157,9 @@ impl Training<'_> {
         let first_batch = now.state.batches;
         let plan = self.plan();
         let batches = now.images.train.epoch(&plan, u64::from(epoch));
+        // A crop shows other pixels than the split has; a flip shows the same ones elsewhere.
+        let cropped =
+            (self.settings.augment == Augment::FlipCrop).then(|| plan.epoch(epoch.into()));
         let num_batches = plan.num_batches();
         now.clock.epoch_begins();
         for index in first_batch..num_batches {
@@ -163,7 +169,13 @@ impl Training<'_> {
             let images = batches.batch(index);
             let [batch, ..] = images.dims();
             if let Some(terms) = self.step(now, epoch, images)? {
-                now.state.sums.add(terms, batch);
+                match &cropped {
+                    Some(shown) => {
+                        let floor = shown.pixel_entropy(index);
+                        now.state.sums.add_changed(terms, batch, floor);
+                    }
+                    None => now.state.sums.add(terms, batch),
+                }
             }
             now.state.batches = index + 1;
             if now.clock.awaits_first_step() {
@@ -175,23 +187,34 @@ impl Training<'_> {
                     "the first step took {first:.1} s, in which kernels were compiled and tuned; no rate counts it"
                 ));
             }
+            let shown = || StepProgress {
+                epoch,
+                epochs: self.settings.epochs,
+                step: index + 1,
+                steps: num_batches,
+                rate: now.clock.rate(seconds),
+                seconds,
+                terms: now.state.sums.means(self.train_floor),
+            };
+            if index + 1 - first_batch >= STEPS_TO_ESTIMATE || seconds >= SECONDS_TO_ESTIMATE {
+                progress.estimate(&shown());
+            }
             if progress.step_due(seconds) {
-                progress.step(&StepProgress {
-                    epoch,
-                    epochs: self.settings.epochs,
-                    step: index + 1,
-                    steps: num_batches,
-                    rate: now.clock.rate(seconds),
-                    seconds,
-                    terms: now.state.sums.means(self.train_floor),
-                });
+                progress.step(&shown());
             }
             // The end of the epoch has a checkpoint of its own.
             let is_due = self.settings.checkpoint_every.is_some_and(|interval| {
                 interval.is_due(now.state.step, now.last_checkpoint.elapsed().as_secs_f64())
             });
-            if is_due && index + 1 < num_batches {
+            let is_asked = self.stop.takes_checkpoint();
+            if (is_due || is_asked) && index + 1 < num_batches {
                 self.save(now, progress)?;
+            }
+            if is_asked {
+                progress.notice(&format!(
+                    "asked for a checkpoint at step {}",
+                    now.state.step
+                ));
             }
         }
         Ok(None)

@@ -9,6 +9,7 @@ use run_files::checkpoint::CheckpointError;
 use run_files::metrics::MetricsError;
 use run_files::run_folder::RunFolderError;
 use run_files::settings::Difference;
+use run_files::shell::quoted_path;
 use run_report::loss_curves::LossCurvesError;
 
 /// What can stop a training, with the next step in its message.
@@ -35,11 +36,24 @@ pub enum TrainError {
     LossCurves(#[from] LossCurvesError),
     /// A resumed run would not be the same run.
     #[error(
-        "{} was started with other settings ({}); resume with the settings in its config.json, name another folder \
-         with `--run-dir`, or insist with `--allow-config-change`, which takes all but the model's sizes and the batches",
+        "{} was trained with other settings, as its newest checkpoint has them ({}): give those as flags, or undo the change of \
+         its config.json; name another folder with `--run-dir`; or insist with `--allow-config-change`, which takes all but \
+         the model, the seed and the images",
         .path.display(), list(.differences)
     )]
     SettingsChanged {
+        /// The run folder.
+        path: PathBuf,
+        /// What differs.
+        differences: Vec<Difference>,
+    },
+    /// A resumed run would be another one from its start on.
+    #[error(
+        "{} was trained with other settings, as its newest checkpoint has them ({}), which no run can change on its way: give those as \
+         flags, undo the change of its config.json, or name another folder with `--run-dir`",
+        .path.display(), list(.differences)
+    )]
+    SettingsFixed {
         /// The run folder.
         path: PathBuf,
         /// What differs.
@@ -60,7 +74,7 @@ pub enum TrainError {
         "training diverged: {in_row} steps in a row were not finite, the last one step {step} of epoch {epoch} ({cause}); \
          {} has the details and the checkpoints are intact; go back to the best one with `cargo xtask train --run-dir {} \
          --resume --from-best --allow-config-change --learning-rate {}`, or add `--skip-gradient-norm 10` to that",
-        .report.display(), .run_dir.display(), .smaller_rate
+        .report.display(), quoted_path(.run_dir), .smaller_rate
     )]
     Diverged {
         /// Epoch, from 1.
@@ -81,7 +95,7 @@ pub enum TrainError {
     /// Someone asked the run to stop, and it did.
     #[error(
         "stopped by {} after step {step}, with a checkpoint; continue with `cargo xtask train --run-dir {} --resume`",
-        .signal.name(), .run_dir.display()
+        .signal.name(), quoted_path(.run_dir)
     )]
     Stopped {
         /// Who asked.
@@ -95,7 +109,7 @@ pub enum TrainError {
     #[error(
         "the disk is full at {}: {} to be written, {} free; make room, then continue with `cargo xtask train --run-dir \
          {} --resume`",
-        .path.display(), size(.needed), size(.available), .run_dir.display()
+        .path.display(), size(.needed), size(.available), quoted_path(.run_dir)
     )]
     DiskFull {
         /// The file or folder.
@@ -116,11 +130,13 @@ impl TrainError {
             Self::Experiment(error) => error.exit_code(),
             Self::Device(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
-            Self::SettingsChanged { .. } | Self::DataChanged { .. } => 2,
+            Self::SettingsChanged { .. }
+            | Self::SettingsFixed { .. }
+            | Self::DataChanged { .. } => 2,
             Self::Checkpoint(_) => 20,
             Self::Metrics(_) | Self::LossCurves(_) | Self::DiskFull { .. } => 21,
             Self::Diverged { .. } => 30,
-            Self::Stopped { signal, .. } => 128 + signal.number(),
+            Self::Stopped { signal, .. } => signal.exit_code(),
         }
     }
 

@@ -9,6 +9,7 @@ use vae_core::Vae;
 use super::error::TrainError;
 use crate::experiment::evaluate::{evaluate_until, floor};
 use crate::experiment::export::export;
+use crate::experiment::file_list::write_file_list;
 use crate::experiment::latent_statistics::latent_statistics;
 use crate::experiment::pictures::{
     FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples,
@@ -18,7 +19,7 @@ use crate::process::progress::{Finish, Progress, StopReason};
 use run_files::metrics::{EpochRow, Terms, read_rows};
 use run_files::run_folder::RunFolderError;
 use run_files::run_record::{PerPart, PerSplit, RunSummary};
-use run_report::loss_curves::write_svg;
+use run_report::loss_curves::{LOSS_CURVES, write_svg};
 
 use super::{Progressing, SMALL_FILES, Training};
 
@@ -47,7 +48,15 @@ impl Training<'_> {
 
         let test_floor = floor(&self.splits.test);
         let images = self.evaluation_images(&self.splits.test);
-        let test = evaluate_until(&model, &images, test_floor, self.evaluation(0), self.stop);
+        let of = self.splits.test.len();
+        let test = evaluate_until(
+            &model,
+            &images,
+            test_floor,
+            self.evaluation(0),
+            self.stop,
+            &mut |done| progress.evaluated("test", done, of),
+        );
         drop(images);
         // The checkpoint of the last epoch is all that is needed to do this again.
         let test = test.map_err(|signal| TrainError::Stopped {
@@ -56,7 +65,7 @@ impl Training<'_> {
             run_dir: self.folder.path().to_owned(),
         })?;
         let summary = self.summary(now, &model, best, last, test);
-        let curves = self.folder.join("loss-curves.svg");
+        let curves = self.folder.join(LOSS_CURVES);
         let grid = self.folder.join(FINAL_SAMPLES);
         let test_images = &self.splits.test;
         self.persist(progress, self.checkpoint_bytes() + SMALL_FILES, || {
@@ -66,12 +75,11 @@ impl Training<'_> {
             write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
             // Last: where there is a summary, the rest is there too.
             export(&self.folder, &model, test_images, &self.device, &summary)?;
-            Ok(())
+            // And where there is a list, nothing will be written any more.
+            Ok(write_file_list(&self.folder)?)
         })?;
 
-        let reconstructions = self
-            .folder
-            .join(&format!("reconstructions/epoch-{best_epoch:04}.png"));
+        let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
         let pictures: [PathBuf; 3] = [grid, reconstructions, curves];
         progress.finished(&Finish {
             reason: if now.state.stopped {
@@ -81,6 +89,7 @@ impl Training<'_> {
             },
             best,
             last,
+            test,
             seconds: began.elapsed().as_secs_f64(),
             run_dir: self.folder.path(),
             pictures: &pictures,

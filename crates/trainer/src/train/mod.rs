@@ -10,10 +10,11 @@ use vae_core::{Vae, VaeConfig};
 use crate::device::open_device;
 use crate::experiment::data;
 use crate::step::adam::Adam;
-use run_files::checkpoint::{Checkpoint, CheckpointError, TrainingState};
+use run_files::checkpoint::{Checkpoint, CheckpointError, Origin, TrainingState};
 
 use crate::device::memory;
 use crate::experiment::evaluate::floor;
+use crate::experiment::file_list::remove_file_list;
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::experiment::weights::{WeightsError, load_values, named_values};
@@ -21,10 +22,11 @@ use crate::process::progress::{Progress, RunStart};
 use crate::process::stop_request::StopRequest;
 use crate::step::replicas::Replicas;
 use crate::train::step_clock::StepClock;
+use run_files::file_operations::lacks_folder_sync;
 use run_files::metrics::{MetricsWriter, TimingWriter};
-use run_files::run_folder::{RunFolder, read_settings};
+use run_files::run_folder::{RunFolder, read_config, recorded_data_hash, recorded_origin};
 use run_files::schedule::Schedule;
-use run_files::settings::{OnDiskFull, Settings, differences};
+use run_files::settings::{Difference, OnDiskFull, Settings, differences};
 
 mod epoch;
 mod error;
@@ -34,8 +36,8 @@ pub(crate) mod step_clock;
 
 pub use error::TrainError;
 
-/// Checkpoints on the disk at one time: the newest two, the best, and the one that is being written.
-const CHECKPOINTS: u64 = 4;
+/// Checkpoints on the disk at one time: the newest two, the best of each, and the one that is being written.
+const CHECKPOINTS: u64 = 5;
 /// Room for pictures, metrics and everything else that is small, in bytes.
 const SMALL_FILES: u64 = 16 << 20;
 
@@ -79,6 +81,8 @@ struct Training<'a> {
     image_place: ImagePlace,
     train_floor: f64,
     valid_floor: f64,
+    /// Kept in every checkpoint.
+    origin: Origin,
     parameters: usize,
     stop: &'a StopRequest,
     from_best: bool,
@@ -133,7 +137,10 @@ impl<'a> Training<'a> {
     ) -> Result<Self, TrainError> {
         let config = model_config(settings)?;
         memory::check(settings, &config)?;
-        let data = data::load(settings, progress)?;
+        // A run that was made with the embedded sample goes on with it.
+        let recorded = recorded_data_hash(options.run_dir);
+        let recorded = recorded.ok().filter(|_| options.resume);
+        let data = data::load_recorded(settings, recorded.as_deref())?;
         let splits = data::split(settings, &data)?;
         // Parameters are counted from their shapes; no value is drawn.
         let parameters = config.init(&device.clone().inner()).num_params();
@@ -148,8 +155,13 @@ impl<'a> Training<'a> {
         } else {
             RunFolder::create(options.run_dir)?
         };
+        let hash = data.fingerprint().to_string();
         let training = Self {
             settings,
+            origin: Origin {
+                settings: settings.recorded(),
+                data_hash: hash.clone(),
+            },
             config,
             device: device.clone().autodiff(),
             other_devices,
@@ -164,27 +176,47 @@ impl<'a> Training<'a> {
             #[cfg(test)]
             faults: Vec::new(),
         };
-        let hash = data.fingerprint().to_string();
+        if !training.folder.is_locked() {
+            progress.notice(&format!(
+                "the file system of {} has no locks: see to it that no other process trains there",
+                training.folder.path().display()
+            ));
+        }
+        let mut changed = Vec::new();
         if training.folder.holds_a_run() {
-            training.check_unchanged(&hash, options.allow_config_change, progress)?;
+            changed = training.check_unchanged(&hash, options.allow_config_change, progress)?;
         }
         training.check_space()?;
         // What may differ, such as the number of epochs, is what the run will have been made with.
         training.persist(progress, SMALL_FILES, || {
+            // The run is no longer the finished one that the list describes.
+            remove_file_list(&training.folder)?;
             let source = data.source().to_string();
-            Ok(training.folder.record(settings, &hash, &source)?)
+            Ok(training.folder.record(settings, &hash, &source, &changed)?)
         })?;
+        if lacks_folder_sync() {
+            progress.notice(&format!(
+                "the file system of {} cannot sync folders: a crash of the machine may cost the newest checkpoint",
+                training.folder.path().display()
+            ));
+        }
         Ok(training)
     }
 
+    /// Compares the settings and the data with those that the run was made with, by its newest checkpoint where it has one.
+    /// Returns the settings that change, which the user has allowed.
     fn check_unchanged(
         &self,
         hash: &str,
         allow_config_change: bool,
         progress: &mut Progress,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Vec<Difference>, TrainError> {
         let path = self.folder.path().to_owned();
-        let differences = differences(&read_settings(&path)?, self.settings);
+        let before = match recorded_origin(&path)? {
+            Some((_, settings, _)) => settings,
+            None => read_config(&path)?,
+        };
+        let differences = differences(&before, self.settings);
         if !differences.is_empty() && !allow_config_change {
             return Err(TrainError::SettingsChanged { path, differences });
         }
@@ -194,15 +226,15 @@ impl<'a> Training<'a> {
             .cloned()
             .collect();
         if !fixed.is_empty() {
-            return Err(TrainError::SettingsChanged {
+            return Err(TrainError::SettingsFixed {
                 path,
                 differences: fixed,
             });
         }
-        for difference in differences {
+        for difference in &differences {
             progress.notice(&format!("continuing with another setting: {difference}"));
         }
-        let expected = self.folder.recorded_data_hash()?;
+        let expected = recorded_data_hash(&path)?;
         if expected != hash {
             return Err(TrainError::DataChanged {
                 path,
@@ -210,7 +242,7 @@ impl<'a> Training<'a> {
                 found: hash.to_owned(),
             });
         }
-        Ok(())
+        Ok(differences)
     }
 
     /// Refuses a run that would meet a full disk, before it begins.
@@ -246,6 +278,7 @@ impl<'a> Training<'a> {
             valid_images: self.splits.valid.len(),
             parameters: self.parameters,
             first_epoch: now.state.epoch + 1,
+            is_over: now.state.epoch >= self.settings.epochs || now.state.stopped,
         });
         let keep = (!is_new).then_some(now.state.metrics);
         let mut logs = self.persist(progress, SMALL_FILES, || {
@@ -293,6 +326,7 @@ impl<'a> Training<'a> {
             model: values,
             optimizer,
             mut state,
+            origin,
         } = checkpoint;
         let model = load_values(model, &values).map_err(|source| self.refused(source))?;
         let adam = Adam::from_named_values(state.updates, &optimizer, &model, &self.device)
@@ -303,14 +337,20 @@ impl<'a> Training<'a> {
             })?;
         if self.from_best {
             // Only now that it is known to fit.
-            checkpoints.discard_after(state.position())?;
+            tell_left(&checkpoints.discard_after(state.position())?, progress);
+        }
+        if origin.as_ref() != Some(&self.origin) {
+            // What the user has changed is the run's from here on, also if this process makes no step.
+            self.persist(progress, SMALL_FILES, || {
+                Ok(checkpoints.set_origin(state.position(), self.origin.clone())?)
+            })?;
         }
         progress.notice(&format!(
             "continuing after {} (step {})",
             state.position(),
             state.step
         ));
-        if state.schedule.settings_changed(self.settings) || self.from_best {
+        if state.schedule.settings_changed(self.settings, state.epoch) || self.from_best {
             // The steps before were another training's.
             state.guard.non_finite_in_row = 0;
         }
@@ -358,10 +398,12 @@ impl<'a> Training<'a> {
             model: named_values(&now.model.valid()),
             optimizer: now.adam.to_named_values(&now.model),
             state: now.state.clone(),
+            origin: Some(self.origin.clone()),
         };
-        self.persist(progress, self.checkpoint_bytes(), || {
+        let left = self.persist(progress, self.checkpoint_bytes(), || {
             Ok(self.folder.checkpoints(self.parameters).save(&checkpoint)?)
         })?;
+        tell_left(&left, progress);
         now.last_checkpoint = Instant::now();
         Ok(())
     }
@@ -403,6 +445,18 @@ impl<'a> Training<'a> {
             needed: Some(needed),
             available: free_bytes(self.folder.path()),
             run_dir: self.folder.path().to_owned(),
+        }
+    }
+}
+
+/// What could not be cleared away takes room, and harms nothing.
+fn tell_left(left: &[CheckpointError], progress: &mut Progress) {
+    for error in left {
+        if let CheckpointError::File { path, source } = error {
+            let path = path.display();
+            progress.notice_once(&format!(
+                "{path} could not be removed ({source}); it is no part of the run, and can be removed by hand"
+            ));
         }
     }
 }

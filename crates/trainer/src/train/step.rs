@@ -105,6 +105,7 @@ impl Training<'_> {
             return Ok(None);
         }
         let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
+        now.state.rates.add(learning_rate);
         now.model = now.adam.step(now.model.clone(), gradients, learning_rate);
         now.state.updates += 1;
         Ok(Some(terms))
@@ -122,7 +123,9 @@ impl Training<'_> {
         before: Before,
     ) -> Result<(), TrainError> {
         let stops = now.state.guard.skip_non_finite();
-        if stops && let Some(forward) = forward {
+        if let Some(forward) = forward {
+            // Also where nobody asks for the gradients: Burn keeps a graph, with all activations, until a backward pass has gone
+            // through it.
             let gradients = forward.backward(&now.model);
             let of_gradients = cause_of(&GradientNorms::read(&now.model, &gradients), now);
             cause.parameter = of_gradients.parameter;
@@ -154,7 +157,7 @@ impl Training<'_> {
             cause: cause.to_string(),
             report: self.folder.join(DIVERGENCE),
             run_dir: self.folder.path().to_owned(),
-            smaller_rate: self.settings.learning_rate / 10.0,
+            smaller_rate: now.state.schedule.smaller_rate(self.settings),
         })
     }
 

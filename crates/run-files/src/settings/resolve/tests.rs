@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::*;
-use crate::settings::{Activation, DeviceChoice, Precision};
+use crate::settings::{Activation, DeviceChoice, Precision, Resume};
 
 fn no_environment(_: &str) -> Option<String> {
     None
@@ -331,7 +331,7 @@ fn a_resumed_run_takes_its_own_config_json() {
 
     let flags = TrainFlags {
         run_dir: Some(run_dir.clone()),
-        resume: true,
+        resume: Some(Resume::Existing),
         ..TrainFlags::default()
     };
     let resolved = resolve(&flags, &no_environment).unwrap().settings;
@@ -354,7 +354,7 @@ fn a_resumed_run_takes_its_own_config_json() {
     );
 
     let fresh = TrainFlags {
-        resume: false,
+        resume: None,
         ..flags
     };
     assert_eq!(

@@ -55,6 +55,7 @@ fn row(epoch: u32) -> EpochRow {
         train: terms(1834.256),
         valid: terms(1840.0),
         learning_rate: 0.001,
+        last_learning_rate: 0.001,
         skipped_steps: 0,
     }
 }
@@ -69,6 +70,7 @@ fn report(progress: &mut Progress) {
         valid_images: 500,
         parameters: 26_815_683,
         first_epoch: 1,
+        is_over: false,
     });
     for epoch in 1..=2 {
         progress.step(&StepProgress {
@@ -94,6 +96,7 @@ fn report(progress: &mut Progress) {
         reason: StopReason::EarlyStopping,
         best: row(1),
         last: row(2),
+        test: row(1).valid,
         seconds: 50.0,
         run_dir: Path::new("runs/one"),
         pictures: &[
@@ -120,25 +123,31 @@ fn a_log_has_one_line_an_epoch_and_a_table_and_no_escape_codes() {
     assert_eq!(
         stdout,
         "\
-training: depth 100, width 1, latent 256, 26,815,683 parameters; 2,000 training and 500 validation images, batch 25; \
-at most 1000 epochs, seed 1, device flex; run folder runs/one
+training: no preset, so the post's values where nothing else is given; depth 100, width 1, latent 256, 26,815,683 \
+parameters; 2,000 training and 500 validation images, batch 25; at most 1000 epochs, seed 1, device flex; run folder runs/one
+epoch 1/1000  step 20/80  100 images/s  0:15 left, run 5:33:15  loss 1834.26 = cross-entropy 1794.26 (excess 120.00) + kl \
+33.00 + l2 7.00
 epoch    1/1000  train loss 1834.26 (excess 120.00, kl 33.00, l2 7.00)  valid loss 1840.00 (excess 120.00, kl 33.00, \
 l2 7.00)  100 images/s  0:25  best
+epoch 2/1000  step 20/80  100 images/s  0:15 left, run 6:56:05  loss 1834.26 = cross-entropy 1794.26 (excess 120.00) + kl \
+33.00 + l2 7.00
 epoch    2/1000  train loss 1834.26 (excess 120.00, kl 33.00, l2 7.00)  valid loss 1840.00 (excess 120.00, kl 33.00, \
 l2 7.00)  100 images/s  0:25  learning rate 0.001 -> 0.0005
 
-nats an image    train, last   valid, last   train, best   valid, best
-                     epoch 2       epoch 2       epoch 1       epoch 1
-loss                 1834.26       1840.00       1834.26       1840.00
-cross-entropy        1794.26       1800.00       1794.26       1800.00
-excess                120.00        120.00        120.00        120.00
-kl                     33.00         33.00         33.00         33.00
-l2                      7.00          7.00          7.00          7.00
+nats an image    train, last   valid, last   train, best   valid, best    test, best
+                     epoch 2       epoch 2       epoch 1       epoch 1       epoch 1
+loss                 1834.26       1840.00       1834.26       1840.00       1840.00
+cross-entropy        1794.26       1800.00       1794.26       1800.00       1800.00
+excess                120.00        120.00        120.00        120.00        120.00
+kl                     33.00         33.00         33.00         33.00         33.00
+l2                      7.00          7.00          7.00          7.00          7.00
 
 ended after epoch 2, 0:50: the validation loss stopped improving
 run folder  runs/one
 picture     runs/one/samples/final-10x10.png
 picture     runs/one/loss-curves.svg
+next        cargo xtask report --run-dir runs/one
+            cargo xtask sample --run-dir runs/one --out samples.png
 "
     );
 }

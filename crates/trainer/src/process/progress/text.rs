@@ -1,19 +1,24 @@
 //! The words of progress: lines, the message beside the bar, and the table at the end.
 
-use super::{EpochEnd, Finish, RunStart, StepProgress, StopReason};
+use super::{EpochEnd, Finish, RunStart, StepProgress, StepRate, StopReason};
 use run_files::metrics::{EpochRow, Terms};
+use run_files::shell::quoted_path;
 use run_files::wording::{self, clock};
 
 /// What is about to be trained, on what, and where it goes.
 pub(super) fn run_start(start: &RunStart<'_>) -> String {
     let settings = start.settings;
-    let begin = if start.first_epoch > 1 {
-        format!("continuing with epoch {}", start.first_epoch)
-    } else {
-        "training".to_owned()
+    let begin = match (start.is_over, start.first_epoch) {
+        (true, first) => format!("all is trained, after epoch {}", first.saturating_sub(1)),
+        (false, 1) => "training".to_owned(),
+        (false, first) => format!("continuing with epoch {first}"),
     };
+    let preset = settings.preset.map_or_else(
+        || "no preset, so the post's values where nothing else is given".to_owned(),
+        |preset| format!("preset {preset}"),
+    );
     format!(
-        "{begin}: depth {}, width {}{}, latent {}, {} parameters; {} training and {} validation images, batch {}; \
+        "{begin}: {preset}; depth {}, width {}{}, latent {}, {} parameters; {} training and {} validation images, batch {}; \
          at most {} epochs, seed {}, device {}; run folder {}",
         settings.depth,
         settings.width,
@@ -55,6 +60,17 @@ pub(super) fn step(step: &StepProgress, epoch_seconds: Option<f64>) -> String {
     line
 }
 
+/// How long a run takes, and how to do less.
+pub(super) fn estimate(rate: StepRate, epoch_seconds: f64, epochs: u32) -> String {
+    format!(
+        "at {} images/s an epoch takes {}, and {epochs} epochs {} unless the stopping rule ends them: `--preset demo` takes minutes, \
+         and --depth, --width, --limit-train and --epochs make a run shorter",
+        images_a_second(rate.images_per_second),
+        clock(epoch_seconds),
+        clock(epoch_seconds * f64::from(epochs))
+    )
+}
+
 /// The line under the bar: the loss so far in the epoch.
 pub(super) fn terms(terms: &Terms) -> String {
     let Terms {
@@ -80,8 +96,9 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
         epoch,
         train,
         valid,
-        learning_rate,
+        last_learning_rate: learning_rate,
         skipped_steps,
+        ..
     } = end.row;
     let width = end.epochs.to_string().len();
     let mut line = format!("epoch {epoch:>width$}/{}", end.epochs);
@@ -125,6 +142,7 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
         columns.push(("train, best".to_owned(), best.epoch, best.train));
         columns.push(("valid, best".to_owned(), best.epoch, best.valid));
     }
+    columns.push(("test, best".to_owned(), best.epoch, finish.test));
     let row = |name: &str, cell: &dyn Fn(&(String, u32, Terms)) -> String| {
         columns.iter().fold(format!("{name:<14}"), |line, column| {
             line + &format!("{:>14}", cell(column))
@@ -154,6 +172,13 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
     for picture in finish.pictures {
         lines.push(format!("picture     {}", picture.display()));
     }
+    let run_dir = quoted_path(finish.run_dir);
+    lines.push(format!(
+        "next        cargo xtask report --run-dir {run_dir}"
+    ));
+    lines.push(format!(
+        "            cargo xtask sample --run-dir {run_dir} --out samples.png"
+    ));
     lines
 }
 

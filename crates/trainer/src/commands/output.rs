@@ -1,0 +1,25 @@
+//! What a command prints.
+
+use std::io::Write;
+
+use super::error::TrainerError;
+
+/// Writes the result of a command to standard output, all of it.
+///
+/// # Errors
+/// [`TrainerError::Output`] where nobody can have it, which `println!` would answer with a panic.
+pub(super) fn print(text: &str) -> Result<(), TrainerError> {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|source| TrainerError::Output { source })
+}
+
+/// As [`print`], and ends the line.
+///
+/// # Errors
+/// As [`print`].
+pub(super) fn print_line(line: impl std::fmt::Display) -> Result<(), TrainerError> {
+    print(&format!("{line}\n"))
+}
