@@ -50,18 +50,20 @@ pub(crate) fn run(args: DownloadArgs) -> anyhow::Result<()> {
     };
     reporter.end_line();
     let folder = outcome?;
-    if args.json {
-        println!(
-            "{}",
-            json!({"event": "done", "folder": folder, "images": 60_000})
-        );
+    // The data is there, whoever can read of it.
+    let mut stdout = std::io::stdout().lock();
+    let _ = if args.json {
+        let done = json!({"event": "done", "folder": folder, "images": 60_000});
+        writeln!(stdout, "{done}")
     } else {
-        println!("CIFAR-10 is complete and verified: {}", folder.display());
-        println!(
-            "next: cargo xtask train --preset depth28 --data-dir {}",
+        writeln!(
+            stdout,
+            "CIFAR-10 is complete and verified: {}\n\
+             next: cargo xtask train --preset depth28 --data-dir {}",
+            folder.display(),
             args.data_dir.display()
-        );
-    }
+        )
+    };
     Ok(())
 }
 
@@ -130,16 +132,16 @@ impl Reporter {
     fn line(&mut self, event: &Event<'_>) {
         self.end_line();
         if self.is_json {
-            println!("{}", machine_form(event));
+            let _ = writeln!(std::io::stdout(), "{}", machine_form(event));
         } else {
-            eprintln!("{}", message(event));
+            let _ = writeln!(std::io::stderr(), "{}", message(event));
         }
     }
 
     /// Leaves a redrawn line as it stands.
     fn end_line(&mut self) {
         if std::mem::take(&mut self.has_open_line) {
-            eprintln!();
+            let _ = writeln!(std::io::stderr());
         }
     }
 }

@@ -14,13 +14,17 @@ use crate::build;
 use crate::fuzzing;
 
 /// What must be shown, in the order of the table.
-const ROWS: [&str; 14] = [
+const ROWS: [&str; 18] = [
     "kill -9",
     "failing file operation",
     "signals",
     "damaged checkpoint",
     "disk full",
     "resume points",
+    "edited run",
+    "links",
+    "odd file systems",
+    "unwritable output",
     "non-finite steps",
     "http faults",
     "killed downloads",
@@ -283,7 +287,7 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn every_expected_row_must_be_there() {
         let mut table = Table::default();
-        for name in &ROWS[..13] {
+        for name in &ROWS[..ROWS.len() - 1] {
             assert!(!table.has_passed(true), "{name} is missing");
             table.add(name, Line::Cases(1), Duration::ZERO);
         }

@@ -14,6 +14,7 @@ mod sanitize;
 mod trainer;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -37,7 +38,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Download(download::DownloadArgs),
-    /// Train a model: `--preset demo` needs no data, no network and about a minute
+    /// Train a model: `--preset demo` needs no data, no network and about two minutes
     #[command(disable_help_flag = true)]
     Train(Forwarded),
     /// Draw images from a trained model's prior
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
             return match download::run(flags) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    eprintln!("error: {error:#}");
+                    let _ = writeln!(std::io::stderr(), "error: {error:#}");
                     ExitCode::from(download::exit_code(&error))
                 }
             };
@@ -110,7 +111,7 @@ fn main() -> ExitCode {
 /// The command's own code, or that of a failure, which is told.
 fn code_of(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
         ExitCode::FAILURE
     })
 }

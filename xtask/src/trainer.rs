@@ -1,12 +1,15 @@
 //! Hands a command to the trainer's program.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+use serde_json::Value;
 
 use crate::build;
 
 /// Milliseconds that the trainer's allocator keeps freed memory before it gives it back to the system. A training step
-/// frees hundreds of megabytes and asks for them again at once, so its default of 10 costs thousands of page faults.
+/// frees hundreds of megabytes and asks for them again at once; with its default of 1,000 a step of several seconds meets them gone.
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 
 /// Runs `trainer NAME FLAGS...`, built with the backend that `--device` asks for.
@@ -38,19 +41,12 @@ fn start(mut command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-/// The features that `--device X` or `--device=X` asks for, or a command that is made for GPUs; flex is always in.
+/// The features that `--device X` or `--device=X` asks for, or the settings of the run that is resumed, or a command that is made for
+/// GPUs; flex is always in.
 fn features(name: &str, flags: &[OsString]) -> Vec<&'static str> {
-    let mut device = (name == "gpu-check").then(|| "cuda".to_owned());
-    for (index, flag) in flags.iter().enumerate() {
-        let flag = flag.to_string_lossy();
-        if flag == "--device" {
-            device = flags
-                .get(index + 1)
-                .map(|value| value.to_string_lossy().into_owned());
-        } else if let Some(value) = flag.strip_prefix("--device=") {
-            device = Some(value.to_owned());
-        }
-    }
+    let device = last_value(flags, "--device")
+        .or_else(|| (name == "train").then(|| recorded_device(flags)).flatten())
+        .or_else(|| (name == "gpu-check").then(|| "cuda".to_owned()));
     match device
         .as_deref()
         .map(|device| device.split([':', ',']).next().unwrap_or(device))
@@ -59,6 +55,50 @@ fn features(name: &str, flags: &[OsString]) -> Vec<&'static str> {
         Some("cuda") => vec!["cuda"],
         // Flex, or a name that the trainer will refuse with a list of those there are.
         _ => vec![],
+    }
+}
+
+/// The value of the last `FLAG VALUE` or `FLAG=VALUE`.
+fn last_value(flags: &[OsString], flag: &str) -> Option<String> {
+    let mut value = None;
+    for (index, given) in flags.iter().enumerate() {
+        let given = given.to_string_lossy();
+        if given == flag {
+            value = flags
+                .get(index + 1)
+                .map(|value| value.to_string_lossy().into_owned());
+        } else if let Some(given) = given.strip_prefix(flag)
+            && let Some(given) = given.strip_prefix('=')
+        {
+            value = Some(given.to_owned());
+        }
+    }
+    value
+}
+
+/// The device in the file of `--config`, else in the `config.json` of the run that `--resume` goes on with.
+fn recorded_device(flags: &[OsString]) -> Option<String> {
+    let is_resumed = flags.iter().any(|flag| {
+        let flag = flag.to_string_lossy();
+        flag == "--resume" || flag.starts_with("--resume=")
+    });
+    let of_run = || {
+        let run_dir = last_value(flags, "--run-dir").or_else(|| std::env::var("OUTDIR").ok())?;
+        Some(at_home(&run_dir).join("config.json"))
+    };
+    let file = last_value(flags, "--config")
+        .map(|file| at_home(&file))
+        .or_else(|| is_resumed.then(of_run).flatten())?;
+    let text = std::fs::read_to_string(file).ok()?;
+    let settings: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()?;
+    Some(settings["device"].as_str()?.to_owned())
+}
+
+/// As the trainer reads a path that a shell has left with its `~`.
+fn at_home(path: &str) -> PathBuf {
+    match (Path::new(path).strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => path.into(),
     }
 }
 
@@ -109,5 +149,33 @@ mod tests {
             features_of(&["--device", "cuda", "--device", "flex"]),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn a_resumed_run_decides_by_its_own_settings() {
+        let folder = std::env::temp_dir().join(format!("xtask-device-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("created");
+        std::fs::write(
+            folder.join("config.json"),
+            "\u{feff}{\"device\": \"cuda:0\"}",
+        )
+        .expect("written");
+        let run_dir = folder.to_str().expect("text");
+        let config = folder.join("config.json");
+        assert_eq!(features_of(&["--run-dir", run_dir, "--resume"]), ["cuda"]);
+        let equals = format!("--run-dir={run_dir}");
+        assert_eq!(features_of(&["--resume=or-start", &equals]), ["cuda"]);
+        assert_eq!(
+            features_of(&["--config", config.to_str().expect("text")]),
+            ["cuda"]
+        );
+        // A flag wins, and a new run knows nothing of the old one.
+        assert_eq!(
+            features_of(&["--run-dir", run_dir, "--resume", "--device", "flex"]),
+            [""; 0]
+        );
+        assert_eq!(features_of(&["--run-dir", run_dir]), [""; 0]);
+        assert_eq!(features_of(&["--run-dir", "nowhere", "--resume"]), [""; 0]);
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }
