@@ -28,7 +28,7 @@ const TINY: [&str; 20] = [
     "2",
     "--checkpoint-every",
     "5",
-    "--resume",
+    "--resume=or-start",
     "--json",
     "--run-dir",
 ];

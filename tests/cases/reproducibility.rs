@@ -104,7 +104,7 @@ fn a_stopped_run_continues_as_if_it_had_not_stopped() {
     // Resuming a finished run changes nothing, and where nothing is yet, it begins.
     train(&bench, "parts", &["--epochs", "4", "--resume"]);
     assert_equal(&bench, "whole", "parts");
-    train(&bench, "fresh", &["--epochs", "4", "--resume"]);
+    train(&bench, "fresh", &["--epochs", "4", "--resume=or-start"]);
     assert_equal(&bench, "whole", "fresh");
 }
 
@@ -114,7 +114,7 @@ fn a_killed_run_continues_bit_for_bit() {
     train(&bench, "whole", &["--epochs", "12"]);
     let flags = [
         &TINY[..],
-        &["--run-dir", "killed", "--epochs", "12", "--resume"],
+        &["--run-dir", "killed", "--epochs", "12", "--resume=or-start"],
     ]
     .concat();
     let mut kills = 0;

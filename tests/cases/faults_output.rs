@@ -1,0 +1,158 @@
+//! Output that cannot be written, or goes elsewhere than into a file.
+
+use std::fs::{self, File};
+use std::process::Stdio;
+
+use end_to_end_tests::Bench;
+use end_to_end_tests::faults::{cases, passed};
+
+const TINY: [&str; 15] = [
+    "train",
+    "--preset",
+    "demo",
+    "--width",
+    "0.02",
+    "--latent-dim",
+    "4",
+    "--limit-train",
+    "50",
+    "--limit-test",
+    "10",
+    "--epochs",
+    "1",
+    "--run-dir",
+    "r",
+];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn faults_unwritable_output_ends_with_a_code_of_its_own() {
+    let bench = Bench::new();
+    bench.trainer(&TINY).success();
+    image::RgbImage::new(40, 30)
+        .save(bench.path("photo.png"))
+        .expect("saved");
+    let commands: [&[&str]; 11] = [
+        &["evaluate", "--run-dir", "r"],
+        &["sample", "--run-dir", "r", "--out", "s.png"],
+        &["verify-run", "--run-dir", "r"],
+        &["train", "--preset", "demo", "--print-config"],
+        &["evaluate", "--run-dir", "r", "--json"],
+        &[
+            "reconstruct",
+            "--run-dir",
+            "r",
+            "--image",
+            "photo.png",
+            "--out",
+            "g.png",
+        ],
+        &["report", "--run-dir", "r"],
+        &["verify-run", "--run-dir", "r", "--json"],
+        &["summary", "--depth", "28"],
+        &["summary", "--depth", "28", "--json"],
+        &[
+            "bench-step",
+            "--width",
+            "0.02",
+            "--steps",
+            "1",
+            "--warmup",
+            "0",
+        ],
+    ];
+    let count = cases(4, 11, 11);
+    for command in &commands[..count] {
+        let full = File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("a device");
+        let output = bench
+            .trainer_command()
+            .args(*command)
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("ended");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(21), "{command:?}: {stderr}");
+        assert!(
+            stderr.contains("standard output cannot be written") && !stderr.contains("panicked"),
+            "{stderr}"
+        );
+    }
+    // A run's files are fine whatever becomes of its progress.
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device");
+    let status = bench
+        .trainer_command()
+        .args(&TINY[..TINY.len() - 1])
+        .arg("full")
+        .stdout(full)
+        .status()
+        .expect("ended");
+    assert!(status.success());
+    bench
+        .trainer(&["verify-run", "--run-dir", "full"])
+        .success();
+    passed("unwritable output", count + 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn results_go_through_links_and_into_pipes_and_leave_them_what_they_are() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let bench = Bench::new();
+    bench.trainer(&TINY).success();
+    let sample =
+        |out: &str| ["sample", "--run-dir", "r", "--rows", "1", "--out", out].map(str::to_owned);
+    bench.trainer(&sample("plain.png")).success();
+    let expected = bench.read("plain.png");
+
+    fs::create_dir(bench.path("elsewhere")).expect("created");
+    fs::write(bench.path("elsewhere/target.png"), "old").expect("written");
+    symlink("elsewhere/target.png", bench.path("link.png")).expect("linked");
+    bench.trainer(&sample("link.png")).success();
+    assert!(bench.path("link.png").is_symlink());
+    assert!(bench.read("elsewhere/target.png") == expected);
+
+    let status = bench
+        .command("mkfifo")
+        .arg("pipe")
+        .status()
+        .expect("mkfifo is there");
+    assert!(status.success());
+    let reader = {
+        let path = bench.path("pipe");
+        std::thread::spawn(move || fs::read(path).expect("read"))
+    };
+    bench.trainer(&sample("pipe")).success();
+    assert!(reader.join().expect("ended") == expected);
+    let kind = fs::symlink_metadata(bench.path("pipe"))
+        .expect("there")
+        .file_type();
+    assert!(kind.is_fifo(), "{kind:?}");
+
+    // A device of one's own, where this process may make one.
+    let made = bench
+        .command("mknod")
+        .args(["null", "c", "1", "3"])
+        .status();
+    if made.is_ok_and(|status| status.success()) {
+        bench.trainer(&sample("null")).success();
+        bench
+            .trainer(&["report", "--run-dir", "r", "--out", "null"])
+            .success();
+        let kind = fs::symlink_metadata(bench.path("null"))
+            .expect("there")
+            .file_type();
+        assert!(kind.is_char_device(), "{kind:?}");
+    }
+    let strays = fs::read_dir(bench.path(".")).expect("listed").flatten();
+    for entry in strays {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        assert!(!name.ends_with(".tmp"), "{name}");
+    }
+}

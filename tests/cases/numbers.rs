@@ -1,0 +1,272 @@
+//! Numbers that say what they are said to.
+
+use end_to_end_tests::Bench;
+use serde_json::Value;
+
+const TINY: [&str; 14] = [
+    "train",
+    "--preset",
+    "demo",
+    "--width",
+    "0.02",
+    "--latent-dim",
+    "4",
+    "--batch-size",
+    "25",
+    "--limit-train",
+    "150",
+    "--limit-test",
+    "130",
+    "--json",
+];
+
+fn train(bench: &Bench, run_dir: &str, more: &[&str]) {
+    let flags = [&TINY[..], &["--run-dir", run_dir], more].concat();
+    bench.trainer(&flags).success();
+}
+
+fn rows(bench: &Bench, run_dir: &str) -> Vec<Value> {
+    let text = String::from_utf8(bench.read(&format!("{run_dir}/metrics.jsonl"))).expect("text");
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("a row"))
+        .collect()
+}
+
+fn number(value: &Value, name: &str) -> f64 {
+    value[name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+/// At the post's intermediate size the two heads have 16384 x 256 weights each, from which on Burn adds in parallel.
+#[test]
+fn the_number_of_threads_changes_no_byte_at_the_posts_size_of_the_heads() {
+    let bench = Bench::new();
+    let runs = [("1", "a"), ("2", "b"), ("2", "c"), ("3", "d"), ("1", "e")];
+    for (threads, run_dir) in runs {
+        let output = bench
+            .trainer_command()
+            .args([
+                "train",
+                "--preset",
+                "demo",
+                "--width",
+                "0.02",
+                "--intermediate-dim",
+                "1024",
+                "--latent-dim",
+                "256",
+                "--limit-train",
+                "50",
+                "--limit-test",
+                "10",
+                "--epochs",
+                "1",
+                "--skip-gradient-norm",
+                "1000",
+                "--run-dir",
+                run_dir,
+            ])
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .expect("ended");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let checkpoint = "checkpoints/epoch-0001-batch-00000";
+    let states = [
+        "metrics.jsonl".to_owned(),
+        "model.safetensors".to_owned(),
+        format!("{checkpoint}/optimizer.safetensors"),
+        // With the gradient norms that `--skip-gradient-norm` judges by.
+        format!("{checkpoint}/state.json"),
+    ];
+    for (_, run_dir) in &runs[1..] {
+        for name in &states {
+            let read = |run_dir: &str| bench.read(&format!("{run_dir}/{name}"));
+            assert!(
+                read("a") == read(run_dir),
+                "{name} of a and {run_dir} differ"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_excess_over_cropped_images_is_over_their_own_floor() {
+    let bench = Bench::new();
+    for (run_dir, augment) in [
+        ("plain", "none"),
+        ("flipped", "flip"),
+        ("cropped", "flip-crop"),
+    ] {
+        train(&bench, run_dir, &["--epochs", "1", "--augment", augment]);
+    }
+    let floor = |run_dir: &str| {
+        let row = &rows(&bench, run_dir)[0];
+        number(row, "train/cross_entropy") - number(row, "train/excess")
+    };
+    let summary: Value = serde_json::from_slice(&bench.read("plain/summary.json")).expect("JSON");
+    let raw = number(&summary["floor"], "train");
+    assert!((floor("plain") - raw).abs() < 1e-9);
+    assert!(
+        (floor("flipped") - raw).abs() < 1e-9,
+        "a flip shows the same pixels"
+    );
+    // A window of 32 in 40 is off by 20/9 rows and columns in the mean, which are black.
+    let visible = (1.0 - 20.0 / 9.0 / 32.0f64).powi(2);
+    let share = floor("cropped") / raw;
+    assert!(
+        (share - visible).abs() < 0.02,
+        "{share} of the floor, {visible} of the pixels"
+    );
+}
+
+#[test]
+fn a_score_does_not_depend_on_how_many_images_are_taken_at_a_time() {
+    let bench = Bench::new();
+    train(&bench, "r", &["--epochs", "1"]);
+    let score = |batch_size: &str| {
+        let ended = bench.trainer(&[
+            "evaluate",
+            "--run-dir",
+            "r",
+            "--batch-size",
+            batch_size,
+            "--json",
+        ]);
+        ended.success().json()["terms"].clone()
+    };
+    let expected = score("100");
+    let summary: Value = serde_json::from_slice(&bench.read("r/summary.json")).expect("JSON");
+    assert_eq!(expected, summary["test"]);
+    for batch_size in ["1", "7", "33", "130", "1000"] {
+        let found = score(batch_size);
+        for term in ["loss", "cross_entropy", "kl"] {
+            let (found, expected) = (number(&found, term), number(&expected, term));
+            // Sums over a batch are rounded to float32.
+            assert!(
+                (found / expected - 1.0).abs() < 1e-6,
+                "{term} by {batch_size}: {found} and {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_learning_rate_of_an_epoch_is_the_mean_and_the_last_of_its_steps() {
+    let bench = Bench::new();
+    // Six steps an epoch.
+    train(&bench, "r", &["--epochs", "2", "--warmup-steps", "6"]);
+    let rows = rows(&bench, "r");
+    let mean = (1..=6)
+        .map(|step| 0.001 * f64::from(step) / 6.0)
+        .sum::<f64>()
+        / 6.0;
+    assert!((number(&rows[0], "learning_rate") - mean).abs() < 1e-15);
+    assert_eq!(number(&rows[0], "last_learning_rate"), 0.001);
+    assert_eq!(number(&rows[1], "learning_rate"), 0.001);
+    assert_eq!(number(&rows[1], "last_learning_rate"), 0.001);
+}
+
+#[test]
+fn a_cosine_that_is_made_longer_goes_on_along_the_longer_curve() {
+    let bench = Bench::new();
+    let cosine = ["--schedule", "cosine"];
+    train(&bench, "r", &[&cosine[..], &["--epochs", "4"]].concat());
+    train(
+        &bench,
+        "r",
+        &["--resume", "--allow-config-change", "--epochs", "8"],
+    );
+    let rows = rows(&bench, "r");
+    let (minimum, initial) = (1e-6, 0.001);
+    for (index, row) in rows.iter().enumerate() {
+        let of = if index < 4 { 4.0 } else { 8.0 };
+        let share = (1.0 + (std::f64::consts::PI * index as f64 / of).cos()) / 2.0;
+        let expected = minimum + (initial - minimum) * share;
+        let found = number(row, "learning_rate");
+        assert!(
+            (found - expected).abs() < 1e-12,
+            "epoch {}: {found}, not {expected}",
+            index + 1
+        );
+    }
+    assert_eq!(rows.len(), 8);
+}
+
+/// Of 2 images a part the unbiased variance is twice the biased one: what evaluation normalises with shows it.
+#[test]
+fn running_variances_are_estimates_of_the_populations() {
+    let bench = Bench::new();
+    train(&bench, "r", &["--epochs", "1", "--micro-batch-size", "2"]);
+    let bytes = bench.read("r/checkpoints/epoch-0001-batch-00000/model.safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("weights");
+    let values = |name: &str| -> Vec<f64> {
+        let view = tensors.tensor(name).expect("a tensor");
+        let (chunks, _) = view.data().as_chunks::<4>();
+        let values = chunks
+            .iter()
+            .map(|four| f64::from(f32::from_le_bytes(*four)));
+        values.collect()
+    };
+    // The decoder's dense norm takes 4 latents that are near standard normal to 16 features: their variance is about the sum of
+    // the squared weights, of which 78 updates of 1 % from 1 have taken in the share 1 - 0.99^78.
+    let weights = values("decoder.dense.weight");
+    let found = values("decoder.dense_norm.running_var");
+    let share = 1.0 - 0.99f64.powi(78);
+    let expected: f64 = weights
+        .chunks(4)
+        .map(|row| row.iter().map(|w| w * w).sum::<f64>())
+        .sum();
+    let mean = found.iter().sum::<f64>() / found.len() as f64;
+    let of_batches = (mean - (1.0 - share)) / share;
+    let ratio = of_batches / (expected / found.len() as f64);
+    println!("the running variance is {ratio:.3} times that of the population");
+    assert!((0.7..1.4).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn several_devices_are_refused_where_one_is_timed() {
+    let bench = Bench::new();
+    bench
+        .trainer(&["bench-step", "--device", "flex,flex"])
+        .failure(2, &["bench-step", "flex,flex", "one device"]);
+}
+
+#[test]
+fn after_a_divergence_the_advice_lowers_the_present_rate_and_works() {
+    let bench = Bench::new();
+    let diverged = [
+        "train",
+        "--preset",
+        "demo",
+        "--width",
+        "0.02",
+        "--limit-train",
+        "50",
+        "--limit-test",
+        "10",
+        "--epochs",
+        "30",
+        "--learning-rate",
+        "1",
+        "--schedule",
+        "cosine",
+        "--run-dir",
+        "my runs/r",
+    ];
+    let ended = bench
+        .trainer(&diverged)
+        .failure(30, &["--run-dir 'my runs/r'"]);
+    let advice = ended
+        .stderr
+        .split('`')
+        .find(|text| text.starts_with("cargo xtask train"));
+    let advice = advice.expect("a command");
+    assert!(advice.ends_with("--learning-rate 0.1"), "{advice}");
+}
