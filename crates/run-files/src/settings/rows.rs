@@ -315,8 +315,8 @@ settings! {
     KlWarmup kl_warmup: KlSchedule = KlSchedule::None => {
         values: Domain::text::<KlSchedule>(KlSchedule::FORMS, &[]),
         flag: kl_warmup "--kl-warmup" "SCHEDULE",
-            "How that weight grows from 0: none, linear:STEPS, linear:STEPS:FLOOR or cyclical:TOTAL:CYCLES[:RATIO], "
-            "in updates [default: none]",
+            "How that weight grows from 0: none, linear:STEPS, linear:STEPS:FLOOR, cyclical:TOTAL:CYCLES or "
+            "cyclical:TOTAL:CYCLES:RATIO, in updates [default: none]",
         change: Fixed,
         since: later,
         at_default: left_out,
