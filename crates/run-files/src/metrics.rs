@@ -16,10 +16,12 @@ use crate::atomic_file::write_atomically;
 use crate::file_operations::open_no_link;
 
 mod epoch_rates;
+mod further;
 mod term_sums;
 mod timing;
 
 pub use epoch_rates::EpochRates;
+pub use further::FurtherNumbers;
 pub use term_sums::TermSums;
 pub use timing::{EpochTiming, TIMING_JSONL, TimingWriter, peak_memory_bytes};
 
@@ -59,6 +61,8 @@ pub struct EpochRow {
     pub last_learning_rate: f64,
     /// Steps of the epoch that were skipped; their images are not in `train`.
     pub skipped_steps: u32,
+    /// What the run's settings ask for besides.
+    pub further: FurtherNumbers,
 }
 
 impl EpochRow {
@@ -97,7 +101,8 @@ impl EpochRow {
         ]
     }
 
-    /// The row as a JSON object with `epoch`, [`Self::KEYS`] and `skipped_steps`; a number that is not finite becomes `null`.
+    /// The row as a JSON object with `epoch`, [`Self::KEYS`], `skipped_steps` and the further numbers that there are; a number
+    /// that is not finite becomes `null`.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("epoch".to_owned(), self.epoch.into());
@@ -105,6 +110,9 @@ impl EpochRow {
             object.insert(key.to_owned(), number.into());
         }
         object.insert("skipped_steps".to_owned(), self.skipped_steps.into());
+        for (key, number) in self.further.present() {
+            object.insert(key.to_owned(), number.into());
+        }
         object
     }
 
@@ -143,6 +151,9 @@ impl EpochRow {
                 "learning_rate"
             })?,
             skipped_steps: integer("skipped_steps")?,
+            further: FurtherNumbers::from_values(|key| {
+                object.contains_key(key).then(|| number(key)).transpose()
+            })?,
         })
     }
 
@@ -158,11 +169,13 @@ impl EpochRow {
             "skipped_steps" => self.skipped_steps.to_string(),
             name => {
                 let position = Self::KEYS.iter().position(|key| *key == name);
+                let further = || self.further.present().find(|(key, _)| *key == name);
+                let number = match position {
+                    Some(position) => numbers[position],
+                    None => further().map_or(f64::NAN, |(_, number)| number),
+                };
                 // `{:?}` is the standard library's shortest form that reads back to the same bits.
-                format!(
-                    "{:?}",
-                    position.map_or(f64::NAN, |position| numbers[position])
-                )
+                format!("{number:?}")
             }
         };
         let cells: Vec<String> = columns.iter().map(cell).collect();
@@ -177,8 +190,11 @@ impl EpochRow {
             "skipped_steps" => integer(self.skipped_steps),
             name => {
                 let position = Self::KEYS.iter().position(|key| *key == name);
-                position.is_none_or(|position| {
-                    let expected = self.numbers()[position];
+                let further = || self.further.present().find(|(key, _)| *key == name);
+                let expected = position
+                    .map(|position| self.numbers()[position])
+                    .or_else(|| further().map(|(_, number)| number));
+                expected.is_none_or(|expected| {
                     // JSON has one word for all that is not finite.
                     cell.parse::<f64>().is_ok_and(|found| {
                         found == expected || !found.is_finite() && !expected.is_finite()
@@ -188,10 +204,13 @@ impl EpochRow {
         }
     }
 
-    /// The columns of a new `metrics.csv`.
-    fn columns() -> Vec<String> {
+    /// The columns of a new `metrics.csv` with these further numbers.
+    fn columns(further: &[&str]) -> Vec<String> {
         let names = std::iter::once("epoch").chain(Self::KEYS);
-        names.chain(["skipped_steps"]).map(str::to_owned).collect()
+        let names = names
+            .chain(["skipped_steps"])
+            .chain(further.iter().copied());
+        names.map(str::to_owned).collect()
     }
 }
 
@@ -354,9 +373,22 @@ impl MetricsWriter {
     /// # Errors
     /// [`MetricsError::Unwritable`]; [`MetricsError::Shortened`] where the recorded rows are gone.
     pub fn open(run_dir: &Path, keep: Option<MetricsLengths>) -> Result<Self, MetricsError> {
+        Self::open_with(run_dir, keep, &[])
+    }
+
+    /// As [`open`](Self::open), for rows that have further numbers: `further` are their keys, in the order of
+    /// [`FurtherNumbers::KEYS`].
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        run_dir: &Path,
+        keep: Option<MetricsLengths>,
+        further: &[&str],
+    ) -> Result<Self, MetricsError> {
         let (jsonl, csv) = (run_dir.join(METRICS_JSONL), run_dir.join(METRICS_CSV));
         let Some(lengths) = keep else {
-            let columns = EpochRow::columns();
+            let columns = EpochRow::columns(further);
             return Ok(Self {
                 jsonl: RowFile::create(jsonl, "")?,
                 csv: RowFile::create(csv, &format!("{}\n", columns.join(",")))?,

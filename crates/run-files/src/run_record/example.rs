@@ -26,6 +26,7 @@ pub fn row(epoch: u32) -> EpochRow {
         learning_rate: 0.001,
         last_learning_rate: 0.001,
         skipped_steps: 0,
+        further: Default::default(),
     }
 }
 
@@ -35,6 +36,7 @@ pub fn summary() -> RunSummary {
         best: row(1),
         last: row(2),
         test: terms(1899.9),
+        test_bits_per_dim: None,
         stopped_early: false,
         latent: LatentStatistics {
             kl_per_dimension: vec![0.1 + 0.2, 1e-9, 4.5],

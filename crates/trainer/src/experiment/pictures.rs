@@ -7,6 +7,7 @@ use cifar_loader::View;
 use vae_core::Vae;
 
 use super::error::ExperimentError;
+use crate::experiment::prior::LatentPrior;
 use crate::experiment::prior_samples::PriorSamples;
 use run_files::output_file::write_output;
 use run_report::image_sheet::{ImageSheetError, SheetLayout, encode_png, write_png};
@@ -28,7 +29,40 @@ pub fn write_samples(
     path: &Path,
     device: &Device,
 ) -> Result<(), ExperimentError> {
-    let images = PriorSamples::new(model, rows * COLUMNS, seed, sheet, device);
+    let draw = LatentDraw {
+        prior: &LatentPrior::StandardNormal,
+        temperature: 1.0,
+        seed,
+        sheet,
+    };
+    write_samples_from(model, rows, draw, path, device)
+}
+
+/// What the latents of a sheet are.
+#[derive(Clone, Copy, Debug)]
+pub struct LatentDraw<'a> {
+    /// What they are drawn from.
+    pub prior: &'a LatentPrior,
+    /// Multiplies their noise.
+    pub temperature: f64,
+    /// Equal seeds and sheet numbers give equal latents.
+    pub seed: u64,
+    /// The sheet's number.
+    pub sheet: u64,
+}
+
+/// As [`write_samples`], from any prior at any temperature.
+///
+/// # Errors
+/// If the picture cannot be written.
+pub fn write_samples_from(
+    model: &Vae,
+    rows: usize,
+    draw: LatentDraw<'_>,
+    path: &Path,
+    device: &Device,
+) -> Result<(), ExperimentError> {
+    let images = PriorSamples::new(model, rows * COLUMNS, draw, device);
     write_sheet(path, &images.flatten().collect::<Vec<f32>>())
 }
 

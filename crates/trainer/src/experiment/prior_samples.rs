@@ -10,6 +10,7 @@ use vae_core::Vae;
 
 use super::error::ExperimentError;
 use crate::experiment::evaluate::latent_dim;
+use crate::experiment::pictures::LatentDraw;
 use crate::experiment::random::{Purpose, Stream};
 use run_files::output_file::{OutputFile, write_output};
 use run_files::run_folder::RunFolderError;
@@ -30,17 +31,19 @@ const ROWS_IN_MEMORY: usize = 100;
 pub struct PriorSamples<'a> {
     model: &'a Vae,
     device: Device,
+    draw: LatentDraw<'a>,
     latents: Stream,
     left: usize,
 }
 
 impl<'a> PriorSamples<'a> {
     /// `count` draws, the same for equal seed and sheet number.
-    pub fn new(model: &'a Vae, count: usize, seed: u64, sheet: u64, device: &Device) -> Self {
+    pub fn new(model: &'a Vae, count: usize, draw: LatentDraw<'a>, device: &Device) -> Self {
         Self {
             model,
             device: device.clone().inner(),
-            latents: Stream::new(seed, Purpose::Samples, sheet),
+            latents: Stream::new(draw.seed, Purpose::Samples, draw.sheet),
+            draw,
             left: count,
         }
     }
@@ -57,7 +60,10 @@ impl Iterator for PriorSamples<'_> {
         }
         self.left -= batch;
         let latent_dim = latent_dim(self.model);
-        let latents = self.latents.standard_normal(batch * latent_dim);
+        let LatentDraw {
+            prior, temperature, ..
+        } = self.draw;
+        let latents = prior.draw(&mut self.latents, batch, latent_dim, temperature);
         let latents = TensorData::new(latents, [batch, latent_dim]);
         let images = self
             .model

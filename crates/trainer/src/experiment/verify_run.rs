@@ -147,7 +147,9 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
                     _ => load_values(model.clone(), &values).map(|_| ()),
                 };
                 fits.map_err(|error| error.to_string())?;
-                if is_finished && let Some(best) = &best {
+                // An average of weights over steps is exported in place of a checkpoint's own.
+                let is_own = is_finished && settings.ema.is_none();
+                if is_own && let Some(best) = &best {
                     let expected = part(best, name);
                     if let Some((name, _)) = expected
                         .iter()
