@@ -209,8 +209,8 @@ impl Training<'_> {
         let plan = self.plan();
         let batches = now.images.train.epoch(&plan, u64::from(epoch));
         // A crop shows other pixels than the split has; a flip shows the same ones elsewhere.
-        let cropped =
-            (self.settings.augment == Augment::FlipCrop).then(|| plan.epoch(epoch.into()));
+        let cropped = (self.settings.augment == Augment::FlipCrop && self.train_floor.is_finite())
+            .then(|| plan.epoch(epoch.into()));
         let num_batches = plan.num_batches();
         now.clock.epoch_begins();
         for index in first_batch..num_batches {
