@@ -1,17 +1,21 @@
 #![doc = include_str!("../README.md")]
 // Two measured kernels allow it, each with its invariants; they come with flex.
 #![deny(unsafe_code)]
-#![cfg_attr(not(feature = "flex"), forbid(unsafe_code))]
+#![cfg_attr(not(any(feature = "flex", feature = "cube")), forbid(unsafe_code))]
 
 mod activation;
 mod basic_block;
 mod bottleneck;
 mod convolution;
+#[cfg(feature = "cube")]
+mod cube;
 mod dispatch;
 #[cfg(feature = "flex")]
 mod flex;
 mod initialization;
 mod norm;
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod operation;
 mod parameters;
 mod precision;
 mod shortcut;

@@ -1,5 +1,5 @@
-//! The fast forms of the bottleneck against its plain form: output, running statistics and every gradient. On flex that is
-//! one operation, on ndarray an upsampling block without its zeros.
+//! The fast forms of the bottleneck against its plain form: output, running statistics and every gradient. On flex and, with feature `vulkan`,
+//! on a Vulkan device that is one operation, on ndarray an upsampling block without its zeros.
 //!
 //! Tolerances: relative L2 a tensor, 1e-5 in float64 and 1e-4 in float32. The gradient of a bias before a norm is zero.
 #![cfg(feature = "flex")]
@@ -151,22 +151,37 @@ fn relative_distance(expected: &[f64], found: &[f64]) -> f64 {
             .max(f64::MIN_POSITIVE)
 }
 
+/// The devices with one operation for a block.
+fn devices() -> Vec<Device> {
+    vec![
+        Device::flex(),
+        // A card, or Mesa's lavapipe, which computes on the processor.
+        #[cfg(feature = "vulkan")]
+        Device::vulkan(DeviceKind::DefaultDevice),
+    ]
+}
+
 #[track_caller]
 fn check(case: Case) {
-    check_on(Device::flex(), case);
+    devices()
+        .into_iter()
+        .for_each(|device| check_on(device, case));
 }
 
 #[track_caller]
 fn check_on(device: Device, case: Case) {
-    let is_flex = device == Device::flex();
+    let is_one_operation = devices().contains(&device);
     for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
+        if !device.supports_dtype(dtype) {
+            continue;
+        }
         // The reference of both is the plain form in float64.
         let expected = training_pass(&case, Device::flex(), DType::F64, true);
         let found = training_pass(&case, device.clone(), dtype, false);
         for ((name, expected), (_, found)) in expected.iter().zip(found) {
             if name.ends_with(".bias") && !name.ends_with("_norm.bias") {
                 // One operation leaves it out; ordinary ones add up to rounding errors.
-                let allowed = if is_flex { 0.0 } else { allowed };
+                let allowed = if is_one_operation { 0.0 } else { allowed };
                 let is_zero = found.iter().all(|value| value.abs() <= allowed);
                 assert!(is_zero, "{case:?} {name}");
                 continue;
@@ -223,7 +238,7 @@ fn transposed_blocks_match_the_plain_form() {
                 (9, 12, 5, [1, 3]),
                 (17, 6, 6, [2, 1]),
             ] {
-                for device in [Device::flex(), Device::ndarray()] {
+                for device in devices().into_iter().chain([Device::ndarray()]) {
                     let case = Case {
                         batch,
                         channels_in,
@@ -261,29 +276,25 @@ fn blocks_of_the_model_match_the_plain_form() {
 
 #[test]
 fn a_nan_reaches_output_and_gradients() {
-    let device = Device::flex().autodiff();
-    for sampling in [Sampling::Strided, Sampling::Transposed] {
-        let block = BottleneckConfig::new(4, 2)
-            .with_stride(2)
-            .with_sampling(sampling)
-            .init(&device);
-        let input = Tensor::<4>::full([2, 4, 4, 4], f32::NAN, &device).require_grad();
-        let output = block.forward(input.clone());
-        assert!(
-            output.clone().inner().is_nan().all().into_scalar::<bool>(),
-            "{sampling:?}"
-        );
-        let gradients = output.sum().backward();
-        let gradient = block
-            .expand
-            .weight
-            .val()
-            .grad(&gradients)
-            .expect("a gradient");
-        assert!(
-            gradient.is_nan().all().into_scalar::<bool>(),
-            "{sampling:?}"
-        );
+    let are_nan = |data: TensorData| {
+        let values = data.try_to_vec::<f32>().expect("float32");
+        values.iter().all(|value| value.is_nan())
+    };
+    for device in devices().into_iter().map(Device::autodiff) {
+        for sampling in [Sampling::Strided, Sampling::Transposed] {
+            let block = BottleneckConfig::new(4, 2)
+                .with_stride(2)
+                .with_sampling(sampling)
+                .init(&device);
+            let input = Tensor::<4>::full([2, 4, 4, 4], f32::NAN, &device).require_grad();
+            let output = block.forward(input.clone());
+            let found = output.clone().inner().into_data();
+            assert!(are_nan(found), "{device:?} {sampling:?}");
+            let gradients = output.sum().backward();
+            let weight = block.expand.weight.val();
+            let gradient = weight.grad(&gradients).expect("a gradient");
+            assert!(are_nan(gradient.into_data()), "{device:?} {sampling:?}");
+        }
     }
 }
 
@@ -291,9 +302,11 @@ fn a_nan_reaches_output_and_gradients() {
 fn pointwise_layers_match_the_plain_form() {
     for (channels_in, channels_out, size) in [(5, 3, [4, 7]), (3, 17, [1, 1]), (64, 3, [16, 16])] {
         for sampling in [Sampling::Strided, Sampling::Transposed] {
-            for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
-                let run = |dtype: DType, is_plain: bool| {
-                    let device = Device::flex().autodiff();
+            let flex = [(DType::F64, 1e-5), (DType::F32, 1e-4)].map(|case| (Device::flex(), case));
+            let others = devices().into_iter().map(|device| (device, (DType::F32, 1e-4)));
+            for (device, (dtype, allowed)) in flex.into_iter().chain(others) {
+                let run = |device: &Device, dtype: DType, is_plain: bool| {
+                    let device = device.clone().autodiff();
                     let layer = ConvolutionConfig::new(channels_in, channels_out)
                         .with_sampling(sampling)
                         .init(&device);
@@ -333,7 +346,8 @@ fn pointwise_layers_match_the_plain_form() {
                             .expect("float64")
                     })
                 };
-                for (expected, found) in run(DType::F64, true).iter().zip(&run(dtype, false)) {
+                let expected = run(&Device::flex(), DType::F64, true);
+                for (expected, found) in expected.iter().zip(&run(&device, dtype, false)) {
                     let distance = relative_distance(expected, found);
                     assert!(
                         distance <= allowed,

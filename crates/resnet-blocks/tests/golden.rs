@@ -383,3 +383,17 @@ fn every_block_matches_in_float32_on_ndarray() {
         .iter()
         .for_each(|file| check_block(file, &Device::ndarray(), DType::F32, 1e-4));
 }
+
+/// The first Vulkan device: a card, or Mesa's lavapipe, which computes on the processor.
+#[cfg(feature = "vulkan")]
+fn vulkan() -> Device {
+    Device::vulkan(DeviceKind::DefaultDevice)
+}
+
+#[test]
+#[cfg(feature = "vulkan")]
+fn every_block_matches_in_float32_on_vulkan() {
+    FILES
+        .iter()
+        .for_each(|file| check_block(file, &vulkan(), DType::F32, 1e-4));
+}

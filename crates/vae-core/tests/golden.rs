@@ -350,6 +350,16 @@ fn depth_28_matches_in_float32_on_ndarray() {
     );
 }
 
+/// On a card, or on Mesa's lavapipe, which computes on the processor.
+#[test]
+#[cfg(feature = "vulkan")]
+fn both_depths_match_in_float32_on_vulkan() {
+    for (depth, file) in [(Depth::Depth28, "vae_depth28"), (Depth::Depth40, "vae_depth40")] {
+        let device = Device::vulkan(DeviceKind::DefaultDevice);
+        check_values_and_gradients(depth, file, device, DType::F32, &FLOAT32);
+    }
+}
+
 /// Absolute 1e-5 or relative 5e-5, whichever is larger.
 fn assert_close(name: &str, found: Tensor<1>, expected: &[f64]) {
     let found = values(found.into_data());

@@ -11,7 +11,8 @@
 
 use burn_flex::FlexTensor;
 
-use crate::flex::block::{Affine, Around, BlockConfig, Layer, Sizes, position, sample};
+use crate::flex::block::{Affine, FlexSizes, Layer, sample};
+use crate::operation::{Around, BlockConfig, Sizes, position};
 use crate::flex::element::{Real, narrow, relu, transpose};
 use crate::flex::elementwise::{centre, finish, finish_with};
 use crate::flex::folded::{Folded, scaled_weight};

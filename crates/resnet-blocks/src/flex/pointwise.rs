@@ -4,7 +4,8 @@ use burn_flex::FlexTensor;
 
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::{add_channels, centre};
-use crate::flex::layout::{channels_last, dense, from_channels_last, image_dims};
+use crate::flex::layout::{channels_last, dense, from_channels_last};
+use crate::operation::image_dims;
 use crate::flex::partition::{Partition, for_each_part, total};
 use crate::flex::product::{Factor, Mode, multiply};
 

@@ -16,7 +16,8 @@ mod tail;
 use burn_flex::FlexTensor;
 
 use crate::flex::backward::reduce::GradientAround;
-use crate::flex::block::{Affine, Around, Sizes, position};
+use crate::flex::block::{Affine, FlexSizes};
+use crate::operation::{Around, Sizes, position};
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::{activate_backward, norm_backward};
 use crate::flex::forward::Kept;

@@ -4,7 +4,8 @@ use burn_flex::FlexTensor;
 
 use crate::flex::backward::spatial::Reduce;
 use crate::flex::backward::{Backward, NormSlope};
-use crate::flex::block::{Sizes, spread};
+use crate::flex::block::{FlexSizes, spread};
+use crate::operation::Sizes;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::centre;
 use crate::flex::folded::FoldedGradient;

@@ -3,7 +3,8 @@
 use burn_flex::FlexTensor;
 
 use crate::flex::backward::Backward;
-use crate::flex::block::{Affine, Around, Sizes};
+use crate::flex::block::{Affine, FlexSizes};
+use crate::operation::{Around, Sizes};
 use crate::flex::element::{Real, narrow};
 use crate::flex::elementwise::{activate_centred, centre, mask, mask_in_place};
 use crate::flex::moments::channel_sums;
