@@ -1,43 +1,17 @@
 //! What is fuzzed: a function a parser, which takes any bytes and asserts what must hold of whatever is accepted.
 //!
-//! The trainer's parsers need no Burn, and compiling it with coverage would take an hour: their files are compiled here
-//! once more, as part of this crate.
+//! None of them needs Burn, which would take an hour to compile with coverage.
 
 #![forbid(unsafe_code)]
 
 mod archive;
 mod scratch;
 
-#[allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    reason = "the parts of the trainer that are fuzzed, with all that they carry"
-)]
-#[path = "../../crates/trainer/src"]
-mod trainer {
-    pub(crate) mod atomic_file;
-    pub(crate) mod checkpoint {
-        pub(crate) mod manifest;
-        pub(crate) mod state;
-    }
-    pub(crate) mod file_operations;
-    pub(crate) mod memory_limit;
-    pub(crate) mod metrics;
-    pub(crate) mod schedule;
-    pub(crate) mod settings;
-    pub(crate) mod step_guard;
-}
-
-// Where those files look for each other.
-use trainer::{atomic_file, file_operations, memory_limit, metrics, schedule, settings, step_guard};
-
 use std::path::Path;
 
-use trainer::checkpoint::manifest::Manifest;
-use trainer::checkpoint::state::{Position, TrainingState};
-
 use cifar_loader::{Cifar10, NUM_CLASSES, RECORD_BYTES, Records};
+use run_files::checkpoint::{Manifest, Position, TrainingState};
+use run_files::{metrics, settings};
 
 /// Records: accepted exactly when whole and with labels 0 to 9, and then encoded back to the same bytes.
 pub fn record(data: &[u8]) {

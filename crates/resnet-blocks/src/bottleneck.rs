@@ -4,10 +4,12 @@ use burn::nn::BatchNorm;
 use burn::prelude::*;
 
 use crate::activation::Activation;
-use crate::convolution::{Convolution, ConvolutionConfig, Sampling};
+use crate::convolution::{Convolution, ConvolutionConfig};
 use crate::dispatch::fast_bottleneck;
+use crate::layers::{BottleneckLayers, NormalizedLayer};
 use crate::norm::{NormConfig, norm_activate, norm_add_activate};
 use crate::precision::Precision;
+use crate::sampling::Sampling;
 use crate::shortcut::{Shortcut, Shortcuts};
 
 /// Configuration of a [`Bottleneck`].
@@ -117,7 +119,7 @@ impl Bottleneck {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        fast_bottleneck(self, &input).unwrap_or_else(|| self.forward_plain(input))
+        fast_bottleneck(&self.layers(), &input).unwrap_or_else(|| self.forward_plain(input))
     }
 
     /// Layer by layer: what the fast forms compute too.
@@ -131,6 +133,26 @@ impl Bottleneck {
         match self.shortcut.forward(input) {
             Some(residual) => norm_add_activate(&self.expand_norm, activation, hidden, residual),
             None => norm_activate(&self.expand_norm, activation, hidden),
+        }
+    }
+
+    /// The layers as a form sees them.
+    pub(crate) fn layers(&self) -> BottleneckLayers<'_> {
+        fn normalized<'a>(
+            convolution: &'a Convolution,
+            norm: &'a BatchNorm,
+        ) -> NormalizedLayer<'a> {
+            NormalizedLayer {
+                convolution: convolution.layer(),
+                norm,
+            }
+        }
+        BottleneckLayers {
+            reduce: normalized(&self.reduce, &self.reduce_norm),
+            spatial: normalized(&self.spatial, &self.spatial_norm),
+            expand: normalized(&self.expand, &self.expand_norm),
+            around: self.shortcut.layers(),
+            activation: self.activation,
         }
     }
 }

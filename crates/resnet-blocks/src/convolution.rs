@@ -2,21 +2,12 @@
 
 use burn::module::Param;
 use burn::prelude::*;
-use burn::tensor::module::{conv_transpose2d, conv2d};
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 
 use crate::dispatch::fast_convolution;
 use crate::initialization::glorot_uniform;
+use crate::layers::ConvolutionLayer;
 use crate::precision::Precision;
-
-/// Whether a layer with a stride shrinks or enlarges the image.
-#[derive(Config, Debug, Copy, PartialEq, Eq)]
-pub enum Sampling {
-    /// An ordinary convolution: a stride `s` divides height and width by `s`, rounding up.
-    Strided,
-    /// A transposed convolution: a stride `s` multiplies height and width by `s`.
-    Transposed,
-}
+use crate::sampling::Sampling;
 
 /// Configuration of a [`Convolution`].
 #[derive(Config, Debug)]
@@ -99,17 +90,12 @@ impl ConvolutionConfig {
 impl Convolution {
     /// Channels of the input.
     pub fn channels_in(&self) -> usize {
-        let [rows, columns, _, _] = self.weight.shape().dims();
-        match self.sampling {
-            Sampling::Strided => columns,
-            Sampling::Transposed => rows,
-        }
+        self.layer().channels_in()
     }
 
     /// Channels of the output.
     pub fn channels_out(&self) -> usize {
-        let [channels] = self.bias.shape().dims();
-        channels
+        self.layer().channels_out()
     }
 
     /// Applies the convolution.
@@ -122,37 +108,23 @@ impl Convolution {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        fast_convolution(self, &input).unwrap_or_else(|| self.forward_plain(input))
+        fast_convolution(&self.layer(), &input).unwrap_or_else(|| self.forward_plain(input))
     }
 
     /// By Burn's own convolutions: what the fast form computes too.
     pub(crate) fn forward_plain(&self, input: Tensor<4>) -> Tensor<4> {
-        let padding = (self.kernel_size - 1) / 2;
-        let stride = [self.stride; 2];
-        let dtype = input.dtype();
-        let input = self.precision.narrow(input);
-        let weight = self.precision.narrow(self.weight.val());
-        let bias = match self.precision {
-            Precision::F32 => Some(self.bias.val()),
-            Precision::Bf16 => None,
-        };
-        let output = match self.sampling {
-            Sampling::Strided => {
-                let options = ConvOptions::new(stride, [padding; 2], [1, 1], 1);
-                conv2d(input, weight, bias, options)
-            }
-            Sampling::Transposed => {
-                let outside = [self.stride - 1; 2];
-                let options = ConvTransposeOptions::new(stride, [padding; 2], outside, [1, 1], 1);
-                conv_transpose2d(input, weight, bias, options)
-            }
-        };
-        match self.precision {
-            Precision::F32 => output,
-            Precision::Bf16 => {
-                let bias = self.bias.val().reshape([1, self.channels_out(), 1, 1]);
-                self.precision.widen(output, dtype) + bias
-            }
+        self.layer().forward_plain(input)
+    }
+
+    /// The layer as a form sees it.
+    pub(crate) fn layer(&self) -> ConvolutionLayer<'_> {
+        ConvolutionLayer {
+            weight: &self.weight,
+            bias: &self.bias,
+            stride: self.stride,
+            kernel_size: self.kernel_size,
+            sampling: self.sampling,
+            precision: self.precision,
         }
     }
 }

@@ -13,8 +13,7 @@ use std::cell::Cell;
 use burn::nn::Linear;
 use burn::prelude::*;
 
-use crate::bottleneck::Bottleneck;
-use crate::convolution::Convolution;
+use crate::layers::{BottleneckLayers, ConvolutionLayer};
 use crate::precision::Precision;
 use crate::upsampling;
 
@@ -36,7 +35,10 @@ pub fn with_plain_blocks<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// The block's output by its fast form; none where the plain form is called for.
-pub(crate) fn fast_bottleneck(block: &Bottleneck, input: &Tensor<4>) -> Option<Tensor<4>> {
+pub(crate) fn fast_bottleneck(
+    block: &BottleneckLayers<'_>,
+    input: &Tensor<4>,
+) -> Option<Tensor<4>> {
     if ONLY_PLAIN.get() {
         return None;
     }
@@ -66,7 +68,10 @@ pub(crate) fn fast_linear<const D: usize>(
 }
 
 /// The layer's output by its fast form; none where the plain form is called for.
-pub(crate) fn fast_convolution(layer: &Convolution, input: &Tensor<4>) -> Option<Tensor<4>> {
+pub(crate) fn fast_convolution(
+    layer: &ConvolutionLayer<'_>,
+    input: &Tensor<4>,
+) -> Option<Tensor<4>> {
     if ONLY_PLAIN.get() {
         return None;
     }
@@ -82,66 +87,54 @@ pub(crate) fn fast_convolution(layer: &Convolution, input: &Tensor<4>) -> Option
 #[cfg(any(feature = "flex", feature = "cube"))]
 mod one_operation {
     use burn::backend::{Dispatch, DispatchDevice};
-    use burn::nn::BatchNorm;
     #[cfg(feature = "cube")]
     use burn::nn::Linear;
     use burn::prelude::*;
     use burn::tensor::DType;
 
     use crate::activation::Activation;
-    use crate::bottleneck::Bottleneck;
-    use crate::convolution::{Convolution, Sampling};
+    use crate::layers::{BottleneckLayers, ConvolutionLayer, NormalizedLayer, PathAround};
     use crate::norm::update_running;
     use crate::operation::{
         Around, AroundTensors, BlockConfig, BlockOps, BlockTensors, LayerTensors,
     };
     use crate::precision::Precision;
-    use crate::shortcut::Shortcuts;
+    use crate::sampling::Sampling;
 
-    pub(super) fn bottleneck(block: &Bottleneck, input: &Tensor<4>) -> Option<Tensor<4>> {
-        let around = match (block.shortcut.shortcuts, &block.shortcut.projection) {
-            (Shortcuts::Plain, _) => Around::Nothing,
-            (Shortcuts::Residual, None) => Around::Identity,
-            (Shortcuts::Residual, Some(_)) => Around::Projection,
+    pub(super) fn bottleneck(block: &BottleneckLayers<'_>, input: &Tensor<4>) -> Option<Tensor<4>> {
+        let mut layers = vec![block.reduce, block.spatial, block.expand];
+        let around = match block.around {
+            PathAround::Nothing => Around::Nothing,
+            PathAround::Identity => Around::Identity,
+            PathAround::Projection(layer) => {
+                layers.push(layer);
+                Around::Projection
+            }
         };
-        let mut layers = vec![
-            (&block.reduce, &block.reduce_norm),
-            (&block.spatial, &block.spatial_norm),
-            (&block.expand, &block.expand_norm),
-        ];
-        if around == Around::Projection {
-            layers.extend(
-                block
-                    .shortcut
-                    .projection
-                    .iter()
-                    .map(|around| (&around.convolution, &around.norm)),
-            );
-        }
         let is_training = input.device().is_autodiff();
-        if !has_fast_layers(block, around, &layers)
-            || !has_fast_tensors(input, &layers, is_training)
-        {
+        if !has_fast_layers(block) || !has_fast_tensors(input, &layers, is_training) {
             return None;
         }
         let config = BlockConfig {
-            stride: block.reduce.stride,
-            is_transposed: block.reduce.sampling == Sampling::Transposed,
+            stride: block.reduce.convolution.stride,
+            is_transposed: block.reduce.convolution.sampling == Sampling::Transposed,
             around,
             epsilon: std::array::from_fn(|index| {
-                layers.get(index).map_or(0.0, |(_, norm)| norm.epsilon)
+                layers.get(index).map_or(0.0, |layer| layer.norm.epsilon)
             }),
-            precision: block.reduce.precision,
+            precision: block.reduce.convolution.precision,
         };
         let device = input.device();
-        let mut tensors = layers.iter().map(|(convolution, norm)| LayerTensors {
-            weight: convolution.weight.val().into_dispatch(),
-            bias: convolution.bias.val().into_dispatch(),
-            gamma: norm.gamma.val().into_dispatch(),
-            beta: norm.beta.val().into_dispatch(),
-            running_mean: norm.running_mean.value().to_device(&device).into_dispatch(),
-            running_variance: norm.running_var.value().to_device(&device).into_dispatch(),
-        });
+        let mut tensors = layers
+            .iter()
+            .map(|NormalizedLayer { convolution, norm }| LayerTensors {
+                weight: convolution.weight.val().into_dispatch(),
+                bias: convolution.bias.val().into_dispatch(),
+                gamma: norm.gamma.val().into_dispatch(),
+                beta: norm.beta.val().into_dispatch(),
+                running_mean: norm.running_mean.value().to_device(&device).into_dispatch(),
+                running_variance: norm.running_var.value().to_device(&device).into_dispatch(),
+            });
         let tensors = BlockTensors {
             input: input.clone().into_dispatch(),
             reduce: tensors.next()?,
@@ -159,13 +152,16 @@ mod one_operation {
         let mut outputs = Dispatch::bottleneck_train(tensors, config).into_iter();
         let output = Tensor::from_dispatch(outputs.next()?);
         let statistics: Vec<Tensor<1>> = outputs.map(Tensor::from_dispatch).collect();
-        for ((_, norm), statistics) in layers.iter().zip(statistics.chunks_exact(2)) {
-            update_running(norm, &statistics[0], &statistics[1]);
+        for (layer, statistics) in layers.iter().zip(statistics.chunks_exact(2)) {
+            update_running(layer.norm, &statistics[0], &statistics[1]);
         }
         Some(output)
     }
 
-    pub(super) fn convolution(layer: &Convolution, input: &Tensor<4>) -> Option<Tensor<4>> {
+    pub(super) fn convolution(
+        layer: &ConvolutionLayer<'_>,
+        input: &Tensor<4>,
+    ) -> Option<Tensor<4>> {
         let weight = layer.weight.val();
         let is_fast = layer.kernel_size == 1
             && layer.stride == 1
@@ -217,45 +213,42 @@ mod one_operation {
     }
 
     /// Whether the layers are those of an ordinary bottleneck.
-    fn has_fast_layers(
-        block: &Bottleneck,
-        around: Around,
-        layers: &[(&Convolution, &BatchNorm)],
-    ) -> bool {
-        let pointwise = |layer: &Convolution| layer.kernel_size == 1;
+    fn has_fast_layers(block: &BottleneckLayers<'_>) -> bool {
+        let pointwise = |layer: &ConvolutionLayer<'_>| layer.kernel_size == 1;
         let keeps_size =
-            |layer: &Convolution| layer.stride == 1 && layer.sampling == Sampling::Strided;
-        let (reduce, spatial, expand) = (&block.reduce, &block.spatial, &block.expand);
-        let is_main = pointwise(reduce)
+            |layer: &ConvolutionLayer<'_>| layer.stride == 1 && layer.sampling == Sampling::Strided;
+        let [reduce, spatial, expand] =
+            [block.reduce, block.spatial, block.expand].map(|layer| layer.convolution);
+        let is_main = pointwise(&reduce)
             && spatial.kernel_size == 3
-            && keeps_size(spatial)
-            && pointwise(expand)
-            && keeps_size(expand);
-        let is_around = match around {
-            Around::Nothing => true,
-            Around::Identity => reduce.stride == 1 && reduce.channels_in() == expand.channels_out(),
-            Around::Projection => layers.get(3).is_some_and(|(layer, _)| {
-                pointwise(layer)
-                    && layer.stride == reduce.stride
-                    && layer.sampling == reduce.sampling
-            }),
+            && keeps_size(&spatial)
+            && pointwise(&expand)
+            && keeps_size(&expand);
+        let is_around = match &block.around {
+            PathAround::Nothing => true,
+            PathAround::Identity => {
+                reduce.stride == 1 && reduce.channels_in() == expand.channels_out()
+            }
+            PathAround::Projection(NormalizedLayer { convolution, .. }) => {
+                pointwise(convolution)
+                    && convolution.stride == reduce.stride
+                    && convolution.sampling == reduce.sampling
+            }
         };
-        let has_one_precision = layers
-            .iter()
-            .all(|(layer, _)| layer.precision == reduce.precision);
-        block.activation == Activation::Relu && has_one_precision && is_main && is_around
+        block.activation == Activation::Relu && is_main && is_around
     }
 
     /// Whether there are kernels for all tensors, and the norms are in the input's mode.
     fn has_fast_tensors(
         input: &Tensor<4>,
-        layers: &[(&Convolution, &BatchNorm)],
+        layers: &[NormalizedLayer<'_>],
         is_training: bool,
     ) -> bool {
         let Some(kernels) = Kernels::of(input) else {
             return false;
         };
-        layers.iter().all(|(convolution, norm)| {
+        let precision = layers[0].convolution.precision;
+        layers.iter().all(|NormalizedLayer { convolution, norm }| {
             let (weight, gamma) = (convolution.weight.val(), norm.gamma.val());
             // Evaluation takes no gradients: parameters that could get one are for the plain form.
             let is_mode = if is_training {
@@ -264,7 +257,8 @@ mod one_operation {
                 !weight.device().is_autodiff()
             };
             is_mode
-                && kernels.take(input, weight.dtype(), convolution.precision)
+                && convolution.precision == precision
+                && kernels.take(input, weight.dtype(), precision)
                 && gamma.dtype() == weight.dtype()
         })
     }

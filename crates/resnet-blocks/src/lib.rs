@@ -7,17 +7,21 @@ mod activation;
 mod basic_block;
 mod bottleneck;
 mod convolution;
+// Launching a kernel is unsafe; each launch says why it is in bounds.
 #[cfg(feature = "cube")]
+#[allow(unsafe_code)]
 mod cube;
 mod dispatch;
 #[cfg(feature = "flex")]
 mod flex;
 mod initialization;
+mod layers;
 mod norm;
 #[cfg(any(feature = "flex", feature = "cube"))]
 mod operation;
 mod parameters;
 mod precision;
+mod sampling;
 mod shortcut;
 mod stage;
 mod upsampling;
@@ -25,11 +29,12 @@ mod upsampling;
 pub use activation::Activation;
 pub use basic_block::{BasicBlock, BasicBlockConfig};
 pub use bottleneck::{Bottleneck, BottleneckConfig};
-pub use convolution::{Convolution, ConvolutionConfig, Sampling};
+pub use convolution::{Convolution, ConvolutionConfig};
 pub use dispatch::with_plain_blocks;
 pub use initialization::{glorot_limit, glorot_uniform};
 pub use norm::{NormConfig, norm_activate, norm_add_activate};
 pub use parameters::{NamedParameter, map_named_parameters, named_parameters};
 pub use precision::Precision;
+pub use sampling::Sampling;
 pub use shortcut::{Projection, Shortcut, Shortcuts};
 pub use stage::{Block, BlockKind, Stage, StageConfig};

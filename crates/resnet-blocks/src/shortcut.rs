@@ -3,9 +3,11 @@
 use burn::nn::BatchNorm;
 use burn::prelude::*;
 
-use crate::convolution::{Convolution, ConvolutionConfig, Sampling};
+use crate::convolution::{Convolution, ConvolutionConfig};
+use crate::layers::{NormalizedLayer, PathAround};
 use crate::norm::NormConfig;
 use crate::precision::Precision;
+use crate::sampling::Sampling;
 
 /// Whether a block has a path around its convolutions.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -80,6 +82,18 @@ impl Shortcut {
             (Shortcuts::Plain, _) => None,
             (Shortcuts::Residual, Some(projection)) => Some(projection.forward(input)),
             (Shortcuts::Residual, None) => Some(input),
+        }
+    }
+
+    /// The path as a form of the block sees it.
+    pub(crate) fn layers(&self) -> PathAround<'_> {
+        match (self.shortcuts, &self.projection) {
+            (Shortcuts::Plain, _) => PathAround::Nothing,
+            (Shortcuts::Residual, None) => PathAround::Identity,
+            (Shortcuts::Residual, Some(projection)) => PathAround::Projection(NormalizedLayer {
+                convolution: projection.convolution.layer(),
+                norm: &projection.norm,
+            }),
         }
     }
 }

@@ -5,9 +5,9 @@ use burn::prelude::*;
 use crate::activation::Activation;
 use crate::basic_block::{BasicBlock, BasicBlockConfig};
 use crate::bottleneck::{Bottleneck, BottleneckConfig};
-use crate::convolution::Sampling;
 use crate::norm::NormConfig;
 use crate::precision::Precision;
+use crate::sampling::Sampling;
 use crate::shortcut::Shortcuts;
 
 /// Which block a stage is made of.

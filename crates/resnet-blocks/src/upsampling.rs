@@ -6,49 +6,47 @@
 //! the grid's differences from the constant: a transposed convolution of the small map, with a quarter of the arithmetic at
 //! stride 2. Nothing is stored at the high resolution before the 3x3 convolution's output.
 
-use burn::nn::BatchNorm;
 use burn::prelude::*;
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
 
 use crate::activation::Activation;
-use crate::bottleneck::Bottleneck;
-use crate::convolution::{Convolution, Sampling};
+use crate::layers::{BottleneckLayers, ConvolutionLayer, NormalizedLayer, PathAround};
 use crate::norm::{norm_activate, update_running};
-use crate::shortcut::Shortcuts;
+use crate::sampling::Sampling;
 
 /// Whether the block is one whose zeros can be left out.
-pub(crate) fn has_zeros(block: &Bottleneck) -> bool {
-    let is_upsampling = |layer: &Convolution| {
+pub(crate) fn has_zeros(block: &BottleneckLayers<'_>) -> bool {
+    let is_upsampling = |layer: &ConvolutionLayer<'_>| {
         layer.sampling == Sampling::Transposed && layer.stride > 1 && layer.kernel_size == 1
     };
-    let (spatial, stride) = (&block.spatial, block.reduce.stride);
-    let is_around = match (block.shortcut.shortcuts, &block.shortcut.projection) {
-        (Shortcuts::Plain, _) => true,
-        (Shortcuts::Residual, None) => false,
-        (Shortcuts::Residual, Some(around)) => {
-            is_upsampling(&around.convolution) && around.convolution.stride == stride
+    let (reduce, spatial) = (&block.reduce.convolution, &block.spatial.convolution);
+    let is_around = match &block.around {
+        PathAround::Nothing => true,
+        PathAround::Identity => false,
+        PathAround::Projection(around) => {
+            is_upsampling(&around.convolution) && around.convolution.stride == reduce.stride
         }
     };
-    is_upsampling(&block.reduce)
+    is_upsampling(reduce)
         && spatial.sampling == Sampling::Strided
         && (spatial.kernel_size, spatial.stride) == (3, 1)
         && is_around
 }
 
 /// What `Bottleneck::forward_plain` computes, where [`has_zeros`].
-pub(crate) fn forward(block: &Bottleneck, input: Tensor<4>) -> Tensor<4> {
+pub(crate) fn forward(block: &BottleneckLayers<'_>, input: Tensor<4>) -> Tensor<4> {
     let activation = block.activation;
-    let reduced = Interleaved::normalized(&block.reduce, &block.reduce_norm, input.clone());
-    let hidden = reduced.activate(activation).convolve(&block.spatial);
-    let hidden = norm_activate(&block.spatial_norm, activation, hidden);
-    let hidden = block.expand.forward_plain(hidden);
-    let hidden = block.expand_norm.forward(hidden);
-    activation.forward(match &block.shortcut.projection {
-        Some(around) => {
-            Interleaved::normalized(&around.convolution, &around.norm, input).add_to(hidden)
-        }
-        None => hidden,
+    let reduced = Interleaved::normalized(&block.reduce, input.clone());
+    let hidden = reduced
+        .activate(activation)
+        .convolve(&block.spatial.convolution);
+    let hidden = norm_activate(block.spatial.norm, activation, hidden);
+    let hidden = block.expand.convolution.forward_plain(hidden);
+    let hidden = block.expand.norm.forward(hidden);
+    activation.forward(match &block.around {
+        PathAround::Projection(around) => Interleaved::normalized(around, input).add_to(hidden),
+        PathAround::Nothing | PathAround::Identity => hidden,
     })
 }
 
@@ -64,7 +62,8 @@ struct Interleaved {
 impl Interleaved {
     /// `norm(layer(input))` of a transposed 1x1 convolution, with its batch's statistics and an update of the running ones in
     /// training, and the running ones otherwise.
-    fn normalized(layer: &Convolution, norm: &BatchNorm, input: Tensor<4>) -> Self {
+    fn normalized(layer: &NormalizedLayer<'_>, input: Tensor<4>) -> Self {
+        let (layer, norm) = (&layer.convolution, layer.norm);
         let channels = layer.channels_out();
         let each = |values: Tensor<1>| values.reshape([1, channels, 1, 1]);
         let is_training = input.device().is_autodiff() && norm.training.is_enabled();
@@ -110,7 +109,7 @@ impl Interleaved {
     }
 
     /// The output of a 3x3 convolution of the whole image: `[batch, channels_out, height * stride, width * stride]`.
-    fn convolve(self, layer: &Convolution) -> Tensor<4> {
+    fn convolve(self, layer: &ConvolutionLayer<'_>) -> Tensor<4> {
         let (precision, dtype) = (layer.precision, self.on_grid.dtype());
         let weight = precision.narrow(layer.weight.val());
         let [.., height, width] = self.on_grid.dims();
@@ -153,7 +152,7 @@ impl Interleaved {
 }
 
 /// The products of a transposed 1x1 convolution, without its bias and the pixels between them.
-fn pointwise(layer: &Convolution, input: Tensor<4>) -> Tensor<4> {
+fn pointwise(layer: &ConvolutionLayer<'_>, input: Tensor<4>) -> Tensor<4> {
     let (precision, dtype) = (layer.precision, input.dtype());
     let weight = precision.narrow(layer.weight.val()).swap_dims(0, 1);
     let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
@@ -173,51 +172,4 @@ fn with_long_middle(tensor: Tensor<4>, dim: usize, length: usize) -> Tensor<4> {
 }
 
 #[cfg(all(test, feature = "flex"))]
-mod tests {
-    use super::*;
-    use crate::bottleneck::BottleneckConfig;
-    use crate::dispatch::with_plain_blocks;
-    use burn::tensor::Tolerance;
-
-    fn config(stride: usize, sampling: Sampling) -> BottleneckConfig {
-        BottleneckConfig::new(6, 3)
-            .with_stride(stride)
-            .with_sampling(sampling)
-    }
-
-    #[test]
-    fn only_transposed_blocks_with_a_stride_have_zeros() {
-        let device = Device::flex();
-        for (stride, sampling, expected) in [
-            (2, Sampling::Transposed, true),
-            (3, Sampling::Transposed, true),
-            (1, Sampling::Transposed, false),
-            (2, Sampling::Strided, false),
-        ] {
-            let config = config(stride, sampling);
-            assert_eq!(has_zeros(&config.init(&device)), expected);
-            let plain = config.with_shortcuts(Shortcuts::Plain);
-            assert_eq!(has_zeros(&plain.init(&device)), expected);
-        }
-    }
-
-    #[test]
-    fn the_pixels_between_may_have_any_value() {
-        // A sigmoid leaves a half where a ReLU might leave nothing, and no other fast form knows it.
-        for device in [Device::flex(), Device::flex().autodiff()] {
-            let block = config(2, Sampling::Transposed)
-                .with_activation(Activation::Sigmoid)
-                .init(&device);
-            let input = Tensor::<4>::random(
-                [2, 6, 3, 5],
-                burn::tensor::Distribution::Normal(1.0, 2.0),
-                &device,
-            );
-            let expected = with_plain_blocks(|| block.forward(input.clone()));
-            block
-                .forward(input)
-                .into_data()
-                .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
-        }
-    }
-}
+mod tests;

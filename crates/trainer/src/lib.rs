@@ -1,61 +1,43 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod adam;
-pub mod atomic_file;
-mod auto_batch;
-mod batch_parts;
-mod chart;
-pub mod checkpoint;
 pub mod commands;
-#[cfg(feature = "cuda")]
-mod cuda;
-#[cfg(any(feature = "cuda", test))]
-mod cuda_requirements;
-mod data;
 pub mod device;
-pub mod disk;
-mod divergence;
 mod error;
-pub mod evaluate;
-mod export;
-#[cfg(test)]
-mod fault_cases;
-mod file_operations;
+mod experiment;
 pub mod gpu_check;
-pub mod gradient_norms;
-mod gradient_sum;
-pub mod image_sheet;
-pub mod latent_statistics;
-mod lifeline;
-pub mod loss_curves;
-mod memory;
-pub mod memory_limit;
-pub mod metrics;
-pub mod model;
-mod own_program;
-pub mod pictures;
-pub mod progress;
-pub mod pytorch_timing;
-pub mod random;
-mod recomputation;
+mod process;
 pub mod report;
 pub mod run_folder;
 pub mod run_record;
-pub mod running_statistics;
-pub mod schedule;
-pub mod settings;
-mod split_images;
-mod step_clock;
-pub mod step_guard;
-mod step_memory;
-pub mod step_scaling;
-pub mod step_timing;
-pub mod stop_request;
+mod step;
 pub mod sweep;
+mod timing;
 mod train;
-pub mod verify_run;
-pub mod weights;
 
 pub use error::TrainerError;
+pub use experiment::{evaluate, latent_statistics, model, pictures, random, verify_run, weights};
+pub use process::{progress, stop_request};
+pub use run_files::{
+    atomic_file, checkpoint, disk, memory_limit, metrics, schedule, settings, step_guard,
+};
+pub use run_report::{image_sheet, loss_curves};
+pub use step::{adam, gradient_norms, running_statistics};
+pub use timing::{pytorch_timing, step_scaling, step_timing};
 pub use train::{TrainOptions, split, train};
+
+#[cfg(feature = "cuda")]
+use device::cuda;
+#[cfg(feature = "cuda")]
+use device::cuda_requirements;
+use device::{auto_batch, memory, step_memory};
+use experiment::{data, export, split_images};
+use process::{lifeline, own_program};
+use run_files::{divergence, file_operations};
+use run_report::chart;
+use step::block_checkpointing as recomputation;
+use step::{batch_parts, gradient_sum};
+use train::step_clock;
+
+#[cfg(test)]
+use run_files::fault_cases;

@@ -6,13 +6,16 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use crate::operation::{Around, BlockConfig, Sizes, position};
-use crate::precision::Precision;
 
 use super::matrix::{Matrix, Storage, Vector32};
-use super::norm::{Added, Affine, Statistics, batch_statistics, block_tail, given_statistics, norm_relu};
-use super::pixels::{Grid, constant, constant_kinds, converted, interleaved_sum, pack_spatial, patches, sample};
+use super::norm::{
+    Added, Affine, Statistics, batch_statistics, block_tail, given_statistics, norm_relu,
+};
+use super::pixels::{
+    Grid, constant, constant_kinds, converted, interleaved_sum, pack_spatial, patches, sample,
+};
 use super::product::{Products, products};
-use super::tensors::{matrix, pixels_by_channels, vector};
+use super::tensors::{pixels_by_channels, vector};
 
 /// What a device offers to a block.
 #[derive(Clone)]
@@ -23,7 +26,10 @@ pub(super) struct Device {
 
 impl Device {
     pub(super) fn of(tensor: &CubeTensor) -> Self {
-        Self { client: tensor.client.clone(), products: products(&tensor.client, &tensor.device) }
+        Self {
+            client: tensor.client.clone(),
+            products: products(&tensor.client, &tensor.device),
+        }
     }
 }
 
@@ -38,18 +44,32 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    fn read(device: &Device, inputs: &[CubeTensor], at: usize, is_exchanged: bool, storage: Storage) -> Self {
+    fn read(
+        device: &Device,
+        inputs: &[CubeTensor],
+        at: usize,
+        is_exchanged: bool,
+        storage: Storage,
+    ) -> Self {
         let [weight, bias, gamma, beta] = std::array::from_fn(|index| inputs[at + index].clone());
         let bias = vector(bias);
         let weight = vector(weight);
         let channels_in = weight.len / bias.len;
         let rows = if is_exchanged { channels_in } else { bias.len };
-        let weight = Matrix { rows, columns: weight.len / rows, storage: Storage::F32, handle: weight.handle };
+        let weight = Matrix {
+            rows,
+            columns: weight.len / rows,
+            storage: Storage::F32,
+            handle: weight.handle,
+        };
         Self {
             weight: converted(&device.client, &weight, storage),
             is_exchanged,
             bias,
-            affine: Affine { gamma: vector(gamma), beta: vector(beta) },
+            affine: Affine {
+                gamma: vector(gamma),
+                beta: vector(beta),
+            },
         }
     }
 
@@ -57,7 +77,9 @@ impl Layer {
     fn product(&self, device: &Device, x: &Matrix) -> Matrix {
         let out = Matrix::empty(&device.client, x.rows, self.bias.len, x.storage);
         let weight = self.weight.operand(!self.is_exchanged);
-        device.products.multiply(&device.client, x.plain(), weight, &out, false);
+        device
+            .products
+            .multiply(&device.client, x.plain(), weight, &out, false);
         out
     }
 }
@@ -128,12 +150,22 @@ struct Forward<'a> {
 
 impl Forward<'_> {
     /// The statistics of the `index`-th norm over a map that stands for `spread` times as many positions.
-    fn statistics(&mut self, index: usize, map: &Matrix, spread: usize, bias: &Vector32) -> Statistics {
+    fn statistics(
+        &mut self,
+        index: usize,
+        map: &Matrix,
+        spread: usize,
+        bias: &Vector32,
+    ) -> Statistics {
         let epsilon = self.epsilon[index] as f32;
         match &mut self.source {
             Source::Batch(reported) => {
-                let (statistics, variance) = batch_statistics(&self.device.client, map, spread, epsilon);
-                reported.push(Reported { mean: statistics.mean.clone(), variance });
+                let (statistics, variance) =
+                    batch_statistics(&self.device.client, map, spread, epsilon);
+                reported.push(Reported {
+                    mean: statistics.mean.clone(),
+                    variance,
+                });
                 statistics
             }
             Source::Running(running) => {
@@ -159,18 +191,32 @@ pub(super) fn train(config: BlockConfig, inputs: &[CubeTensor]) -> (Kept, Vec<Re
 }
 
 /// A block with running statistics.
-pub(super) fn infer(config: BlockConfig, inputs: &[CubeTensor], running: &[CubeTensor]) -> (Sizes, Matrix) {
+pub(super) fn infer(
+    config: BlockConfig,
+    inputs: &[CubeTensor],
+    running: &[CubeTensor],
+) -> (Sizes, Matrix) {
     let (kept, _) = forward(config, inputs, Source::Running(running));
     (kept.sizes, kept.output)
 }
 
-fn forward<'a>(config: BlockConfig, inputs: &[CubeTensor], source: Source<'a>) -> (Kept, Source<'a>) {
+fn forward<'a>(
+    config: BlockConfig,
+    inputs: &[CubeTensor],
+    source: Source<'a>,
+) -> (Kept, Source<'a>) {
     let sizes = Sizes::new(&config, inputs);
     let storage = Storage::of(config.precision);
     let device = Device::of(&inputs[position::INPUT]);
     let client = device.client.clone();
     let layers = Layers {
-        reduce: Layer::read(&device, inputs, position::REDUCE, config.is_transposed, storage),
+        reduce: Layer::read(
+            &device,
+            inputs,
+            position::REDUCE,
+            config.is_transposed,
+            storage,
+        ),
         spatial: SpatialLayer {
             weight: vector(inputs[position::SPATIAL].clone()),
             bias: vector(inputs[position::SPATIAL + 1].clone()),
@@ -180,33 +226,66 @@ fn forward<'a>(config: BlockConfig, inputs: &[CubeTensor], source: Source<'a>) -
             },
         },
         expand: Layer::read(&device, inputs, position::EXPAND, false, storage),
-        shortcut: (config.around == Around::Projection)
-            .then(|| Layer::read(&device, inputs, position::SHORTCUT, config.is_transposed, storage)),
+        shortcut: (config.around == Around::Projection).then(|| {
+            Layer::read(
+                &device,
+                inputs,
+                position::SHORTCUT,
+                config.is_transposed,
+                storage,
+            )
+        }),
     };
-    let whole = converted(&client, &pixels_by_channels(inputs[position::INPUT].clone()), storage);
+    let whole = converted(
+        &client,
+        &pixels_by_channels(inputs[position::INPUT].clone()),
+        storage,
+    );
     let input = match sizes.down {
         1 => whole.clone(),
         _ => sample(&client, &sizes.down_grid(), &whole, None),
     };
     let spread = sizes.up * sizes.up;
-    let mut pass = Forward { device: device.clone(), epsilon: config.epsilon, source };
+    let mut pass = Forward {
+        device: device.clone(),
+        epsilon: config.epsilon,
+        source,
+    };
 
     let map = layers.reduce.product(&device, &input);
     let reduce = pass.norm(0, map, spread, &layers.reduce.bias);
     let is_enlarging = sizes.up > 1;
-    let reduced = norm_relu(&client, &reduce.map, &reduce.statistics, &layers.reduce.affine, is_enlarging);
+    let reduced = norm_relu(
+        &client,
+        &reduce.map,
+        &reduce.statistics,
+        &layers.reduce.affine,
+        is_enlarging,
+    );
 
     let (map, constant) = match is_enlarging {
         false => (filter(&device, &sizes, &reduced, &layers.spatial), None),
         true => {
             let constant = constant(&client, &reduce.statistics, &layers.reduce.affine);
-            let packed = pack_spatial(&client, &layers.spatial.weight, [sizes.width; 2], true, storage);
+            let packed = pack_spatial(
+                &client,
+                &layers.spatial.weight,
+                [sizes.width; 2],
+                true,
+                storage,
+            );
             let map = filter_interleaved(&device, &sizes, &reduced, &packed, &constant);
             (map, Some((constant, packed)))
         }
     };
     let spatial = pass.norm(1, map, 1, &layers.spatial.bias);
-    let filtered = norm_relu(&client, &spatial.map, &spatial.statistics, &layers.spatial.affine, false);
+    let filtered = norm_relu(
+        &client,
+        &spatial.map,
+        &spatial.statistics,
+        &layers.spatial.affine,
+        false,
+    );
 
     let map = layers.expand.product(&device, &filtered);
     let expand = pass.norm(2, map, 1, &layers.expand.bias);
@@ -224,7 +303,14 @@ fn forward<'a>(config: BlockConfig, inputs: &[CubeTensor], source: Source<'a>) -
         },
         _ => Added::Nothing,
     };
-    let output = block_tail(&client, &expand.map, &expand.statistics, &layers.expand.affine, added, sizes.output);
+    let output = block_tail(
+        &client,
+        &expand.map,
+        &expand.statistics,
+        &layers.expand.affine,
+        added,
+        sizes.output,
+    );
     let kept = Kept {
         device,
         config,
@@ -249,26 +335,51 @@ fn filter(device: &Device, sizes: &Sizes, x: &Matrix, layer: &SpatialLayer) -> M
     let packed = pack_spatial(client, &layer.weight, [sizes.width; 2], false, x.storage);
     let gathered = patches(client, &sizes.up_grid(), x);
     let out = Matrix::empty(client, x.rows, sizes.width, x.storage);
-    device.products.multiply(client, gathered.plain(), packed.plain(), &out, false);
+    device
+        .products
+        .multiply(client, gathered.plain(), packed.plain(), &out, false);
     out
 }
 
 /// The 3x3 convolution of a map that has `x` plus a constant on every `up`-th row and column and the constant elsewhere.
-fn filter_interleaved(device: &Device, sizes: &Sizes, x: &Matrix, packed: &Matrix, constant: &Vector32) -> Matrix {
+fn filter_interleaved(
+    device: &Device,
+    sizes: &Sizes,
+    x: &Matrix,
+    packed: &Matrix,
+    constant: &Vector32,
+) -> Matrix {
     let client = &device.client;
     let taps = Matrix::empty(client, x.rows, packed.rows, x.storage);
-    device.products.multiply(client, x.plain(), packed.transposed(), &taps, false);
-    interleaved_sum(client, &sizes.up_grid(), &taps, &constant_kinds(client, packed, constant))
+    device
+        .products
+        .multiply(client, x.plain(), packed.transposed(), &taps, false);
+    interleaved_sum(
+        client,
+        &sizes.up_grid(),
+        &taps,
+        &constant_kinds(client, packed, constant),
+    )
 }
 
 impl Sizes {
     /// The input's grid and what the stride samples of it.
     pub(super) fn down_grid(&self) -> Grid {
-        Grid { images: self.batch, size: self.input, low: self.low, stride: self.down }
+        Grid {
+            images: self.batch,
+            size: self.input,
+            low: self.low,
+            stride: self.down,
+        }
     }
 
     /// The output's grid and the rows that have a value of their own before the 3x3 convolution.
     pub(super) fn up_grid(&self) -> Grid {
-        Grid { images: self.batch, size: self.output, low: self.low, stride: self.up }
+        Grid {
+            images: self.batch,
+            size: self.output,
+            low: self.low,
+            stride: self.up,
+        }
     }
 }

@@ -51,7 +51,12 @@ pub(super) struct Matrix {
 impl Matrix {
     pub(super) fn empty(client: &Client, rows: usize, columns: usize, storage: Storage) -> Self {
         let handle = client.empty(rows * columns * storage.size());
-        Self { handle, rows, columns, storage }
+        Self {
+            handle,
+            rows,
+            columns,
+            storage,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,7 +72,11 @@ impl Matrix {
     /// The same values with other numbers of rows and columns.
     pub(super) fn reshaped(&self, rows: usize, columns: usize) -> Self {
         assert_eq!(rows * columns, self.len(), "a matrix keeps its values");
-        Self { rows, columns, ..self.clone() }
+        Self {
+            rows,
+            columns,
+            ..self.clone()
+        }
     }
 }
 
@@ -80,7 +89,10 @@ pub(super) struct Vector32 {
 
 impl Vector32 {
     pub(super) fn empty(client: &Client, len: usize) -> Self {
-        Self { handle: client.empty(4 * len), len }
+        Self {
+            handle: client.empty(4 * len),
+            len,
+        }
     }
 
     pub(super) fn argument(&self) -> BufferArg {
@@ -122,7 +134,10 @@ impl Division {
         let units_y = UNITS as usize / units_x;
         let cubes_x = columns.div_ceil(units_x);
         // At least four turns of the unrolled loop for each unit, or the partial sums cost as much as the values.
-        let splits = CUBES.div_ceil(cubes_x).min(rows.div_ceil(units_y * ROWS * 4)).max(1);
+        let splits = CUBES
+            .div_ceil(cubes_x)
+            .min(rows.div_ceil(units_y * ROWS * 4))
+            .max(1);
         let rows_per_cube = rows.div_ceil(splits);
         Self {
             rows,
@@ -152,7 +167,12 @@ impl Division {
     /// Cubes of a pass over all rows, [`ROWS`] a unit.
     pub(super) fn applying(&self) -> CubeCount {
         let cubes = self.rows.div_ceil(self.units_y * ROWS);
-        assert!(cubes <= MAX_CUBES, "{} rows of {} channels are too many for one pass; take a smaller batch", self.rows, self.channels);
+        assert!(
+            cubes <= MAX_CUBES,
+            "{} rows of {} channels are too many for one pass; take a smaller batch",
+            self.rows,
+            self.channels
+        );
         CubeCount::Static(self.cubes_x(), cubes as u32, 1)
     }
 

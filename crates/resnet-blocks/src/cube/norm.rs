@@ -28,7 +28,12 @@ pub(super) struct Affine {
 
 /// The batch's statistics, and its variance (of all values). `spread` positions of the norm's map stand for each row: one holds it, the
 /// others zero.
-pub(super) fn batch_statistics(client: &Client, x: &Matrix, spread: usize, epsilon: f32) -> (Statistics, Vector32) {
+pub(super) fn batch_statistics(
+    client: &Client,
+    x: &Matrix,
+    spread: usize,
+    epsilon: f32,
+) -> (Statistics, Vector32) {
     let d = Division::of(x);
     let (sums, squares) = (d.partial(client), d.partial(client));
     let channel = || Vector32::empty(client, d.channels);
@@ -37,40 +42,100 @@ pub(super) fn batch_statistics(client: &Client, x: &Matrix, spread: usize, epsil
     // SAFETY: the division matches the buffers, and every access is bounded by rows and columns.
     unsafe {
         moments::moments_partial::launch_unchecked(
-            client, d.reducing(), d.units(), d.width, x.argument(), sums.argument(), squares.argument(), d.rows, d.columns,
-            d.rows_per_cube, d.units_x, d.units_y, elem,
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            x.argument(),
+            sums.argument(),
+            squares.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            d.units_x,
+            d.units_y,
+            elem,
         );
         moments::moments_finish::launch_unchecked(
-            client, d.finishing(), finishing_units(), x.argument(), sums.argument(), squares.argument(), mean.argument(),
-            variance.argument(), inverse.argument(), d.rows as f32, spread as f32, d.channels, d.splits, epsilon, elem,
+            client,
+            d.finishing(),
+            finishing_units(),
+            x.argument(),
+            sums.argument(),
+            squares.argument(),
+            mean.argument(),
+            variance.argument(),
+            inverse.argument(),
+            d.rows as f32,
+            spread as f32,
+            d.channels,
+            d.splits,
+            epsilon,
+            elem,
         );
     }
     (Statistics { mean, inverse }, variance)
 }
 
 /// The running statistics as those of the product without its bias.
-pub(super) fn given_statistics(client: &Client, mean: &Vector32, variance: &Vector32, bias: &Vector32, epsilon: f32) -> Statistics {
-    let out = Statistics { mean: Vector32::empty(client, mean.len), inverse: Vector32::empty(client, mean.len) };
+pub(super) fn given_statistics(
+    client: &Client,
+    mean: &Vector32,
+    variance: &Vector32,
+    bias: &Vector32,
+    epsilon: f32,
+) -> Statistics {
+    let out = Statistics {
+        mean: Vector32::empty(client, mean.len),
+        inverse: Vector32::empty(client, mean.len),
+    };
     // SAFETY: all have one value for each channel.
     unsafe {
         moments::given_statistics::launch_unchecked(
-            client, cubes(mean.len), units(), mean.argument(), variance.argument(), bias.argument(), out.mean.argument(),
-            out.inverse.argument(), mean.len, epsilon,
+            client,
+            cubes(mean.len),
+            units(),
+            mean.argument(),
+            variance.argument(),
+            bias.argument(),
+            out.mean.argument(),
+            out.inverse.argument(),
+            mean.len,
+            epsilon,
         );
     }
     out
 }
 
 /// `relu(norm(x))`, less the norm's value of zero where that is to be left out.
-pub(super) fn norm_relu(client: &Client, x: &Matrix, statistics: &Statistics, affine: &Affine, is_constant_left_out: bool) -> Matrix {
+pub(super) fn norm_relu(
+    client: &Client,
+    x: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+    is_constant_left_out: bool,
+) -> Matrix {
     let y = Matrix::empty(client, x.rows, x.columns, x.storage);
     let d = Division::of(x);
     // SAFETY: as in `batch_statistics`.
     unsafe {
         tail::norm_relu::launch_unchecked(
-            client, d.applying(), d.units(), d.width, x.argument(), statistics.mean.argument(), statistics.inverse.argument(),
-            affine.gamma.argument(), affine.beta.argument(), y.argument(), d.rows, d.columns, is_constant_left_out, d.units_x,
-            d.units_y, x.storage.elem(),
+            client,
+            d.applying(),
+            d.units(),
+            d.width,
+            x.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            y.argument(),
+            d.rows,
+            d.columns,
+            is_constant_left_out,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
         );
     }
     y
@@ -81,25 +146,62 @@ pub(super) enum Added<'a> {
     Nothing,
     Value(&'a Matrix),
     /// A map with every `stride`-th row and column of the output's, and its norm.
-    Normalized { map: &'a Matrix, statistics: &'a Statistics, affine: &'a Affine, stride: usize },
+    Normalized {
+        map: &'a Matrix,
+        statistics: &'a Statistics,
+        affine: &'a Affine,
+        stride: usize,
+    },
 }
 
 /// `relu(norm(x) + shortcut)` over images of `[height, width]` rows.
-pub(super) fn block_tail(client: &Client, x: &Matrix, statistics: &Statistics, affine: &Affine, added: Added<'_>, [height, width]: [usize; 2]) -> Matrix {
+pub(super) fn block_tail(
+    client: &Client,
+    x: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+    added: Added<'_>,
+    [height, width]: [usize; 2],
+) -> Matrix {
     let y = Matrix::empty(client, x.rows, x.columns, x.storage);
     let d = Division::of(x);
     let (kind, other, other_statistics, other_affine, stride) = match added {
         Added::Nothing => (tail::ADD_NOTHING, x, statistics, affine, 1),
         Added::Value(value) => (tail::ADD_VALUE, value, statistics, affine, 1),
-        Added::Normalized { map, statistics, affine, stride } => (tail::ADD_NORMALIZED, map, statistics, affine, stride),
+        Added::Normalized {
+            map,
+            statistics,
+            affine,
+            stride,
+        } => (tail::ADD_NORMALIZED, map, statistics, affine, stride),
     };
     // SAFETY: as in `batch_statistics`; the shortcut's map is read at its own rows only.
     unsafe {
         tail::block_tail::launch_unchecked(
-            client, d.applying(), d.units(), d.width, x.argument(), statistics.mean.argument(), statistics.inverse.argument(),
-            affine.gamma.argument(), affine.beta.argument(), other.argument(), other_statistics.mean.argument(),
-            other_statistics.inverse.argument(), other_affine.gamma.argument(), other_affine.beta.argument(), y.argument(), d.rows,
-            d.columns, height, width, stride, kind, d.units_x, d.units_y, x.storage.elem(),
+            client,
+            d.applying(),
+            d.units(),
+            d.width,
+            x.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            other.argument(),
+            other_statistics.mean.argument(),
+            other_statistics.inverse.argument(),
+            other_affine.gamma.argument(),
+            other_affine.beta.argument(),
+            y.argument(),
+            d.rows,
+            d.columns,
+            height,
+            width,
+            stride,
+            kind,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
         );
     }
     y
@@ -128,21 +230,55 @@ impl Mask<'_> {
 }
 
 /// The gradients of gamma and beta, from the rows' gradients.
-pub(super) fn gradient_sums(client: &Client, x: &Matrix, mask: Mask<'_>, gradient: &Matrix, statistics: &Statistics, affine: &Affine) -> Affine {
+pub(super) fn gradient_sums(
+    client: &Client,
+    x: &Matrix,
+    mask: Mask<'_>,
+    gradient: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+) -> Affine {
     let d = Division::of(x);
     let (sums, products) = (d.partial(client), d.partial(client));
-    let out = Affine { gamma: Vector32::empty(client, d.channels), beta: Vector32::empty(client, d.channels) };
+    let out = Affine {
+        gamma: Vector32::empty(client, d.channels),
+        beta: Vector32::empty(client, d.channels),
+    };
     let (kind, y) = mask.parts(x);
     // SAFETY: as in `batch_statistics`.
     unsafe {
         gradient::gradient_partial::launch_unchecked(
-            client, d.reducing(), d.units(), d.width, x.argument(), y.argument(), gradient.argument(), statistics.mean.argument(),
-            statistics.inverse.argument(), affine.gamma.argument(), affine.beta.argument(), sums.argument(), products.argument(),
-            d.rows, d.columns, d.rows_per_cube, kind, d.units_x, d.units_y, x.storage.elem(),
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            x.argument(),
+            y.argument(),
+            gradient.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            sums.argument(),
+            products.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            kind,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
         );
         gradient::gradient_finish::launch_unchecked(
-            client, d.finishing(), finishing_units(), sums.argument(), products.argument(), out.beta.argument(),
-            out.gamma.argument(), d.channels, d.splits,
+            client,
+            d.finishing(),
+            finishing_units(),
+            sums.argument(),
+            products.argument(),
+            out.beta.argument(),
+            out.gamma.argument(),
+            d.channels,
+            d.splits,
         );
     }
     out
@@ -168,10 +304,29 @@ pub(super) fn gradient_apply(
     // SAFETY: as in `batch_statistics`. Without a shortcut its output is not written, so `dx` may stand for it.
     unsafe {
         gradient::gradient_apply::launch_unchecked(
-            client, d.applying(), d.units(), d.width, x.argument(), y.argument(), gradient.argument(), statistics.mean.argument(),
-            statistics.inverse.argument(), affine.gamma.argument(), affine.beta.argument(), sums.beta.argument(),
-            sums.gamma.argument(), dx.argument(), shortcut.unwrap_or(&dx).argument(), reciprocal, d.rows, d.columns, kind,
-            shortcut.is_some(), d.units_x, d.units_y, x.storage.elem(),
+            client,
+            d.applying(),
+            d.units(),
+            d.width,
+            x.argument(),
+            y.argument(),
+            gradient.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            sums.beta.argument(),
+            sums.gamma.argument(),
+            dx.argument(),
+            shortcut.unwrap_or(&dx).argument(),
+            reciprocal,
+            d.rows,
+            d.columns,
+            kind,
+            shortcut.is_some(),
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
         );
     }
     dx

@@ -8,7 +8,9 @@ use burn::prelude::Shape;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::operation::{BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, position};
+use crate::operation::{
+    BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, position,
+};
 use crate::precision::Precision;
 
 use super::backward::Inputs;
@@ -34,15 +36,21 @@ struct KeptPointwise {
 
 impl KeptOperation<CubeBackend> for KeptPointwise {
     fn backward(&self, gradient: CubeTensor, is_input_wanted: bool) -> Vec<Option<CubeTensor>> {
-        self.layer.gradients(gradient, &self.shapes, is_input_wanted).into()
+        self.layer
+            .gradients(gradient, &self.shapes, is_input_wanted)
+            .into()
     }
 }
 
 impl BlockKernels for CubeBackend {
-    fn bottleneck_forward(inputs: &[CubeTensor], config: BlockConfig) -> (Vec<CubeTensor>, Kept<Self>) {
+    fn bottleneck_forward(
+        inputs: &[CubeTensor],
+        config: BlockConfig,
+    ) -> (Vec<CubeTensor>, Kept<Self>) {
         let (kept, reported) = train(config, inputs);
         let maker = Maker::like(&inputs[position::INPUT]);
-        let mut outputs = vec![maker.images(kept.output.clone(), kept.sizes.batch, kept.sizes.output)];
+        let mut outputs =
+            vec![maker.images(kept.output.clone(), kept.sizes.batch, kept.sizes.output)];
         for (index, norm) in reported.into_iter().enumerate() {
             let channels = [norm.mean.len];
             let bias = inputs[position::REDUCE + 4 * index + 1].clone();
@@ -62,7 +70,11 @@ impl BlockKernels for CubeBackend {
         let shapes = [input.shape(), weight.shape(), bias.shape()];
         let bias = vector(bias);
         let layer = Pointwise::new(&input, &weight, bias.len, is_transposed, precision);
-        let output = maker.images(layer.forward(&bias), shapes[0][0], [shapes[0][2], shapes[0][3]]);
+        let output = maker.images(
+            layer.forward(&bias),
+            shapes[0][0],
+            [shapes[0][2], shapes[0][3]],
+        );
         (output, Kept(Arc::new(KeptPointwise { layer, shapes })))
     }
 }
@@ -79,7 +91,13 @@ impl BlockOps for CubeBackend {
         maker.images(output, sizes.batch, sizes.output)
     }
 
-    fn pointwise(input: CubeTensor, weight: CubeTensor, bias: CubeTensor, is_transposed: bool, precision: Precision) -> CubeTensor {
+    fn pointwise(
+        input: CubeTensor,
+        weight: CubeTensor,
+        bias: CubeTensor,
+        is_transposed: bool,
+        precision: Precision,
+    ) -> CubeTensor {
         Self::pointwise_forward([input, weight, bias], is_transposed, precision).0
     }
 }

@@ -27,15 +27,34 @@ impl Grid {
 }
 
 /// The sampled rows; where `passed` is given, zero unless it is positive there.
-pub(super) fn sample(client: &Client, grid: &Grid, image: &Matrix, passed: Option<&Matrix>) -> Matrix {
+pub(super) fn sample(
+    client: &Client,
+    grid: &Grid,
+    image: &Matrix,
+    passed: Option<&Matrix>,
+) -> Matrix {
     let low = Matrix::empty(client, grid.low_rows(), image.columns, image.storage);
     let d = Division::of(image);
     let count = low.rows * d.columns;
     // SAFETY: one unit a vector of `low`; the grid's sampled rows lie inside the image.
     unsafe {
         pixels::sample::launch_unchecked(
-            client, cubes(count), units(), d.width, image.argument(), passed.unwrap_or(image).argument(), low.argument(), count,
-            d.columns, grid.size[0], grid.size[1], grid.low[0], grid.low[1], grid.stride, passed.is_some(), image.storage.elem(),
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            image.argument(),
+            passed.unwrap_or(image).argument(),
+            low.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            passed.is_some(),
+            image.storage.elem(),
         );
     }
     low
@@ -49,8 +68,20 @@ pub(super) fn spread_rows(client: &Client, grid: &Grid, low: &Matrix) -> Matrix 
     // SAFETY: one unit a vector of `image`.
     unsafe {
         pixels::spread_rows::launch_unchecked(
-            client, cubes(count), units(), d.width, low.argument(), image.argument(), count, d.columns, grid.size[0], grid.size[1],
-            grid.low[0], grid.low[1], grid.stride, low.storage.elem(),
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            low.argument(),
+            image.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            low.storage.elem(),
         );
     }
     image
@@ -64,23 +95,53 @@ pub(super) fn patches(client: &Client, grid: &Grid, image: &Matrix) -> Matrix {
     // SAFETY: one unit nine vectors of `out`; reads outside the image are left out.
     unsafe {
         pixels::patches::launch_unchecked(
-            client, cubes(count), units(), d.width, image.argument(), out.argument(), count, d.columns, grid.size[0], grid.size[1],
-            grid.low[0], grid.low[1], grid.stride, image.storage.elem(),
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            image.argument(),
+            out.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            image.storage.elem(),
         );
     }
     out
 }
 
 /// The convolution of an interleaved map from each value's products with the nine taps, `[low rows, 9 * channels]`.
-pub(super) fn interleaved_sum(client: &Client, grid: &Grid, taps: &Matrix, constant: &Vector32) -> Matrix {
+pub(super) fn interleaved_sum(
+    client: &Client,
+    grid: &Grid,
+    taps: &Matrix,
+    constant: &Vector32,
+) -> Matrix {
     let out = Matrix::empty(client, grid.rows(), taps.columns / 9, taps.storage);
     let d = Division::of(&out);
     let count = out.rows * d.columns;
     // SAFETY: one unit a vector of `out`; taps are read at rows of the low resolution only.
     unsafe {
         pixels::interleaved_sum::launch_unchecked(
-            client, cubes(count), units(), d.width, taps.argument(), constant.argument(), out.argument(), count, d.columns,
-            grid.size[0], grid.size[1], grid.low[0], grid.low[1], grid.stride, taps.storage.elem(),
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            taps.argument(),
+            constant.argument(),
+            out.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            taps.storage.elem(),
         );
     }
     out
@@ -93,8 +154,15 @@ pub(super) fn constant(client: &Client, statistics: &Statistics, affine: &Affine
     // SAFETY: all have one value for each channel.
     unsafe {
         spread::norm_relu_of_zero::launch_unchecked(
-            client, cubes(channels), units(), statistics.mean.argument(), statistics.inverse.argument(), affine.gamma.argument(),
-            affine.beta.argument(), constant.argument(), channels,
+            client,
+            cubes(channels),
+            units(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            constant.argument(),
+            channels,
         );
     }
     constant
@@ -102,15 +170,29 @@ pub(super) fn constant(client: &Client, statistics: &Statistics, affine: &Affine
 
 /// What the constant gives at the nine kinds of position, `[9 * channels_out]`, from the scattering weights.
 pub(super) fn constant_kinds(client: &Client, packed: &Matrix, constant: &Vector32) -> Vector32 {
-    let (products, kinds) = (Vector32::empty(client, packed.rows), Vector32::empty(client, packed.rows));
+    let (products, kinds) = (
+        Vector32::empty(client, packed.rows),
+        Vector32::empty(client, packed.rows),
+    );
     // SAFETY: one cube a row of the weights, one unit a kind and channel.
     unsafe {
         spread::tap_products::launch_unchecked(
-            client, CubeCount::Static(packed.rows as u32, 1, 1), CubeDim::new_1d(DOT_UNITS as u32), packed.argument(),
-            constant.argument(), products.argument(), packed.columns, packed.storage.elem(),
+            client,
+            CubeCount::Static(packed.rows as u32, 1, 1),
+            CubeDim::new_1d(DOT_UNITS as u32),
+            packed.argument(),
+            constant.argument(),
+            products.argument(),
+            packed.columns,
+            packed.storage.elem(),
         );
         spread::constant_kinds::launch_unchecked(
-            client, cubes(packed.rows), units(), products.argument(), kinds.argument(), packed.rows / 9,
+            client,
+            cubes(packed.rows),
+            units(),
+            products.argument(),
+            kinds.argument(),
+            packed.rows / 9,
         );
     }
     kinds
@@ -124,30 +206,70 @@ pub(super) fn tap_sums(client: &Client, grid: &Grid, gradient: &Matrix) -> Vecto
     // SAFETY: the division matches the buffers.
     unsafe {
         spread::tap_sums_partial::launch_unchecked(
-            client, d.reducing(), d.units(), d.width, gradient.argument(), partial.argument(), d.rows, d.columns, d.rows_per_cube,
-            grid.size[0], grid.size[1], d.units_x, d.units_y, gradient.storage.elem(),
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            gradient.argument(),
+            partial.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            grid.size[0],
+            grid.size[1],
+            d.units_x,
+            d.units_y,
+            gradient.storage.elem(),
         );
         spread::tap_sums_finish::launch_unchecked(
-            client, cubes(d.channels), units(), partial.argument(), sums.argument(), d.channels, d.splits,
+            client,
+            cubes(d.channels),
+            units(),
+            partial.argument(),
+            sums.argument(),
+            d.channels,
+            d.splits,
         );
     }
     sums
 }
 
 /// Sums per channel over all rows, each times its weight where there are weights, less `subtracted`.
-pub(super) fn column_sums(client: &Client, x: &Matrix, weights: Option<&Vector32>, subtracted: Option<&Vector32>) -> Vector32 {
+pub(super) fn column_sums(
+    client: &Client,
+    x: &Matrix,
+    weights: Option<&Vector32>,
+    subtracted: Option<&Vector32>,
+) -> Vector32 {
     let d = Division::of(x);
     let partial = d.partial(client);
     let sums = Vector32::empty(client, d.channels);
     // SAFETY: the division matches the buffers, and there is a weight for each row.
     unsafe {
         spread::column_sums_partial::launch_unchecked(
-            client, d.reducing(), d.units(), d.width, x.argument(), weights.map(Vector32::argument).into(), partial.argument(),
-            d.rows, d.columns, d.rows_per_cube, d.units_x, d.units_y, x.storage.elem(),
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            x.argument(),
+            weights.map(Vector32::argument).into(),
+            partial.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
         );
         spread::column_sums_finish::launch_unchecked(
-            client, cubes(d.channels), units(), partial.argument(), subtracted.map(Vector32::argument).into(), sums.argument(),
-            d.channels, d.splits,
+            client,
+            cubes(d.channels),
+            units(),
+            partial.argument(),
+            subtracted.map(Vector32::argument).into(),
+            sums.argument(),
+            d.channels,
+            d.splits,
         );
     }
     sums
@@ -162,7 +284,14 @@ pub(super) enum Elsewhere<'a> {
 }
 
 /// Adds the positions between the values to a norm's parameter gradients, in place.
-pub(super) fn add_elsewhere(client: &Client, elsewhere: Elsewhere<'_>, statistics: &Statistics, affine: &Affine, sums: &Affine, is_relu: bool) {
+pub(super) fn add_elsewhere(
+    client: &Client,
+    elsewhere: Elsewhere<'_>,
+    statistics: &Statistics,
+    affine: &Affine,
+    sums: &Affine,
+    is_relu: bool,
+) {
     let (values, is_of_all) = match elsewhere {
         Elsewhere::Sum(values) => (values, false),
         Elsewhere::All(values) => (values, true),
@@ -171,15 +300,31 @@ pub(super) fn add_elsewhere(client: &Client, elsewhere: Elsewhere<'_>, statistic
     // SAFETY: all have one value for each channel.
     unsafe {
         spread::add_elsewhere::launch_unchecked(
-            client, cubes(channels), units(), values.argument(), statistics.mean.argument(), statistics.inverse.argument(),
-            affine.gamma.argument(), affine.beta.argument(), sums.beta.argument(), sums.gamma.argument(), channels, is_of_all,
+            client,
+            cubes(channels),
+            units(),
+            values.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            sums.beta.argument(),
+            sums.gamma.argument(),
+            channels,
+            is_of_all,
             is_relu,
         );
     }
 }
 
 /// A 3x3 convolution's weights for products: gathering `[9 * in, out]`, or scattering `[9 * out, in]`.
-pub(super) fn pack_spatial(client: &Client, weight: &Vector32, channels: [usize; 2], is_scattering: bool, storage: Storage) -> Matrix {
+pub(super) fn pack_spatial(
+    client: &Client,
+    weight: &Vector32,
+    channels: [usize; 2],
+    is_scattering: bool,
+    storage: Storage,
+) -> Matrix {
     let [channels_in, channels_out] = channels;
     let packed = match is_scattering {
         true => Matrix::empty(client, 9 * channels_out, channels_in, storage),
@@ -188,7 +333,14 @@ pub(super) fn pack_spatial(client: &Client, weight: &Vector32, channels: [usize;
     // SAFETY: one unit a weight.
     unsafe {
         weights::pack_spatial::launch_unchecked(
-            client, cubes(packed.len()), units(), weight.argument(), packed.argument(), channels_in, channels_out, is_scattering,
+            client,
+            cubes(packed.len()),
+            units(),
+            weight.argument(),
+            packed.argument(),
+            channels_in,
+            channels_out,
+            is_scattering,
             storage.elem(),
         );
     }
@@ -196,7 +348,11 @@ pub(super) fn pack_spatial(client: &Client, weight: &Vector32, channels: [usize;
 }
 
 /// The gradient of the scattering form as that of the weights, with the constant's share where there is a constant.
-pub(super) fn unpack_spatial_gradient(client: &Client, packed: &Matrix, constant: Option<(&Vector32, &Vector32)>) -> Vector32 {
+pub(super) fn unpack_spatial_gradient(
+    client: &Client,
+    packed: &Matrix,
+    constant: Option<(&Vector32, &Vector32)>,
+) -> Vector32 {
     let (channels_in, channels_out) = (packed.columns, packed.rows / 9);
     let gradient = Vector32::empty(client, packed.len());
     let (tap_sums, values) = match constant {
@@ -206,8 +362,16 @@ pub(super) fn unpack_spatial_gradient(client: &Client, packed: &Matrix, constant
     // SAFETY: one unit a weight. Without a constant its two buffers are not read.
     unsafe {
         weights::unpack_spatial_gradient::launch_unchecked(
-            client, cubes(packed.len()), units(), packed.argument(), tap_sums, values, gradient.argument(), channels_in,
-            channels_out, constant.is_some(),
+            client,
+            cubes(packed.len()),
+            units(),
+            packed.argument(),
+            tap_sums,
+            values,
+            gradient.argument(),
+            channels_in,
+            channels_out,
+            constant.is_some(),
         );
     }
     gradient
@@ -222,7 +386,13 @@ pub(super) fn converted(client: &Client, x: &Matrix, storage: Storage) -> Matrix
     // SAFETY: one unit a value.
     unsafe {
         elementwise::convert::launch_unchecked(
-            client, cubes(x.len()), units(), x.argument(), out.argument(), x.len(), [x.storage.elem(), storage.elem()],
+            client,
+            cubes(x.len()),
+            units(),
+            x.argument(),
+            out.argument(),
+            x.len(),
+            [x.storage.elem(), storage.elem()],
         );
     }
     out
@@ -233,7 +403,14 @@ pub(super) fn add_bias(client: &Client, x: &Matrix, bias: &Vector32) {
     // SAFETY: one unit a value; `bias` has one value a column.
     unsafe {
         elementwise::add_bias::launch_unchecked(
-            client, cubes(x.len()), units(), x.argument(), bias.argument(), x.len(), x.columns, x.storage.elem(),
+            client,
+            cubes(x.len()),
+            units(),
+            x.argument(),
+            bias.argument(),
+            x.len(),
+            x.columns,
+            x.storage.elem(),
         );
     }
 }

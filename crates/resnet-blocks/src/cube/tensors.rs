@@ -46,14 +46,22 @@ pub(super) fn pixels_by_channels(tensor: CubeTensor) -> Matrix {
 pub(super) fn matrix(tensor: CubeTensor, rows: usize) -> Matrix {
     let tensor = into_contiguous(tensor);
     let len = tensor.shape().num_elements();
-    Matrix { rows, columns: len / rows, storage: storage(tensor.dtype), handle: tensor.handle }
+    Matrix {
+        rows,
+        columns: len / rows,
+        storage: storage(tensor.dtype),
+        handle: tensor.handle,
+    }
 }
 
 /// A float32 parameter.
 pub(super) fn vector(tensor: CubeTensor) -> Vector32 {
     let tensor = into_contiguous(tensor);
     assert_eq!(tensor.dtype, DType::F32, "parameters are float32");
-    Vector32 { len: tensor.shape().num_elements(), handle: tensor.handle }
+    Vector32 {
+        len: tensor.shape().num_elements(),
+        handle: tensor.handle,
+    }
 }
 
 /// Makes tensors on the device of another.
@@ -63,12 +71,18 @@ pub(super) struct Maker {
 
 impl Maker {
     pub(super) fn like(tensor: &CubeTensor) -> Self {
-        Self { like: tensor.clone() }
+        Self {
+            like: tensor.clone(),
+        }
     }
 
     pub(super) fn tensor(&self, matrix: Matrix, shape: impl Into<Shape>) -> CubeTensor {
         let shape = shape.into();
-        assert_eq!(shape.num_elements(), matrix.len(), "as many values as the shape has");
+        assert_eq!(
+            shape.num_elements(),
+            matrix.len(),
+            "as many values as the shape has"
+        );
         CubeTensor::new_contiguous(
             self.like.client.clone(),
             self.like.device.clone(),
@@ -79,12 +93,22 @@ impl Maker {
     }
 
     pub(super) fn vector(&self, vector: Vector32, shape: impl Into<Shape>) -> CubeTensor {
-        let matrix = Matrix { rows: 1, columns: vector.len, storage: Storage::F32, handle: vector.handle };
+        let matrix = Matrix {
+            rows: 1,
+            columns: vector.len,
+            storage: Storage::F32,
+            handle: vector.handle,
+        };
         self.tensor(matrix, shape)
     }
 
     /// Pixels by channels as `[batch, channels, height, width]`; only the strides tell of the order.
-    pub(super) fn images(&self, matrix: Matrix, batch: usize, [height, width]: [usize; 2]) -> CubeTensor {
+    pub(super) fn images(
+        &self,
+        matrix: Matrix,
+        batch: usize,
+        [height, width]: [usize; 2],
+    ) -> CubeTensor {
         let channels = matrix.columns;
         permute_nhwc_to_nchw(self.tensor(matrix, [batch, height, width, channels]))
     }
@@ -97,6 +121,15 @@ pub(super) fn zeros(len: usize, like: &CubeTensor) -> CubeTensor {
 
 /// The first values of a vector in another shape, sharing its memory.
 pub(super) fn first_values(vector: &CubeTensor, shape: Shape) -> CubeTensor {
-    assert!(shape.num_elements() <= vector.shape().num_elements(), "no more values than there are");
-    CubeTensor::new_contiguous(vector.client.clone(), vector.device.clone(), shape, vector.handle.clone(), vector.dtype)
+    assert!(
+        shape.num_elements() <= vector.shape().num_elements(),
+        "no more values than there are"
+    );
+    CubeTensor::new_contiguous(
+        vector.client.clone(),
+        vector.device.clone(),
+        shape,
+        vector.handle.clone(),
+        vector.dtype,
+    )
 }

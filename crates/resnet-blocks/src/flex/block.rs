@@ -11,17 +11,9 @@ use crate::flex::spatial::Image;
 use crate::operation::Sizes;
 
 /// What the kernels see of a block's sizes.
-pub(crate) trait FlexSizes {
+impl Sizes {
     /// The image that the 3x3 convolution sees where it is not interleaved.
-    fn image(&self) -> Image;
-    /// The grid that it sees where it is.
-    fn grid(&self) -> Grid;
-    /// Low-resolution rows of one part in pieces whose output stays in the cache.
-    fn row_tiles(&self, low_len: usize) -> impl Iterator<Item = std::ops::Range<usize>>;
-}
-
-impl FlexSizes for Sizes {
-    fn image(&self) -> Image {
+    pub(crate) fn image(&self) -> Image {
         Image {
             height: self.low[0],
             width: self.low[1],
@@ -29,17 +21,19 @@ impl FlexSizes for Sizes {
         }
     }
 
-    fn grid(&self) -> Grid {
+    /// The grid that it sees where it is.
+    pub(crate) fn grid(&self) -> Grid {
         Grid {
             low: self.image(),
             stride: self.up,
         }
     }
 
-    fn row_tiles(
+    /// Low-resolution rows of one part in pieces whose output stays in the cache.
+    pub(crate) fn row_tiles(
         &self,
         low_len: usize,
-    ) -> impl Iterator<Item = std::ops::Range<usize>> {
+    ) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
         const VALUES: usize = 32 * 1024;
         let rows = low_len / self.low[1];
         let step = (VALUES / (self.channels_out * self.up * self.output[1])).max(1);

@@ -11,8 +11,10 @@ use crate::flex::element::{Real, narrow};
 use crate::flex::forward::{self, infer, train};
 use crate::flex::layout::{dense, from_channels_last};
 use crate::flex::pointwise::Pointwise;
+use crate::operation::{
+    BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, position,
+};
 use crate::precision::Precision;
-use crate::operation::{BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, position};
 
 struct KeptBottleneck<T> {
     kept: forward::Kept<T>,

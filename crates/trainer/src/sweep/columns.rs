@@ -1,7 +1,7 @@
 //! The measured columns of a sweep's table.
 
-use super::statistics::Estimate;
 use crate::run_record::RunRecord;
+use run_report::statistics::Estimate;
 
 /// One measured quantity of a run.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::plan::PlannedGroup;
-use super::statistics::{Estimate, WelchInterval};
+use run_report::statistics::{Estimate, WelchInterval};
 
 /// Probability with which each interval holds its true difference.
 const CONFIDENCE: f64 = 0.95;

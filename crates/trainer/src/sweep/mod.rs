@@ -14,8 +14,6 @@ mod published;
 mod results;
 mod run_process;
 mod run_search;
-mod statistics;
-mod student;
 mod sweep_progress;
 mod tables;
 
@@ -29,9 +27,9 @@ pub use plan::{Plan, PlannedGroup, PlannedRun, Protocol, SweepOptions};
 pub use published::{PUBLISHED, PUBLISHED_TEST_FLOOR, PublishedRun, published};
 pub use results::{DataFacts, Outcome, SweepResults};
 pub use run_process::{Failure, StopCheck};
+pub use run_report::statistics::{Estimate, WelchInterval};
+pub use run_report::student::{student_distribution, student_quantile};
 pub use run_search::{FoundRun, find_runs};
-pub use statistics::{Estimate, WelchInterval};
-pub use student::{student_distribution, student_quantile};
 pub use sweep_progress::SweepProgress;
 
 use std::fs::{self, File, TryLockError};

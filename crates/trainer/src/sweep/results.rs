@@ -10,9 +10,9 @@ use super::comparisons::{Comparison, compare};
 use super::identity::run_identity;
 use super::plan::{Plan, PlannedGroup, SweepOptions};
 use super::run_process::Failure;
-use super::statistics::Estimate;
 use crate::evaluate::floor;
 use crate::run_record::{PerSplit, RunRecord};
+use run_report::statistics::Estimate;
 
 /// Version of the form of `results.json`; it grows when a reader of the older form would misread the newer.
 const SCHEMA_VERSION: u32 = 1;

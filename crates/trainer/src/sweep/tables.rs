@@ -4,9 +4,9 @@ use super::columns::{COLUMNS, estimate_text};
 use super::plan::Protocol;
 use super::published::{PUBLISHED_TEST_FLOOR, PublishedRun, published};
 use super::results::SweepResults;
-use super::statistics::Estimate;
 use crate::report::ReportTable;
 use crate::run_record::RunRecord;
+use run_report::statistics::Estimate;
 
 /// Training times from here on are told in hours.
 const LONG_SECONDS: f64 = 7200.0;

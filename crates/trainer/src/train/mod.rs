@@ -21,18 +21,15 @@ use crate::run_folder::{RunFolder, read_settings};
 use crate::schedule::Schedule;
 use crate::settings::{OnDiskFull, Settings, differences};
 use crate::split_images::{ImagePlace, SplitImages};
+use crate::step::replicas::Replicas;
 use crate::step_clock::StepClock;
 use crate::stop_request::StopRequest;
 use crate::weights::{WeightsError, load_values, named_values};
 
-mod all_reduce;
 mod epoch;
 mod finish;
-mod pass;
-mod replicas;
 mod step;
-
-use replicas::Replicas;
+pub(crate) mod step_clock;
 
 /// Checkpoints on the disk at one time: the newest two, the best, and the one that is being written.
 const CHECKPOINTS: u64 = 4;

@@ -14,9 +14,9 @@ use crate::random::{Purpose, Stream};
 use crate::recomputation::Forward;
 use crate::run_folder::pretty;
 use crate::running_statistics::{RunningStatistics, undo_last_pass};
+use crate::step::pass::{Inputs, Pass, PassOptions};
 use crate::weights::named_values;
 
-use super::pass::{Inputs, Pass, PassOptions};
 use super::{Progressing, Training};
 
 /// A value that is not finite, put where a test wants it.

@@ -22,7 +22,8 @@ pub(in crate::cube) fn norm_relu_of_zero(
     channels: usize,
 ) {
     if ABSOLUTE_POS < channels {
-        let value = beta[ABSOLUTE_POS] - mean[ABSOLUTE_POS] * (inverse[ABSOLUTE_POS] * gamma[ABSOLUTE_POS]);
+        let value =
+            beta[ABSOLUTE_POS] - mean[ABSOLUTE_POS] * (inverse[ABSOLUTE_POS] * gamma[ABSOLUTE_POS]);
         constant[ABSOLUTE_POS] = max_nan(value, 0.0f32);
     }
 }
@@ -156,7 +157,12 @@ pub(in crate::cube) fn tap_sums_partial<F: Float, N: Size>(
 
 /// The sums of each tap, `[9, channels]`, from the partial sums over all positions, edges and corners.
 #[cube(launch_unchecked)]
-pub(in crate::cube) fn tap_sums_finish(partial: &[f32], sums: &mut [f32], channels: usize, splits: usize) {
+pub(in crate::cube) fn tap_sums_finish(
+    partial: &[f32],
+    sums: &mut [f32],
+    channels: usize,
+    splits: usize,
+) {
     if ABSOLUTE_POS >= channels {
         terminate!();
     }
@@ -172,8 +178,16 @@ pub(in crate::cube) fn tap_sums_finish(partial: &[f32], sums: &mut [f32], channe
     #[unroll]
     for tap in 0..9usize {
         // Tap 0 has no source in the last row or column, tap 2 none in the first.
-        let across = comptime!(match tap % 3 { 0 => 2usize, 2 => 1usize, _ => 0usize });
-        let down = comptime!(match tap / 3 { 0 => 6usize, 2 => 3usize, _ => 0usize });
+        let across = comptime!(match tap % 3 {
+            0 => 2usize,
+            2 => 1usize,
+            _ => 0usize,
+        });
+        let down = comptime!(match tap / 3 {
+            0 => 6usize,
+            2 => 3usize,
+            _ => 0usize,
+        });
         let mut sum = parts[0];
         if comptime!(across > 0) {
             sum -= parts[across];

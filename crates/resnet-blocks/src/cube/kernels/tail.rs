@@ -107,7 +107,8 @@ pub(in crate::cube) fn block_tail<F: Float, N: Size>(
                 let mut raw = zero;
                 if across % stride == 0 && down % stride == 0 {
                     let image = row / (width * height);
-                    let low = (image * (height / stride) + down / stride) * (width / stride) + across / stride;
+                    let low = (image * (height / stride) + down / stride) * (width / stride)
+                        + across / stride;
                     raw = Vector::<f32, N>::cast_from(other[low * columns + column]);
                 }
                 value += (raw - other_mean) * other_scale + other_shift;

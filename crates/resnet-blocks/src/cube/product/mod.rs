@@ -23,26 +23,43 @@ pub(super) struct Operand<'a> {
 
 impl<'a> Operand<'a> {
     pub(super) fn rows(&self) -> usize {
-        if self.is_transposed { self.matrix.columns } else { self.matrix.rows }
+        if self.is_transposed {
+            self.matrix.columns
+        } else {
+            self.matrix.rows
+        }
     }
 
     pub(super) fn columns(&self) -> usize {
-        if self.is_transposed { self.matrix.rows } else { self.matrix.columns }
+        if self.is_transposed {
+            self.matrix.rows
+        } else {
+            self.matrix.columns
+        }
     }
 }
 
 impl Matrix {
     pub(super) fn plain(&self) -> Operand<'_> {
-        Operand { matrix: self, is_transposed: false }
+        Operand {
+            matrix: self,
+            is_transposed: false,
+        }
     }
 
     pub(super) fn transposed(&self) -> Operand<'_> {
-        Operand { matrix: self, is_transposed: true }
+        Operand {
+            matrix: self,
+            is_transposed: true,
+        }
     }
 
     /// The matrix, or its transpose.
     pub(super) fn operand(&self, is_transposed: bool) -> Operand<'_> {
-        Operand { matrix: self, is_transposed }
+        Operand {
+            matrix: self,
+            is_transposed,
+        }
     }
 }
 
@@ -52,7 +69,14 @@ pub(super) trait Products: Send + Sync {
     ///
     /// # Panics
     /// If the sizes do not match.
-    fn multiply(&self, client: &Client, left: Operand<'_>, right: Operand<'_>, out: &Matrix, is_added: bool);
+    fn multiply(
+        &self,
+        client: &Client,
+        left: Operand<'_>,
+        right: Operand<'_>,
+        out: &Matrix,
+        is_added: bool,
+    );
 }
 
 /// The products of a device: a library's where it has one that can be opened, and otherwise the plain kernel.
@@ -60,7 +84,11 @@ pub(super) fn products(client: &Client, device: &CubeDevice) -> Arc<dyn Products
     static OPENED: Mutex<Option<HashMap<String, Arc<dyn Products>>>> = Mutex::new(None);
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     let key = format!("{device:?}");
-    opened.get_or_insert_default().entry(key).or_insert_with(|| open(client, device)).clone()
+    opened
+        .get_or_insert_default()
+        .entry(key)
+        .or_insert_with(|| open(client, device))
+        .clone()
 }
 
 fn open(client: &Client, device: &CubeDevice) -> Arc<dyn Products> {

@@ -11,7 +11,14 @@ use super::{Operand, Products};
 pub(in crate::cube) struct Plain;
 
 impl Products for Plain {
-    fn multiply(&self, client: &Client, left: Operand<'_>, right: Operand<'_>, out: &Matrix, is_added: bool) {
+    fn multiply(
+        &self,
+        client: &Client,
+        left: Operand<'_>,
+        right: Operand<'_>,
+        out: &Matrix,
+        is_added: bool,
+    ) {
         let (rows, columns, depth) = (left.rows(), right.columns(), left.columns());
         assert_eq!(
             (depth, rows, columns),

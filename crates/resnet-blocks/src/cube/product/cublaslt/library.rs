@@ -90,9 +90,16 @@ functions! {
 /// The library, opened once; the reason where that fails.
 pub(super) fn library() -> Result<&'static Library, String> {
     static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
-    LIBRARY.get_or_init(Library::open).as_ref().map_err(Clone::clone)
+    LIBRARY
+        .get_or_init(Library::open)
+        .as_ref()
+        .map_err(Clone::clone)
 }
 
 pub(super) fn checked(what: &str, status: Status) -> Result<(), String> {
-    if status == 0 { Ok(()) } else { Err(format!("{what}: cuBLAS status {status}")) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(format!("{what}: cuBLAS status {status}"))
+    }
 }

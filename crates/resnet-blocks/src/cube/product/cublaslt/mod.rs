@@ -20,8 +20,8 @@ use cubecl_server::stream::WriteScoped;
 use crate::cube::matrix::{Matrix, Storage};
 
 use self::library::{
-    COMPUTE_32F, COMPUTE_32F_FAST_TF32, DESC_TRANSA, DESC_TRANSB, Heuristic, Opaque, PREF_MAX_WORKSPACE_BYTES, R_16BF, R_32F,
-    checked, library,
+    COMPUTE_32F, COMPUTE_32F_FAST_TF32, DESC_TRANSA, DESC_TRANSB, Heuristic, Opaque,
+    PREF_MAX_WORKSPACE_BYTES, R_16BF, R_32F, checked, library,
 };
 use super::{Operand, Plain, Products};
 
@@ -81,7 +81,9 @@ impl CublasLt {
         let handle = device
             .submit_blocking(move |server| {
                 // Asking for a resource makes the card's context current on this thread.
-                let _resource = server.get_resource(binding, stream).map_err(|error| format!("{error:?}"))?;
+                let _resource = server
+                    .get_resource(binding, stream)
+                    .map_err(|error| format!("{error:?}"))?;
                 let mut handle: Opaque = std::ptr::null_mut();
                 // SAFETY: an out pointer to a local.
                 checked("cublasLtCreate", unsafe { (library.create)(&mut handle) })?;
@@ -94,20 +96,40 @@ impl CublasLt {
             plans: Mutex::default(),
             failure: AtomicI32::new(0),
         };
-        Ok(Self { shared: Arc::new(shared), device })
+        Ok(Self {
+            shared: Arc::new(shared),
+            device,
+        })
     }
 
     /// Whether there is a plan for the product, made where it is new.
     fn has_plan(&self, key: &Key) -> bool {
-        let mut plans = self.shared.plans.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        plans.entry(*key).or_insert_with(|| self.shared.plan(key).ok()).is_some()
+        let mut plans = self
+            .shared
+            .plans
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        plans
+            .entry(*key)
+            .or_insert_with(|| self.shared.plan(key).ok())
+            .is_some()
     }
 }
 
 impl Products for CublasLt {
-    fn multiply(&self, client: &Client, left: Operand<'_>, right: Operand<'_>, out: &Matrix, is_added: bool) {
+    fn multiply(
+        &self,
+        client: &Client,
+        left: Operand<'_>,
+        right: Operand<'_>,
+        out: &Matrix,
+        is_added: bool,
+    ) {
         // A launch reports nothing: the failure of an earlier one is seen here.
-        if let Err(error) = checked("cublasLtMatmul", self.shared.failure.load(Ordering::Relaxed)) {
+        if let Err(error) = checked(
+            "cublasLtMatmul",
+            self.shared.failure.load(Ordering::Relaxed),
+        ) {
             panic!("{error}");
         }
         let key = Key {
@@ -129,17 +151,30 @@ impl Products for CublasLt {
         }
         let shared = self.shared.clone();
         let stream = StreamId::current();
-        let handles = [&left.matrix.handle, &right.matrix.handle, &out.handle, &shared.workspace];
+        let handles = [
+            &left.matrix.handle,
+            &right.matrix.handle,
+            &out.handle,
+            &shared.workspace,
+        ];
         let bindings = handles.map(|handle| handle.clone().binding());
         // Runs on the device thread, in order with the kernels that this thread launches.
         self.device.submit(move |server| {
             let result = (|| {
                 let mut resources = Vec::with_capacity(bindings.len());
                 for binding in &bindings {
-                    resources.push(server.get_resource(binding.clone(), stream).map_err(|_| -1)?);
+                    resources.push(
+                        server
+                            .get_resource(binding.clone(), stream)
+                            .map_err(|_| -1)?,
+                    );
                 }
-                let [left, right, out, workspace] = std::array::from_fn(|index| resources[index].resource().ptr);
-                let mut streams = server.write_streams().resolve(stream, bindings.iter()).map_err(|_| -2)?;
+                let [left, right, out, workspace] =
+                    std::array::from_fn(|index| resources[index].resource().ptr);
+                let mut streams = server
+                    .write_streams()
+                    .resolve(stream, bindings.iter())
+                    .map_err(|_| -2)?;
                 let cuda_stream = streams.current().sys;
                 let plans = shared.plans.lock().map_err(|_| -3)?;
                 let plan = plans.get(&key).and_then(Option::as_ref).ok_or(-4)?;
@@ -195,10 +230,24 @@ impl Shared {
         let matrix = |rows: usize, columns: usize, storage| {
             let mut layout = null;
             // SAFETY: an out pointer to a local.
-            let status = unsafe { (library.layout_create)(&mut layout, dtype(storage), columns as u64, rows as u64, columns as i64) };
+            let status = unsafe {
+                (library.layout_create)(
+                    &mut layout,
+                    dtype(storage),
+                    columns as u64,
+                    rows as u64,
+                    columns as i64,
+                )
+            };
             checked("cublasLtMatrixLayoutCreate", status).map(|()| layout)
         };
-        let stored = |rows, columns, is_transposed| if is_transposed { (columns, rows) } else { (rows, columns) };
+        let stored = |rows, columns, is_transposed| {
+            if is_transposed {
+                (columns, rows)
+            } else {
+                (rows, columns)
+            }
+        };
         let (left_rows, left_columns) = stored(key.rows, key.depth, key.is_left_transposed);
         let (right_rows, right_columns) = stored(key.depth, key.columns, key.is_right_transposed);
         let left = matrix(left_rows, left_columns, key.operands)?;
@@ -209,24 +258,63 @@ impl Shared {
         let mut count = 0;
         // SAFETY: out pointers to locals, attributes of the sizes that the header states.
         unsafe {
-            checked("cublasLtMatmulDescCreate", (library.desc_create)(&mut descriptor, compute, R_32F))?;
-            let set = |attribute, value: i32| (library.desc_set)(descriptor, attribute, (&raw const value).cast(), size_of::<i32>());
-            checked("TRANSA", set(DESC_TRANSA, i32::from(key.is_right_transposed)))?;
-            checked("TRANSB", set(DESC_TRANSB, i32::from(key.is_left_transposed)))?;
-            checked("cublasLtMatmulPreferenceCreate", (library.preference_create)(&mut preference))?;
+            checked(
+                "cublasLtMatmulDescCreate",
+                (library.desc_create)(&mut descriptor, compute, R_32F),
+            )?;
+            let set = |attribute, value: i32| {
+                (library.desc_set)(
+                    descriptor,
+                    attribute,
+                    (&raw const value).cast(),
+                    size_of::<i32>(),
+                )
+            };
+            checked(
+                "TRANSA",
+                set(DESC_TRANSA, i32::from(key.is_right_transposed)),
+            )?;
+            checked(
+                "TRANSB",
+                set(DESC_TRANSB, i32::from(key.is_left_transposed)),
+            )?;
+            checked(
+                "cublasLtMatmulPreferenceCreate",
+                (library.preference_create)(&mut preference),
+            )?;
             let bytes = (&raw const workspace).cast();
             checked(
                 "MAX_WORKSPACE_BYTES",
-                (library.preference_set)(preference, PREF_MAX_WORKSPACE_BYTES, bytes, size_of::<usize>()),
+                (library.preference_set)(
+                    preference,
+                    PREF_MAX_WORKSPACE_BYTES,
+                    bytes,
+                    size_of::<usize>(),
+                ),
             )?;
             let status = (library.heuristic)(
-                self.handle, descriptor, right, left, out, out, preference, 1, &mut algorithm, &mut count,
+                self.handle,
+                descriptor,
+                right,
+                left,
+                out,
+                out,
+                preference,
+                1,
+                &mut algorithm,
+                &mut count,
             );
             checked("cublasLtMatmulAlgoGetHeuristic", status)?;
         }
         if count == 0 || algorithm.state != 0 {
             return Err("cuBLASLt has no algorithm for this product".into());
         }
-        Ok(Plan { descriptor, left, right, out, algorithm })
+        Ok(Plan {
+            descriptor,
+            left,
+            right,
+            out,
+            algorithm,
+        })
     }
 }

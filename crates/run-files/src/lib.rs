@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod atomic_file;
+pub mod checkpoint;
+pub mod disk;
+pub mod divergence;
+#[doc(hidden)]
+pub mod fault_cases;
+pub mod file_operations;
+pub mod memory_limit;
+pub mod metrics;
+pub mod schedule;
+pub mod settings;
+pub mod step_guard;
+pub mod weights;

@@ -1,0 +1,46 @@
+//! The device a run computes on, chosen when the program runs.
+
+pub(crate) mod auto_batch;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod cuda_requirements;
+pub(crate) mod memory;
+pub(crate) mod step_memory;
+
+use burn::tensor::Device;
+
+use crate::error::TrainerError;
+use crate::settings::DeviceChoice;
+
+/// The device of that name.
+///
+/// # Errors
+/// Where the program was built without the backend's feature.
+pub fn open_device(choice: DeviceChoice) -> Result<Device, TrainerError> {
+    match choice {
+        #[cfg(feature = "flex")]
+        DeviceChoice::Flex => Ok(Device::flex()),
+        #[cfg(feature = "ndarray")]
+        DeviceChoice::Ndarray => {
+            // The reference backend of the tests until Burn removes it.
+            #[allow(deprecated)]
+            let device = Device::ndarray();
+            Ok(device)
+        }
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(index) => crate::cuda::open(index),
+        #[allow(unreachable_patterns)] // Reachable wherever a feature is off.
+        missing => {
+            let feature = match missing {
+                DeviceChoice::Flex => "flex",
+                DeviceChoice::Ndarray => "ndarray",
+                DeviceChoice::Cuda(_) => "cuda",
+            };
+            Err(TrainerError::BackendNotCompiled {
+                device: missing,
+                feature,
+            })
+        }
+    }
+}

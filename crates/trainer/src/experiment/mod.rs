@@ -1,0 +1,12 @@
+//! The experiment: its model, its data, what a finished model is worth, and what is drawn of it. It takes no training step.
+
+pub(crate) mod data;
+pub mod evaluate;
+pub(crate) mod export;
+pub mod latent_statistics;
+pub mod model;
+pub mod pictures;
+pub mod random;
+pub(crate) mod split_images;
+pub mod verify_run;
+pub mod weights;

@@ -1,0 +1,118 @@
+//! The model that settings describe, with initial weights that depend on the seed alone.
+
+use burn::prelude::*;
+use resnet_blocks::{glorot_limit, map_named_parameters};
+use vae_core::{Activation, ConfigError, Depth, Precision, Sampler, Shortcuts, Vae, VaeConfig};
+
+use crate::random::{Purpose, Stream};
+use crate::settings::{self, Settings};
+
+/// The configuration of the model.
+///
+/// # Errors
+/// Where sizes do not fit together.
+///
+/// # Panics
+/// If the settings were not validated and name a depth there is no preset for.
+pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
+    let depth =
+        Depth::from_layers(settings.depth).expect("validated settings name one of the presets");
+    let config = VaeConfig::preset(depth)
+        .with_stage_widths(settings.stage_widths())
+        .with_intermediate_dim(settings.intermediate_dim)
+        .with_latent_dim(settings.latent_dim)
+        .with_activation(match settings.activation {
+            settings::Activation::Sigmoid => Activation::Sigmoid,
+            settings::Activation::Relu => Activation::Relu,
+            settings::Activation::Tanh => Activation::Tanh,
+            settings::Activation::Silu => Activation::Silu,
+            settings::Activation::Gelu => Activation::Gelu,
+        })
+        .with_shortcuts(if settings.shortcuts {
+            Shortcuts::Residual
+        } else {
+            Shortcuts::Plain
+        })
+        .with_precision(match settings.precision {
+            settings::Precision::F32 => Precision::F32,
+            settings::Precision::Bf16 => Precision::Bf16,
+        });
+    config.validate()?;
+    Ok(config)
+}
+
+/// The sampler of the settings.
+pub fn sampler(settings: &Settings) -> Sampler {
+    match settings.sampler {
+        settings::Sampler::Correct => Sampler::Correct,
+        settings::Sampler::Blog => Sampler::Blog,
+    }
+}
+
+/// The model with Glorot-uniform weights drawn from the seed; biases and shifts 0, scales 1.
+///
+/// Equal seeds give equal weights on every device: Burn's own generators differ between backends.
+pub fn initial_model(config: &VaeConfig, seed: u64, device: &Device) -> Vae {
+    let mut index = 0;
+    map_named_parameters(config.init(device), |_, shape| {
+        index += 1;
+        // Vectors are biases, scales, shifts and running statistics, whose constants stand already.
+        if shape.len() < 2 {
+            return None;
+        }
+        let limit = glorot_limit(shape) as f32;
+        let count = shape.iter().product();
+        let draws = Stream::new(seed, Purpose::InitialWeights, index).uniform(count);
+        let values: Vec<f32> = draws
+            .into_iter()
+            .map(|draw| limit * (2.0 * draw - 1.0))
+            .collect();
+        Some(TensorData::new(values, shape.to_vec()))
+    })
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::weights::named_values;
+
+    #[test]
+    fn weights_depend_on_the_seed_alone_and_fill_glorots_interval() {
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.0625)
+            .with_latent_dim(8);
+        let values = |seed| named_values(&initial_model(&config, seed, &Device::flex()));
+        let first = values(1);
+        assert_eq!(first, values(1));
+        assert_ne!(first, values(2));
+        for (name, (shape, values)) in &first {
+            let largest = values
+                .iter()
+                .fold(0.0f32, |largest, value| largest.max(value.abs()));
+            if shape.len() >= 2 {
+                let limit = glorot_limit(shape) as f32;
+                assert!(largest <= limit, "{name}");
+                assert!(
+                    values.len() < 500 || largest > 0.95 * limit,
+                    "{name}: {largest} of {limit}"
+                );
+            } else if name.ends_with("norm.weight") || name.ends_with("running_var") {
+                assert!(values.iter().all(|value| *value == 1.0), "{name}");
+            } else {
+                assert_eq!(largest, 0.0, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_fast_presets_epochs_take_the_operations_that_it_states() {
+        // Multiply-accumulates are two operations; backward takes twice as many as forward.
+        let settings = Settings {
+            depth: 28,
+            ..Settings::default()
+        };
+        let cost = model_config(&settings).expect("the post's sizes").cost();
+        let operations = 3 * 2 * cost.multiply_accumulates() * 50_000;
+        assert_eq!(operations, 1_449_492_480_000_000);
+    }
+}

@@ -1,0 +1,109 @@
+//! A module's tensors by name, in PyTorch's names and layouts.
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use resnet_blocks::{map_named_parameters, named_parameters};
+
+pub use run_files::weights::{NamedValues, WeightsError, from_safetensors, to_safetensors};
+
+/// Every parameter and running statistic of a module, as float32.
+///
+/// Pass `module.valid()` where the module is training: running statistics are synchronised there.
+pub fn named_values<M: Module>(module: &M) -> NamedValues {
+    named_parameters(module)
+        .into_iter()
+        .map(|parameter| {
+            let shape = parameter.data.shape().to_vec();
+            let values = parameter.data.convert_dtype(DType::F32);
+            let values = values
+                .try_to_vec::<f32>()
+                .expect("converted to float32 just now");
+            (parameter.name, (shape, values))
+        })
+        .collect()
+}
+
+/// Puts the values into the module's parameters and running statistics, all of them and no others.
+///
+/// # Errors
+/// If names or shapes differ from the module's.
+pub fn load_values<M: Module>(module: M, values: &NamedValues) -> Result<M, WeightsError> {
+    let mut problem = None;
+    let mut used = 0;
+    let module = map_named_parameters(module, |name, expected| {
+        let Some((found, values)) = values.get(name) else {
+            problem.get_or_insert(WeightsError::Missing {
+                name: name.to_owned(),
+            });
+            return None;
+        };
+        if found != expected {
+            problem.get_or_insert(WeightsError::Shape {
+                name: name.to_owned(),
+                expected: expected.to_vec(),
+                found: found.clone(),
+            });
+            return None;
+        }
+        used += 1;
+        Some(TensorData::new(values.clone(), found.clone()))
+    });
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
+    if used < values.len() {
+        let names: Vec<String> = named_parameters(&module)
+            .into_iter()
+            .map(|parameter| parameter.name)
+            .collect();
+        let name = values
+            .keys()
+            .find(|name| !names.contains(name))
+            .cloned()
+            .unwrap_or_default();
+        return Err(WeightsError::Unexpected { name });
+    }
+    Ok(module)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use vae_core::{Decoder, Depth, VaeConfig};
+
+    fn decoder(latent_dim: usize) -> Decoder {
+        VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(latent_dim)
+            .init_decoder(&Device::flex())
+    }
+
+    #[test]
+    fn weights_survive_the_file_bit_for_bit() {
+        let values = named_values(&decoder(3));
+        let bytes = to_safetensors(&values).expect("written");
+        let read = from_safetensors(&bytes).expect("read");
+        assert_eq!(read, values);
+        let other = load_values(decoder(3), &read).expect("fits");
+        assert_eq!(named_values(&other), values);
+        assert_eq!(
+            to_safetensors(&named_values(&other)).expect("written"),
+            bytes
+        );
+    }
+
+    #[test]
+    fn files_of_another_model_are_refused_by_name() {
+        let mut values = named_values(&decoder(3));
+        let error = load_values(decoder(4), &values).expect_err("another latent size");
+        assert!(error.to_string().contains("dense.weight"), "{error}");
+        values.insert("extra".into(), (vec![1], vec![0.0]));
+        let error = load_values(decoder(3), &values).expect_err("one tensor too many");
+        assert!(error.to_string().contains("`extra`"), "{error}");
+        values.remove("extra");
+        values.remove("output.bias");
+        let error = load_values(decoder(3), &values).expect_err("one tensor too few");
+        assert!(error.to_string().contains("`output.bias`"), "{error}");
+        from_safetensors(b"not a file").expect_err("no header");
+    }
+}

@@ -1,0 +1,6 @@
+//! The program as a process: its terminal, its signals, its children.
+
+pub(crate) mod lifeline;
+pub(crate) mod own_program;
+pub mod progress;
+pub mod stop_request;

@@ -1,0 +1,11 @@
+//! One training step: a batch becomes a loss, gradients, and other weights.
+
+pub mod adam;
+mod all_reduce;
+pub(crate) mod batch_parts;
+pub(crate) mod block_checkpointing;
+pub mod gradient_norms;
+pub(crate) mod gradient_sum;
+pub(crate) mod pass;
+pub(crate) mod replicas;
+pub mod running_statistics;

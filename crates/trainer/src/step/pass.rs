@@ -1,0 +1,339 @@
+//! Forward and backward over the micro-batches of one device.
+
+use std::ops::Range;
+
+use burn::prelude::*;
+use burn::tensor::Gradients;
+use vae_core::{DropoutMasks, Sampler, Vae};
+
+use crate::batch_parts::micro_batches;
+use crate::divergence::first_non_finite;
+use crate::evaluate::read_terms;
+use crate::gradient_sum::add_gradients;
+use crate::recomputation::{Forward, ForwardInputs};
+
+/// What a pass is made over.
+pub(crate) struct Inputs {
+    /// `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
+    pub(crate) images: Tensor<4>,
+    /// `[batch, latent_dim]`, standard normal
+    pub(crate) noise: Tensor<2>,
+    /// Drawn for the whole batch, so that no image's masks depend on how the batch is divided.
+    pub(crate) dropout: Option<DropoutMasks>,
+}
+
+impl Inputs {
+    /// Images in it.
+    pub(crate) fn len(&self) -> usize {
+        let [batch, ..] = self.images.dims();
+        batch
+    }
+
+    /// The images in `part`, with their noise and masks.
+    pub(crate) fn part(&self, part: &Range<usize>) -> Self {
+        if *part == (0..self.len()) {
+            // The very tensors, so that an undivided batch is computed as it is.
+            return Self {
+                images: self.images.clone(),
+                noise: self.noise.clone(),
+                dropout: self.dropout.clone(),
+            };
+        }
+        let rows = |all: &Tensor<2>| all.clone().narrow(0, part.start, part.len());
+        Self {
+            images: self.images.clone().narrow(0, part.start, part.len()),
+            noise: rows(&self.noise),
+            dropout: self.dropout.as_ref().map(|masks| DropoutMasks {
+                encoder: rows(&masks.encoder),
+                decoder: rows(&masks.decoder),
+            }),
+        }
+    }
+}
+
+/// How the passes of a run are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassOptions {
+    /// Images at a time on each device; none for all.
+    pub(crate) micro_batch_size: Option<usize>,
+    pub(crate) sampler: Sampler,
+    /// Whether backward computes the blocks again.
+    pub(crate) gradient_checkpointing: bool,
+}
+
+/// What a pass does where a term of the loss is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtNonFinite {
+    /// It stops there: the step will be skipped.
+    Stop,
+    /// It goes on: other devices wait for its gradients.
+    GoOn,
+}
+
+/// What a pass over images computed.
+pub(crate) struct Pass {
+    /// Sums of cross-entropy and KL over the images, and the penalties.
+    pub(crate) terms: [f64; 3],
+    /// Of the mean loss; none where the pass stopped at a term that was not finite.
+    pub(crate) gradients: Option<Gradients>,
+    /// The micro-batch with a term that is not finite.
+    pub(crate) failed: Option<Forward>,
+}
+
+/// Passes over `inputs` in micro-batches of at most `micro_batch_size` images, and sums their gradients, each weighted with
+/// its share of the `batch` images of the step.
+///
+/// Each micro-batch is normalised with its own statistics, and updates the running ones. The penalties are the same in each
+/// and the shares sum to 1 over a step, so they count once. An undivided batch gives the bits of a plain pass.
+pub(crate) fn pass(
+    model: &Vae,
+    inputs: &Inputs,
+    batch: usize,
+    options: PassOptions,
+    at_non_finite: AtNonFinite,
+) -> Pass {
+    let PassOptions {
+        micro_batch_size,
+        sampler,
+        gradient_checkpointing,
+    } = options;
+    let mut terms = [0.0; 3];
+    let mut sum = None;
+    for part in micro_batches(inputs.len(), micro_batch_size) {
+        let share = part.len() as f64 / batch as f64;
+        let Inputs {
+            images,
+            noise,
+            dropout,
+        } = inputs.part(&part);
+        let inputs = ForwardInputs {
+            images,
+            noise,
+            dropout,
+            sampler,
+        };
+        let forward = Forward::new(model, inputs, gradient_checkpointing);
+        let [cross_entropy, kl, l2] = read_terms(forward.terms());
+        terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
+        if at_non_finite == AtNonFinite::Stop && first_non_finite(terms).is_some() {
+            return Pass {
+                terms,
+                gradients: None,
+                failed: Some(forward),
+            };
+        }
+        let gradients = forward.backward(model);
+        sum = Some(add_gradients(model, sum, gradients, share));
+    }
+    Pass {
+        terms,
+        gradients: sum,
+        failed: None,
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::{initial_model, model_config};
+    use crate::random::{Purpose, Stream};
+    use crate::settings::{Precision, Settings};
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::DType;
+    use cifar_loader::Cifar10;
+    use vae_core::VaeConfig;
+
+    /// Every gradient, flattened, in the order of the module.
+    struct Reader<'a>(&'a Gradients, Vec<Vec<f64>>);
+
+    impl ModuleVisitor for Reader<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad(self.0) {
+                let data = gradient.into_data().convert_dtype(DType::F64);
+                self.1.push(data.try_to_vec::<f64>().expect("float64"));
+            }
+        }
+    }
+
+    fn options(micro_batch_size: Option<usize>) -> PassOptions {
+        PassOptions {
+            micro_batch_size,
+            sampler: Sampler::Correct,
+            gradient_checkpointing: false,
+        }
+    }
+
+    pub(crate) fn read(model: &Vae, gradients: &Gradients) -> Vec<Vec<f64>> {
+        let mut reader = Reader(gradients, Vec::new());
+        model.visit(&mut reader);
+        reader.1
+    }
+
+    fn model_and_inputs(images: u32) -> (Vae, Inputs) {
+        let device = Device::flex().autodiff();
+        let (model, inputs, _) = model_and_inputs_on(images, Precision::F32, device);
+        (model, inputs)
+    }
+
+    pub(crate) fn model_and_inputs_on(
+        images: u32,
+        precision: Precision,
+        device: Device,
+    ) -> (Vae, Inputs, VaeConfig) {
+        let settings = Settings {
+            depth: 28,
+            width: 0.02,
+            latent_dim: 4,
+            intermediate_dim: 16,
+            precision,
+            ..Settings::default()
+        };
+        let config = model_config(&settings).expect("a model");
+        let model = initial_model(&config, 3, &device);
+        let sample = Cifar10::sample().expect("embedded").train();
+        let batch = sample.batch(&(0..images).collect::<Vec<_>>());
+        let count = images as usize;
+        let draws = |purpose, features| {
+            let stream = Stream::new(3, purpose, 0).standard_normal(count * features);
+            Tensor::<2>::from_data(TensorData::new(stream, [count, features]), &device)
+        };
+        let dropout = DropoutMasks {
+            encoder: draws(Purpose::Dropout, 256),
+            decoder: draws(Purpose::EvaluationNoise, 16),
+        };
+        let inputs = Inputs {
+            images: batch.to_tensor(&device),
+            noise: draws(Purpose::TrainingNoise, 4),
+            dropout: Some(dropout),
+        };
+        (model, inputs, config)
+    }
+
+    /// Largest difference of two gradients in any tensor, relative to the tensor's norm. The gradient of a bias before a norm
+    /// is zero but for rounding, and so is its norm.
+    pub(crate) fn largest_difference(expected: &[Vec<f64>], found: &[Vec<f64>]) -> f64 {
+        assert_eq!(expected.len(), found.len());
+        let norm = |values: &mut dyn Iterator<Item = f64>| {
+            values.map(|value| value * value).sum::<f64>().sqrt()
+        };
+        let pairs = expected.iter().zip(found);
+        let differences = pairs.map(|(expected, found)| {
+            let of_tensor = norm(&mut expected.iter().copied());
+            let distance = norm(&mut expected.iter().zip(found).map(|(a, b)| a - b));
+            distance / of_tensor.max(1.0)
+        });
+        differences.fold(0.0, f64::max)
+    }
+
+    /// By hand: each part by itself, the mean of its losses, and the mean over all images in float64; and the terms.
+    pub(crate) fn weighted_mean(
+        model: &Vae,
+        inputs: &Inputs,
+        parts: &[Range<usize>],
+    ) -> (Vec<Vec<f64>>, [f64; 3]) {
+        let mut expected: Vec<Vec<f64>> = Vec::new();
+        let mut terms = [0.0; 3];
+        for part in parts {
+            let share = part.len() as f64 / inputs.len() as f64;
+            let of_part = inputs.part(part);
+            let output = model.forward(
+                of_part.images,
+                of_part.noise,
+                Sampler::Correct,
+                of_part.dropout,
+            );
+            let [cross_entropy, kl, l2] = read_terms(&output.terms);
+            terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
+            let of_part = read(model, &output.terms.loss().mean().backward());
+            expected.resize_with(of_part.len(), Vec::new);
+            for (sum, values) in expected.iter_mut().zip(of_part) {
+                sum.resize(values.len(), 0.0);
+                for (sum, value) in sum.iter_mut().zip(values) {
+                    *sum += share * value;
+                }
+            }
+        }
+        (expected, terms)
+    }
+
+    #[test]
+    fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
+        let (model, inputs) = model_and_inputs(7);
+        let found = pass(&model, &inputs, 7, options(Some(3)), AtNonFinite::Stop);
+        let gradients = found.gradients.expect("finite");
+
+        let (expected, terms) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
+        let difference = largest_difference(&expected, &read(&model, &gradients));
+        assert!(difference < 1e-6, "{difference:e}");
+        assert_eq!(found.terms, terms);
+    }
+
+    #[test]
+    fn penalties_count_once() {
+        let (model, inputs) = model_and_inputs(6);
+        let found = pass(&model, &inputs, 6, options(Some(2)), AtNonFinite::Stop);
+        // 0.01 and 0.1 times the squares of the heads' weights; the biases are zero.
+        let squares = |layer: &burn::nn::Linear| {
+            let data = layer.weight.val().into_data().convert_dtype(DType::F64);
+            let values = data.try_to_vec::<f64>().expect("float64");
+            values.iter().map(|value| value * value).sum::<f64>()
+        };
+        let encoder = &model.encoder;
+        let expected = 0.01 * squares(&encoder.mean) + 0.1 * squares(&encoder.log_variance);
+        assert!((found.terms[2] - expected).abs() < 1e-5 * expected);
+    }
+
+    #[test]
+    fn blocks_computed_again_give_the_same_bits() {
+        let outcome = |precision, is_plain, gradient_checkpointing, micro_batch_size| {
+            let device = Device::flex().autodiff();
+            let (model, inputs, _) = model_and_inputs_on(6, precision, device);
+            let options = PassOptions {
+                gradient_checkpointing,
+                ..options(micro_batch_size)
+            };
+            let pass = || pass(&model, &inputs, 6, options, AtNonFinite::Stop);
+            let found = if is_plain {
+                resnet_blocks::with_plain_blocks(pass)
+            } else {
+                pass()
+            };
+            let gradients = read(&model, &found.gradients.expect("finite"));
+            let statistics = crate::weights::named_values(&model.valid());
+            (found.terms, gradients, statistics)
+        };
+        for (precision, is_plain) in [
+            (Precision::F32, false),
+            (Precision::F32, true),
+            (Precision::Bf16, true),
+            (Precision::Bf16, false),
+        ] {
+            for micro_batch_size in [None, Some(3)] {
+                let kept = outcome(precision, is_plain, false, micro_batch_size);
+                let again = outcome(precision, is_plain, true, micro_batch_size);
+                let case = format!("{precision}, plain {is_plain}, {micro_batch_size:?}");
+                assert_eq!(kept.0, again.0, "{case}");
+                assert!(kept.1 == again.1, "{case}: gradients");
+                assert!(kept.2 == again.2, "{case}: running statistics");
+            }
+        }
+    }
+
+    #[test]
+    fn an_undivided_batch_has_the_bits_of_a_plain_pass() {
+        let (model, inputs) = model_and_inputs(5);
+        let whole = inputs.part(&(0..5));
+        let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
+        let expected = read(&model, &output.terms.loss().mean().backward());
+        for micro_batch_size in [None, Some(5), Some(50)] {
+            let found = pass(
+                &model,
+                &inputs,
+                5,
+                options(micro_batch_size),
+                AtNonFinite::Stop,
+            );
+            assert!(read(&model, &found.gradients.expect("finite")) == expected);
+        }
+    }
+}

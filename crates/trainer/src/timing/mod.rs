@@ -1,0 +1,5 @@
+//! How long a training step takes, here and in PyTorch, and how that grows.
+
+pub mod pytorch_timing;
+pub mod step_scaling;
+pub mod step_timing;
