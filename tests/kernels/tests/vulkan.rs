@@ -20,7 +20,7 @@ fn golden_path(file: &str) -> String {
 }
 
 fn vulkan() -> Device {
-    Device::vulkan(DeviceKind::DefaultDevice)
+    Device::wgpu(DeviceKind::DefaultDevice)
 }
 
 #[allow(deprecated)] // The reference backend until Burn removes it.

@@ -68,16 +68,6 @@ impl Matrix {
         // SAFETY: the buffer holds `rows * columns` values: `empty` made it so, or the tensor's shape says so.
         unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len()) }
     }
-
-    /// The same values with other numbers of rows and columns.
-    pub(super) fn reshaped(&self, rows: usize, columns: usize) -> Self {
-        assert_eq!(rows * columns, self.len(), "a matrix keeps its values");
-        Self {
-            rows,
-            columns,
-            ..self.clone()
-        }
-    }
 }
 
 /// One float32 for each channel, or a table of them.

@@ -1,6 +1,5 @@
 //! A 1x1 convolution with stride 1, or a dense layer, with its bias: what no norm follows.
 
-use burn::backend::TensorMetadata;
 use burn::prelude::Shape;
 use burn_cubecl::tensor::CubeTensor;
 

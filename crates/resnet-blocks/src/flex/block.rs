@@ -12,6 +12,19 @@ use crate::operation::Sizes;
 
 /// What the kernels see of a block's sizes.
 impl Sizes {
+    pub(crate) fn low_pixels(&self) -> usize {
+        self.low[0] * self.low[1]
+    }
+
+    pub(crate) fn output_pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Output positions per low-resolution position.
+    pub(crate) fn spread(&self) -> f64 {
+        (self.up * self.up) as f64
+    }
+
     /// The image that the 3x3 convolution sees where it is not interleaved.
     pub(crate) fn image(&self) -> Image {
         Image {

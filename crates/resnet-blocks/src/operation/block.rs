@@ -39,8 +39,10 @@ pub(crate) mod position {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) batch: usize,
+    #[cfg_attr(not(feature = "flex"), allow(dead_code))]
     pub(crate) channels_in: usize,
     pub(crate) width: usize,
+    #[cfg_attr(not(feature = "flex"), allow(dead_code))]
     pub(crate) channels_out: usize,
     pub(crate) input: [usize; 2],
     pub(crate) low: [usize; 2],
@@ -87,19 +89,6 @@ impl Sizes {
             down,
             up,
         }
-    }
-
-    pub(crate) fn low_pixels(&self) -> usize {
-        self.low[0] * self.low[1]
-    }
-
-    pub(crate) fn output_pixels(&self) -> usize {
-        self.output[0] * self.output[1]
-    }
-
-    /// Output positions per low-resolution position.
-    pub(crate) fn spread(&self) -> f64 {
-        (self.up * self.up) as f64
     }
 }
 

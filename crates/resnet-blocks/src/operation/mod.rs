@@ -15,7 +15,9 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, ExtensionType, backend_e
 
 use crate::precision::Precision;
 
-pub(crate) use block::{Around, BlockConfig, Sizes, image_dims, position};
+#[cfg(feature = "flex")]
+pub(crate) use block::image_dims;
+pub(crate) use block::{Around, BlockConfig, Sizes, position};
 
 /// A convolution and the norm behind it.
 #[derive(ExtensionType)]
