@@ -61,14 +61,6 @@ impl BatchPlan {
         }
     }
 
-    /// Drops a last short batch unless it is the only one.
-    pub fn drop_last(self) -> Self {
-        Self {
-            drops_last: true,
-            ..self
-        }
-    }
-
     /// The images that batches are made of.
     pub fn view(&self) -> &View {
         &self.view
@@ -92,13 +84,6 @@ impl BatchPlan {
         } else {
             self.view.len().div_ceil(self.batch_size)
         }
-    }
-
-    /// Images in an epoch, without those of a dropped batch.
-    pub fn num_images(&self) -> usize {
-        self.view
-            .len()
-            .min(self.num_batches().saturating_mul(self.batch_size))
     }
 
     /// One epoch, with its order worked out once.
@@ -263,21 +248,6 @@ impl ImageBatch {
             .map(|byte| UNIT[usize::from(*byte)])
             .collect()
     }
-
-    /// Writes `[batch, 3, 32, 32]` in [0, 1] over `out`.
-    ///
-    /// # Panics
-    /// When `out` has another length than [`images`](Self::images).
-    pub fn write_f32(&self, out: &mut [f32]) {
-        assert_eq!(
-            out.len(),
-            self.images.len(),
-            "length of the output and of the images"
-        );
-        for (value, byte) in out.iter_mut().zip(&self.images) {
-            *value = UNIT[usize::from(*byte)];
-        }
-    }
 }
 
 /// byte / 255, correctly rounded.
@@ -317,9 +287,9 @@ mod tests {
     #[test]
     fn training_drops_the_short_batch_and_evaluation_keeps_it() {
         let plan = training(103, 25, 1);
-        assert_eq!((plan.num_batches(), plan.num_images()), (4, 100));
+        assert_eq!(plan.num_batches(), 4);
         let plan = plan.keep_last();
-        assert_eq!((plan.num_batches(), plan.num_images()), (5, 103));
+        assert_eq!(plan.num_batches(), 5);
         assert_eq!(plan.batch(0, 4).len(), 3);
         let plan = BatchPlan::evaluation(plan.view().clone(), size(25));
         let positions: Vec<_> = plan
@@ -367,9 +337,6 @@ mod tests {
                 .zip(batch.images())
                 .all(|(value, byte)| *value == f32::from(*byte) / 255.0)
         );
-        let mut written = vec![9.0; values.len()];
-        batch.write_f32(&mut written);
-        assert_eq!(written, values);
     }
 
     #[test]

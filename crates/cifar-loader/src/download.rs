@@ -11,70 +11,12 @@ use std::time::Duration;
 use crate::dataset::verify_folder;
 use crate::lock::FolderLock;
 use crate::mirrors::from_mirrors;
-use crate::publish::{publish_members, remove_leftovers};
+use crate::publish::{part_path, publish_file, remove_leftovers};
 use crate::{Error, Event, KnownArchive};
 
-/// Where the publisher's container is found. The first is the publisher's own server, often slow; the second a copy.
-pub const MIRRORS: &[&str] = &[
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-    "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz",
-];
-
-/// Name of the environment variable that replaces [`MIRRORS`] by a list separated by commas.
-pub const MIRRORS_VARIABLE: &str = "CIFAR10_MIRRORS";
-
-/// How to download.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DownloadOptions {
-    /// Addresses in the order of trying. Plain `http://` is used only where it is written out here.
-    pub mirrors: Vec<String>,
-    /// Tries at a mirror without progress before the next one; 4 by default.
-    pub attempts: u32,
-    /// Pause before the second try, doubled each time up to a minute; 1 second by default.
-    pub backoff: Duration,
-    /// Limit on looking up a name and on connecting; 15 seconds by default.
-    pub connect_timeout: Duration,
-    /// A connection that sends nothing for so long is given up; 30 seconds by default.
-    pub stall_timeout: Duration,
-    /// Bytes a second below which a mirror counts as slow; 200,000 by default.
-    pub slow_bytes_per_second: f64,
-    /// How long a mirror must be slow; 10 seconds by default.
-    pub slow_window: Duration,
-    /// How long to wait for another process that downloads into the same folder; 2 hours by default.
-    pub lock_patience: Duration,
-}
-
-impl Default for DownloadOptions {
-    /// The built-in [`MIRRORS`]; the environment is not read.
-    fn default() -> Self {
-        Self {
-            mirrors: MIRRORS.iter().map(|url| (*url).to_owned()).collect(),
-            attempts: 4,
-            backoff: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(15),
-            stall_timeout: Duration::from_secs(30),
-            slow_bytes_per_second: 200_000.0,
-            slow_window: Duration::from_secs(10),
-            lock_patience: Duration::from_secs(2 * 60 * 60),
-        }
-    }
-}
-
-/// The mirrors that `CIFAR10_MIRRORS` lists, or the built-in ones when it is unset or empty.
-pub fn mirrors_from_environment() -> Vec<String> {
-    let listed = std::env::var(MIRRORS_VARIABLE).unwrap_or_default();
-    let listed: Vec<_> = listed
-        .split(',')
-        .map(str::trim)
-        .filter(|url| !url.is_empty())
-        .map(str::to_owned)
-        .collect();
-    if listed.is_empty() {
-        DownloadOptions::default().mirrors
-    } else {
-        listed
-    }
-}
+pub use crate::download_options::{
+    DownloadOptions, MIRRORS, MIRRORS_VARIABLE, mirrors_from_environment,
+};
 
 /// Downloads `archive` into `data_dir` and returns the folder with its verified members.
 ///
@@ -163,22 +105,6 @@ fn with_lock(
     }
     progress(&Event::AlreadyPresent { folder: &folder });
     Ok(folder)
-}
-
-/// Publishes the members of the container `container`.
-pub(crate) fn publish_file(
-    archive: &KnownArchive,
-    data_dir: &Path,
-    container: &Path,
-    progress: &mut dyn FnMut(&Event<'_>),
-) -> Result<PathBuf, Error> {
-    let file = File::open(container).map_err(|source| Error::read(container, source))?;
-    publish_members(archive, data_dir, container, file, progress)
-}
-
-/// Where the bytes that were received so far are kept.
-pub(crate) fn part_path(archive: &KnownArchive, data_dir: &Path) -> PathBuf {
-    data_dir.join(format!("{}.part", archive.file_name))
 }
 
 fn check_url(url: &str) -> Result<(), Error> {

@@ -15,6 +15,7 @@ pub mod split;
 mod augment;
 #[cfg(feature = "burn")]
 mod device_images;
+mod download_options;
 mod extract;
 mod free_space;
 mod lock;
@@ -29,6 +30,7 @@ mod response;
 #[cfg(feature = "burn")]
 mod tensor;
 mod transfer;
+mod transfer_failure;
 
 pub use archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE};
 pub use augment::{Augment, Placement};
@@ -37,7 +39,8 @@ pub use dataset::{Cifar10, Source};
 #[cfg(feature = "burn")]
 pub use device_images::{DeviceEpoch, DeviceImages};
 pub use digest::Sha256Digest;
-pub use download::{DownloadOptions, download, import_file, mirrors_from_environment};
+pub use download::{download, import_file};
+pub use download_options::{DownloadOptions, mirrors_from_environment};
 pub use error::{Error, MirrorFailure};
 pub use free_space::free_bytes;
 pub use pixel_entropy::{image_pixel_entropy, pixel_entropy_floor};

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::download::{part_path, publish_file};
 use crate::free_space::require;
-use crate::transfer::{Failure, Remote, Terms, agent, fetch_rest};
+use crate::publish::{part_path, publish_file};
+use crate::transfer::{Remote, Terms, agent, fetch_rest};
+use crate::transfer_failure::Failure;
 use crate::{DownloadOptions, Error, Event, KnownArchive, MirrorFailure};
 
 /// A new start counts as progress, and refills the tries, only beyond this many bytes.

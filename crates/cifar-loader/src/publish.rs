@@ -138,3 +138,19 @@ fn sync_folder(folder: &Path) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Publishes the members of the container `container`.
+pub(crate) fn publish_file(
+    archive: &KnownArchive,
+    data_dir: &Path,
+    container: &Path,
+    progress: &mut dyn FnMut(&Event<'_>),
+) -> Result<PathBuf, Error> {
+    let file = File::open(container).map_err(|source| Error::read(container, source))?;
+    publish_members(archive, data_dir, container, file, progress)
+}
+
+/// Where the bytes that were received so far are kept.
+pub(crate) fn part_path(archive: &KnownArchive, data_dir: &Path) -> PathBuf {
+    data_dir.join(format!("{}.part", archive.file_name))
+}

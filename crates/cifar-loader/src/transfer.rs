@@ -11,29 +11,11 @@ use crate::extract::{describe, is_gzip};
 use crate::lock::remove_link;
 use crate::progress::Meter;
 use crate::response::{content_range, number, request_failure, status_failure};
+use crate::transfer_failure::{Failure, MAX_REDIRECTS, transient};
 use crate::{DownloadOptions, Error, Event};
 
 /// Time between two progress events.
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
-/// Redirects that are followed.
-pub(crate) const MAX_REDIRECTS: u32 = 5;
-
-/// How a try ended without the whole container.
-pub(crate) enum Failure {
-    /// Worth another try at the same mirror.
-    Transient {
-        reason: String,
-        retry_after: Option<Duration>,
-    },
-    /// Another try would end the same way.
-    Permanent { reason: String },
-    /// The mirror sends something that is no archive.
-    Content(Error),
-    /// Left for a faster mirror.
-    Slow { rate: f64 },
-    /// Nothing to do with the mirror, such as a full disk.
-    Local(Error),
-}
 
 /// What one mirror has said about the object it serves.
 #[derive(Default)]
@@ -316,13 +298,6 @@ fn discard(
 
 fn local(part: &Path, source: io::Error) -> Failure {
     Failure::Local(Error::write(part, source))
-}
-
-pub(crate) fn transient(reason: String) -> Failure {
-    Failure::Transient {
-        reason,
-        retry_after: None,
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub mod fault_cases;
 pub mod file_operations;
 pub mod memory_limit;
 pub mod metrics;
+pub mod run_folder;
+pub mod run_record;
 pub mod schedule;
 pub mod settings;
 pub mod step_guard;

@@ -205,6 +205,16 @@ pub enum MetricsError {
     },
 }
 
+impl MetricsError {
+    /// The file that there was no room for, where that is what happened.
+    pub fn full_at(&self) -> Option<&Path> {
+        match self {
+            Self::Unwritable { path, cause } if crate::disk::is_full(cause) => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// One metrics file, open at its end.
 #[derive(Debug)]
 struct RowFile {

@@ -102,6 +102,16 @@ pub enum ImageSheetError {
     },
 }
 
+impl ImageSheetError {
+    /// The file that there was no room for, where that is what happened.
+    pub fn full_at(&self) -> Option<&Path> {
+        match self {
+            Self::Unwritable { path, cause } if run_files::disk::is_full(cause) => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// Encodes pictures as one PNG.
 ///
 /// # Shapes

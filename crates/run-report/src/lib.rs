@@ -4,5 +4,6 @@
 pub mod chart;
 pub mod image_sheet;
 pub mod loss_curves;
+pub mod report;
 pub mod statistics;
 pub mod student;

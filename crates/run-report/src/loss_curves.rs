@@ -34,6 +34,16 @@ pub enum LossCurvesError {
     },
 }
 
+impl LossCurvesError {
+    /// The file that there was no room for, where that is what happened.
+    pub fn full_at(&self) -> Option<&Path> {
+        match self {
+            Self::Unwritable { path, cause } if run_files::disk::is_full(cause) => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// Draws the curves and writes them, atomically.
 ///
 /// # Errors

@@ -19,8 +19,6 @@ pub struct BlockShape {
     pub size_out: usize,
     /// Whether the path around the block has a convolution and a norm.
     pub projects: bool,
-    /// Whether the path around the block is the input itself.
-    pub is_identity: bool,
 }
 
 impl BlockShape {
@@ -76,7 +74,6 @@ impl VaeConfig {
                     size_in,
                     size_out,
                     projects: is_residual && changes_shape,
-                    is_identity: is_residual && !changes_shape,
                 });
                 (channels_in, size_in) = (channels_out, size_out);
             }

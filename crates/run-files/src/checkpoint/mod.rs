@@ -88,6 +88,16 @@ pub enum CheckpointError {
     },
 }
 
+impl CheckpointError {
+    /// The file that there was no room for, where that is what happened.
+    pub fn full_at(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, source } if crate::disk::is_full(source) => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// A checkpoint, or what is wrong with it.
 pub type Loaded = Result<Checkpoint, CheckpointError>;
 

@@ -5,16 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::print_config::plain;
-use super::{Key, RateSchedule, Settings};
-
-/// The keys that no number of a run depends on, but for the indices of GPUs.
-const UNCOMPARED: [Key; 5] = [
-    Key::RunDir,
-    Key::DataDir,
-    Key::Epochs,
-    Key::CheckpointEvery,
-    Key::OnDiskFull,
-];
+use super::{Change, Key, RateSchedule, Settings};
 
 /// One changed key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +16,13 @@ pub struct Difference {
     pub before: String,
     /// Its value in the later settings.
     pub after: String,
+}
+
+impl Difference {
+    /// Whether no run can go on with it, whoever insists.
+    pub fn is_fixed(&self) -> bool {
+        Key::from_name(self.key).is_some_and(|key| key.change() == Change::Fixed)
+    }
 }
 
 impl fmt::Display for Difference {
@@ -48,7 +46,7 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
         .any(|settings| settings.schedule == RateSchedule::Cosine);
     Key::ALL
         .into_iter()
-        .filter(|key| !UNCOMPARED.contains(key) || *key == Key::Epochs && is_cosine)
+        .filter(|key| key.change() != Change::Free || *key == Key::Epochs && is_cosine)
         .filter(|key| earlier[key.name()] != later[key.name()])
         .map(|key| Difference {
             key: key.name(),
@@ -169,10 +167,13 @@ mod tests {
             schedule: RateSchedule::Cosine,
             warmup_steps: 5,
         };
+        let compared = Key::ALL
+            .into_iter()
+            .filter(|key| key.change() != Change::Free);
         assert_eq!(
             differences(&before, &after).len(),
             // The epochs too, as one of them follows a cosine.
-            Key::ALL.len() - UNCOMPARED.len() + 1
+            compared.count() + 1
         );
     }
 }

@@ -1,8 +1,8 @@
 //! The values a key allows: checking, parsing and describing them.
 
-use serde_json::{Number, Value};
+use std::str::FromStr;
 
-use super::{CheckpointInterval, Devices};
+use serde_json::{Number, Value};
 
 /// The values a key allows.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +24,64 @@ pub(super) enum Domain {
     Boolean,
     /// Non-empty text.
     Path,
-    /// See [`Devices`].
-    Device,
-    /// See [`CheckpointInterval`].
-    CheckpointInterval,
+    /// A text that a type of its own reads.
+    Text {
+        is_one: fn(&str) -> bool,
+        /// The forms it is written in, or the names that it is one of where there are usual ones.
+        forms: &'static str,
+        /// What a slip of the finger may have meant.
+        usual: &'static [&'static str],
+    },
 }
 
 impl Domain {
+    /// An integer of `low..=high`.
+    pub(super) const fn integer(low: u64, high: u64) -> Self {
+        Self::Integer { low, high, step: 1 }
+    }
+
+    /// A number above 0 and at most `high`.
+    pub(super) const fn above_zero(high: f64) -> Self {
+        Self::Number {
+            low: 0.0,
+            low_is_open: true,
+            high,
+            high_is_open: false,
+        }
+    }
+
+    /// A number from 0 to `high`.
+    pub(super) const fn from_zero(high: f64) -> Self {
+        Self::Number {
+            low: 0.0,
+            low_is_open: false,
+            high,
+            high_is_open: false,
+        }
+    }
+
+    /// A number from 0 to below `high`.
+    pub(super) const fn from_zero_below(high: f64) -> Self {
+        Self::Number {
+            low: 0.0,
+            low_is_open: false,
+            high,
+            high_is_open: true,
+        }
+    }
+
+    /// What `T` reads from text.
+    pub(super) const fn text<T: FromStr>(
+        forms: &'static str,
+        usual: &'static [&'static str],
+    ) -> Self {
+        Self::Text {
+            is_one: |text| text.parse::<T>().is_ok(),
+            forms,
+            usual,
+        }
+    }
+
     /// Whether a JSON value is one of them.
     pub(super) fn contains(&self, value: &Value) -> bool {
         match *self {
@@ -61,12 +112,7 @@ impl Domain {
             }),
             Self::Boolean => value.is_boolean(),
             Self::Path => value.as_str().is_some_and(|path| !path.is_empty()),
-            Self::Device => value
-                .as_str()
-                .is_some_and(|device| device.parse::<Devices>().is_ok()),
-            Self::CheckpointInterval => value
-                .as_str()
-                .is_some_and(|interval| interval.parse::<CheckpointInterval>().is_ok()),
+            Self::Text { is_one, .. } => value.as_str().is_some_and(is_one),
         }
     }
 
@@ -94,17 +140,17 @@ impl Domain {
             }
             Self::Boolean => "true or false".to_owned(),
             Self::Path => "a path that is not empty".to_owned(),
-            Self::Device => format!("one of {}", Devices::FORMS),
-            Self::CheckpointInterval => CheckpointInterval::FORMS.to_owned(),
+            Self::Text {
+                forms, usual: [], ..
+            } => forms.to_owned(),
+            Self::Text { forms, .. } => format!("one of {forms}"),
         }
     }
 
     /// The JSON value that a text spells, where the text has the right form.
     pub(super) fn parse(&self, text: &str) -> Option<Value> {
         match self {
-            Self::Names(_) | Self::Path | Self::Device | Self::CheckpointInterval => {
-                Some(Value::from(text))
-            }
+            Self::Names(_) | Self::Path | Self::Text { .. } => Some(Value::from(text)),
             Self::Integers(_) | Self::Integer { .. } => text.parse::<u64>().ok().map(Value::from),
             // JSON has no infinity and no NaN, so neither gets through.
             Self::Number { .. } => text
@@ -120,7 +166,7 @@ impl Domain {
     pub(super) fn nearest(&self, text: &str) -> Option<&'static str> {
         match self {
             Self::Names(names) => nearest(text, names.iter().copied()),
-            Self::Device => nearest(text, ["flex", "ndarray", "cuda:0"]),
+            Self::Text { usual, .. } => nearest(text, usual.iter().copied()),
             _ => None,
         }
     }

@@ -1,51 +1,11 @@
-//! The settings by key: how each one is named in every source, and which values it allows.
+//! The settings by key: what their rows say, and checking values against it.
 
 use serde_json::Value;
 
+use super::SettingsError;
 use super::domain::Domain;
-use super::{
-    Activation, Augment, OnDiskFull, Precision, Preset, RateSchedule, Sampler, SettingsError,
-    Validation,
-};
-
-/// Names one field of [`Settings`](super::Settings).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // Each variant is the field of the same name, documented there.
-pub enum Key {
-    Preset,
-    Depth,
-    Width,
-    LatentDim,
-    IntermediateDim,
-    BatchSize,
-    Epochs,
-    LearningRate,
-    Decay,
-    Activation,
-    Dropout,
-    Seed,
-    DataDir,
-    RunDir,
-    Device,
-    Shortcuts,
-    Validation,
-    Sampler,
-    LimitTrain,
-    LimitTest,
-    Augment,
-    HalvingPatience,
-    MinimumLearningRate,
-    StoppingPatience,
-    StoppingMinimumImprovement,
-    SkipGradientNorm,
-    CheckpointEvery,
-    OnDiskFull,
-    Precision,
-    MicroBatchSize,
-    GradientCheckpointing,
-    Schedule,
-    WarmupSteps,
-}
+use super::row::{Change, Row};
+use super::rows::{DEPTHS, Key, ROWS};
 
 /// A value that its key does not allow.
 #[derive(Debug)]
@@ -73,84 +33,14 @@ impl Rejected {
     }
 }
 
-/// The depth that each RESNET_DEPTH of the post means.
-const DEPTHS: [u64; 4] = [28, 40, 70, 100];
-
 impl Key {
-    /// Every key, in the order of the fields.
-    pub const ALL: [Self; 33] = [
-        Self::Preset,
-        Self::Depth,
-        Self::Width,
-        Self::LatentDim,
-        Self::IntermediateDim,
-        Self::BatchSize,
-        Self::Epochs,
-        Self::LearningRate,
-        Self::Decay,
-        Self::Activation,
-        Self::Dropout,
-        Self::Seed,
-        Self::DataDir,
-        Self::RunDir,
-        Self::Device,
-        Self::Shortcuts,
-        Self::Validation,
-        Self::Sampler,
-        Self::LimitTrain,
-        Self::LimitTest,
-        Self::Augment,
-        Self::HalvingPatience,
-        Self::MinimumLearningRate,
-        Self::StoppingPatience,
-        Self::StoppingMinimumImprovement,
-        Self::SkipGradientNorm,
-        Self::CheckpointEvery,
-        Self::OnDiskFull,
-        Self::Precision,
-        Self::MicroBatchSize,
-        Self::GradientCheckpointing,
-        Self::Schedule,
-        Self::WarmupSteps,
-    ];
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
 
     /// The key in `config.json`, which is the name of the field.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Preset => "preset",
-            Self::Depth => "depth",
-            Self::Width => "width",
-            Self::LatentDim => "latent_dim",
-            Self::IntermediateDim => "intermediate_dim",
-            Self::BatchSize => "batch_size",
-            Self::Epochs => "epochs",
-            Self::LearningRate => "learning_rate",
-            Self::Decay => "decay",
-            Self::Activation => "activation",
-            Self::Dropout => "dropout",
-            Self::Seed => "seed",
-            Self::DataDir => "data_dir",
-            Self::RunDir => "run_dir",
-            Self::Device => "device",
-            Self::Shortcuts => "shortcuts",
-            Self::Validation => "validation",
-            Self::Sampler => "sampler",
-            Self::LimitTrain => "limit_train",
-            Self::LimitTest => "limit_test",
-            Self::Augment => "augment",
-            Self::HalvingPatience => "halving_patience",
-            Self::MinimumLearningRate => "minimum_learning_rate",
-            Self::StoppingPatience => "stopping_patience",
-            Self::StoppingMinimumImprovement => "stopping_minimum_improvement",
-            Self::SkipGradientNorm => "skip_gradient_norm",
-            Self::CheckpointEvery => "checkpoint_every",
-            Self::OnDiskFull => "on_disk_full",
-            Self::Precision => "precision",
-            Self::MicroBatchSize => "micro_batch_size",
-            Self::GradientCheckpointing => "gradient_checkpointing",
-            Self::Schedule => "schedule",
-            Self::WarmupSteps => "warmup_steps",
-        }
+        self.row().name
     }
 
     /// The key of that name.
@@ -160,157 +50,36 @@ impl Key {
 
     /// The flag that sets the key; the constants of the schedule have none.
     pub fn flag(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Preset => "--preset",
-            Self::Depth => "--depth",
-            Self::Width => "--width",
-            Self::LatentDim => "--latent-dim",
-            Self::IntermediateDim => "--intermediate-dim",
-            Self::BatchSize => "--batch-size",
-            Self::Epochs => "--epochs",
-            Self::LearningRate => "--learning-rate",
-            Self::Decay => "--decay",
-            Self::Activation => "--activation",
-            Self::Dropout => "--dropout",
-            Self::Seed => "--seed",
-            Self::DataDir => "--data-dir",
-            Self::RunDir => "--run-dir",
-            Self::Device => "--device",
-            Self::Shortcuts => "--no-shortcuts",
-            Self::Validation => "--validation",
-            Self::Sampler => "--sampler",
-            Self::LimitTrain => "--limit-train",
-            Self::LimitTest => "--limit-test",
-            Self::Augment => "--augment",
-            Self::SkipGradientNorm => "--skip-gradient-norm",
-            Self::CheckpointEvery => "--checkpoint-every",
-            Self::OnDiskFull => "--on-disk-full",
-            Self::Precision => "--precision",
-            Self::MicroBatchSize => "--micro-batch-size",
-            Self::GradientCheckpointing => "--gradient-checkpointing",
-            Self::Schedule => "--schedule",
-            Self::WarmupSteps => "--warmup-steps",
-            Self::HalvingPatience
-            | Self::MinimumLearningRate
-            | Self::StoppingPatience
-            | Self::StoppingMinimumImprovement => return None,
-        })
+        self.row().flag
     }
 
     /// The environment variable that sets the key, by the post's own names where it had one.
     pub fn environment(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Depth => "RESNET_DEPTH",
-            Self::LatentDim => "LATENT_DIM",
-            Self::IntermediateDim => "INTERMEDIATE_DIM",
-            Self::BatchSize => "BATCH_SIZE",
-            Self::Epochs => "EPOCHS",
-            Self::LearningRate => "LEARNING_RATE",
-            Self::Decay => "DECAY",
-            Self::Activation => "ACTIVATION",
-            Self::Dropout => "DROPOUT",
-            Self::RunDir => "OUTDIR",
-            Self::Precision => "PRECISION",
-            _ => return None,
-        })
+        self.row().environment
+    }
+
+    /// What a continued run makes of another value.
+    pub fn change(self) -> Change {
+        self.row().change
     }
 
     /// The allowed values, in words, with the unit.
     pub fn allowed(self) -> String {
-        let unit = match self {
-            Self::BatchSize | Self::MicroBatchSize => {
-                " images (a single image would leave its decoder's dense norm nothing but zeros)"
-            }
-            Self::LimitTrain | Self::LimitTest => " images",
-            Self::HalvingPatience | Self::StoppingPatience => " epochs",
-            Self::StoppingMinimumImprovement => " nats an image",
-            Self::SkipGradientNorm => " times the median of recent gradient norms",
-            _ => "",
-        };
-        format!("{}{unit}", self.domain().describe())
+        format!("{}{}", self.domain().describe(), self.row().unit)
     }
 
-    pub(super) fn domain(self) -> Domain {
-        let integer = |low, high| Domain::Integer { low, high, step: 1 };
-        let positive = |high| Domain::Number {
-            low: 0.0,
-            low_is_open: true,
-            high,
-            high_is_open: false,
-        };
-        let from_zero = |high, high_is_open| Domain::Number {
-            low: 0.0,
-            low_is_open: false,
-            high,
-            high_is_open,
-        };
-        match self {
-            Self::Preset => Domain::Names(Preset::NAMES),
-            Self::Depth => Domain::Integers(&DEPTHS),
-            Self::Width => positive(16.0),
-            Self::LatentDim => integer(1, 65_536),
-            Self::IntermediateDim => Domain::Integer {
-                low: 16,
-                high: 65_536,
-                step: 16,
-            },
-            Self::BatchSize | Self::MicroBatchSize => integer(2, 50_000),
-            Self::Epochs | Self::HalvingPatience | Self::StoppingPatience => integer(1, 1_000_000),
-            Self::LearningRate => positive(1.0),
-            Self::Decay => from_zero(1.0, false),
-            Self::Activation => Domain::Names(Activation::NAMES),
-            Self::Dropout => from_zero(1.0, true),
-            Self::Seed => integer(0, u64::MAX),
-            Self::DataDir | Self::RunDir => Domain::Path,
-            Self::Device => Domain::Device,
-            Self::Shortcuts => Domain::Boolean,
-            Self::Validation => Domain::Names(Validation::NAMES),
-            Self::Sampler => Domain::Names(Sampler::NAMES),
-            Self::LimitTrain => integer(2, 50_000),
-            Self::LimitTest => integer(1, 10_000),
-            Self::Augment => Domain::Names(Augment::NAMES),
-            Self::MinimumLearningRate => from_zero(1.0, false),
-            Self::StoppingMinimumImprovement => from_zero(1e9, false),
-            Self::SkipGradientNorm => Domain::Number {
-                low: 1.0,
-                low_is_open: true,
-                high: 1e9,
-                high_is_open: false,
-            },
-            Self::CheckpointEvery => Domain::CheckpointInterval,
-            Self::OnDiskFull => Domain::Names(OnDiskFull::NAMES),
-            Self::Precision => Domain::Names(Precision::NAMES),
-            Self::GradientCheckpointing => Domain::Boolean,
-            Self::Schedule => Domain::Names(RateSchedule::NAMES),
-            Self::WarmupSteps => integer(0, 1_000_000),
-        }
+    pub(super) fn domain(self) -> &'static Domain {
+        &self.row().values
     }
 
     /// Whether `null` is a value, meaning none.
     pub(super) fn is_optional(self) -> bool {
-        matches!(
-            self,
-            Self::Preset
-                | Self::DataDir
-                | Self::RunDir
-                | Self::LimitTrain
-                | Self::LimitTest
-                | Self::SkipGradientNorm
-                | Self::CheckpointEvery
-                | Self::MicroBatchSize
-        )
+        self.row().is_optional
     }
 
     /// Whether runs were recorded before there was such a key; its default is what they did.
     pub(super) fn is_recent(self) -> bool {
-        matches!(
-            self,
-            Self::Precision
-                | Self::MicroBatchSize
-                | Self::GradientCheckpointing
-                | Self::Schedule
-                | Self::WarmupSteps
-        )
+        self.row().is_recent
     }
 
     /// Checks a JSON value.

@@ -10,11 +10,14 @@ mod devices;
 mod differences;
 mod domain;
 mod error;
-mod flags;
+#[cfg(test)]
+mod flag_tests;
 mod keys;
 mod presets;
 mod print_config;
 mod resolve;
+mod row;
+mod rows;
 
 pub use checkpoint_interval::CheckpointInterval;
 pub use choices::{
@@ -24,13 +27,12 @@ pub use choices::{
 pub use devices::Devices;
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
-pub use flags::TrainFlags;
-pub use keys::Key;
 pub use resolve::{Provenance, Resolved, Source, resolve};
+pub use row::Change;
+pub use rows::{Key, Settings, TrainFlags};
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::atomic_file::write_atomically;
@@ -43,123 +45,6 @@ const BASE_INTERMEDIATE_DIM: f64 = 1024.0;
 
 /// The decoder folds the intermediate features onto 4 x 4 positions.
 const POSITIONS: usize = 16;
-
-/// Everything that decides a training run.
-///
-/// The defaults are the post's values with the correct sampler and held-out validation. Changing a default changes
-/// what a run without flags computes, so a test pins all of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The preset the values started from, if any.
-    pub preset: Option<Preset>,
-    /// Layers of the model: 28, 40, 70 or 100.
-    pub depth: u32,
-    /// Multiplier of the stage widths and of the intermediate dimension; 1 is the post's model.
-    pub width: f64,
-    /// Dimensions of the latent.
-    pub latent_dim: usize,
-    /// Features of the two dense layers, a multiple of 16; already resolved.
-    pub intermediate_dim: usize,
-    /// Images a step.
-    pub batch_size: usize,
-    /// Epochs at most.
-    pub epochs: u32,
-    /// Adam's learning rate at the start.
-    pub learning_rate: f64,
-    /// Keras' learning-rate decay: step `n` uses `learning_rate / (1 + decay * n)`. Not weight decay.
-    pub decay: f64,
-    /// Activation after the two dense norms; the blocks always use ReLU.
-    pub activation: Activation,
-    /// Share of the dense features dropped in training, in [0, 1).
-    pub dropout: f64,
-    /// Seed of every random stream.
-    pub seed: u64,
-    /// Folder of the CIFAR-10 files; none means the embedded sample under preset `demo`.
-    pub data_dir: Option<PathBuf>,
-    /// Folder of the run.
-    pub run_dir: Option<PathBuf>,
-    /// Where the tensors live; several devices share each batch.
-    pub device: Devices,
-    /// Whether the blocks have shortcuts; false is the degradation experiment.
-    pub shortcuts: bool,
-    /// What the run validates on.
-    pub validation: Validation,
-    /// How the latent is drawn.
-    pub sampler: Sampler,
-    /// Training images used, counted after the split; none means all.
-    pub limit_train: Option<usize>,
-    /// Test images used, counted after the split; none means all.
-    pub limit_test: Option<usize>,
-    /// Random changes of the training images.
-    pub augment: Augment,
-    /// Epochs without a better validation loss before the learning rate is halved.
-    pub halving_patience: u32,
-    /// Halving stops at this learning rate.
-    pub minimum_learning_rate: f64,
-    /// Epochs without an improvement of `stopping_minimum_improvement` before the run stops.
-    pub stopping_patience: u32,
-    /// Validation loss, in nats an image, that counts as an improvement for stopping.
-    pub stopping_minimum_improvement: f64,
-    /// Steps whose gradient norm exceeds this many times the median of recent ones are skipped; none means that no
-    /// finite step is.
-    pub skip_gradient_norm: Option<f64>,
-    /// How often a checkpoint is written within an epoch; none means at the ends of epochs only.
-    pub checkpoint_every: Option<CheckpointInterval>,
-    /// What a full disk does to the run.
-    pub on_disk_full: OnDiskFull,
-    /// The type in which convolutions and matrix products are computed.
-    pub precision: Precision,
-    /// Images at a time within a step; none means all of its batch. Gradients are summed over the micro-batches of a step;
-    /// batch norm uses the statistics of each.
-    pub micro_batch_size: Option<usize>,
-    /// Whether blocks are computed again in the backward pass instead of keeping what it needs of them.
-    pub gradient_checkpointing: bool,
-    /// What becomes of the learning rate from epoch to epoch.
-    pub schedule: RateSchedule,
-    /// Steps over which the learning rate rises linearly from 0; 0 means none.
-    pub warmup_steps: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            preset: None,
-            depth: 100,
-            width: 1.0,
-            latent_dim: 256,
-            intermediate_dim: 1024,
-            batch_size: 25,
-            epochs: 1000,
-            learning_rate: 0.001,
-            decay: 0.0,
-            activation: Activation::Sigmoid,
-            dropout: 0.0,
-            seed: 1,
-            data_dir: None,
-            run_dir: None,
-            device: DeviceChoice::Flex.into(),
-            shortcuts: true,
-            validation: Validation::HeldOut,
-            sampler: Sampler::Correct,
-            limit_train: None,
-            limit_test: None,
-            augment: Augment::None,
-            halving_patience: 25,
-            minimum_learning_rate: 1e-6,
-            stopping_patience: 50,
-            stopping_minimum_improvement: 0.1,
-            skip_gradient_norm: None,
-            checkpoint_every: None,
-            on_disk_full: OnDiskFull::Stop,
-            precision: Precision::F32,
-            micro_batch_size: None,
-            gradient_checkpointing: false,
-            schedule: RateSchedule::Plateau,
-            warmup_steps: 0,
-        }
-    }
-}
 
 impl Settings {
     /// Bottleneck widths of the four stages: 64, 128, 256, 512 times `width`, rounded, at least 1.

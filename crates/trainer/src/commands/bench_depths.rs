@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
-use crate::error::TrainerError;
-use crate::stop_request::StopRequest;
+use super::error::TrainerError;
+use crate::process::stop_request::StopRequest;
 use crate::sweep::{Matching, Protocol, SweepOptions, SweepProgress, sweep};
+use run_files::run_folder::RunFolderError;
 
 #[derive(clap::Args)]
 pub(super) struct BenchDepthsFlags {
@@ -87,12 +88,13 @@ pub(super) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerError> {
         data_dir: flags.data_dir.clone(),
         out: flags.out.clone(),
     };
-    let request = StopRequest::on_signals().map_err(|source| TrainerError::File {
+    let request = StopRequest::on_signals().map_err(|source| RunFolderError::File {
         path: flags.out.clone(),
         source,
     })?;
     let stop = || request.requested().map(|signal| 128 + signal.number());
-    sweep(&options, &command(), &SweepProgress::new(flags.json), &stop)
+    sweep(&options, &command(), &SweepProgress::new(flags.json), &stop)?;
+    Ok(())
 }
 
 /// The command as a user types it, whatever program runs it in the end.

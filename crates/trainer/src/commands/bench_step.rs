@@ -2,13 +2,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::atomic_file::write_atomically;
+use super::error::TrainerError;
 use crate::device::open_device;
-use crate::error::TrainerError;
-use crate::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
-use crate::settings::{TrainFlags, resolve};
-use crate::step_scaling::{Scaling, time_scaling};
-use crate::step_timing::{StepTiming, TimingOptions, median, time_steps};
+use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
+use crate::timing::step_scaling::{Scaling, time_scaling};
+use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps};
+use run_files::atomic_file::write_atomically;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::{TrainFlags, resolve};
 
 #[derive(clap::Args)]
 pub(super) struct BenchStepFlags {
@@ -145,7 +146,7 @@ fn write_scaling(scaling: &Scaling, folder: &Path) -> Result<(), TrainerError> {
         let path = folder.join(name);
         std::fs::create_dir_all(folder)
             .and_then(|()| write_atomically(&path, text.as_bytes()))
-            .map_err(|source| TrainerError::File { path, source })?;
+            .map_err(|source| RunFolderError::File { path, source })?;
     }
     Ok(())
 }

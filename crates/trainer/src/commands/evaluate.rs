@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 use serde_json::json;
 
+use super::error::TrainerError;
 use crate::commands::load_run;
-use crate::data;
-use crate::error::TrainerError;
-use crate::evaluate::{EvaluationOptions, evaluate, floor};
-use crate::model::sampler;
-use crate::progress::{Progress, ProgressMode};
-use crate::run_record::terms;
-use crate::settings::{DeviceChoice, Sampler};
-use crate::train::split;
+use crate::experiment::data;
+use crate::experiment::data::split;
+use crate::experiment::evaluate::{EvaluationOptions, evaluate, floor};
+use crate::experiment::model::sampler;
+use crate::process::progress::{Progress, ProgressMode};
+use run_files::run_record::terms;
+use run_files::settings::{DeviceChoice, Sampler};
 
 #[derive(clap::Args)]
 pub(super) struct EvaluateFlags {

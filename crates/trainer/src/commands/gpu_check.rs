@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
-use crate::error::TrainerError;
+use super::error::TrainerError;
 use crate::gpu_check::{CheckOptions, check, run_part};
-use crate::lifeline;
-use crate::settings::DeviceChoice;
+use crate::process::lifeline;
+use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
 pub(super) struct GpuCheckFlags {
@@ -43,8 +43,9 @@ pub(super) fn run(flags: &GpuCheckFlags) -> Result<(), TrainerError> {
     match &flags.run_part {
         Some(part) => {
             lifeline::hold(crate::gpu_check::end_own_processes);
-            run_part(part, &options)
+            run_part(part, &options)?;
         }
-        None => check(&options),
+        None => check(&options)?,
     }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod bench_depths;
 mod bench_step;
+mod error;
 mod evaluate;
 mod gpu_check;
 mod reconstruct;
@@ -11,6 +12,8 @@ mod summary;
 mod train;
 mod verify_run;
 
+pub use error::TrainerError;
+
 use std::path::Path;
 
 use burn::module::Module;
@@ -19,13 +22,11 @@ use clap::{Parser, Subcommand};
 use vae_core::Vae;
 
 use crate::device::open_device;
-use crate::error::TrainerError;
-use crate::export::MODEL;
-use crate::file_operations::read_at_most;
-use crate::model::model_config;
-use crate::run_folder::{file_error, read_settings};
-use crate::settings::{DeviceChoice, Settings};
-use crate::weights::{from_safetensors, load_values};
+use crate::experiment::model::model_config;
+use crate::experiment::weights::{from_safetensors, load_values};
+use run_files::file_operations::read_at_most;
+use run_files::run_folder::{MODEL, RunFolderError, file_error, read_settings};
+use run_files::settings::{DeviceChoice, Settings};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -50,7 +51,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Train a model and write its run folder
-    Train(Box<crate::settings::TrainFlags>),
+    Train(Box<run_files::settings::TrainFlags>),
     /// Draw images from the prior
     Sample(sample::SampleFlags),
     /// Score a trained model on a split
@@ -115,16 +116,17 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
     let device = open_device(device)?;
     let path = run_dir.join(MODEL);
     if !path.exists() {
-        return Err(TrainerError::NoRun {
+        return Err(RunFolderError::NoRun {
             path: run_dir.to_owned(),
             missing: "finished run",
-        });
+        }
+        .into());
     }
     let template = model_config(&settings)?.init(&device);
     // Four bytes a parameter, and a header; no other file need be read to its end.
     let largest = 4 * template.num_params() as u64 + (1 << 20);
     let bytes = read_at_most(&path, largest).map_err(file_error(&path))?;
-    let refuse = |source| crate::checkpoint::CheckpointError::Weights {
+    let refuse = |source| run_files::checkpoint::CheckpointError::Weights {
         path: path.clone(),
         source,
     };

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 
+use super::error::TrainerError;
 use crate::commands::load_run;
-use crate::error::TrainerError;
-use crate::image_sheet::load_rgb_image;
-use crate::pictures::write_reconstruction;
-use crate::settings::DeviceChoice;
+use crate::experiment::pictures::write_reconstruction;
+use run_files::settings::DeviceChoice;
+use run_report::image_sheet::load_rgb_image;
 
 #[derive(clap::Args)]
 pub(super) struct ReconstructFlags {

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
-use crate::error::TrainerError;
-use crate::report::{REPORT, write_run_report};
-use crate::run_record::RunRecord;
+use super::error::TrainerError;
+use run_files::run_record::RunRecord;
+use run_report::report::{REPORT, write_run_report};
 
 #[derive(clap::Args)]
 pub(super) struct ReportFlags {

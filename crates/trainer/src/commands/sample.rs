@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
+use super::error::TrainerError;
 use crate::commands::load_run;
-use crate::error::TrainerError;
-use crate::pictures::write_samples;
-use crate::settings::DeviceChoice;
+use crate::experiment::pictures::write_samples;
+use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
 pub(super) struct SampleFlags {

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::error::TrainerError;
-use crate::model::model_config;
-use crate::settings::{Devices, TrainFlags, resolve};
-use crate::step_memory::{CIFAR_BYTES, StepMemory, form_and_place, predict};
+use super::error::TrainerError;
+use crate::device::step_memory::{CIFAR_BYTES, StepMemory, form_and_place, predict};
+use crate::experiment::model::model_config;
+use run_files::settings::{Devices, TrainFlags, resolve};
 
 #[derive(clap::Args)]
 pub(super) struct SummaryFlags {

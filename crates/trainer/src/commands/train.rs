@@ -1,14 +1,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use crate::auto_batch;
+use super::error::TrainerError;
+use crate::device::auto_batch;
+use crate::device::memory::device_failure;
 use crate::device::open_device;
-use crate::error::TrainerError;
-use crate::memory::device_failure;
-use crate::progress::{Progress, ProgressMode, at_terminal};
-use crate::settings::{Settings, TrainFlags, resolve};
-use crate::stop_request::{StopRequest, StopSignal};
-use crate::train::{TrainOptions, train};
+use crate::process::progress::{Progress, ProgressMode, at_terminal};
+use crate::process::stop_request::{StopRequest, StopSignal};
+use crate::train::{TrainError, TrainOptions, train};
+use run_files::run_folder::RunFolderError;
+use run_files::settings::{Settings, TrainFlags, resolve};
 
 pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
     let environment = |name: &str| std::env::var(name).ok();
@@ -29,11 +30,11 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
     }
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
-    let stop = StopRequest::on_signals().map_err(|source| TrainerError::File {
+    let stop = StopRequest::on_signals().map_err(|source| RunFolderError::File {
         path: run_dir.clone(),
         source,
     })?;
-    crate::lifeline::hold({
+    crate::process::lifeline::hold({
         let stop = stop.clone();
         move || stop.request(StopSignal::Terminate)
     });
@@ -53,20 +54,21 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         });
     }
     if !settings.device.are_cuda() {
-        return train(&settings, options, &device, &mut progress);
+        return Ok(train(&settings, options, &device, &mut progress)?);
     }
     // Where memory runs out or a kernel fails, the backend panics; nothing in this process can use the device again.
     let trained = catch_unwind(AssertUnwindSafe(|| {
         train(&settings, options, &device, &mut progress)
     }));
-    trained.unwrap_or_else(|panic| {
+    let trained = trained.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied());
-        Err(device_failure(
+        Err(TrainError::Device(device_failure(
             settings.device.main(),
             text.unwrap_or("it failed without a reason"),
-        ))
-    })
+        )))
+    });
+    Ok(trained?)
 }
 
 /// `runs/PRESET-seed-N`, or the first of `runs/PRESET-seed-N-2`, `-3`, ... that is free. A resumed run is the last one

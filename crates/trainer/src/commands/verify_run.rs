@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::error::TrainerError;
 use crate::device::open_device;
-use crate::error::TrainerError;
-use crate::settings::DeviceChoice;
-use crate::verify_run::{newest_intact, verify_run};
+use crate::experiment::verify_run::{newest_intact, verify_run};
+use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
 pub(super) struct VerifyRunFlags {

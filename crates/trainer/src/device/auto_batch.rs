@@ -2,13 +2,13 @@
 
 use vae_core::VaeConfig;
 
-use crate::disk::amount;
-use crate::error::TrainerError;
-use crate::memory::free_bytes;
-use crate::memory_limit::MemoryLimit;
-use crate::model::model_config;
-use crate::settings::Settings;
-use crate::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, predict};
+use super::error::DeviceError;
+use crate::device::memory::free_bytes;
+use crate::device::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, predict};
+use crate::experiment::model::model_config;
+use run_files::disk::amount;
+use run_files::memory_limit::MemoryLimit;
+use run_files::settings::Settings;
 
 /// Chooses the micro-batch of settings: the batch in the fewest equal parts whose predicted memory fits the device's free
 /// memory, or `limit`. Gives none where the whole batch fits.
@@ -18,12 +18,12 @@ use crate::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, p
 pub(crate) fn choose(
     settings: &Settings,
     limit: Option<MemoryLimit>,
-) -> Result<Option<usize>, TrainerError> {
+) -> Result<Option<usize>, DeviceError> {
     let config = model_config(settings)?;
     let device = settings.device.main();
     let available = match limit {
         Some(MemoryLimit(bytes)) => bytes,
-        None => free_bytes(device).ok_or(TrainerError::UnknownMemory { device })?,
+        None => free_bytes(device).ok_or(DeviceError::UnknownMemory { device })?,
     };
     let place = form_and_place(settings);
     let count = settings.device.count();
@@ -35,7 +35,7 @@ pub(crate) fn choose(
     };
     let fits = largest_that_fits(settings, &config, batch, available);
     fits.map(|most| (most < batch).then_some(most))
-        .ok_or_else(|| TrainerError::OutOfMemory {
+        .ok_or_else(|| DeviceError::OutOfMemory {
             device,
             reason: format!(
                 "a step with two images at a time takes {} by prediction, and {} are free",
@@ -76,7 +76,7 @@ fn largest_that_fits(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::DeviceChoice;
+    use run_files::settings::DeviceChoice;
 
     fn settings() -> Settings {
         Settings {

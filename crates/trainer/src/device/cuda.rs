@@ -7,22 +7,22 @@ use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cudarc::driver::CudaContext;
 
-use crate::cuda_requirements::CudaProblem;
-use crate::error::TrainerError;
-use crate::settings::DeviceChoice;
+use super::error::DeviceError;
+use crate::device::cuda_requirements::CudaProblem;
+use run_files::settings::DeviceChoice;
 
 /// The CUDA device with this number, after one sum on it.
 ///
 /// # Errors
 /// Where driver, NVRTC, headers or the card itself are missing.
-pub(crate) fn open(index: usize) -> Result<Device, TrainerError> {
+pub(crate) fn open(index: usize) -> Result<Device, DeviceError> {
     keep_kernels();
     // What is missing is reported by panicking; the reason belongs in one line, without a backtrace.
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
     let tried = find(index).and_then(|()| compute(index));
     set_hook(hook);
-    tried.map_err(|problem| TrainerError::DeviceUnavailable {
+    tried.map_err(|problem| DeviceError::Unavailable {
         device: DeviceChoice::Cuda(index),
         reason: problem.reason(),
     })

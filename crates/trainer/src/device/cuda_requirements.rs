@@ -60,8 +60,8 @@ fn first_sentence(report: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::TrainerError;
-    use crate::settings::DeviceChoice;
+    use crate::device::DeviceError;
+    use run_files::settings::DeviceChoice;
 
     /// What cudarc 0.19.10 panics with where there is no driver; it lists 34 names.
     const NO_LIBRARY: &str = "Unable to dynamically load the \"cuda\" shared library - searched for library names: \
@@ -70,7 +70,7 @@ mod tests {
         than one of those listed above, please open a GitHub issue.";
 
     fn message(problem: &CudaProblem) -> (String, u8) {
-        let error = TrainerError::DeviceUnavailable {
+        let error = DeviceError::Unavailable {
             device: DeviceChoice::Cuda(0),
             reason: problem.reason(),
         };

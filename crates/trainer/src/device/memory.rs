@@ -4,27 +4,27 @@ use std::fs;
 
 use vae_core::VaeConfig;
 
-use crate::error::TrainerError;
-use crate::settings::{DeviceChoice, Settings};
-use crate::step_memory::{form_and_place, predict};
+use super::error::DeviceError;
+use crate::device::step_memory::{form_and_place, predict};
+use run_files::settings::{DeviceChoice, Settings};
 
 /// Refuses a training on the CPU that needs more than all of the machine's memory, before the system ends it halfway.
 ///
 /// # Errors
-/// [`TrainerError::OutOfMemory`].
-pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), TrainerError> {
+/// [`DeviceError::OutOfMemory`].
+pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), DeviceError> {
     let Some(total) = total_bytes().filter(|_| !settings.device.are_cuda()) else {
         return Ok(());
     };
     let needed = least_bytes(settings, config);
     if needed > total {
-        return Err(TrainerError::OutOfMemory {
+        return Err(DeviceError::OutOfMemory {
             device: settings.device.main(),
             reason: format!(
                 "a step of this model with {} images at a time takes at least {}, the machine has {}",
                 images_at_a_time(settings),
-                crate::disk::amount(needed),
-                crate::disk::amount(total)
+                run_files::disk::amount(needed),
+                run_files::disk::amount(total)
             ),
         });
     }
@@ -64,7 +64,7 @@ fn available_bytes() -> Option<u64> {
 pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]
-        DeviceChoice::Cuda(index) => crate::cuda::free_bytes(index),
+        DeviceChoice::Cuda(index) => crate::device::cuda::free_bytes(index),
         #[cfg(not(feature = "cuda"))]
         DeviceChoice::Cuda(_) => None,
         DeviceChoice::Flex | DeviceChoice::Ndarray => available_bytes(),
@@ -78,23 +78,23 @@ fn amount_in(meminfo: &str, name: &str) -> Option<u64> {
 }
 
 /// The error that a backend's panic stands for: Burn reports the failures of a device by panicking.
-pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> TrainerError {
+pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> DeviceError {
     let reason = message.lines().next().unwrap_or(message).to_owned();
     let lower = message.to_lowercase();
     let is_memory = ["out of memory", "out_of_memory", "outofmemory"]
         .iter()
         .any(|sign| lower.contains(sign));
     if is_memory {
-        TrainerError::OutOfMemory { device, reason }
+        DeviceError::OutOfMemory { device, reason }
     } else {
-        TrainerError::DeviceLost { device, reason }
+        DeviceError::Lost { device, reason }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::model_config;
+    use crate::experiment::model::model_config;
 
     #[test]
     fn a_step_larger_than_the_machine_is_refused_and_a_usual_one_is_not() {

@@ -5,19 +5,21 @@ pub(crate) mod auto_batch;
 pub(crate) mod cuda;
 #[cfg(any(feature = "cuda", test))]
 pub(crate) mod cuda_requirements;
+pub(crate) mod error;
 pub(crate) mod memory;
 pub(crate) mod step_memory;
 
 use burn::tensor::Device;
 
-use crate::error::TrainerError;
-use crate::settings::DeviceChoice;
+use run_files::settings::DeviceChoice;
+
+pub use error::DeviceError;
 
 /// The device of that name.
 ///
 /// # Errors
 /// Where the program was built without the backend's feature.
-pub fn open_device(choice: DeviceChoice) -> Result<Device, TrainerError> {
+pub fn open_device(choice: DeviceChoice) -> Result<Device, DeviceError> {
     match choice {
         #[cfg(feature = "flex")]
         DeviceChoice::Flex => Ok(Device::flex()),
@@ -29,7 +31,7 @@ pub fn open_device(choice: DeviceChoice) -> Result<Device, TrainerError> {
             Ok(device)
         }
         #[cfg(feature = "cuda")]
-        DeviceChoice::Cuda(index) => crate::cuda::open(index),
+        DeviceChoice::Cuda(index) => crate::device::cuda::open(index),
         #[allow(unreachable_patterns)] // Reachable wherever a feature is off.
         missing => {
             let feature = match missing {
@@ -37,7 +39,7 @@ pub fn open_device(choice: DeviceChoice) -> Result<Device, TrainerError> {
                 DeviceChoice::Ndarray => "ndarray",
                 DeviceChoice::Cuda(_) => "cuda",
             };
-            Err(TrainerError::BackendNotCompiled {
+            Err(DeviceError::BackendNotCompiled {
                 device: missing,
                 feature,
             })

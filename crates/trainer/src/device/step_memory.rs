@@ -6,7 +6,7 @@
 use serde::Serialize;
 use vae_core::{BlockShape, Precision, VaeConfig};
 
-use crate::settings::{DeviceChoice, Settings};
+use run_files::settings::{DeviceChoice, Settings};
 
 /// A float32 number.
 const F32: u64 = 4;
@@ -77,13 +77,13 @@ impl StepMemory {
 /// The form and the place that settings lead to.
 pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
     let is_fast = settings.device.main() == DeviceChoice::Flex
-        && settings.precision == crate::settings::Precision::F32;
+        && settings.precision == run_files::settings::Precision::F32;
     let form = if is_fast {
         Form::Fast
     } else {
         Form::Plain(match settings.precision {
-            crate::settings::Precision::F32 => Precision::F32,
-            crate::settings::Precision::Bf16 => Precision::Bf16,
+            run_files::settings::Precision::F32 => Precision::F32,
+            run_files::settings::Precision::Bf16 => Precision::Bf16,
         })
     };
     let place = match settings.device.main() {
@@ -110,7 +110,7 @@ pub(crate) fn predict(
     micro_batch: Option<usize>,
     gradient_checkpointing: bool,
 ) -> StepMemory {
-    let parts = crate::batch_parts::micro_batches(batch, micro_batch);
+    let parts = crate::step::batch_parts::micro_batches(batch, micro_batch);
     let images = parts[0].len() as u64;
     let blocks: Vec<BlockShape> = config.block_shapes().into_iter().flatten().collect();
     let parameters = config.num_params();
@@ -292,7 +292,6 @@ mod tests {
             size_in: 2,
             size_out: 2,
             projects: false,
-            is_identity: true,
         };
         let kept = |precision| plain_block(&block, 1, precision).kept / 4;
         // Per pixel: inputs of convolutions 4 + 1 + 1, their outputs 1 + 1 + 4, inputs of ReLUs 1 + 1 + 4.
@@ -304,7 +303,6 @@ mod tests {
         let upsampling = BlockShape {
             size_out: 4,
             projects: true,
-            is_identity: false,
             ..block
         };
         let kept = plain_block(&upsampling, 1, Precision::F32).kept / 4;

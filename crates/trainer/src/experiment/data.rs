@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use cifar_loader::{Augment, Cifar10, Validation};
+use cifar_loader::{Augment, Cifar10, Split, SplitOptions, Splits, Validation};
 
-use crate::error::TrainerError;
-use crate::progress::Progress;
-use crate::settings::{self, Settings};
+use super::error::ExperimentError;
+use crate::process::progress::Progress;
+use run_files::settings::{self, Settings};
 
 /// Where `cargo xtask download` puts the data set.
 const DEFAULT_FOLDER: &str = "data";
@@ -16,7 +16,10 @@ const DEFAULT_FOLDER: &str = "data";
 ///
 /// # Errors
 /// Where the folder holds no complete, unchanged CIFAR-10.
-pub(crate) fn load(settings: &Settings, progress: &mut Progress) -> Result<Cifar10, TrainerError> {
+pub(crate) fn load(
+    settings: &Settings,
+    progress: &mut Progress,
+) -> Result<Cifar10, ExperimentError> {
     if let Some(folder) = &settings.data_dir {
         return Ok(Cifar10::load(folder)?);
     }
@@ -35,6 +38,25 @@ pub(crate) fn load(settings: &Settings, progress: &mut Progress) -> Result<Cifar
          `cargo xtask download` brings all 60,000",
     );
     Ok(Cifar10::sample()?)
+}
+
+/// The splits the settings ask for.
+///
+/// # Errors
+/// Where one of them is empty.
+pub fn split(settings: &Settings, data: &Cifar10) -> Result<Splits, ExperimentError> {
+    let splits = data.split(&SplitOptions {
+        validation: validation(settings),
+        seed: settings.seed,
+        limit_train: settings.limit_train,
+        limit_test: settings.limit_test,
+    })?;
+    for split in [Split::Train, Split::Valid, Split::Test] {
+        if splits.get(split).is_empty() {
+            return Err(ExperimentError::EmptySplit { split });
+        }
+    }
+    Ok(splits)
 }
 
 /// The loader's word for the settings' validation.

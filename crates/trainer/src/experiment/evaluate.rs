@@ -6,10 +6,10 @@ use burn::prelude::*;
 use cifar_loader::{BatchPlan, View, pixel_entropy_floor};
 use vae_core::{LossTerms, Sampler, Vae};
 
-use crate::metrics::{TermSums, Terms};
-use crate::random::{Purpose, Stream};
-use crate::split_images::{ImagePlace, SplitImages};
-use crate::stop_request::{StopRequest, StopSignal};
+use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::split_images::{ImagePlace, SplitImages};
+use crate::process::stop_request::{StopRequest, StopSignal};
+use run_files::metrics::{TermSums, Terms};
 
 /// How a split is scored.
 #[derive(Clone, Copy, Debug)]

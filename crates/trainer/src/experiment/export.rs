@@ -5,21 +5,10 @@ use burn::tensor::DType;
 use cifar_loader::View;
 use vae_core::Vae;
 
-use crate::error::TrainerError;
-use crate::run_folder::{RunFolder, pretty};
-use crate::run_record::RunSummary;
-use crate::weights::{NamedValues, named_values, to_safetensors};
-
-/// Weights of the whole model.
-pub(crate) const MODEL: &str = "model.safetensors";
-/// Weights of the encoder alone, names without `encoder.`.
-pub(crate) const ENCODER: &str = "encoder.safetensors";
-/// Weights of the decoder alone, names without `decoder.`.
-pub(crate) const DECODER: &str = "decoder.safetensors";
-/// Eight test images with what the model makes of them, for checking another implementation.
-pub(crate) const REFERENCE: &str = "reference.safetensors";
-/// Results.
-pub(crate) const SUMMARY: &str = "summary.json";
+use super::error::ExperimentError;
+use crate::experiment::weights::{NamedValues, named_values, to_safetensors};
+use run_files::run_folder::{DECODER, ENCODER, MODEL, REFERENCE, RunFolder, SUMMARY, pretty};
+use run_files::run_record::RunSummary;
 
 /// Writes the weights of the best epoch, whole and in parts, what they make of eight test images, and `summary.json`.
 ///
@@ -31,7 +20,7 @@ pub(crate) fn export(
     test_images: &View,
     device: &Device,
     summary: &RunSummary,
-) -> Result<(), TrainerError> {
+) -> Result<(), ExperimentError> {
     let parts: [(&str, NamedValues); 4] = [
         (MODEL, named_values(model)),
         (ENCODER, named_values(&model.encoder)),
@@ -40,14 +29,14 @@ pub(crate) fn export(
     ];
     for (name, values) in parts {
         let bytes = to_safetensors(&values).map_err(|source| {
-            crate::checkpoint::CheckpointError::Weights {
+            run_files::checkpoint::CheckpointError::Weights {
                 path: folder.join(name),
                 source,
             }
         })?;
         folder.write(name, &bytes)?;
     }
-    folder.write(SUMMARY, &pretty(&summary.to_json()))
+    Ok(folder.write(SUMMARY, &pretty(&summary.to_json()))?)
 }
 
 /// Images, posterior, and the logits of the posterior's mean.

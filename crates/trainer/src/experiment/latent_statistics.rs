@@ -8,35 +8,14 @@ use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
 use vae_core::Vae;
 
-use crate::evaluate::latent_dim;
+pub use run_files::run_record::{ACTIVE_ABOVE, LatentStatistics};
 
-/// A dimension whose posterior mean varies more than this over the images is active (Burda, Grosse and Salakhutdinov
-/// 2016, "Importance weighted autoencoders", section 5.2).
-pub const ACTIVE_ABOVE: f64 = 0.01;
-
-/// Each dimension of the latent, over the images of a split.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LatentStatistics {
-    /// KL divergence of the posterior from the prior, in nats an image; `[latent_dim]`
-    pub kl_per_dimension: Vec<f64>,
-    /// Variance over the images of the posterior's mean, divided by the number of images; `[latent_dim]`
-    pub mean_variance: Vec<f64>,
-}
-
-impl LatentStatistics {
-    /// Number of active dimensions: those whose mean varies by more than [`ACTIVE_ABOVE`].
-    pub fn active(&self) -> usize {
-        let variances = self.mean_variance.iter();
-        variances
-            .filter(|variance| **variance > ACTIVE_ABOVE)
-            .count()
-    }
-}
+use crate::experiment::evaluate::latent_dim;
 
 /// Encodes every image of `view` once and gathers each dimension's statistics, in float64.
 ///
 /// `model` is `valid()`, so that running statistics are used. The KL divergences sum to the `kl` that
-/// [`evaluate`](crate::evaluate::evaluate) gives for the split, up to float32's rounding there.
+/// [`evaluate`](crate::experiment::evaluate::evaluate) gives for the split, up to float32's rounding there.
 ///
 /// # Panics
 /// If the split is empty.
@@ -216,8 +195,8 @@ mod tests {
     #[cfg(feature = "flex")]
     #[test]
     fn the_dimensions_sum_to_the_evaluated_kl() {
-        use crate::evaluate::{EvaluationOptions, evaluate};
-        use crate::model::initial_model;
+        use crate::experiment::evaluate::{EvaluationOptions, evaluate};
+        use crate::experiment::model::initial_model;
         use vae_core::{Depth, Sampler, VaeConfig};
 
         let config = VaeConfig::preset(Depth::Depth28)

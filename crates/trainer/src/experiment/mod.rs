@@ -1,6 +1,7 @@
 //! The experiment: its model, its data, what a finished model is worth, and what is drawn of it. It takes no training step.
 
 pub(crate) mod data;
+pub(crate) mod error;
 pub mod evaluate;
 pub(crate) mod export;
 pub mod latent_statistics;
@@ -10,3 +11,5 @@ pub mod random;
 pub(crate) mod split_images;
 pub mod verify_run;
 pub mod weights;
+
+pub use error::ExperimentError;

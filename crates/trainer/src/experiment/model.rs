@@ -4,8 +4,8 @@ use burn::prelude::*;
 use resnet_blocks::{glorot_limit, map_named_parameters};
 use vae_core::{Activation, ConfigError, Depth, Precision, Sampler, Shortcuts, Vae, VaeConfig};
 
-use crate::random::{Purpose, Stream};
-use crate::settings::{self, Settings};
+use crate::experiment::random::{Purpose, Stream};
+use run_files::settings::{self, Settings};
 
 /// The configuration of the model.
 ///
@@ -74,7 +74,7 @@ pub fn initial_model(config: &VaeConfig, seed: u64, device: &Device) -> Vae {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::weights::named_values;
+    use crate::experiment::weights::named_values;
 
     #[test]
     fn weights_depend_on_the_seed_alone_and_fill_glorots_interval() {

@@ -6,16 +6,12 @@ use burn::prelude::*;
 use cifar_loader::View;
 use vae_core::Vae;
 
-use crate::error::TrainerError;
-use crate::evaluate::latent_dim;
-use crate::image_sheet::{SheetLayout, write_png};
-use crate::random::{Purpose, Stream};
+use super::error::ExperimentError;
+use crate::experiment::evaluate::latent_dim;
+use crate::experiment::random::{Purpose, Stream};
+use run_report::image_sheet::{SheetLayout, write_png};
 
-/// A finished run's hundred draws from the prior, in its folder; of the best epoch's weights.
-pub const FINAL_SAMPLES: &str = "samples/final-10x10.png";
-
-/// A finished run's reconstructions of the first twenty test images, in its folder; of the best epoch's weights.
-pub const FINAL_RECONSTRUCTIONS: &str = "reconstructions/final.png";
+pub use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 
 /// Images in a row of every sheet.
 const COLUMNS: usize = 10;
@@ -31,7 +27,7 @@ pub fn write_samples(
     sheet: u64,
     path: &Path,
     device: &Device,
-) -> Result<(), TrainerError> {
+) -> Result<(), ExperimentError> {
     let device = device.clone().inner();
     let (count, latent_dim) = (rows * COLUMNS, latent_dim(model));
     let latents = Stream::new(seed, Purpose::Samples, sheet).standard_normal(count * latent_dim);
@@ -48,7 +44,7 @@ pub fn write_reconstructions(
     view: &View,
     path: &Path,
     device: &Device,
-) -> Result<(), TrainerError> {
+) -> Result<(), ExperimentError> {
     let device = device.clone().inner();
     let mut sheet = Vec::new();
     let positions: Vec<u32> = (0..view.len().min(2 * COLUMNS) as u32).collect();
@@ -73,7 +69,7 @@ pub fn write_reconstruction(
     image: Vec<f32>,
     path: &Path,
     device: &Device,
-) -> Result<(), TrainerError> {
+) -> Result<(), ExperimentError> {
     let device = device.clone().inner();
     let image = Tensor::<4>::from_data(TensorData::new(image, [1, 3, 32, 32]), &device);
     let pair = Tensor::cat(vec![image.clone(), model.reconstruct(image)], 0);
@@ -84,7 +80,7 @@ pub fn write_reconstruction(
     Ok(write_png(path, &pixels(pair), layout)?)
 }
 
-fn write_sheet(path: &Path, pixels: &[f32]) -> Result<(), TrainerError> {
+fn write_sheet(path: &Path, pixels: &[f32]) -> Result<(), ExperimentError> {
     let layout = SheetLayout {
         upscale: 2,
         ..SheetLayout::with_columns(COLUMNS)

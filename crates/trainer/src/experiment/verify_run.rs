@@ -4,14 +4,13 @@ use std::path::Path;
 
 use burn::prelude::*;
 
-use crate::checkpoint::{CheckpointFolder, Position};
-use crate::error::TrainerError;
-use crate::export::{DECODER, ENCODER, MODEL};
-use crate::file_operations::read_at_most;
-use crate::metrics::{METRICS_CSV, METRICS_JSONL, read_rows};
-use crate::model::model_config;
-use crate::run_folder::read_settings;
-use crate::weights::{from_safetensors, load_values};
+use super::error::ExperimentError;
+use crate::experiment::model::model_config;
+use crate::experiment::weights::{from_safetensors, load_values};
+use run_files::checkpoint::{CheckpointFolder, Position};
+use run_files::file_operations::read_at_most;
+use run_files::metrics::{METRICS_CSV, METRICS_JSONL, read_rows};
+use run_files::run_folder::{DECODER, ENCODER, MODEL, read_settings};
 
 /// One thing looked at, and what is wrong with it.
 #[derive(Debug)]
@@ -29,12 +28,12 @@ pub struct Finding {
 ///
 /// # Errors
 /// Where the folder holds no run, or cannot be read.
-pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, TrainerError> {
+pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, ExperimentError> {
     let settings = read_settings(run_dir)?;
     let config = model_config(&settings)?;
     let model = config.init(device);
     let parameters = model.num_params();
-    let mut findings = vec![finding("config.json", 2, Ok::<(), TrainerError>(()))];
+    let mut findings = vec![finding("config.json", 2, Ok::<(), ExperimentError>(()))];
 
     let checkpoints = CheckpointFolder::of_run(run_dir, parameters);
     let mut newest = None;
@@ -42,7 +41,7 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Train
         let name = format!("checkpoints/{}", position.folder_name());
         let fits = loaded.and_then(|checkpoint| {
             load_values(model.clone(), &checkpoint.model).map_err(|source| {
-                crate::checkpoint::CheckpointError::Weights {
+                run_files::checkpoint::CheckpointError::Weights {
                     path: run_dir.join(&name),
                     source,
                 }

@@ -1,18 +1,19 @@
 //! Whether two short trainings with one seed are equal to the bit.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, Cifar10};
 
+use super::error::GpuCheckError;
 use super::row::DeterminismRow;
-use crate::adam::Adam;
-use crate::error::TrainerError;
-use crate::model::{initial_model, model_config, sampler};
-use crate::random::{Purpose, Stream};
-use crate::recomputation::{Forward, ForwardInputs};
-use crate::settings::Settings;
-use crate::weights::named_values;
+use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::weights::named_values;
+use crate::step::block_checkpointing::ForwardInputs;
+use crate::step::engine::Engine;
+use run_files::settings::Settings;
 
 /// Steps of each training.
 const STEPS: usize = 5;
@@ -25,7 +26,7 @@ pub(super) fn train_twice(
     settings: &Settings,
     is_demanded: bool,
     device: &Device,
-) -> Result<DeterminismRow, TrainerError> {
+) -> Result<DeterminismRow, GpuCheckError> {
     let first = train(settings, device)?;
     let second = train(settings, device)?;
     Ok(DeterminismRow {
@@ -40,27 +41,27 @@ pub(super) fn train_twice(
 
 struct Trained {
     /// Mean loss of every step.
-    losses: Vec<f32>,
-    /// All parameters and running statistics.
-    weights: Vec<f32>,
+    losses: Vec<f64>,
+    /// All parameters and running statistics, from float32.
+    weights: Vec<f64>,
 }
 
 /// How many numbers are the same to the bit, which those that are not finite never are.
-fn equal(first: &[f32], second: &[f32]) -> usize {
+fn equal(first: &[f64], second: &[f64]) -> usize {
     let pairs = first.iter().zip(second);
     pairs
         .filter(|(a, b)| a.is_finite() && a.to_bits() == b.to_bits())
         .count()
 }
 
-fn train(settings: &Settings, device: &Device) -> Result<Trained, TrainerError> {
+fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError> {
     let device = device.clone().autodiff();
-    let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
-    let mut adam = Adam::new();
+    let model = initial_model(&model_config(settings)?, settings.seed, &device);
+    let mut engine = Engine::new(model);
     let data = Cifar10::sample()?;
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
-    let augment = crate::data::augment(settings);
+    let augment = crate::experiment::data::augment(settings);
     let plan = BatchPlan::training(data.train(), batch_size, settings.seed, augment);
     let mut losses = Vec::new();
     for step in 0..STEPS {
@@ -74,16 +75,22 @@ fn train(settings: &Settings, device: &Device) -> Result<Trained, TrainerError> 
             dropout: None,
             sampler: sampler(settings),
         };
-        let forward = Forward::new(&model, inputs, settings.gradient_checkpointing);
-        let loss = forward.terms().loss().mean().inner();
-        losses.push(loss.into_scalar::<f32>());
-        let gradients = forward.backward(&model);
-        model = adam.step(model, gradients, settings.learning_rate);
+        let checkpointing = settings.gradient_checkpointing;
+        let rate = settings.learning_rate;
+        let step = engine.step(inputs, checkpointing, rate, |_| Ok::<(), Infallible>(()));
+        let [cross_entropy, kl, l2] = match step {
+            Ok(terms) => terms,
+            Err(never) => match never {},
+        };
+        losses.push((cross_entropy + kl) / shape[0] as f64 + l2);
     }
-    let weights = named_values(&model.valid()).into_values();
+    let weights = named_values(&engine.model.valid()).into_values();
     Ok(Trained {
         losses,
-        weights: weights.flat_map(|(_, values)| values).collect(),
+        weights: weights
+            .flat_map(|(_, values)| values)
+            .map(f64::from)
+            .collect(),
     })
 }
 
@@ -114,6 +121,6 @@ mod tests {
 
     #[test]
     fn what_is_no_number_equals_nothing() {
-        assert_eq!(equal(&[f32::NAN, 0.0, 1.0], &[f32::NAN, -0.0, 1.0]), 1);
+        assert_eq!(equal(&[f64::NAN, 0.0, 1.0], &[f64::NAN, -0.0, 1.0]), 1);
     }
 }

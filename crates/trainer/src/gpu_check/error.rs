@@ -2,10 +2,31 @@
 
 use std::path::PathBuf;
 
+use crate::device::DeviceError;
+use crate::experiment::ExperimentError;
+use crate::timing::TimingError;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::SettingsError;
+
 /// What can stop the check of a device, with the next step in its message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuCheckError {
+    /// The model or its data.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// A setting is unknown or impossible.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A step could not be timed.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// The results could not be written.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
     /// There is no such part.
     #[error(
         "there is no part `{given}`; name one of {known}, or a kind of parts by its first word"
@@ -45,10 +66,29 @@ pub enum GpuCheckError {
 
 impl GpuCheckError {
     /// The exit code of a program that stops with this error.
-    pub(crate) fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Self::UnknownPart { .. } | Self::Budget { .. } | Self::OtherResults { .. } => 2,
+            Self::Experiment(error) => error.exit_code(),
+            Self::Device(error) => error.exit_code(),
+            Self::Timing(error) => error.exit_code(),
+            Self::Folder(error) => error.exit_code(),
+            Self::Settings(_)
+            | Self::UnknownPart { .. }
+            | Self::Budget { .. }
+            | Self::OtherResults { .. } => 2,
             Self::NotStarted(_) | Self::PartsFailed { .. } => 1,
         }
+    }
+}
+
+impl From<vae_core::ConfigError> for GpuCheckError {
+    fn from(error: vae_core::ConfigError) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+impl From<cifar_loader::Error> for GpuCheckError {
+    fn from(error: cifar_loader::Error) -> Self {
+        Self::Experiment(error.into())
     }
 }

@@ -27,13 +27,12 @@ use std::time::{Duration, Instant};
 pub use error::GpuCheckError;
 pub(crate) use part_process::end_own_processes;
 
-use crate::atomic_file::write_atomically;
-use crate::error::TrainerError;
-use crate::own_program::this_program;
-use crate::run_folder::{BURN_VERSION, file_error};
-use crate::settings::DeviceChoice;
+use crate::process::own_program::this_program;
 use part::{Part, Scale, all};
 use results::{Outcome, PartResult, Results};
+use run_files::atomic_file::write_atomically;
+use run_files::run_folder::{BURN_VERSION, file_error};
+use run_files::settings::DeviceChoice;
 use work::{PartOptions, work};
 
 /// What the results are written to, in the folder of the check.
@@ -89,7 +88,7 @@ impl CheckOptions {
 ///
 /// # Errors
 /// Where there is no such part, or the device cannot be opened or fails.
-pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), TrainerError> {
+pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuCheckError> {
     let part_options = PartOptions {
         device: options.device,
         scale: options.scale(),
@@ -108,7 +107,7 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), Trainer
 /// # Errors
 /// Where a part failed, an earlier result is another device's, or results cannot be written. Parts that were not reached
 /// are no error.
-pub fn check(options: &CheckOptions) -> Result<(), TrainerError> {
+pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
     let seconds = options.budget_seconds;
     if !(0.0..=LONGEST).contains(&seconds) {
         return Err(GpuCheckError::Budget { seconds }.into());
@@ -237,7 +236,7 @@ fn line(result: &PartResult, limit: Duration) -> String {
 }
 
 /// Writes both files.
-fn write(results: &mut Results, folder: &Path) -> Result<(), TrainerError> {
+fn write(results: &mut Results, folder: &Path) -> Result<(), GpuCheckError> {
     results.date = date::now();
     let mut json =
         serde_json::to_string_pretty(results).expect("results have names and numbers only");
@@ -250,7 +249,7 @@ fn write(results: &mut Results, folder: &Path) -> Result<(), TrainerError> {
 }
 
 /// Says what was not reached, and where the results are; fails where a part did.
-fn finish(results: &Results, folder: &Path) -> Result<(), TrainerError> {
+fn finish(results: &Results, folder: &Path) -> Result<(), GpuCheckError> {
     let table = folder.join(TABLE);
     let missing = results.named(Outcome::NotReached);
     if !missing.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::settings::Precision;
+use run_files::settings::Precision;
 
 /// A training step that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::error::GpuCheckError;
 use super::row::Row;
-use crate::lifeline::LIFELINE;
-use crate::own_program::last_message;
+use crate::process::lifeline::LIFELINE;
+use crate::process::own_program::last_message;
 
 /// Between two looks whether a process that said its last has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

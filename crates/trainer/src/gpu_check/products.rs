@@ -5,10 +5,11 @@ use std::time::Instant;
 use burn::prelude::*;
 use burn::tensor::{Distribution, FloatDType};
 
+use super::error::GpuCheckError;
 use super::part::Scale;
 use super::row::ProductRow;
-use crate::error::TrainerError;
-use crate::settings::{DeviceChoice, Precision};
+use crate::device::DeviceError;
+use run_files::settings::{DeviceChoice, Precision};
 
 /// Products before those that count: the first ones compile and tune kernels.
 const WARMUP: usize = 4;
@@ -22,9 +23,9 @@ pub(super) fn time_products(
     scale: Scale,
     choice: DeviceChoice,
     device: &Device,
-) -> Result<ProductRow, TrainerError> {
+) -> Result<ProductRow, GpuCheckError> {
     let size = scale.product_size;
-    let lost = |reason: String| TrainerError::DeviceLost {
+    let lost = |reason: String| DeviceError::Lost {
         device: choice,
         reason,
     };
@@ -64,7 +65,7 @@ pub(super) fn time_products(
     let sum = sum.try_into_scalar::<f32>();
     let sum = sum.map_err(|error| lost(error.to_string()))?;
     if !sum.is_finite() {
-        return Err(lost(format!("products of finite matrices add up to {sum}")));
+        return Err(lost(format!("products of finite matrices add up to {sum}")).into());
     }
     Ok(ProductRow {
         precision,

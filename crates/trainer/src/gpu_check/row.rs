@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Precision;
+use run_files::settings::Precision;
 
 /// One measurement, as `results.json` holds it and as a part's process prints it, one a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

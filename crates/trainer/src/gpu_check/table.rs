@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::results::{Outcome, Results};
 use super::row::{ParityRow, PytorchRow, Row, StepRow};
-use crate::settings::Precision;
+use run_files::settings::Precision;
 
 /// All results in Markdown.
 pub(super) fn markdown(results: &Results) -> String {

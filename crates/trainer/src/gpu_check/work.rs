@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use burn::prelude::*;
 
 use super::determinism::train_twice;
+use super::error::GpuCheckError;
 use super::parity;
 use super::part::{Part, Scale, StepCase};
 use super::products::time_products;
 use super::row::{DeviceRow, PytorchRow, Row, StepRow};
+use crate::device::memory::free_bytes;
 use crate::device::open_device;
-use crate::error::TrainerError;
-use crate::memory::free_bytes;
-use crate::model::model_config;
-use crate::pytorch_timing::{PytorchForm, threads, time_pytorch};
-use crate::settings::{DeviceChoice, Precision, Settings, TrainFlags, resolve};
-use crate::step_memory::{form_and_place, predict};
-use crate::step_timing::{TimingOptions, time_steps};
+use crate::device::step_memory::{form_and_place, predict};
+use crate::experiment::model::model_config;
+use crate::timing::TimingError;
+use crate::timing::pytorch_timing::{PytorchForm, threads, time_pytorch};
+use crate::timing::step_timing::{TimingOptions, time_steps};
+use run_files::settings::{DeviceChoice, Precision, Settings, TrainFlags, resolve};
 
 /// Operations of a multiply-accumulate in a training step: a product and a sum, once forward and twice backward.
 const OPERATIONS_PER_MULTIPLY_ACCUMULATE: u64 = 6;
@@ -41,7 +42,7 @@ pub(super) fn work(
     part: Part,
     options: &PartOptions,
     on_row: &mut dyn FnMut(Row),
-) -> Result<(), TrainerError> {
+) -> Result<(), GpuCheckError> {
     let is_cuda = matches!(options.device, DeviceChoice::Cuda(_));
     match part {
         Part::Device => {
@@ -116,7 +117,7 @@ fn card(_: DeviceChoice) -> Option<String> {
 }
 
 /// The settings of a step, and no others of the environment.
-pub(super) fn settings(case: StepCase, options: &PartOptions) -> Result<Settings, TrainerError> {
+pub(super) fn settings(case: StepCase, options: &PartOptions) -> Result<Settings, GpuCheckError> {
     let flags = TrainFlags {
         depth: Some(case.depth.to_string()),
         width: Some(options.scale.width.to_string()),
@@ -143,7 +144,7 @@ fn time(
     is_plain: bool,
     options: &PartOptions,
     device: &Device,
-) -> Result<StepRow, TrainerError> {
+) -> Result<StepRow, GpuCheckError> {
     let settings = settings(case, options)?;
     let config = model_config(&settings)?;
     let predicted = predict(&config, form_and_place(&settings), case.batch, None, false);
@@ -179,11 +180,11 @@ fn time_in_pytorch(
     case: StepCase,
     options: &PartOptions,
     form: PytorchForm,
-) -> Result<PytorchRow, TrainerError> {
+) -> Result<PytorchRow, GpuCheckError> {
     let settings = settings(case, options)?;
     let timed = match &options.python {
         Some(python) => time_pytorch(python, &settings, timing(false, options), form, threads()),
-        None => Err(TrainerError::Pytorch {
+        None => Err(TimingError::Pytorch {
             reason: "`--python` names none".to_owned(),
         }),
     };

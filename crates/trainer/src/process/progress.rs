@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{EpochRow, Terms};
-use crate::settings::Settings;
+use run_files::metrics::{EpochRow, Terms};
+use run_files::settings::Settings;
 
 mod text;
 
@@ -124,8 +124,6 @@ pub enum StopReason {
     EpochLimit,
     /// The validation loss stopped improving.
     EarlyStopping,
-    /// Someone asked it to stop.
-    Interrupted,
 }
 
 impl StopReason {
@@ -134,7 +132,6 @@ impl StopReason {
         match self {
             Self::EpochLimit => "epoch-limit",
             Self::EarlyStopping => "early-stopping",
-            Self::Interrupted => "interrupted",
         }
     }
 }

@@ -7,7 +7,7 @@ use burn::prelude::*;
 use burn::tensor::Gradients;
 use resnet_blocks::named_parameters;
 
-use crate::weights::NamedValues;
+use crate::experiment::weights::NamedValues;
 
 const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
@@ -175,7 +175,7 @@ impl ModuleMapper for Update<'_> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::weights::named_values;
+    use crate::experiment::weights::named_values;
     use burn::nn::LinearConfig;
 
     fn step(adam: &mut Adam, layer: burn::nn::Linear, device: &Device) -> burn::nn::Linear {

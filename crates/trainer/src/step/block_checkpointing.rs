@@ -9,8 +9,8 @@ use burn::tensor::Gradients;
 use resnet_blocks::{Block, Stage};
 use vae_core::{DropoutMasks, LossTerms, Sampler, Vae, VaeOutput, bernoulli_cross_entropy};
 
-use crate::gradient_sum::merge_gradients;
-use crate::running_statistics::RunningStatistics;
+use crate::step::gradient_sum::merge_gradients;
+use crate::step::running_statistics::RunningStatistics;
 
 /// A forward pass whose backward pass is still to come.
 pub(crate) enum Forward {

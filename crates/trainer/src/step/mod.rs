@@ -4,6 +4,7 @@ pub mod adam;
 mod all_reduce;
 pub(crate) mod batch_parts;
 pub(crate) mod block_checkpointing;
+pub(crate) mod engine;
 pub mod gradient_norms;
 pub(crate) mod gradient_sum;
 pub(crate) mod pass;

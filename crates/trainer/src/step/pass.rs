@@ -6,11 +6,11 @@ use burn::prelude::*;
 use burn::tensor::Gradients;
 use vae_core::{DropoutMasks, Sampler, Vae};
 
-use crate::batch_parts::micro_batches;
-use crate::divergence::first_non_finite;
-use crate::evaluate::read_terms;
-use crate::gradient_sum::add_gradients;
-use crate::recomputation::{Forward, ForwardInputs};
+use crate::experiment::evaluate::read_terms;
+use crate::step::batch_parts::micro_batches;
+use crate::step::block_checkpointing::{Forward, ForwardInputs};
+use crate::step::gradient_sum::add_gradients;
+use run_files::divergence::first_non_finite;
 
 /// What a pass is made over.
 pub(crate) struct Inputs {
@@ -135,12 +135,12 @@ pub(crate) fn pass(
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::{initial_model, model_config};
-    use crate::random::{Purpose, Stream};
-    use crate::settings::{Precision, Settings};
+    use crate::experiment::model::{initial_model, model_config};
+    use crate::experiment::random::{Purpose, Stream};
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::DType;
     use cifar_loader::Cifar10;
+    use run_files::settings::{Precision, Settings};
     use vae_core::VaeConfig;
 
     /// Every gradient, flattened, in the order of the module.
@@ -299,7 +299,7 @@ pub(crate) mod tests {
                 pass()
             };
             let gradients = read(&model, &found.gradients.expect("finite"));
-            let statistics = crate::weights::named_values(&model.valid());
+            let statistics = crate::experiment::weights::named_values(&model.valid());
             (found.terms, gradients, statistics)
         };
         for (precision, is_plain) in [

@@ -13,9 +13,9 @@ use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use vae_core::{Vae, VaeConfig};
 
-use crate::adam::trainable;
-use crate::batch_parts::equal_parts;
-use crate::gradient_sum::{put_vector, take_vector};
+use crate::step::adam::trainable;
+use crate::step::batch_parts::equal_parts;
+use crate::step::gradient_sum::{put_vector, take_vector};
 
 use super::all_reduce::AllReduce;
 use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, pass};
@@ -270,8 +270,8 @@ impl ModuleMapper for WeightWriter {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::settings::Precision;
     use crate::step::pass::tests::{largest_difference, model_and_inputs_on, read, weighted_mean};
+    use run_files::settings::Precision;
     use vae_core::Sampler;
 
     fn start(images: u32, others: usize) -> (Vae, Inputs, Replicas) {
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn replicas_have_the_bits_of_the_main_device_after_several_steps() {
         let (mut model, inputs, mut replicas) = start(8, 2);
-        let mut adam = crate::adam::Adam::new();
+        let mut adam = crate::step::adam::Adam::new();
         let bits = |weights: &[Tensor<1>]| -> Vec<u32> {
             let values = weights.iter().map(|weight| {
                 let data = weight.clone().into_data();

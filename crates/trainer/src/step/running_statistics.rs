@@ -91,7 +91,7 @@ impl ModuleMapper for Restorer {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::weights::named_values;
+    use crate::experiment::weights::named_values;
     use resnet_blocks::StageConfig;
 
     #[test]

@@ -1,6 +1,6 @@
 //! The measured columns of a sweep's table.
 
-use crate::run_record::RunRecord;
+use run_files::run_record::RunRecord;
 use run_report::statistics::Estimate;
 
 /// One measured quantity of a run.

@@ -2,10 +2,27 @@
 
 use std::path::PathBuf;
 
+use crate::experiment::ExperimentError;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::SettingsError;
+use run_report::report::ReportError;
+
 /// What can stop a sweep, with the next step in its message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SweepError {
+    /// The model or its data.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// A setting is unknown or impossible.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A file of the sweep could not be written.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// The report could not be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// No run was asked for.
     #[error(
         "this sweep has no run; give at least one depth with `--depths` and one seed with `--seeds`"
@@ -59,10 +76,27 @@ impl SweepError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NothingToDo | Self::RepeatedDepth { .. } | Self::Locked { .. } => 2,
-            Self::NotStarted { .. } => 21,
+            Self::Experiment(error) => error.exit_code(),
+            Self::Folder(error) => error.exit_code(),
+            Self::Settings(_)
+            | Self::NothingToDo
+            | Self::RepeatedDepth { .. }
+            | Self::Locked { .. } => 2,
+            Self::Report(_) | Self::NotStarted { .. } => 21,
             Self::Interrupted { exit_code } => *exit_code,
             Self::FailedRuns { .. } => 40,
         }
+    }
+}
+
+impl From<vae_core::ConfigError> for SweepError {
+    fn from(error: vae_core::ConfigError) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+impl From<cifar_loader::Error> for SweepError {
+    fn from(error: cifar_loader::Error) -> Self {
+        Self::Experiment(error.into())
     }
 }

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use super::columns::COLUMNS;
+use super::error::SweepError;
 use super::plan::Protocol;
 use super::results::SweepResults;
 use super::tables::{comparison_table, main_table, published_table};
-use crate::atomic_file::write_atomically;
-use crate::error::TrainerError;
-use crate::report::{ReportGroup, ReportTable, SweepReport, write_sweep_report};
-use crate::run_folder::{file_error, pretty};
+use run_files::atomic_file::write_atomically;
+use run_files::run_folder::{file_error, pretty};
+use run_report::report::{ReportGroup, ReportTable, SweepReport, write_sweep_report};
 
 /// Tables for people and for pages of documentation.
 pub const TABLE_MD: &str = "table.md";
@@ -24,7 +24,7 @@ pub const REPORT_HTML: &str = "report.html";
 ///
 /// # Errors
 /// Where one cannot be written.
-pub(super) fn write_files(results: &SweepResults) -> Result<(), TrainerError> {
+pub(super) fn write_files(results: &SweepResults) -> Result<(), SweepError> {
     let folder = &results.options.out;
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
@@ -36,7 +36,7 @@ pub(super) fn write_files(results: &SweepResults) -> Result<(), TrainerError> {
     write_report(results, &folder.join(REPORT_HTML))
 }
 
-fn write_report(results: &SweepResults, path: &Path) -> Result<(), TrainerError> {
+fn write_report(results: &SweepResults, path: &Path) -> Result<(), SweepError> {
     let groups = results.plan.groups.iter().enumerate();
     let report = SweepReport {
         title: title(results),
@@ -55,7 +55,7 @@ fn write_report(results: &SweepResults, path: &Path) -> Result<(), TrainerError>
             .collect(),
         command: results.command.clone(),
     };
-    write_sweep_report(path, &report)
+    Ok(write_sweep_report(path, &report)?)
 }
 
 fn title(results: &SweepResults) -> String {

@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::hex;
-use crate::settings::{Settings, differences};
+use run_files::checkpoint::hex;
+use run_files::settings::{Settings, differences};
 
 /// The identity of a run: a SHA-256 in hexadecimal digits.
 ///
@@ -22,7 +22,7 @@ pub fn run_identity(settings: &Settings, data_hash: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{
+    use run_files::settings::{
         Activation, Augment, DeviceChoice, Precision, Preset, RateSchedule, Sampler, Validation,
     };
 

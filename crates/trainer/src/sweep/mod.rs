@@ -36,13 +36,11 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::data;
-use crate::error::TrainerError;
-use crate::progress::{Progress, ProgressMode};
-use crate::run_folder::{RunFolder, file_error};
-use crate::run_record::RunRecord;
-use crate::train::split;
+use crate::experiment::data;
+use crate::process::progress::{Progress, ProgressMode};
 use files::write_files;
+use run_files::run_folder::{RunFolder, RunFolderError, file_error};
+use run_files::run_record::RunRecord;
 use run_process::{RunEnd, run_process};
 use run_search::free_folder;
 use sweep_progress::Turn;
@@ -68,7 +66,7 @@ pub fn sweep(
     command: &str,
     progress: &SweepProgress,
     stop: &StopCheck<'_>,
-) -> Result<(), TrainerError> {
+) -> Result<(), SweepError> {
     let plan = Plan::new(options)?;
     let _lock = lock(&options.out)?;
     let results = SweepResults {
@@ -100,7 +98,7 @@ pub fn sweep(
 }
 
 /// A sweep folder this process has to itself until the value is dropped.
-fn lock(out: &Path) -> Result<File, TrainerError> {
+fn lock(out: &Path) -> Result<File, SweepError> {
     for folder in [out.join(RUNS), out.join(SETTINGS)] {
         fs::create_dir_all(&folder).map_err(file_error(&folder))?;
     }
@@ -112,15 +110,15 @@ fn lock(out: &Path) -> Result<File, TrainerError> {
             path: out.to_owned(),
         }
         .into()),
-        Err(TryLockError::Error(source)) => Err(file_error(&path)(source)),
+        Err(TryLockError::Error(source)) => Err(file_error(&path)(source).into()),
     }
 }
 
 /// The data is read here once for its hash and its floors; each run reads it again.
-fn data_facts(plan: &Plan) -> Result<DataFacts, TrainerError> {
+fn data_facts(plan: &Plan) -> Result<DataFacts, SweepError> {
     let settings = &plan.runs[0].settings;
     let data = data::load(settings, &mut Progress::new(ProgressMode::Plain))?;
-    Ok(DataFacts::of(&data, &split(settings, &data)?))
+    Ok(DataFacts::of(&data, &data::split(settings, &data)?))
 }
 
 struct Sweep<'a> {
@@ -148,7 +146,7 @@ impl Sweep<'_> {
     }
 
     /// Makes one run, or what is missing of it.
-    fn run(&self, position: usize) -> Result<Outcome, TrainerError> {
+    fn run(&self, position: usize) -> Result<Outcome, SweepError> {
         let run = &self.results.plan.runs[position];
         let turn = Turn {
             number: position + 1,
@@ -210,7 +208,7 @@ impl Sweep<'_> {
             match RunFolder::resume(&run_dir) {
                 Ok(_) => return Ok(Found::In(run_dir)),
                 // The run of a sweep that was killed, about to end; or someone's own training there.
-                Err(TrainerError::RunFolderLocked { .. }) => {
+                Err(RunFolderError::Locked { .. }) => {
                     if !has_waited {
                         self.progress.waiting(turn, &run_dir.display().to_string());
                         has_waited = true;
@@ -253,7 +251,7 @@ impl Sweep<'_> {
     }
 
     /// Says what came out, and fails where runs did.
-    fn end(&self) -> Result<(), TrainerError> {
+    fn end(&self) -> Result<(), SweepError> {
         let out = &self.results.options.out;
         let path = |name: &str| out.join(name);
         let files = [REPORT_HTML, TABLE_MD, TABLE_CSV, RESULTS_JSON];

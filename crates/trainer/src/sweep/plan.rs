@@ -6,9 +6,8 @@ use clap::ValueEnum;
 
 use super::error::SweepError;
 use super::matching::{Matching, matched_width, mismatch};
-use crate::error::TrainerError;
-use crate::model::model_config;
-use crate::settings::{Preset, Settings, TrainFlags, resolve};
+use crate::experiment::model::model_config;
+use run_files::settings::{Preset, Settings, TrainFlags, resolve};
 
 /// The sweep on the embedded sample: sized to end well within 10 minutes on 2 CPU cores with every depth and two seeds.
 /// Small batches, because what a small sample lacks is steps.
@@ -136,7 +135,7 @@ impl Plan {
     ///
     /// # Errors
     /// A setting out of its range; no depth, a depth given twice, or no seed.
-    pub fn new(options: &SweepOptions) -> Result<Self, TrainerError> {
+    pub fn new(options: &SweepOptions) -> Result<Self, SweepError> {
         if options.depths.is_empty() || options.seeds == 0 {
             return Err(SweepError::NothingToDo.into());
         }
@@ -203,7 +202,7 @@ fn group(
     depth: u32,
     shortcuts: bool,
     target: &mut Option<u64>,
-) -> Result<(PlannedGroup, Settings), TrainerError> {
+) -> Result<(PlannedGroup, Settings), SweepError> {
     let mut settings = run_settings(options, depth, shortcuts, None)?;
     let mut mismatch_of_group = None;
     let matching = options.matching;
@@ -240,7 +239,7 @@ fn run_settings(
     depth: u32,
     shortcuts: bool,
     width: Option<f64>,
-) -> Result<Settings, TrainerError> {
+) -> Result<Settings, SweepError> {
     let or_demo = |given: &Option<String>, demo: &str| {
         given
             .clone()
@@ -282,7 +281,7 @@ fn run_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Sampler, Validation};
+    use run_files::settings::{Sampler, Validation};
 
     fn options() -> SweepOptions {
         SweepOptions {

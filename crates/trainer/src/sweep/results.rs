@@ -10,8 +10,8 @@ use super::comparisons::{Comparison, compare};
 use super::identity::run_identity;
 use super::plan::{Plan, PlannedGroup, SweepOptions};
 use super::run_process::Failure;
-use crate::evaluate::floor;
-use crate::run_record::{PerSplit, RunRecord};
+use crate::experiment::evaluate::floor;
+use run_files::run_record::{PerSplit, RunRecord};
 use run_report::statistics::Estimate;
 
 /// Version of the form of `results.json`; it grows when a reader of the older form would misread the newer.
@@ -225,7 +225,7 @@ fn per_split<T: serde::Serialize>(values: &PerSplit<T>) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::run_record::tests::{summary, write_run};
+    use run_files::run_record::example::{summary, write_run};
 
     /// Results of made-up runs of depths 28 and 40: two seeds, the last run failed.
     pub(in crate::sweep) fn results(options: SweepOptions) -> SweepResults {

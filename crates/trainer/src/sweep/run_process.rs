@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::SweepError;
-use crate::lifeline::LIFELINE;
-use crate::own_program::{last_message, this_program};
-use crate::settings::Key;
+use crate::process::lifeline::LIFELINE;
+use crate::process::own_program::{last_message, this_program};
+use run_files::settings::Key;
 
 /// Tells whether the sweep was asked to stop, by the exit code that it then ends with.
 pub type StopCheck<'a> = dyn Fn() -> Option<u8> + Sync + 'a;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::identity::run_identity;
-use crate::metrics::{METRICS_JSONL, read_rows};
-use crate::run_folder::{CONFIG, ENVIRONMENT, read_settings};
-use crate::run_record::RunRecord;
+use run_files::metrics::{METRICS_JSONL, read_rows};
+use run_files::run_folder::{CONFIG, ENVIRONMENT, read_settings};
+use run_files::run_record::RunRecord;
 
 /// Folders within folders that are looked into.
 const DEEPEST: usize = 4;
@@ -107,9 +107,9 @@ pub(super) fn free_folder(parent: &Path, name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_folder::RunFolder;
-    use crate::run_record::tests::{summary, write_run};
-    use crate::settings::Settings;
+    use run_files::run_folder::RunFolder;
+    use run_files::run_record::example::{summary, write_run};
+    use run_files::settings::Settings;
 
     const DATA: &str = "0123456789abcdef";
 

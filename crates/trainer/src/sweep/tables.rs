@@ -4,8 +4,8 @@ use super::columns::{COLUMNS, estimate_text};
 use super::plan::Protocol;
 use super::published::{PUBLISHED_TEST_FLOOR, PublishedRun, published};
 use super::results::SweepResults;
-use crate::report::ReportTable;
-use crate::run_record::RunRecord;
+use run_files::run_record::RunRecord;
+use run_report::report::ReportTable;
 use run_report::statistics::Estimate;
 
 /// Training times from here on are told in hours.
@@ -218,7 +218,7 @@ fn our_row(depth: u32, records: &[&RunRecord]) -> Vec<String> {
         let values: Vec<f64> = records.iter().map(|run| value(run)).collect();
         estimate_text(Estimate::of(&values), digits)
     };
-    let lowest = |loss: &dyn Fn(&crate::metrics::EpochRow) -> f64, run: &RunRecord| {
+    let lowest = |loss: &dyn Fn(&run_files::metrics::EpochRow) -> f64, run: &RunRecord| {
         run.rows.iter().map(loss).fold(f64::INFINITY, f64::min)
     };
     vec![

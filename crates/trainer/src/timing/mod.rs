@@ -1,5 +1,8 @@
 //! How long a training step takes, here and in PyTorch, and how that grows.
 
+mod error;
 pub mod pytorch_timing;
 pub mod step_scaling;
 pub mod step_timing;
+
+pub use error::TimingError;

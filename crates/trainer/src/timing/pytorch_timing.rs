@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::error::TrainerError;
-use crate::settings::{Precision, Settings, UnknownChoice};
-use crate::step_timing::TimingOptions;
+use super::error::TimingError;
+use crate::timing::step_timing::TimingOptions;
+use run_files::settings::{Precision, Settings, UnknownChoice};
 
 /// Read by Python from its standard input, so that the program needs no file of the workspace.
 const SCRIPT: &str = include_str!("../../../../benches/torch_step.py");
@@ -85,7 +85,7 @@ pub fn time_pytorch(
     options: TimingOptions,
     form: PytorchForm,
     threads: usize,
-) -> Result<PytorchTiming, TrainerError> {
+) -> Result<PytorchTiming, TimingError> {
     let widths: Vec<String> = settings
         .stage_widths()
         .iter()
@@ -118,7 +118,7 @@ pub fn time_pytorch(
     if options.is_evaluation {
         command.arg("--forward-only");
     }
-    let failed = |reason: String| TrainerError::Pytorch { reason };
+    let failed = |reason: String| TimingError::Pytorch { reason };
     let not_run = |error: std::io::Error| failed(format!("{}: {error}", python.display()));
     let mut child = command
         .stdin(Stdio::piped())

@@ -9,13 +9,14 @@ use kuva::render::figure::Figure;
 use kuva::render::layout::TickFormat;
 use vae_core::{Depth, VaeConfig};
 
-use crate::adam::Adam;
-use crate::chart::{Axis, Chart, Curve, renumbered, round_step};
-use crate::error::TrainerError;
-use crate::evaluate::read_terms;
-use crate::model::{initial_model, model_config, sampler};
-use crate::settings::Settings;
-use crate::step_timing::{TimingOptions, median};
+use super::error::TimingError;
+use crate::device::DeviceError;
+use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::step::block_checkpointing::ForwardInputs;
+use crate::step::engine::Engine;
+use crate::timing::step_timing::{TimingOptions, median};
+use run_files::settings::Settings;
+use run_report::chart::{Axis, Chart, Curve, renumbered, round_step};
 
 /// Batch sizes, as parts of the settings'.
 const BATCH_PARTS: [(usize, usize); 5] = [(1, 2), (1, 1), (2, 1), (3, 1), (4, 1)];
@@ -72,7 +73,7 @@ pub fn time_scaling(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<Scaling, TrainerError> {
+) -> Result<Scaling, TimingError> {
     let config = model_config(settings)?;
     let step =
         |config: &VaeConfig, batch| seconds_per_step(config, batch, settings, options, device);
@@ -115,11 +116,10 @@ fn seconds_per_step(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<f64, TrainerError> {
+) -> Result<f64, TimingError> {
     config.validate()?;
     let device = device.clone().autodiff();
-    let mut model = initial_model(config, settings.seed, &device);
-    let mut adam = Adam::new();
+    let mut engine = Engine::new(initial_model(config, settings.seed, &device));
     let images = Tensor::full(
         [
             batch,
@@ -134,12 +134,16 @@ fn seconds_per_step(
     for _ in 0..options.warmup + options.steps {
         let began = Instant::now();
         let noise = Tensor::ones([batch, config.latent_dim], &device);
-        let output = model.forward(images.clone(), noise, sampler(settings), None);
-        read_terms(&output.terms);
-        let gradients = output.terms.loss().mean().backward();
-        drop(output);
-        model = adam.step(model, gradients, settings.learning_rate);
-        device.sync().map_err(|error| TrainerError::DeviceLost {
+        let inputs = ForwardInputs {
+            images: images.clone(),
+            noise,
+            dropout: None,
+            sampler: sampler(settings),
+        };
+        engine.step(inputs, false, settings.learning_rate, |_| {
+            Ok::<(), DeviceError>(())
+        })?;
+        device.sync().map_err(|error| DeviceError::Lost {
             device: settings.device.main(),
             reason: error.to_string(),
         })?;

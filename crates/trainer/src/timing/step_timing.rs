@@ -8,17 +8,16 @@ use cifar_loader::{BatchPlan, Cifar10};
 use resnet_blocks::with_plain_blocks;
 use serde::Serialize;
 
-use crate::adam::Adam;
-use crate::data;
-use crate::error::TrainerError;
-use crate::evaluate::read_terms;
-use crate::gradient_norms::GradientNorms;
-use crate::metrics::peak_memory_bytes;
-use crate::model::{initial_model, model_config, sampler};
-use crate::random::{Purpose, Stream};
-use crate::recomputation::{Forward, ForwardInputs};
-use crate::settings::Settings;
-use crate::split_images::{ImagePlace, SplitImages};
+use super::error::TimingError;
+use crate::device::DeviceError;
+use crate::experiment::data;
+use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::split_images::{ImagePlace, SplitImages};
+use crate::step::block_checkpointing::ForwardInputs;
+use crate::step::engine::{Engine, Phase};
+use run_files::metrics::peak_memory_bytes;
+use run_files::settings::Settings;
 
 /// Median, extremes and phases of a training step, in seconds.
 #[derive(Clone, Debug, Serialize)]
@@ -78,7 +77,7 @@ pub fn time_steps(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<StepTiming, TrainerError> {
+) -> Result<StepTiming, TimingError> {
     if options.is_plain {
         with_plain_blocks(|| timed_steps(settings, options, device))
     } else {
@@ -90,7 +89,7 @@ fn timed_steps(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
-) -> Result<StepTiming, TrainerError> {
+) -> Result<StepTiming, TimingError> {
     let TimingOptions { warmup, steps, .. } = options;
     // No rate counts the step in which kernels are compiled.
     let warmup = warmup.max(usize::from(settings.device.are_cuda()));
@@ -104,7 +103,7 @@ fn timed_steps(
     } else {
         device
     };
-    let mut adam = Adam::new();
+    let mut engine = Engine::new(model);
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
     let data = Cifar10::sample()?;
@@ -114,7 +113,7 @@ fn timed_steps(
         settings.seed,
         data::augment(settings),
     );
-    let lost = |reason: String| TrainerError::DeviceLost {
+    let lost = |reason: String| DeviceError::Lost {
         device: settings.device.main(),
         reason,
     };
@@ -153,19 +152,20 @@ fn timed_steps(
             dropout: None,
             sampler: sampler(settings),
         };
-        let forward = Forward::new(&model, inputs, settings.gradient_checkpointing);
-        read_terms(forward.terms());
-        wait()?;
-        lap(1);
-        if !options.is_evaluation {
-            let gradients = forward.backward(&model);
-            // Training looks at every gradient before it takes a step.
-            GradientNorms::read(&model, &gradients);
+        let ended = |phase| {
             wait()?;
-            lap(2);
-            model = adam.step(model, gradients, settings.learning_rate);
-            wait()?;
-            lap(3);
+            lap(match phase {
+                Phase::Forward => 1,
+                Phase::Backward => 2,
+                Phase::Optimizer => 3,
+            });
+            Ok::<(), DeviceError>(())
+        };
+        if options.is_evaluation {
+            engine.evaluate(inputs, ended)?;
+        } else {
+            let checkpointing = settings.gradient_checkpointing;
+            engine.step(inputs, checkpointing, settings.learning_rate, ended)?;
         }
         wholes.push(whole.elapsed().as_secs_f64());
         for (all, seconds) in phases.iter_mut().zip(seconds) {

@@ -7,7 +7,7 @@ use super::tests::{
     stopped_and_continued, tiny,
 };
 use super::*;
-use crate::settings::Precision;
+use run_files::settings::Precision;
 
 #[test]
 fn a_skipped_step_of_several_micro_batches_changes_no_byte_either() {
@@ -32,8 +32,8 @@ fn a_micro_batch_of_the_whole_batch_is_the_same_run() {
     assert_equal_runs(plain.path(), whole.path(), "one micro-batch");
 }
 
-fn rows(run_dir: &Path) -> Vec<crate::metrics::EpochRow> {
-    crate::metrics::read_rows(&run_dir.join("metrics.jsonl")).expect("readable")
+fn rows(run_dir: &Path) -> Vec<run_files::metrics::EpochRow> {
+    run_files::metrics::read_rows(&run_dir.join("metrics.jsonl")).expect("readable")
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn two_devices_train_as_two_micro_batches_do() {
     assert_eq!(rows(devices).len(), 3);
     let weights = |folder: &Path| {
         let bytes = std::fs::read(folder.join("model.safetensors")).expect("readable");
-        crate::weights::from_safetensors(&bytes).expect("weights")
+        crate::experiment::weights::from_safetensors(&bytes).expect("weights")
     };
     let (first, second) = (weights(devices), weights(micro_batches));
     if best_epoch(devices) == best_epoch(micro_batches) {

@@ -7,14 +7,15 @@ use burn::prelude::*;
 use cifar_loader::BatchPlan;
 use vae_core::Vae;
 
-use crate::data;
-use crate::error::TrainerError;
-use crate::evaluate::{EvaluationOptions, evaluate_until};
-use crate::metrics::{EpochRow, EpochTiming, TermSums, peak_memory_bytes};
-use crate::model::sampler;
-use crate::pictures::{write_reconstructions, write_samples};
-use crate::progress::{EpochEnd, Progress, StepProgress};
-use crate::stop_request::StopSignal;
+use super::error::TrainError;
+use crate::device::DeviceError;
+use crate::experiment::data;
+use crate::experiment::evaluate::{EvaluationOptions, evaluate_until};
+use crate::experiment::model::sampler;
+use crate::experiment::pictures::{write_reconstructions, write_samples};
+use crate::process::progress::{EpochEnd, Progress, StepProgress};
+use crate::process::stop_request::StopSignal;
+use run_files::metrics::{EpochRow, EpochTiming, TermSums, peak_memory_bytes};
 
 use super::{Logs, Progressing, SMALL_FILES, Training};
 
@@ -30,7 +31,7 @@ impl Training<'_> {
         mut now: Progressing,
         logs: &mut Logs,
         progress: &mut Progress,
-    ) -> Result<Progressing, TrainerError> {
+    ) -> Result<Progressing, TrainError> {
         let epoch = now.state.epoch + 1;
         let first_step = now.state.step - now.state.batches as u64;
         let learning_rate = now
@@ -113,7 +114,7 @@ impl Training<'_> {
         mut timing: EpochTiming,
         logs: &mut Logs,
         progress: &mut Progress,
-    ) -> TrainerError {
+    ) -> TrainError {
         timing.peak_memory_bytes = peak_memory_bytes();
         let saved = self.save(now, progress).and_then(|()| {
             if timing.train_steps > 0 {
@@ -122,7 +123,7 @@ impl Training<'_> {
             Ok(())
         });
         match saved {
-            Ok(()) => TrainerError::Stopped {
+            Ok(()) => TrainError::Stopped {
                 signal,
                 step: now.state.step,
                 run_dir: self.folder.path().to_owned(),
@@ -148,7 +149,7 @@ impl Training<'_> {
         now: &mut Progressing,
         epoch: u32,
         progress: &mut Progress,
-    ) -> Result<Option<StopSignal>, TrainerError> {
+    ) -> Result<Option<StopSignal>, TrainError> {
         let began = Instant::now();
         let first_batch = now.state.batches;
         let plan = self.plan();
@@ -197,13 +198,12 @@ impl Training<'_> {
     }
 
     /// Waits until the device has done all that it was asked for.
-    fn wait(&self) -> Result<(), TrainerError> {
-        self.device
-            .sync()
-            .map_err(|error| TrainerError::DeviceLost {
-                device: self.settings.device.main(),
-                reason: error.to_string(),
-            })
+    fn wait(&self) -> Result<(), TrainError> {
+        self.device.sync().map_err(|error| DeviceError::Lost {
+            device: self.settings.device.main(),
+            reason: error.to_string(),
+        })?;
+        Ok(())
     }
 
     /// How a split is scored after an epoch; epoch 0 stands for the final score.
@@ -216,7 +216,7 @@ impl Training<'_> {
         }
     }
 
-    pub(super) fn write_pictures(&self, model: &Vae, epoch: u32) -> Result<(), TrainerError> {
+    pub(super) fn write_pictures(&self, model: &Vae, epoch: u32) -> Result<(), TrainError> {
         let name = format!("epoch-{epoch:04}.png");
         let samples = self.folder.join("samples").join(&name);
         write_samples(
@@ -228,6 +228,7 @@ impl Training<'_> {
             &self.device,
         )?;
         let reconstructions = self.folder.join("reconstructions").join(&name);
-        write_reconstructions(model, &self.splits.valid, &reconstructions, &self.device)
+        write_reconstructions(model, &self.splits.valid, &reconstructions, &self.device)?;
+        Ok(())
     }
 }

@@ -6,16 +6,19 @@ use std::time::Instant;
 use burn::prelude::*;
 use vae_core::Vae;
 
-use crate::error::TrainerError;
-use crate::evaluate::{evaluate_until, floor};
-use crate::export::export;
-use crate::latent_statistics::latent_statistics;
-use crate::loss_curves::write_svg;
-use crate::metrics::{EpochRow, Terms, read_rows};
-use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples};
-use crate::progress::{Finish, Progress, StopReason};
-use crate::run_record::{PerPart, PerSplit, RunSummary};
-use crate::weights::load_values;
+use super::error::TrainError;
+use crate::experiment::evaluate::{evaluate_until, floor};
+use crate::experiment::export::export;
+use crate::experiment::latent_statistics::latent_statistics;
+use crate::experiment::pictures::{
+    FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples,
+};
+use crate::experiment::weights::load_values;
+use crate::process::progress::{Finish, Progress, StopReason};
+use run_files::metrics::{EpochRow, Terms, read_rows};
+use run_files::run_folder::RunFolderError;
+use run_files::run_record::{PerPart, PerSplit, RunSummary};
+use run_report::loss_curves::write_svg;
 
 use super::{Progressing, SMALL_FILES, Training};
 
@@ -26,13 +29,14 @@ impl Training<'_> {
         now: &Progressing,
         began: Instant,
         progress: &mut Progress,
-    ) -> Result<(), TrainerError> {
+    ) -> Result<(), TrainError> {
         let rows = read_rows(&self.folder.join("metrics.jsonl"))?;
         let Some(last) = rows.last().copied() else {
-            return Err(TrainerError::NoRun {
+            return Err(RunFolderError::NoRun {
                 path: self.folder.path().to_owned(),
                 missing: "completed epoch",
-            });
+            }
+            .into());
         };
         let (model, best_epoch) = self.best_model(now, progress)?;
         let best: EpochRow = rows
@@ -46,7 +50,7 @@ impl Training<'_> {
         let test = evaluate_until(&model, &images, test_floor, self.evaluation(0), self.stop);
         drop(images);
         // The checkpoint of the last epoch is all that is needed to do this again.
-        let test = test.map_err(|signal| TrainerError::Stopped {
+        let test = test.map_err(|signal| TrainError::Stopped {
             signal,
             step: now.state.step,
             run_dir: self.folder.path().to_owned(),
@@ -61,7 +65,8 @@ impl Training<'_> {
             write_svg(&curves, &rows)?;
             write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
             // Last: where there is a summary, the rest is there too.
-            export(&self.folder, &model, test_images, &self.device, &summary)
+            export(&self.folder, &model, test_images, &self.device, &summary)?;
+            Ok(())
         })?;
 
         let reconstructions = self
@@ -129,7 +134,7 @@ impl Training<'_> {
         &self,
         now: &Progressing,
         progress: &mut Progress,
-    ) -> Result<(Vae, u32), TrainerError> {
+    ) -> Result<(Vae, u32), TrainError> {
         let Some(best) = now.state.best else {
             return Ok((now.model.valid(), now.state.epoch));
         };

@@ -4,51 +4,40 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::prelude::*;
-use cifar_loader::{Cifar10, Split, SplitOptions, Splits, View, free_bytes};
+use cifar_loader::{Splits, View, free_bytes};
 use vae_core::{Vae, VaeConfig};
 
-use crate::adam::Adam;
-use crate::checkpoint::{Checkpoint, CheckpointError, TrainingState};
-use crate::data;
 use crate::device::open_device;
-use crate::error::TrainerError;
-use crate::evaluate::floor;
-use crate::memory;
-use crate::metrics::{MetricsWriter, TimingWriter};
-use crate::model::{initial_model, model_config};
-use crate::progress::{Progress, RunStart};
-use crate::run_folder::{RunFolder, read_settings};
-use crate::schedule::Schedule;
-use crate::settings::{OnDiskFull, Settings, differences};
-use crate::split_images::{ImagePlace, SplitImages};
+use crate::experiment::data;
+use crate::step::adam::Adam;
+use run_files::checkpoint::{Checkpoint, CheckpointError, TrainingState};
+
+use crate::device::memory;
+use crate::experiment::evaluate::floor;
+use crate::experiment::model::{initial_model, model_config};
+use crate::experiment::split_images::{ImagePlace, SplitImages};
+use crate::experiment::weights::{WeightsError, load_values, named_values};
+use crate::process::progress::{Progress, RunStart};
+use crate::process::stop_request::StopRequest;
 use crate::step::replicas::Replicas;
-use crate::step_clock::StepClock;
-use crate::stop_request::StopRequest;
-use crate::weights::{WeightsError, load_values, named_values};
+use crate::train::step_clock::StepClock;
+use run_files::metrics::{MetricsWriter, TimingWriter};
+use run_files::run_folder::{RunFolder, read_settings};
+use run_files::schedule::Schedule;
+use run_files::settings::{OnDiskFull, Settings, differences};
 
 mod epoch;
+mod error;
 mod finish;
 mod step;
 pub(crate) mod step_clock;
+
+pub use error::TrainError;
 
 /// Checkpoints on the disk at one time: the newest two, the best, and the one that is being written.
 const CHECKPOINTS: u64 = 4;
 /// Room for pictures, metrics and everything else that is small, in bytes.
 const SMALL_FILES: u64 = 16 << 20;
-
-/// Settings that a run cannot change on its way: its checkpoints would fit no more, the batches done of an epoch would be
-/// others, or its numbers would be of two kinds.
-const FIXED: [&str; 9] = [
-    "depth",
-    "width",
-    "latent_dim",
-    "intermediate_dim",
-    "shortcuts",
-    "batch_size",
-    "limit_train",
-    "validation",
-    "precision",
-];
 
 /// How and where a run is made, which no number of it depends on.
 #[derive(Clone, Copy, Debug)]
@@ -130,27 +119,8 @@ pub fn train(
     options: TrainOptions<'_>,
     device: &Device,
     progress: &mut Progress,
-) -> Result<(), TrainerError> {
+) -> Result<(), TrainError> {
     Training::prepare(settings, options, device, progress)?.run(progress)
-}
-
-/// The splits the settings ask for.
-///
-/// # Errors
-/// Where one of them is empty.
-pub fn split(settings: &Settings, data: &Cifar10) -> Result<Splits, TrainerError> {
-    let splits = data.split(&SplitOptions {
-        validation: data::validation(settings),
-        seed: settings.seed,
-        limit_train: settings.limit_train,
-        limit_test: settings.limit_test,
-    })?;
-    for split in [Split::Train, Split::Valid, Split::Test] {
-        if splits.get(split).is_empty() {
-            return Err(TrainerError::EmptySplit { split });
-        }
-    }
-    Ok(splits)
 }
 
 impl<'a> Training<'a> {
@@ -160,11 +130,11 @@ impl<'a> Training<'a> {
         options: TrainOptions<'a>,
         device: &Device,
         progress: &mut Progress,
-    ) -> Result<Self, TrainerError> {
+    ) -> Result<Self, TrainError> {
         let config = model_config(settings)?;
         memory::check(settings, &config)?;
         let data = data::load(settings, progress)?;
-        let splits = split(settings, &data)?;
+        let splits = data::split(settings, &data)?;
         // Parameters are counted from their shapes; no value is drawn.
         let parameters = config.init(&device.clone().inner()).num_params();
         let other_devices = settings
@@ -172,7 +142,7 @@ impl<'a> Training<'a> {
             .others()
             .iter()
             .map(|choice| Ok(open_device(*choice)?.autodiff()));
-        let other_devices = other_devices.collect::<Result<_, TrainerError>>()?;
+        let other_devices = other_devices.collect::<Result<_, TrainError>>()?;
         let folder = if options.resume {
             RunFolder::resume(options.run_dir)?
         } else {
@@ -201,9 +171,8 @@ impl<'a> Training<'a> {
         training.check_space()?;
         // What may differ, such as the number of epochs, is what the run will have been made with.
         training.persist(progress, SMALL_FILES, || {
-            training
-                .folder
-                .record(settings, &hash, &data.source().to_string())
+            let source = data.source().to_string();
+            Ok(training.folder.record(settings, &hash, &source)?)
         })?;
         Ok(training)
     }
@@ -213,19 +182,19 @@ impl<'a> Training<'a> {
         hash: &str,
         allow_config_change: bool,
         progress: &mut Progress,
-    ) -> Result<(), TrainerError> {
+    ) -> Result<(), TrainError> {
         let path = self.folder.path().to_owned();
         let differences = differences(&read_settings(&path)?, self.settings);
         if !differences.is_empty() && !allow_config_change {
-            return Err(TrainerError::SettingsChanged { path, differences });
+            return Err(TrainError::SettingsChanged { path, differences });
         }
         let fixed: Vec<_> = differences
             .iter()
-            .filter(|difference| FIXED.contains(&difference.key))
+            .filter(|difference| difference.is_fixed())
             .cloned()
             .collect();
         if !fixed.is_empty() {
-            return Err(TrainerError::SettingsChanged {
+            return Err(TrainError::SettingsChanged {
                 path,
                 differences: fixed,
             });
@@ -235,7 +204,7 @@ impl<'a> Training<'a> {
         }
         let expected = self.folder.recorded_data_hash()?;
         if expected != hash {
-            return Err(TrainerError::DataChanged {
+            return Err(TrainError::DataChanged {
                 path,
                 expected,
                 found: hash.to_owned(),
@@ -245,13 +214,13 @@ impl<'a> Training<'a> {
     }
 
     /// Refuses a run that would meet a full disk, before it begins.
-    fn check_space(&self) -> Result<(), TrainerError> {
+    fn check_space(&self) -> Result<(), TrainError> {
         let needed = CHECKPOINTS * self.checkpoint_bytes() + SMALL_FILES;
         match free_bytes(self.folder.path()) {
             Some(available)
                 if available < needed && self.settings.on_disk_full == OnDiskFull::Stop =>
             {
-                Err(TrainerError::DiskFull {
+                Err(TrainError::DiskFull {
                     path: self.folder.path().to_owned(),
                     needed: Some(needed),
                     available: Some(available),
@@ -267,7 +236,7 @@ impl<'a> Training<'a> {
         12 * self.parameters as u64
     }
 
-    fn run(&self, progress: &mut Progress) -> Result<(), TrainerError> {
+    fn run(&self, progress: &mut Progress) -> Result<(), TrainError> {
         let began = Instant::now();
         let (mut now, is_new) = self.start(progress)?;
         progress.run_started(&RunStart {
@@ -297,7 +266,7 @@ impl<'a> Training<'a> {
     }
 
     /// A new run at step 0, or the newest intact checkpoint; whether it is the former.
-    fn start(&self, progress: &mut Progress) -> Result<(Progressing, bool), TrainerError> {
+    fn start(&self, progress: &mut Progress) -> Result<(Progressing, bool), TrainError> {
         let model = initial_model(&self.config, self.settings.seed, &self.device);
         let checkpoints = self.folder.checkpoints(self.parameters);
         let Some((mut checkpoint, failures)) = checkpoints.load_newest()? else {
@@ -379,12 +348,12 @@ impl<'a> Training<'a> {
         StepClock::new(self.settings.device.are_cuda())
     }
 
-    fn refused(&self, source: WeightsError) -> TrainerError {
+    fn refused(&self, source: WeightsError) -> TrainError {
         let path = self.folder.join("checkpoints");
         CheckpointError::Weights { path, source }.into()
     }
 
-    fn save(&self, now: &mut Progressing, progress: &mut Progress) -> Result<(), TrainerError> {
+    fn save(&self, now: &mut Progressing, progress: &mut Progress) -> Result<(), TrainError> {
         let checkpoint = Checkpoint {
             model: named_values(&now.model.valid()),
             optimizer: now.adam.to_named_values(&now.model),
@@ -404,8 +373,8 @@ impl<'a> Training<'a> {
         &self,
         progress: &mut Progress,
         needed: u64,
-        mut write: impl FnMut() -> Result<T, TrainerError>,
-    ) -> Result<T, TrainerError> {
+        mut write: impl FnMut() -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
         const PAUSE: Duration = Duration::from_millis(200);
         let mut is_told = false;
         loop {
@@ -428,8 +397,8 @@ impl<'a> Training<'a> {
         }
     }
 
-    fn disk_full(&self, path: PathBuf, needed: u64) -> TrainerError {
-        TrainerError::DiskFull {
+    fn disk_full(&self, path: PathBuf, needed: u64) -> TrainError {
+        TrainError::DiskFull {
             path,
             needed: Some(needed),
             available: free_bytes(self.folder.path()),

@@ -5,17 +5,17 @@ use burn::prelude::*;
 use burn::tensor::Gradients;
 use vae_core::DropoutMasks;
 
-use crate::batch_parts::micro_batches;
-use crate::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
-use crate::error::TrainerError;
-use crate::gradient_norms::GradientNorms;
-use crate::model::sampler;
-use crate::random::{Purpose, Stream};
-use crate::recomputation::Forward;
-use crate::run_folder::pretty;
-use crate::running_statistics::{RunningStatistics, undo_last_pass};
+use super::error::TrainError;
+use crate::experiment::model::sampler;
+use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::weights::named_values;
+use crate::step::batch_parts::micro_batches;
+use crate::step::block_checkpointing::Forward;
+use crate::step::gradient_norms::GradientNorms;
 use crate::step::pass::{Inputs, Pass, PassOptions};
-use crate::weights::named_values;
+use crate::step::running_statistics::{RunningStatistics, undo_last_pass};
+use run_files::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
+use run_files::run_folder::pretty;
 
 use super::{Progressing, Training};
 
@@ -48,7 +48,7 @@ impl Training<'_> {
         now: &mut Progressing,
         epoch: u32,
         images: Tensor<4>,
-    ) -> Result<Option<[f64; 3]>, TrainerError> {
+    ) -> Result<Option<[f64; 3]>, TrainError> {
         let step = now.state.step;
         #[cfg(test)]
         let images = self.faulty_images(step, images);
@@ -120,7 +120,7 @@ impl Training<'_> {
         mut cause: NonFinite,
         forward: Option<Forward>,
         before: Before,
-    ) -> Result<(), TrainerError> {
+    ) -> Result<(), TrainError> {
         let stops = now.state.guard.skip_non_finite();
         if stops && let Some(forward) = forward {
             let gradients = forward.backward(&now.model);
@@ -147,7 +147,7 @@ impl Training<'_> {
         };
         let report = serde_json::to_value(&report).expect("numbers and names serialise");
         self.folder.write(DIVERGENCE, &pretty(&report))?;
-        Err(TrainerError::Diverged {
+        Err(TrainError::Diverged {
             epoch,
             step,
             in_row: guard.non_finite_in_row,

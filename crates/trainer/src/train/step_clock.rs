@@ -1,6 +1,6 @@
 //! The rate of training, without the step in which kernels are compiled.
 
-use crate::progress::StepRate;
+use crate::process::progress::StepRate;
 
 /// Counts the steps that a process makes of an epoch. On a device that compiles kernels and tries which are fastest,
 /// the first step of the process takes many times as long as any other, and counts in no rate.

@@ -2,9 +2,9 @@
 
 use super::step::{Fault, FaultSite};
 use super::*;
-use crate::fault_cases::{cases, passed};
-use crate::progress::ProgressMode;
-use crate::settings::{Augment, CheckpointInterval, Preset};
+use crate::process::progress::ProgressMode;
+use run_files::fault_cases::{cases, passed};
+use run_files::settings::{Augment, CheckpointInterval, Preset};
 
 /// Three epochs of six steps, of a second together.
 pub(super) fn tiny() -> Settings {
@@ -35,7 +35,7 @@ fn run_with(
     run_dir: &Path,
     stop: &StopRequest,
     faults: &[Fault],
-) -> Result<(), TrainerError> {
+) -> Result<(), TrainError> {
     let options = TrainOptions {
         run_dir,
         resume: true,
@@ -71,7 +71,7 @@ pub(super) fn stopped_and_continued(settings: &Settings, whole: &Path, look: usi
     let stop = StopRequest::after_polls(look);
     match run_with(settings, folder.path(), &stop, &[]) {
         Ok(()) => return None,
-        Err(TrainerError::Stopped { .. }) => {}
+        Err(TrainError::Stopped { .. }) => {}
         Err(other) => panic!("look {look}: {other}"),
     }
     run(settings, folder.path());
@@ -145,7 +145,7 @@ fn faults_non_finite_steps_are_skipped_and_counted() {
                 let folder = tempfile::tempdir().expect("a folder");
                 let fault = Fault { step, site, value };
                 run_with(&tiny(), folder.path(), &StopRequest::new(), &[fault]).expect("trained");
-                let rows = crate::metrics::read_rows(&folder.path().join("metrics.jsonl"))
+                let rows = run_files::metrics::read_rows(&folder.path().join("metrics.jsonl"))
                     .expect("readable");
                 let skipped: Vec<u32> = rows.iter().map(|row| row.skipped_steps).collect();
                 let mut expected = vec![0; 3];
@@ -159,7 +159,8 @@ fn faults_non_finite_steps_are_skipped_and_counted() {
                 }
                 let bytes =
                     std::fs::read(folder.path().join("model.safetensors")).expect("readable");
-                let weights = crate::weights::from_safetensors(&bytes).expect("weights");
+                let weights =
+                    crate::experiment::weights::from_safetensors(&bytes).expect("weights");
                 let mut values = weights.values().flat_map(|(_, values)| values);
                 assert!(values.all(|value| value.is_finite()), "{fault:?}");
                 count += 1;
@@ -197,8 +198,8 @@ fn images_on_the_device_give_the_same_run() {
 }
 
 type Everything = (
-    crate::weights::NamedValues,
-    crate::weights::NamedValues,
+    crate::experiment::weights::NamedValues,
+    crate::experiment::weights::NamedValues,
     u64,
 );
 
@@ -384,7 +385,7 @@ fn a_learning_rate_of_1e20_never_leaves_a_value_that_is_not_finite() {
         .expect("a model")
         .init(&Device::flex())
         .num_params();
-    let checkpoints = crate::checkpoint::CheckpointFolder::of_run(folder.path(), parameters);
+    let checkpoints = run_files::checkpoint::CheckpointFolder::of_run(folder.path(), parameters);
     for (position, checkpoint) in checkpoints.check_all().expect("listed") {
         let checkpoint = checkpoint.expect("intact");
         for (name, (_, values)) in checkpoint.model.iter().chain(&checkpoint.optimizer) {
@@ -415,7 +416,7 @@ fn large_gradients_are_skipped_only_where_that_is_asked_for() {
         };
         run_with(&settings, folder.path(), &StopRequest::new(), &[spike]).expect("trained");
         let rows =
-            crate::metrics::read_rows(&folder.path().join("metrics.jsonl")).expect("readable");
+            run_files::metrics::read_rows(&folder.path().join("metrics.jsonl")).expect("readable");
         assert_eq!(rows[5].skipped_steps, expected);
     }
 }

@@ -1,7 +1,7 @@
 //! The words of progress: lines, the message beside the bar, and the table at the end.
 
 use super::{EpochEnd, Finish, RunStart, StepProgress, StopReason};
-use crate::metrics::{EpochRow, Terms};
+use run_files::metrics::{EpochRow, Terms};
 
 /// What is about to be trained, on what, and where it goes.
 pub(super) fn run_start(start: &RunStart<'_>) -> String {
@@ -143,7 +143,6 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
     let reason = match finish.reason {
         StopReason::EpochLimit => "all epochs are done",
         StopReason::EarlyStopping => "the validation loss stopped improving",
-        StopReason::Interrupted => "interrupted; continue with --resume",
     };
     lines.push(format!(
         "ended after epoch {}, {}: {reason}",

@@ -2,8 +2,8 @@
 
 use kuva::plot::line::LineStyle;
 
-use super::ReportTable;
 use super::configuration::{environment, settings};
+use super::contents::ReportTable;
 use super::drawing::curve_colour;
 use super::page::{Fact, LegendEntry, Page};
 use super::picture::Picture;
@@ -11,10 +11,10 @@ use super::spectrum::spectrum;
 use super::wording::{count, duration, memory, nats, rounded_count, three_digits};
 use crate::chart::Curve;
 use crate::loss_curves::panels;
-use crate::metrics::Terms;
-use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
-use crate::run_record::RunRecord;
-use crate::settings::Settings;
+use run_files::metrics::Terms;
+use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
+use run_files::run_record::RunRecord;
+use run_files::settings::Settings;
 
 /// What a sheet of samples shows, for those who do not see it.
 pub(super) const SAMPLES: &str =
@@ -199,8 +199,8 @@ fn terms_table(record: &RunRecord) -> ReportTable {
              Validation is on {}; latents are drawn with the {} sampler, one an image.",
             summary.best.epoch,
             match record.settings.validation {
-                crate::settings::Validation::HeldOut => "held-out training images",
-                crate::settings::Validation::Test => "the test images",
+                run_files::settings::Validation::HeldOut => "held-out training images",
+                run_files::settings::Validation::Test => "the test images",
             },
             record.settings.sampler,
         )],

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::latent_statistics::LatentStatistics;
+use super::LatentStatistics;
 use crate::metrics::{EpochRow, Terms};
 
 /// One value for each split.
@@ -115,7 +115,7 @@ impl RunSummary {
 }
 
 /// Nats an image; what is not finite becomes `null`.
-pub(crate) fn terms(terms: &Terms) -> Value {
+pub fn terms(terms: &Terms) -> Value {
     json!({
         "loss": terms.loss,
         "cross_entropy": terms.cross_entropy,
@@ -232,7 +232,7 @@ impl Entry<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_record::tests::summary;
+    use crate::run_record::example::summary;
 
     #[test]
     fn a_summary_reads_back_bit_for_bit() {

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::error::TrainerError;
-use crate::export::SUMMARY;
-use crate::metrics::{EpochRow, METRICS_JSONL, TIMING_JSONL, read_rows};
-use crate::run_folder::{ENVIRONMENT, read_settings};
+use crate::metrics::{EpochRow, METRICS_JSONL, MetricsError, TIMING_JSONL, read_rows};
+use crate::run_folder::{ENVIRONMENT, RunFolderError, SUMMARY, read_settings};
 use crate::settings::Settings;
 
+#[doc(hidden)]
+pub mod example;
+mod latent_statistics;
 mod summary;
 mod timing;
 
-pub(crate) use summary::terms;
-pub use summary::{PerPart, PerSplit, RunSummary};
+pub use latent_statistics::{ACTIVE_ABOVE, LatentStatistics};
+pub use summary::{PerPart, PerSplit, RunSummary, terms};
 pub use timing::RunTiming;
 
 /// Everything that the files of a finished run tell.
@@ -40,6 +41,12 @@ pub struct RunRecord {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunRecordError {
+    /// There is no run in the folder, or its configuration is damaged.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// Its rows of metrics could not be read.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The run was begun and has not ended.
     #[error(
         "the run in {} is not finished; finish it with `cargo xtask train --run-dir {} --resume`",
@@ -74,8 +81,9 @@ impl RunRecordError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunRecordError::Unfinished { .. } => 2,
-            RunRecordError::Unreadable { .. } | RunRecordError::Malformed { .. } => 21,
+            Self::Folder(error) => error.exit_code(),
+            Self::Unfinished { .. } => 2,
+            Self::Metrics(_) | Self::Unreadable { .. } | Self::Malformed { .. } => 21,
         }
     }
 }
@@ -84,16 +92,15 @@ impl RunRecord {
     /// Reads the folder of a finished run.
     ///
     /// # Errors
-    /// [`TrainerError::NoRun`] where no run was begun, [`RunRecordError::Unfinished`] where it has not ended, and errors
+    /// [`RunFolderError::NoRun`] where no run was begun, [`RunRecordError::Unfinished`] where it has not ended, and errors
     /// that name the file where one is missing or damaged.
-    pub fn read(run_dir: &Path) -> Result<Self, TrainerError> {
+    pub fn read(run_dir: &Path) -> Result<Self, RunRecordError> {
         let settings = read_settings(run_dir)?;
         let summary_path = run_dir.join(SUMMARY);
         if !summary_path.exists() {
             return Err(RunRecordError::Unfinished {
                 path: run_dir.to_owned(),
-            }
-            .into());
+            });
         }
         let summary = RunSummary::from_json(&read_json(&summary_path)?)
             .map_err(|reason| malformed(&summary_path, reason))?;
@@ -106,8 +113,7 @@ impl RunRecord {
         if !(is_of_the_last_row && has_ended) {
             return Err(RunRecordError::Unfinished {
                 path: run_dir.to_owned(),
-            }
-            .into());
+            });
         }
         let timing_path = run_dir.join(TIMING_JSONL);
         let timing = RunTiming::from_lines(
@@ -149,4 +155,4 @@ fn malformed(path: &Path, reason: String) -> RunRecordError {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -4,6 +4,7 @@ use kuva::Theme;
 use kuva::backend::svg::SvgBackend;
 use kuva::render::render::render_multiple;
 
+use super::escape::escape;
 use crate::chart::{Chart, renumbered};
 
 /// Size of a chart in its own pixels; the page scales it.
@@ -46,7 +47,7 @@ pub(super) fn inline_svg(chart: &Chart, number: usize, label: &str) -> String {
     let content = renumbered(content, "kuva-clip-", &format!("chart-{number}-clip-"));
     format!(
         "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\" fill=\"currentColor\">{content}",
-        super::page::escape(label)
+        escape(label)
     )
 }
 

@@ -1,25 +1,6 @@
-//! `report.html`: a run or a sweep as one file that opens anywhere, with no network and no script.
+//! What a report shows, before it is a page.
 
-use std::path::Path;
-
-use crate::atomic_file::write_atomically;
-use crate::error::TrainerError;
-use crate::run_folder::file_error;
-use crate::run_record::RunRecord;
-
-mod base64;
-mod configuration;
-mod drawing;
-mod page;
-mod picture;
-mod run_page;
-mod spectrum;
-mod sweep_charts;
-mod sweep_page;
-mod wording;
-
-/// Name of a report in its folder.
-pub const REPORT: &str = "report.html";
+use run_files::run_record::RunRecord;
 
 /// A table of texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,30 +46,3 @@ pub struct SweepReport<'a> {
     /// What was typed.
     pub command: String,
 }
-
-/// Writes the report of one run, atomically; equal runs that took equal time give equal bytes.
-///
-/// A picture that is missing from the run's folder is said to be missing.
-///
-/// # Errors
-/// [`TrainerError::File`] where the file cannot be written.
-pub fn write_run_report(path: &Path, record: &RunRecord) -> Result<(), TrainerError> {
-    write(path, &run_page::render(record))
-}
-
-/// Writes the report of a sweep, atomically.
-///
-/// A picture that is missing from a run's folder is said to be missing.
-///
-/// # Errors
-/// [`TrainerError::File`] where the file cannot be written.
-pub fn write_sweep_report(path: &Path, report: &SweepReport<'_>) -> Result<(), TrainerError> {
-    write(path, &sweep_page::render(report))
-}
-
-fn write(path: &Path, html: &str) -> Result<(), TrainerError> {
-    write_atomically(path, html.as_bytes()).map_err(file_error(path))
-}
-
-#[cfg(test)]
-mod tests;

@@ -7,16 +7,88 @@ use serde_json::{Value, json};
 
 use crate::atomic_file::write_atomically;
 use crate::checkpoint::{CheckpointFolder, Position};
-use crate::error::TrainerError;
-use crate::settings::Settings;
+use crate::disk::is_full;
+use crate::settings::{Settings, SettingsError};
 
 /// The file that says how the run was configured; its presence marks a folder as a run's.
-pub(crate) const CONFIG: &str = "config.json";
+pub const CONFIG: &str = "config.json";
 /// The file that says what the run ran on.
-pub(crate) const ENVIRONMENT: &str = "environment.json";
+pub const ENVIRONMENT: &str = "environment.json";
+/// Weights of the whole model.
+pub const MODEL: &str = "model.safetensors";
+/// Weights of the encoder alone, names without `encoder.`.
+pub const ENCODER: &str = "encoder.safetensors";
+/// Weights of the decoder alone, names without `decoder.`.
+pub const DECODER: &str = "decoder.safetensors";
+/// Eight test images with what the model makes of them, for checking another implementation.
+pub const REFERENCE: &str = "reference.safetensors";
+/// Results.
+pub const SUMMARY: &str = "summary.json";
+/// A finished run's hundred draws from the prior; of the best epoch's weights.
+pub const FINAL_SAMPLES: &str = "samples/final-10x10.png";
+/// A finished run's reconstructions of the first twenty test images; of the best epoch's weights.
+pub const FINAL_RECONSTRUCTIONS: &str = "reconstructions/final.png";
 const LOCK: &str = "lock";
 /// Of the crate that tensors are computed with.
-pub(crate) const BURN_VERSION: &str = "0.22.1";
+pub const BURN_VERSION: &str = "0.22.1";
+
+/// Why a run's folder could not be taken, written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunFolderError {
+    /// A run is there already.
+    #[error(
+        "{} holds a run; continue it with `--resume`, or name another folder with `--run-dir`",
+        .path.display()
+    )]
+    InUse {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// Another process works in the folder.
+    #[error("another process is training in {}; wait for it, or name another folder with `--run-dir`", .path.display())]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// There is no finished or running training in the folder.
+    #[error("{} holds no {missing}; train there first with `cargo xtask train --run-dir {}`", .path.display(), .path.display())]
+    NoRun {
+        /// The run folder.
+        path: PathBuf,
+        /// What was looked for.
+        missing: &'static str,
+    },
+    /// Its `config.json` is damaged.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A file of the run folder could not be written or read.
+    #[error("{}: {source}; check the folder's permissions and the free space", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system reported.
+        source: std::io::Error,
+    },
+}
+
+impl RunFolderError {
+    /// The exit code of a program that stops with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::InUse { .. } | Self::Locked { .. } | Self::NoRun { .. } | Self::Settings(_) => 2,
+            Self::File { .. } => 21,
+        }
+    }
+
+    /// The file that there was no room for, where that is what happened.
+    pub fn full_at(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, source } if is_full(source) => Some(path),
+            _ => None,
+        }
+    }
+}
 
 /// A run folder this process has to itself until the value is dropped.
 pub struct RunFolder {
@@ -29,10 +101,10 @@ impl RunFolder {
     ///
     /// # Errors
     /// Where a run is there already, another process works in it, or it cannot be created.
-    pub fn create(path: &Path) -> Result<Self, TrainerError> {
+    pub fn create(path: &Path) -> Result<Self, RunFolderError> {
         let folder = Self::lock(path)?;
         if folder.holds_a_run() {
-            return Err(TrainerError::RunFolderInUse {
+            return Err(RunFolderError::InUse {
                 path: path.to_owned(),
             });
         }
@@ -43,11 +115,11 @@ impl RunFolder {
     ///
     /// # Errors
     /// Where another process works in it, or it cannot be created.
-    pub fn resume(path: &Path) -> Result<Self, TrainerError> {
+    pub fn resume(path: &Path) -> Result<Self, RunFolderError> {
         Self::lock(path)
     }
 
-    fn lock(path: &Path) -> Result<Self, TrainerError> {
+    fn lock(path: &Path) -> Result<Self, RunFolderError> {
         for folder in ["", "samples", "reconstructions", "checkpoints"] {
             let folder = path.join(folder);
             fs::create_dir_all(&folder).map_err(file_error(&folder))?;
@@ -59,10 +131,10 @@ impl RunFolder {
                 path: path.to_owned(),
                 _lock: lock,
             }),
-            Err(TryLockError::WouldBlock) => Err(TrainerError::RunFolderLocked {
+            Err(TryLockError::WouldBlock) => Err(RunFolderError::Locked {
                 path: path.to_owned(),
             }),
-            Err(TryLockError::Error(source)) => Err(TrainerError::File { path: file, source }),
+            Err(TryLockError::Error(source)) => Err(RunFolderError::File { path: file, source }),
         }
     }
 
@@ -101,7 +173,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrainerError> {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunFolderError> {
         let path = self.path.join(name);
         write_atomically(&path, bytes).map_err(file_error(&path))
     }
@@ -115,7 +187,7 @@ impl RunFolder {
         settings: &Settings,
         data_hash: &str,
         data_source: &str,
-    ) -> Result<(), TrainerError> {
+    ) -> Result<(), RunFolderError> {
         let environment = json!({
             "versions": {
                 "trainer": env!("CARGO_PKG_VERSION"),
@@ -141,13 +213,13 @@ impl RunFolder {
     ///
     /// # Errors
     /// Where the record is missing or damaged.
-    pub fn recorded_data_hash(&self) -> Result<String, TrainerError> {
+    pub fn recorded_data_hash(&self) -> Result<String, RunFolderError> {
         let path = self.path.join(ENVIRONMENT);
         let text = fs::read(&path).map_err(file_error(&path))?;
         let hash = serde_json::from_slice::<Value>(&text)
             .ok()
             .and_then(|environment| environment["data_hash"].as_str().map(str::to_owned));
-        hash.ok_or(TrainerError::NoRun {
+        hash.ok_or(RunFolderError::NoRun {
             path: self.path.clone(),
             missing: "readable environment.json",
         })
@@ -158,10 +230,10 @@ impl RunFolder {
 ///
 /// # Errors
 /// Where there is none, or its `config.json` is damaged.
-pub fn read_settings(run_dir: &Path) -> Result<Settings, TrainerError> {
+pub fn read_settings(run_dir: &Path) -> Result<Settings, RunFolderError> {
     let path = run_dir.join(CONFIG);
     if !path.exists() {
-        return Err(TrainerError::NoRun {
+        return Err(RunFolderError::NoRun {
             path: run_dir.to_owned(),
             missing: "run",
         });
@@ -174,9 +246,10 @@ pub fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
-pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> TrainerError {
+/// The error of an operation on `path`, for `map_err`.
+pub fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> RunFolderError {
     let path = path.to_owned();
-    |source| TrainerError::File { path, source }
+    |source| RunFolderError::File { path, source }
 }
 
 #[cfg(test)]
@@ -205,10 +278,7 @@ mod tests {
         let checkpoint = parent.path().join("checkpoints/epoch-0001-batch-00000");
         fs::create_dir_all(checkpoint).expect("created");
         let error = RunFolder::create(parent.path()).err().expect("a run");
-        assert!(
-            matches!(error, TrainerError::RunFolderInUse { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, RunFolderError::InUse { .. }), "{error}");
     }
 
     #[test]
@@ -216,10 +286,7 @@ mod tests {
         let parent = tempfile::tempdir().expect("a folder");
         let held = RunFolder::create(parent.path()).expect("new");
         let error = RunFolder::resume(parent.path()).err().expect("locked");
-        assert!(
-            matches!(error, TrainerError::RunFolderLocked { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, RunFolderError::Locked { .. }), "{error}");
         drop(held);
         RunFolder::resume(parent.path()).expect("free again");
     }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::base64::base64;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 const PNG_SIGNATURE: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 
@@ -29,7 +30,7 @@ impl Picture {
             ))
         };
         Some(Self {
-            address: format!("data:image/png;base64,{}", base64(bytes)),
+            address: format!("data:image/png;base64,{}", STANDARD.encode(bytes)),
             width: number(0)?,
             height: number(4)?,
         })

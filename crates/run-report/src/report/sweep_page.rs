@@ -1,12 +1,12 @@
 //! The report of a sweep over depths.
 
 use super::configuration::{environment, settings, shared_and_different};
+use super::contents::{ReportGroup, SweepReport};
 use super::page::Page;
 use super::picture::Picture;
 use super::run_page::{RECONSTRUCTIONS, SAMPLES};
 use super::sweep_charts::{legend, over_depth, over_epochs, shortcuts_legend, spectra};
-use super::{ReportGroup, SweepReport};
-use crate::pictures::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
+use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 
 /// The whole document.
 pub(super) fn render(report: &SweepReport<'_>) -> String {

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use kuva::plot::line::LineStyle;
 
-use super::ReportTable;
+use super::contents::ReportTable;
 use super::drawing::inline_svg;
+use super::escape::escape;
 use super::picture::Picture;
 use crate::chart::Chart;
 
@@ -15,22 +16,6 @@ const STYLE: &str = include_str!("page.css");
 const MANY_COLUMNS: usize = 10;
 /// A text of more bytes has several lines in its cell.
 const LONG_CELL: usize = 60;
-
-/// Text with the characters that mean something in HTML replaced, for content and for quoted attributes.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
 
 /// One line of a legend.
 pub(super) struct LegendEntry {

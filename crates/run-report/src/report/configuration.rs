@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::ReportTable;
-use crate::run_record::RunRecord;
+use super::contents::ReportTable;
+use run_files::run_record::RunRecord;
 
 /// Names and values, in order.
 pub(super) type Pairs = Vec<(String, String)>;

@@ -4,13 +4,13 @@ use kuva::plot::line::LineStyle;
 use kuva::plot::scatter::MarkerShape;
 use kuva::render::layout::TickFormat;
 
-use super::ReportGroup;
+use super::contents::ReportGroup;
 use super::drawing::curve_colour;
 use super::page::LegendEntry;
 use super::spectrum::{self, spectrum};
 use crate::chart::{Axis, Chart, Curve};
-use crate::metrics::EpochRow;
-use crate::run_record::RunRecord;
+use run_files::metrics::EpochRow;
+use run_files::run_record::RunRecord;
 
 /// Colours of the two kinds of model where depth is the horizontal axis: none that tells depths apart elsewhere.
 const WITH_SHORTCUTS: usize = 5;

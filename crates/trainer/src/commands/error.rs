@@ -1,0 +1,111 @@
+//! What can stop a command: the errors of the rooms below, each with the next step in its message.
+
+use std::path::PathBuf;
+
+use crate::device::DeviceError;
+use crate::experiment::ExperimentError;
+use crate::gpu_check::GpuCheckError;
+use crate::sweep::SweepError;
+use crate::timing::TimingError;
+use crate::train::TrainError;
+use run_files::checkpoint::CheckpointError;
+use run_files::run_folder::RunFolderError;
+use run_files::run_record::RunRecordError;
+use run_files::settings::SettingsError;
+use run_report::image_sheet::ImageSheetError;
+use run_report::report::ReportError;
+
+/// What can stop a command, with the next step in its message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainerError {
+    /// A setting is unknown or impossible.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The model, its data, its pictures or its weights.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// A device cannot be used, or no longer.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A step could not be timed.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// A training could not be begun, or stopped.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A sweep could not be made, or some of its runs failed.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// A device could not be checked, or some of the checks failed.
+    #[error(transparent)]
+    GpuCheck(#[from] GpuCheckError),
+    /// A run's folder could not be taken, written or read.
+    #[error(transparent)]
+    RunFolder(#[from] RunFolderError),
+    /// A finished run could not be read back.
+    #[error(transparent)]
+    RunRecord(#[from] RunRecordError),
+    /// A page could not be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// Files of a run are not what the run wrote.
+    #[error(
+        "{problems} of the files of {} are damaged; newest intact checkpoint: {newest}; `cargo xtask train --run-dir {} \
+         --resume` continues from it",
+        .path.display(), .path.display()
+    )]
+    RunDamaged {
+        /// The run folder.
+        path: PathBuf,
+        /// How many.
+        problems: usize,
+        /// The position of the newest intact checkpoint, or `none`.
+        newest: String,
+        /// That of the first problem.
+        exit_code: u8,
+    },
+}
+
+impl TrainerError {
+    /// The exit code of a program that stops with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 2,
+            Self::Experiment(error) => error.exit_code(),
+            Self::Device(error) => error.exit_code(),
+            Self::Timing(error) => error.exit_code(),
+            Self::Train(error) => error.exit_code(),
+            Self::Sweep(error) => error.exit_code(),
+            Self::GpuCheck(error) => error.exit_code(),
+            Self::RunFolder(error) => error.exit_code(),
+            Self::RunRecord(error) => error.exit_code(),
+            Self::Report(_) => 21,
+            Self::RunDamaged { exit_code, .. } => *exit_code,
+        }
+    }
+}
+
+impl From<vae_core::ConfigError> for TrainerError {
+    fn from(error: vae_core::ConfigError) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+impl From<cifar_loader::Error> for TrainerError {
+    fn from(error: cifar_loader::Error) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+impl From<CheckpointError> for TrainerError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+impl From<ImageSheetError> for TrainerError {
+    fn from(error: ImageSheetError) -> Self {
+        Self::Experiment(error.into())
+    }
+}

@@ -1,0 +1,159 @@
+//! What can stop a training.
+
+use std::path::{Path, PathBuf};
+
+use crate::device::DeviceError;
+use crate::experiment::ExperimentError;
+use crate::process::stop_request::StopSignal;
+use run_files::checkpoint::CheckpointError;
+use run_files::metrics::MetricsError;
+use run_files::run_folder::RunFolderError;
+use run_files::settings::Difference;
+use run_report::loss_curves::LossCurvesError;
+
+/// What can stop a training, with the next step in its message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The model, its data, its pictures or its weights.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The run folder.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The metric files could not be written or read.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The loss curves could not be drawn.
+    #[error(transparent)]
+    LossCurves(#[from] LossCurvesError),
+    /// A resumed run would not be the same run.
+    #[error(
+        "{} was started with other settings ({}); resume with the settings in its config.json, name another folder \
+         with `--run-dir`, or insist with `--allow-config-change`, which takes all but the model's sizes and the batches",
+        .path.display(), list(.differences)
+    )]
+    SettingsChanged {
+        /// The run folder.
+        path: PathBuf,
+        /// What differs.
+        differences: Vec<Difference>,
+    },
+    /// A resumed run would see other images.
+    #[error("{} was trained on data with hash {expected}, and this data has {found}; give the same data with `--data-dir`", .path.display())]
+    DataChanged {
+        /// The run folder.
+        path: PathBuf,
+        /// Recorded when the run began.
+        expected: String,
+        /// Of the data at hand.
+        found: String,
+    },
+    /// Too many steps in a row gave a loss or a gradient that is not finite; none of them reached the weights.
+    #[error(
+        "training diverged: {in_row} steps in a row were not finite, the last one step {step} of epoch {epoch} ({cause}); \
+         {} has the details and the checkpoints are intact; go back to the best one with `cargo xtask train --run-dir {} \
+         --resume --from-best --allow-config-change --learning-rate {}`, or add `--skip-gradient-norm 10` to that",
+        .report.display(), .run_dir.display(), .smaller_rate
+    )]
+    Diverged {
+        /// Epoch, from 1.
+        epoch: u32,
+        /// Step since the run began, from 0.
+        step: u64,
+        /// Steps in a row that were not finite.
+        in_row: u32,
+        /// What was not finite.
+        cause: String,
+        /// `divergence.json`.
+        report: PathBuf,
+        /// The run folder.
+        run_dir: PathBuf,
+        /// A tenth of the present learning rate.
+        smaller_rate: f64,
+    },
+    /// Someone asked the run to stop, and it did.
+    #[error(
+        "stopped by {} after step {step}, with a checkpoint; continue with `cargo xtask train --run-dir {} --resume`",
+        .signal.name(), .run_dir.display()
+    )]
+    Stopped {
+        /// Who asked.
+        signal: StopSignal,
+        /// Steps since the run began.
+        step: u64,
+        /// The run folder.
+        run_dir: PathBuf,
+    },
+    /// There is no room for what is to be written.
+    #[error(
+        "the disk is full at {}: {} to be written, {} free; make room, then continue with `cargo xtask train --run-dir \
+         {} --resume`",
+        .path.display(), size(.needed), size(.available), .run_dir.display()
+    )]
+    DiskFull {
+        /// The file or folder.
+        path: PathBuf,
+        /// Bytes that will be written there, where known.
+        needed: Option<u64>,
+        /// Bytes free, where the system tells.
+        available: Option<u64>,
+        /// The run folder.
+        run_dir: PathBuf,
+    },
+}
+
+impl TrainError {
+    /// The exit code of a program that stops with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Experiment(error) => error.exit_code(),
+            Self::Device(error) => error.exit_code(),
+            Self::Folder(error) => error.exit_code(),
+            Self::SettingsChanged { .. } | Self::DataChanged { .. } => 2,
+            Self::Checkpoint(_) => 20,
+            Self::Metrics(_) | Self::LossCurves(_) | Self::DiskFull { .. } => 21,
+            Self::Diverged { .. } => 30,
+            Self::Stopped { signal, .. } => 128 + signal.number(),
+        }
+    }
+
+    /// The file that there was no room for, where that is what happened.
+    pub(crate) fn full_at(&self) -> Option<&Path> {
+        match self {
+            Self::Experiment(error) => error.full_at(),
+            Self::Folder(error) => error.full_at(),
+            Self::Checkpoint(error) => error.full_at(),
+            Self::Metrics(error) => error.full_at(),
+            Self::LossCurves(error) => error.full_at(),
+            _ => None,
+        }
+    }
+}
+
+impl From<vae_core::ConfigError> for TrainError {
+    fn from(error: vae_core::ConfigError) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+impl From<cifar_loader::Error> for TrainError {
+    fn from(error: cifar_loader::Error) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+fn size(bytes: &Option<u64>) -> String {
+    bytes.map_or_else(|| "an unknown amount".to_owned(), run_files::disk::amount)
+}
+
+fn list(differences: &[Difference]) -> String {
+    let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
