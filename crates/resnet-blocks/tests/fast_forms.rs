@@ -20,6 +20,9 @@ fn reference() -> Device {
     Device::flex()
 }
 
+/// What may differ, as a relative L2 distance a tensor.
+const TOLERANCES: &[(DType, f64)] = &[(DType::F64, 1e-5), (DType::F32, 1e-4)];
+
 fn has_one_operation(device: &Device) -> bool {
     *device == Device::flex()
 }

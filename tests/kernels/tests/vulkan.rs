@@ -3,6 +3,7 @@
 //!
 //! Tolerances are those of float32 in the crates' own tests, whose checks these are.
 
+#[allow(dead_code)] // The tolerances of other types.
 #[path = "../../../crates/vae-core/tests/checks/golden.rs"]
 mod autoencoder;
 #[path = "../../../crates/resnet-blocks/tests/checks/golden.rs"]
@@ -27,6 +28,9 @@ fn vulkan() -> Device {
 fn reference() -> Device {
     Device::ndarray()
 }
+
+/// What may differ, as a relative L2 distance a tensor.
+const TOLERANCES: &[(DType, f64)] = &[(DType::F32, 1e-4)];
 
 fn has_one_operation(device: &Device) -> bool {
     *device == vulkan()

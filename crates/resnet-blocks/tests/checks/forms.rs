@@ -1,6 +1,6 @@
 //! How a fast form on some device is compared with the plain form in float64; the tests are in `fast_forms.rs`, and for GPUs' kernels in a
-//! workspace of their own (`tests/kernels`). Whoever includes this names the device of the reference, `crate::reference`, and those that have
-//! one operation for a block, `crate::has_one_operation`.
+//! workspace of their own (`tests/kernels`). Whoever includes this names the device of the reference, `crate::reference`, those that have
+//! one operation for a block, `crate::has_one_operation`, and the types that are compared, `crate::TOLERANCES`.
 
 use std::collections::HashMap;
 
@@ -157,10 +157,7 @@ pub(crate) fn relative_distance(expected: &[f64], found: &[f64]) -> f64 {
 #[track_caller]
 pub(crate) fn check_on(device: Device, case: Case) {
     let is_one_operation = crate::has_one_operation(&device);
-    for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
-        if !device.supports_dtype(dtype) {
-            continue;
-        }
+    for &(dtype, allowed) in crate::TOLERANCES {
         // The reference of both is the plain form in float64.
         let expected = training_pass(&case, crate::reference(), DType::F64, true);
         let found = training_pass(&case, device.clone(), dtype, false);
@@ -289,10 +286,7 @@ pub(crate) fn check_nan(device: Device) {
 pub(crate) fn check_pointwise(device: Device) {
     for (channels_in, channels_out, size) in [(5, 3, [4, 7]), (3, 17, [1, 1]), (64, 3, [16, 16])] {
         for sampling in [Sampling::Strided, Sampling::Transposed] {
-            for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
-                if !device.supports_dtype(dtype) {
-                    continue;
-                }
+            for &(dtype, allowed) in crate::TOLERANCES {
                 let run = |device: Device, dtype: DType, is_plain: bool| {
                     let device = device.autodiff();
                     let layer = ConvolutionConfig::new(channels_in, channels_out)
