@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::SAMPLE_CONTAINER;
+use crate::container::extract::read_members;
+use crate::container::member_file::{open_member, read_member};
 use crate::digest::Hasher;
-use crate::extract::read_members;
-use crate::member_file::{open_member, read_member};
 use crate::record::check;
 use crate::{Error, KnownArchive, Member, OFFICIAL, Part, Records, SAMPLE, Sha256Digest, View};
 

@@ -13,24 +13,14 @@ pub mod record;
 pub mod split;
 
 mod augment;
+mod container;
 #[cfg(feature = "burn")]
 mod device_images;
-mod download_options;
-mod extract;
 mod free_space;
-mod lock;
-mod member_file;
-mod mirrors;
 mod names;
 mod permutation;
-mod probe;
-mod progress;
-mod publish;
-mod response;
 #[cfg(feature = "burn")]
 mod tensor;
-mod transfer;
-mod transfer_failure;
 
 pub use archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE};
 pub use augment::{Augment, Placement};
@@ -39,13 +29,13 @@ pub use dataset::{Cifar10, Source};
 #[cfg(feature = "burn")]
 pub use device_images::{DeviceEpoch, DeviceImages};
 pub use digest::Sha256Digest;
+pub use download::download_options::{DownloadOptions, mirrors_from_environment};
+pub use download::probe::{Probe, probe};
+pub use download::progress::Event;
 pub use download::{download, import_file};
-pub use download_options::{DownloadOptions, mirrors_from_environment};
 pub use error::{Error, MirrorFailure};
 pub use free_space::free_bytes;
 pub use pixel_entropy::{image_pixel_entropy, pixel_entropy_floor};
-pub use probe::{Probe, probe};
-pub use progress::Event;
 pub use record::{
     CHANNELS, CLASS_NAMES, HEIGHT, IMAGE_BYTES, NUM_CLASSES, RECORD_BYTES, Record, Records, WIDTH,
 };

@@ -12,6 +12,7 @@ use crate::decoder::Decoder;
 use crate::depth::Depth;
 use crate::encoder::Encoder;
 use crate::vae::Vae;
+use vae_measures::Likelihood;
 
 /// Stride of the first block of each stage, on both sides.
 pub(crate) const STRIDES: [usize; 4] = [1, 2, 2, 2];
@@ -42,6 +43,9 @@ pub struct VaeConfig {
     /// With or without shortcuts. Default: with.
     #[config(default = "Shortcuts::Residual")]
     pub shortcuts: Shortcuts,
+    /// Distribution of the pixels given the decoder's output. Default: Bernoulli.
+    #[config(default = "Likelihood::Bernoulli")]
+    pub likelihood: Likelihood,
     /// Epsilon and momentum of every norm.
     #[config(default = "NormConfig::new()")]
     pub norm: NormConfig,
@@ -76,6 +80,14 @@ pub enum ConfigError {
         found: usize,
         /// Positions of the smallest map.
         positions: usize,
+    },
+    /// The mixture's means depend on the colours before.
+    #[error("`{likelihood}` is for images of 3 colours, not {found}")]
+    Colours {
+        /// The likelihood.
+        likelihood: Likelihood,
+        /// `image_channels` given.
+        found: usize,
     },
 }
 
@@ -134,6 +146,13 @@ impl VaeConfig {
                 positions,
             });
         }
+        let is_mixture = matches!(self.likelihood, Likelihood::LogisticMixture { .. });
+        if is_mixture && self.image_channels != 3 {
+            return Err(ConfigError::Colours {
+                likelihood: self.likelihood,
+                found: self.image_channels,
+            });
+        }
         Ok(())
     }
 
@@ -190,14 +209,24 @@ impl VaeConfig {
         self.assert_valid();
         let channels_in = self.intermediate_dim / self.positions();
         let (stages, channels) = self.stages(channels_in, Sampling::Transposed, device);
+        let channels_out = self.likelihood.decoder_channels(self.image_channels);
+        let mut output = ConvolutionConfig::new(channels, channels_out)
+            .with_sampling(Sampling::Transposed)
+            .with_precision(self.precision)
+            .init(device);
+        if let Some(biases) = self.likelihood.initial_biases(self.image_channels) {
+            output.bias = Param::from_tensor(Tensor::from_floats(biases.as_slice(), device));
+        }
+        let log_scale = self.likelihood.initial_global_log_scale().map(|log_scale| {
+            Param::from_tensor(Tensor::full([self.image_channels], log_scale, device))
+        });
         Decoder {
             dense: dense(self.latent_dim, self.intermediate_dim, device),
             dense_norm: self.norm.init(self.intermediate_dim, device),
             stages,
-            output: ConvolutionConfig::new(channels, self.image_channels)
-                .with_sampling(Sampling::Transposed)
-                .with_precision(self.precision)
-                .init(device),
+            output,
+            log_scale,
+            likelihood: self.likelihood,
             activation: self.activation,
             precision: self.precision,
             grid: self.grid(),

@@ -28,7 +28,8 @@ impl VaeConfig {
         let positions = self.positions() as u64;
         let intermediate = self.intermediate_dim as u64;
         let latent = self.latent_dim as u64;
-        let image = (self.image_channels * self.image_size * self.image_size) as u64;
+        let channels_out = self.likelihood.decoder_channels(self.image_channels);
+        let output = (channels_out * self.image_size * self.image_size) as u64;
         let last = 4 * self.stage_widths[3] as u64;
 
         let [encoder, decoder] = self.block_shapes();
@@ -37,12 +38,12 @@ impl VaeConfig {
             encoder_multiply_accumulates: encoder.0
                 + positions * last * intermediate
                 + 2 * positions * intermediate * latent,
-            decoder_multiply_accumulates: decoder.0 + latent * intermediate + image * last,
+            decoder_multiply_accumulates: decoder.0 + latent * intermediate + output * last,
             activations: encoder.1
                 + decoder.1
                 + (positions + 1) * intermediate
                 + 2 * latent
-                + image,
+                + output,
         }
     }
 
@@ -68,7 +69,15 @@ impl VaeConfig {
         let decoder = layer(latent, intermediate)
             + 4 * intermediate
             + stages_num_params(&decoder_blocks)
-            + layer(last, self.image_channels as u64);
+            + layer(
+                last,
+                self.likelihood.decoder_channels(self.image_channels) as u64,
+            )
+            + if self.likelihood.has_global_scale() {
+                self.image_channels as u64
+            } else {
+                0
+            };
         [encoder, decoder]
     }
 }

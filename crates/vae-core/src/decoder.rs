@@ -1,11 +1,15 @@
 //! Latents to images: the generator.
 
+use burn::module::Param;
 use burn::nn::{BatchNorm, Linear};
 use burn::prelude::*;
-use burn::tensor::activation::sigmoid;
 use resnet_blocks::{Activation, Convolution, Precision, Stage, norm_activate};
+use vae_measures::Likelihood;
 
-/// A dense layer spread over the smallest map, four transposed stages, and a 1x1 convolution to pixels.
+use crate::likelihood::PixelLikelihood;
+
+/// A dense layer spread over the smallest map, four transposed stages, and a 1x1 convolution to the parameters of
+/// the pixels' distributions.
 #[derive(Module, Debug)]
 pub struct Decoder {
     /// Latent to intermediate features.
@@ -14,8 +18,13 @@ pub struct Decoder {
     pub dense_norm: BatchNorm,
     /// Strides 1, 2, 2, 2.
     pub stages: Vec<Stage>,
-    /// To the image's channels.
+    /// To the channels that the likelihood reads.
     pub output: Convolution,
+    /// Log-scale of each colour, where the likelihood has one for all pixels and images.
+    pub log_scale: Option<Param<Tensor<1>>>,
+    /// Distribution of the pixels given the output map.
+    #[module(skip)]
+    pub likelihood: Likelihood,
     /// After the dense norm.
     #[module(skip)]
     pub activation: Activation,
@@ -27,14 +36,14 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Logits of the Bernoulli distribution of each pixel.
+    /// The map that the likelihood reads: for Bernoulli families the logit of each pixel.
     ///
     /// `dropout_mask` multiplies the intermediate features; see [`DropoutMasks`](crate::DropoutMasks).
     ///
     /// # Shapes
     /// - latent: `[batch, latent_dim]`
     /// - dropout_mask: `[batch, intermediate_dim]`
-    /// - output: `[batch, image_channels, image_size, image_size]`
+    /// - output: `[batch, map_channels, image_size, image_size]`; see [`Likelihood::map_channels`]
     pub fn forward(&self, latent: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<4> {
         let maps = self
             .stages
@@ -42,7 +51,24 @@ impl Decoder {
             .fold(self.first_maps(latent, dropout_mask), |hidden, stage| {
                 stage.forward(hidden)
             });
-        self.output.forward(maps)
+        self.output_map(maps)
+    }
+
+    /// The map that the likelihood reads, from the last stage's maps: what [`forward`](Self::forward) does after the stages.
+    ///
+    /// # Shapes
+    /// - maps: `[batch, channels, image_size, image_size]`
+    /// - output: `[batch, map_channels, image_size, image_size]`
+    pub fn output_map(&self, maps: Tensor<4>) -> Tensor<4> {
+        let output = self.output.forward(maps);
+        match &self.log_scale {
+            None => output,
+            Some(log_scale) => {
+                let shape = output.dims();
+                let log_scale = log_scale.val().reshape([1, shape[1], 1, 1]).expand(shape);
+                Tensor::cat(vec![output, log_scale], 1)
+            }
+        }
     }
 
     /// The maps that the first stage takes: what [`forward`](Self::forward) does before the stages.
@@ -68,12 +94,12 @@ impl Decoder {
             .permute([0, 3, 1, 2]) // [batch, channels, grid, grid]
     }
 
-    /// The mean image of each latent: the sigmoid of the logits, in \[0, 1\].
+    /// The image to show for each latent, in \[0, 1\]; see [`PixelLikelihood::mean_image`].
     ///
     /// # Shapes
     /// - latent: `[batch, latent_dim]`
     /// - output: `[batch, image_channels, image_size, image_size]`
     pub fn generate(&self, latent: Tensor<2>) -> Tensor<4> {
-        sigmoid(self.forward(latent, None))
+        self.likelihood.mean_image(self.forward(latent, None))
     }
 }

@@ -46,6 +46,47 @@ impl DiagonalGaussian {
         self.mean.clone() + log_deviation.exp() * noise
     }
 
+    /// log p(z) - log q(z given x) of the draw that `noise` made, in nats per image, with p the standard normal and q what
+    /// the sampler truly draws from.
+    ///
+    /// ```text
+    /// sum over dimensions of (noise^2 + log variance of q - z^2) / 2
+    /// ```
+    ///
+    /// Added to log p(x given z) it is the logarithm of an importance weight, whose mean of exponentials over draws bounds
+    /// p(x) from below in expectation (Burda et al. 2016).
+    ///
+    /// # Shapes
+    /// - latent, noise: `[batch, latent_dim]`; the latent is [`draw`](Self::draw)'s
+    /// - output: `[batch]`
+    pub fn log_prior_ratio(
+        &self,
+        sampler: Sampler,
+        latent: Tensor<2>,
+        noise: Tensor<2>,
+    ) -> Tensor<1> {
+        let log_variance = match sampler {
+            Sampler::Correct => self.log_variance.clone(),
+            Sampler::Blog => self.log_variance.clone().mul_scalar(2.0),
+        };
+        // (noise - z)(noise + z): where the posterior is the prior, nothing is left of either square.
+        let squares = (noise.clone() - latent.clone()) * (noise + latent);
+        (squares + log_variance)
+            .sum_dim(1)
+            .squeeze_dim::<1>(1)
+            .mul_scalar(0.5)
+    }
+
+    /// KL divergence to the standard normal of each dimension, in nats.
+    ///
+    /// # Shapes
+    /// - output: `[batch, latent_dim]`
+    pub fn kl_per_dimension(&self) -> Tensor<2> {
+        let log_variance = self.log_variance.clone();
+        let variance = log_variance.clone().exp();
+        (self.mean.clone().square() + (variance.sub_scalar(1.0) - log_variance)).mul_scalar(0.5)
+    }
+
     /// KL divergence to the standard normal, in nats per image.
     ///
     /// ```text

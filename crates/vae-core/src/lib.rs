@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+// The mixture's kernel calls its own copy for AVX2; it comes with flex.
+#![deny(unsafe_code)]
+#![cfg_attr(not(feature = "flex"), forbid(unsafe_code))]
 
 mod block_shape;
 mod config;
@@ -21,7 +23,8 @@ pub use depth::Depth;
 pub use diagonal_gaussian::{DiagonalGaussian, Sampler};
 pub use dropout::DropoutMasks;
 pub use encoder::Encoder;
-pub use likelihood::bernoulli_cross_entropy;
+pub use likelihood::{PixelLikelihood, PixelNoise, bernoulli_cross_entropy};
 pub use penalty::l2_penalty;
 pub use resnet_blocks::{Activation, NormConfig, Precision, Shortcuts};
 pub use vae::{LossTerms, Vae, VaeOutput};
+pub use vae_measures::{Likelihood, LikelihoodError, Scale};

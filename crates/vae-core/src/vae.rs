@@ -6,8 +6,9 @@ use crate::decoder::Decoder;
 use crate::diagonal_gaussian::{DiagonalGaussian, Sampler};
 use crate::dropout::DropoutMasks;
 use crate::encoder::Encoder;
-use crate::likelihood::bernoulli_cross_entropy;
+use crate::likelihood::PixelLikelihood;
 use crate::penalty::l2_penalty;
+use vae_measures::Likelihood;
 
 /// Weight of the penalty on the mean head.
 const MEAN_PENALTY: f64 = 0.01;
@@ -26,7 +27,8 @@ pub struct Vae {
 /// The loss, term by term: nats per image, each `[batch]`.
 #[derive(Clone, Debug)]
 pub struct LossTerms {
-    /// Bernoulli cross-entropy of the reconstruction; `[batch]`
+    /// Negative log-probability of the image given its latent; under a Bernoulli likelihood the cross-entropy of its grey
+    /// levels. `[batch]`
     pub cross_entropy: Tensor<1>,
     /// KL divergence of the posterior to the standard normal; `[batch]`
     pub kl: Tensor<1>,
@@ -52,7 +54,8 @@ pub struct VaeOutput {
     pub posterior: DiagonalGaussian,
     /// The draw from the posterior; `[batch, latent_dim]`
     pub latent: Tensor<2>,
-    /// Of the reconstruction; `[batch, image_channels, image_size, image_size]`
+    /// The decoder's output map: for Bernoulli families the logits of the reconstruction;
+    /// `[batch, map_channels, image_size, image_size]`
     pub logits: Tensor<4>,
     /// The loss, term by term.
     pub terms: LossTerms,
@@ -82,7 +85,7 @@ impl Vae {
         let latent = posterior.draw(sampler, noise);
         let logits = self.decoder.forward(latent.clone(), decoder_mask);
         let terms = LossTerms {
-            cross_entropy: bernoulli_cross_entropy(logits.clone(), images),
+            cross_entropy: self.decoder.likelihood.nll(logits.clone(), images),
             kl: posterior.kl_to_standard_normal(),
             l2: self.l2().expand([batch]),
         };
@@ -92,6 +95,13 @@ impl Vae {
             logits,
             terms,
         }
+    }
+
+    /// The same model with another likelihood that reads the same map; none where `likelihood` reads another.
+    pub fn scored_as(mut self, likelihood: Likelihood) -> Option<Self> {
+        let fits = self.decoder.likelihood.can_be_scored_as(likelihood);
+        self.decoder.likelihood = likelihood;
+        fits.then_some(self)
     }
 
     /// The reconstruction from the posterior's mean, in \[0, 1\].

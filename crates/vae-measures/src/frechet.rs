@@ -1,4 +1,6 @@
 //! The Frechet distance between two sets of features, as Gaussians (Heusel et al. 2017), in float64.
+// An index says which elements of several arrays belong together.
+#![allow(clippy::needless_range_loop)]
 
 /// Mean and covariance of features, a row at a time.
 #[derive(Clone, Debug, PartialEq)]

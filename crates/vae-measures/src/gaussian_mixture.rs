@@ -1,4 +1,6 @@
 //! Mixtures of Gaussians with full covariances, fitted by expectation maximisation: a prior for a trained decoder.
+// An index says which elements of several arrays belong together.
+#![allow(clippy::needless_range_loop)]
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,7 @@
 //! Statistics of sets of images that need no trained network: how sharp they are, what colours they have, and whether they
 //! are copies.
+// An index says which elements of several arrays belong together.
+#![allow(clippy::needless_range_loop)]
 
 /// Mean power at each spatial frequency of square images, by distance from frequency 0.
 ///

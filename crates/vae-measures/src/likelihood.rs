@@ -67,6 +67,17 @@ impl Likelihood {
     /// How the likelihoods are written.
     pub const FORMS: &'static str = "bernoulli, renormalised-bernoulli, logistic, logistic:global, logistic-mixture:K, gaussian, gaussian:global";
 
+    /// The usual ones among them.
+    pub const USUAL: [&'static str; 7] = [
+        "bernoulli",
+        "renormalised-bernoulli",
+        "logistic",
+        "logistic:global",
+        "logistic-mixture:10",
+        "gaussian",
+        "gaussian:global",
+    ];
+
     /// Whether this is a distribution over the 256 grey levels, so that its nats may be given as bits per dimension.
     pub fn is_over_levels(self) -> bool {
         self != Self::Bernoulli
@@ -103,6 +114,47 @@ impl Likelihood {
                 scale: Scale::Global
             }
         )
+    }
+
+    /// Log-scale that a training starts from: the spread of all grey levels of natural images, about half of the scale from
+    /// -1 to 1.
+    fn initial_log_scale(self) -> Option<f32> {
+        match self {
+            Self::Bernoulli | Self::RenormalisedBernoulli => None,
+            // A logistic distribution's deviation is pi / sqrt(3) scales.
+            Self::Logistic { .. } | Self::LogisticMixture { .. } => Some(-1.3),
+            Self::Gaussian { .. } => Some(-0.7),
+        }
+    }
+
+    /// The global log-scale that a training starts from, where there is one.
+    pub fn initial_global_log_scale(self) -> Option<f32> {
+        self.initial_log_scale().filter(|_| self.has_global_scale())
+    }
+
+    /// Biases of the decoder's last convolution that a training starts from; none where all are zero.
+    ///
+    /// Log-scales start at the spread of all grey levels. A mixture's components have their means a little apart, from -0.9
+    /// to 0.9, so that they have different things to explain.
+    pub fn initial_biases(self, image_channels: usize) -> Option<Vec<f32>> {
+        let log_scale = self
+            .initial_log_scale()
+            .filter(|_| !self.has_global_scale())?;
+        let mut biases = vec![0.0; self.decoder_channels(image_channels)];
+        match self {
+            Self::LogisticMixture { components } => {
+                let spread = |index: usize| 1.8 * ((index as f32 + 0.5) / components as f32 - 0.5);
+                for colour in biases[components..].chunks_mut(3 * components) {
+                    for component in 0..components {
+                        // Green and blue are relative to the colours before, by coefficients that start near 0.
+                        colour[component] = spread(component);
+                        colour[components + component] = log_scale;
+                    }
+                }
+            }
+            _ => biases[image_channels..].fill(log_scale),
+        }
+        Some(biases)
     }
 
     /// Whether a model trained with `self` may be scored with `other`: they read the same map in the same way.

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::download::publish::{part_path, publish_file};
+use crate::download::transfer::{Remote, Terms, agent, fetch_rest};
+use crate::download::transfer_failure::Failure;
 use crate::free_space::require;
-use crate::publish::{part_path, publish_file};
-use crate::transfer::{Remote, Terms, agent, fetch_rest};
-use crate::transfer_failure::Failure;
 use crate::{DownloadOptions, Error, Event, KnownArchive, MirrorFailure};
 
 /// A new start counts as progress, and refills the tries, only beyond this many bytes.

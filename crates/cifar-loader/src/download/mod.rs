@@ -4,17 +4,27 @@
 //! continued by the next one) and `.FILE.lock` (so that two processes wait for each other). Afterwards there is only
 //! the folder of members: the container is 170 MB that nobody needs once its members are verified.
 
+pub(crate) mod download_options;
+mod lock;
+mod mirrors;
+pub(crate) mod probe;
+pub(crate) mod progress;
+pub(crate) mod publish;
+mod response;
+mod transfer;
+mod transfer_failure;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::dataset::verify_folder;
-use crate::lock::FolderLock;
-use crate::mirrors::from_mirrors;
-use crate::publish::{part_path, publish_file, remove_leftovers};
+use crate::download::lock::FolderLock;
+use crate::download::mirrors::from_mirrors;
+use crate::download::publish::{part_path, publish_file, remove_leftovers};
 use crate::{Error, Event, KnownArchive};
 
-pub use crate::download_options::{
+pub use crate::download::download_options::{
     DownloadOptions, MIRRORS, MIRRORS_VARIABLE, mirrors_from_environment,
 };
 

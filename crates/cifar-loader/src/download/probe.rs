@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use ureq::http::header;
 
 use crate::DownloadOptions;
-use crate::extract::{describe, is_gzip};
-use crate::response::request_reason;
-use crate::transfer::agent;
+use crate::container::extract::{describe, is_gzip};
+use crate::download::response::request_reason;
+use crate::download::transfer::agent;
 
 /// Bytes asked for: a second's worth of a mirror that is just fast enough.
 const BYTES: u64 = 1 << 18;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use ureq::http::{StatusCode, header};
 
-use crate::extract::{describe, is_gzip};
-use crate::lock::remove_link;
-use crate::progress::Meter;
-use crate::response::{content_range, number, request_failure, status_failure};
-use crate::transfer_failure::{Failure, MAX_REDIRECTS, transient};
+use crate::container::extract::{describe, is_gzip};
+use crate::download::lock::remove_link;
+use crate::download::progress::Meter;
+use crate::download::response::{content_range, number, request_failure, status_failure};
+use crate::download::transfer_failure::{Failure, MAX_REDIRECTS, transient};
 use crate::{DownloadOptions, Error, Event};
 
 /// Time between two progress events.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ureq::http::{HeaderMap, StatusCode, header};
 
-use crate::transfer_failure::{Failure, MAX_REDIRECTS, transient};
+use crate::download::transfer_failure::{Failure, MAX_REDIRECTS, transient};
 
 /// Why a request got no answer, in one line.
 pub(crate) fn request_reason(error: &ureq::Error) -> String {

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::extract::read_members;
+use crate::container::extract::read_members;
 use crate::free_space::require;
 use crate::{Error, Event, KnownArchive};
 

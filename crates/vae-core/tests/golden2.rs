@@ -1,0 +1,594 @@
+//! Likelihoods against values computed independently in float64 (`golden2/`), on flex and on another backend.
+//!
+//! Tolerances, float64 and float32: negative log-probability relative 1e-12 and 3e-6; gradients by a mean
+//! 1e-10 and 1e-4 of (|expected| + 1 / scale), others 1e-10 and 2e-4 of (|expected| + 1). In float64 the Gaussian, which has
+//! only the error function to work with, is held to 1e-9 and its gradients to 1e-5. Samples are equal.
+
+use std::collections::HashMap;
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use vae_core::{Likelihood, PixelLikelihood, PixelNoise, Scale};
+
+/// Tensors of a golden file by name: shape and values.
+struct Golden(HashMap<String, (Vec<usize>, Vec<f64>)>);
+
+impl Golden {
+    fn read() -> Self {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/golden2/likelihoods.safetensors"
+        );
+        let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a golden file");
+        let values = |view: &safetensors::tensor::TensorView| -> Vec<f64> {
+            use safetensors::Dtype;
+            let data = view.data();
+            match view.dtype() {
+                Dtype::F64 => data
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|it| f64::from_le_bytes(*it))
+                    .collect(),
+                Dtype::F32 => data
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|it| f32::from_le_bytes(*it) as f64)
+                    .collect(),
+                Dtype::I64 => data
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|it| i64::from_le_bytes(*it) as f64)
+                    .collect(),
+                Dtype::U8 => data.iter().map(|it| *it as f64).collect(),
+                other => panic!("{other:?} in a golden file"),
+            }
+        };
+        let entry = |(name, view): (&str, _)| {
+            let view: safetensors::tensor::TensorView = view;
+            (name.to_owned(), (view.shape().to_vec(), values(&view)))
+        };
+        Self(tensors.iter().map(entry).collect())
+    }
+
+    fn get(&self, name: &str) -> &(Vec<usize>, Vec<f64>) {
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("no golden tensor `{name}`"))
+    }
+
+    fn values(&self, name: &str) -> &[f64] {
+        &self.get(name).1
+    }
+
+    fn tensor(&self, name: &str, device: &Device, dtype: DType) -> Tensor<4> {
+        let (shape, values) = self.get(name);
+        let data = TensorData::new(values.clone(), shape.clone()).convert_dtype(dtype);
+        Tensor::from_data(data, (device, dtype))
+    }
+
+    /// Grey levels as values from 0 to 1.
+    fn images(&self, name: &str, device: &Device, dtype: DType) -> Tensor<4> {
+        let (shape, levels) = self.get(name);
+        let values: Vec<f64> = levels.iter().map(|level| level / 255.0).collect();
+        let data = TensorData::new(values, shape.clone()).convert_dtype(dtype);
+        Tensor::from_data(data, (device, dtype))
+    }
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor
+        .into_data()
+        .convert_dtype(DType::F64)
+        .try_to_vec()
+        .expect("float64")
+}
+
+/// What the two element types are held to.
+struct Tolerances {
+    nll: f64,
+    mean_gradient: f64,
+    gradient: f64,
+}
+
+fn tolerances(dtype: DType, likelihood: Likelihood) -> Tolerances {
+    match (dtype, likelihood) {
+        (DType::F64, Likelihood::Gaussian { .. }) => Tolerances {
+            nll: 1e-9,
+            mean_gradient: 1e-5,
+            gradient: 1e-5,
+        },
+        (DType::F64, _) => Tolerances {
+            nll: 1e-12,
+            mean_gradient: 1e-10,
+            gradient: 1e-10,
+        },
+        _ => Tolerances {
+            nll: 3e-6,
+            mean_gradient: 1e-4,
+            gradient: 2e-4,
+        },
+    }
+}
+
+#[expect(deprecated, reason = "the second backend takes the plain forms")]
+fn devices() -> [Device; 2] {
+    [Device::flex(), Device::ndarray()]
+}
+
+#[track_caller]
+fn check(name: &str, found: &[f64], expected: &[f64], allowed: impl Fn(usize, f64) -> f64) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let (error, allowed) = ((found - expected).abs(), allowed(index, expected.abs()));
+        assert!(
+            error <= allowed,
+            "{name}[{index}]: {found:e} is not {expected:e}: off by {error:e}, {allowed:e} allowed"
+        );
+    }
+}
+
+/// Value and gradients of one case, where the map is made of several leaves.
+fn check_case(
+    golden: &Golden,
+    case: &str,
+    likelihood: Likelihood,
+    leaves: &[&str],
+    device: &Device,
+    dtype: DType,
+) {
+    let device = device.clone().autodiff();
+    let tolerances = tolerances(dtype, likelihood);
+    let images = golden.images(&format!("{case}.pixels"), &device, dtype);
+    let [batch, colours, height, width] = images.dims();
+    let load = |leaf: &&str| {
+        let (shape, values) = golden.get(&format!("{case}.{leaf}"));
+        let shape = if shape.len() == 1 {
+            vec![1, colours, 1, 1]
+        } else {
+            shape.clone()
+        };
+        let data = TensorData::new(values.clone(), shape).convert_dtype(dtype);
+        Tensor::<4>::from_data(data, (&device, dtype)).require_grad()
+    };
+    let leaf_tensors: Vec<Tensor<4>> = leaves.iter().map(load).collect();
+    let spread = |leaf: &Tensor<4>| {
+        let channels = leaf.dims()[1];
+        leaf.clone().expand([batch, channels, height, width])
+    };
+    let map = Tensor::cat(leaf_tensors.iter().map(spread).collect(), 1);
+    let nll = likelihood.nll(map, images);
+    let gradients = nll.clone().sum().backward();
+    let label = |what: &str| format!("{case} {dtype:?} {device:?}: {what}");
+    check(
+        &label("nll"),
+        &values(nll),
+        golden.values(&format!("{case}.nll")),
+        |_, expected| tolerances.nll * expected,
+    );
+    for (leaf, tensor) in leaves.iter().zip(&leaf_tensors) {
+        let found = values(tensor.grad(&gradients).expect("a gradient"));
+        let expected = golden.values(&format!("{case}.grad.{leaf}"));
+        let name = label(&format!("gradient by {leaf}"));
+        if *leaf == "mean" {
+            let log_scales = golden.values(&format!("{case}.log_scale"));
+            let inverse = |index: usize| {
+                let at = if log_scales.len() == 3 {
+                    index / 16 % 3
+                } else {
+                    index
+                };
+                (-log_scales[at].max(-7.0)).exp()
+            };
+            check(&name, &found, expected, |index, expected| {
+                tolerances.mean_gradient * (expected + inverse(index))
+            });
+        } else {
+            check(&name, &found, expected, |_, expected| {
+                tolerances.gradient * (expected + 1.0)
+            });
+        }
+    }
+}
+
+#[test]
+fn every_likelihood_has_the_golden_values_and_gradients() {
+    let golden = Golden::read();
+    let both = ["mean", "log_scale"];
+    let families: [(&str, Likelihood, &[&str]); 7] = [
+        ("bernoulli", Likelihood::Bernoulli, &["logits"]),
+        (
+            "renormalised",
+            Likelihood::RenormalisedBernoulli,
+            &["logits"],
+        ),
+        (
+            "logistic_channel",
+            Likelihood::Logistic {
+                scale: Scale::Global,
+            },
+            &both,
+        ),
+        (
+            "logistic_pixel",
+            Likelihood::Logistic {
+                scale: Scale::PerPixel,
+            },
+            &both,
+        ),
+        (
+            "gaussian_channel",
+            Likelihood::Gaussian {
+                scale: Scale::Global,
+            },
+            &both,
+        ),
+        (
+            "gaussian_pixel",
+            Likelihood::Gaussian {
+                scale: Scale::PerPixel,
+            },
+            &both,
+        ),
+        (
+            "mixture",
+            Likelihood::LogisticMixture { components: 10 },
+            &["output"],
+        ),
+    ];
+    for (prefix, likelihood, leaves) in families {
+        for case in ["ordinary", "extreme"] {
+            for device in devices() {
+                for dtype in [DType::F64, DType::F32] {
+                    let case = format!("{prefix}.{case}");
+                    check_case(&golden, &case, likelihood, leaves, &device, dtype);
+                }
+            }
+        }
+    }
+}
+
+/// A mixture's map whose channels are fastest in memory, as flex's convolutions leave it, gives the same bits.
+#[test]
+fn the_order_in_memory_does_not_matter() {
+    let golden = Golden::read();
+    let device = Device::flex().autodiff();
+    let likelihood = Likelihood::LogisticMixture { components: 10 };
+    let images = golden.images("mixture.ordinary.pixels", &device, DType::F32);
+    let found = |map: Tensor<4>, leaf: &Tensor<4>| {
+        let nll = likelihood.nll(map, images.clone());
+        // Other factors than 1 reach the images.
+        let weights = Tensor::<1>::from_floats([2.0, -0.5], &device);
+        let gradients = (nll.clone() * weights).sum().backward();
+        (
+            values(nll),
+            values(leaf.grad(&gradients).expect("a gradient")),
+        )
+    };
+    let leaf = golden
+        .tensor("mixture.ordinary.output", &device, DType::F32)
+        .require_grad();
+    let dense = found(leaf.clone(), &leaf);
+    let output = golden.values("mixture.ordinary.output");
+    let channels_last: Vec<f64> = (0..3200)
+        .map(|at| output[at / 1600 * 1600 + at % 100 * 16 + at % 1600 / 100])
+        .collect();
+    let data = TensorData::new(channels_last, [2, 4, 4, 100]).convert_dtype(DType::F32);
+    let last = Tensor::<4>::from_data(data, &device).require_grad();
+    let (nll, gradient) = found(last.clone().permute([0, 3, 1, 2]), &last);
+    assert_eq!(nll, dense.0);
+    let gradient = Tensor::<1>::from_data(
+        TensorData::new(gradient, [3200]).convert_dtype(DType::F32),
+        &device,
+    );
+    assert_eq!(
+        values(gradient.reshape([2, 4, 4, 100]).permute([0, 3, 1, 2])),
+        dense.1
+    );
+    let unweighted: Vec<f64> = dense
+        .1
+        .iter()
+        .enumerate()
+        .map(|(index, gradient)| {
+            if index < 1600 {
+                gradient / 2.0
+            } else {
+                gradient / -0.5
+            }
+        })
+        .collect();
+    let expected = golden.values("mixture.ordinary.grad.output");
+    check("weighted gradient", &unweighted, expected, |_, expected| {
+        2e-4 * (expected + 1.0)
+    });
+}
+
+#[test]
+fn samples_are_those_of_the_given_noise() {
+    let golden = Golden::read();
+    for device in devices() {
+        for dtype in [DType::F64, DType::F32] {
+            let tensor = |name: &str| golden.tensor(name, &device, dtype);
+            let levels = |images: Tensor<4>| -> Vec<f64> {
+                values(images)
+                    .iter()
+                    .map(|value| (value * 255.0).round())
+                    .collect()
+            };
+            let drawn = Likelihood::LogisticMixture { components: 10 }.sample(
+                tensor("mixture.ordinary.output"),
+                PixelNoise {
+                    component: Some(tensor("mixture.sample.uniform_component")),
+                    pixel: tensor("mixture.sample.uniform_pixel"),
+                },
+            );
+            assert_eq!(levels(drawn), golden.values("mixture.sample.pixels"));
+            let scale = Scale::PerPixel;
+            for (family, noise, likelihood) in [
+                ("logistic_pixel", "uniform", Likelihood::Logistic { scale }),
+                ("gaussian_pixel", "noise", Likelihood::Gaussian { scale }),
+            ] {
+                let parameters = ["mean", "log_scale"];
+                let map = parameters.map(|name| tensor(&format!("{family}.ordinary.{name}")));
+                let pixel = tensor(&format!("{family}.sample.{noise}"));
+                let noise = PixelNoise {
+                    component: None,
+                    pixel,
+                };
+                let drawn = likelihood.sample(Tensor::cat(map.to_vec(), 1), noise);
+                assert_eq!(
+                    levels(drawn),
+                    golden.values(&format!("{family}.sample.pixels"))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_mixtures_image_is_the_average_of_its_components() {
+    let golden = Golden::read();
+    let mixture = Likelihood::LogisticMixture { components: 10 };
+    for (dtype, allowed) in [(DType::F64, 1e-12), (DType::F32, 1e-6)] {
+        let map = golden.tensor("mixture.ordinary.output", &Device::flex(), dtype);
+        let image = mixture.mean_image(map);
+        let signed = values(image.clone().mul_scalar(2.0).sub_scalar(1.0));
+        check(
+            "mean",
+            &signed,
+            golden.values("mixture.mean.by_component"),
+            |_, _| allowed,
+        );
+        let corner = values(
+            image
+                .slice([0..1, 0..3, 2..4, 2..4])
+                .mul_scalar(2.0)
+                .sub_scalar(1.0),
+        );
+        let exact = golden.values("mixture.mean.corner_exact");
+        check("mean near the exact one", &corner, exact, |_, _| {
+            12.5 / 127.5
+        });
+    }
+}
+
+#[test]
+fn grey_levels_cost_what_the_bernoulli_families_allow() {
+    let golden = Golden::read();
+    let (device, dtype) = (Device::flex(), DType::F64);
+    let column = |values: Vec<f64>| {
+        let rows = values.len();
+        Tensor::<4>::from_data(TensorData::new(values, [rows, 1, 1, 1]), (&device, dtype))
+    };
+    let shares: Vec<f64> = (1..255).map(|level| level as f64 / 255.0).collect();
+    let logits: Vec<f64> = shares
+        .iter()
+        .map(|share| (share / (1.0 - share)).ln())
+        .collect();
+    let nll = |likelihood: Likelihood, logits: &[f64]| {
+        values(likelihood.nll(column(logits.to_vec()), column(shares.clone())))
+    };
+    let allowed = |_: usize, expected: f64| 1e-11 * expected.max(1.0);
+    let inner = |name: &str| &golden.values(name)[1..255];
+    let renormalised = Likelihood::RenormalisedBernoulli;
+    check(
+        "floor",
+        &nll(Likelihood::Bernoulli, &logits),
+        inner("levels.bernoulli_floor"),
+        allowed,
+    );
+    let at_share = "levels.renormalised_at_lambda_equals_x";
+    check(
+        at_share,
+        &nll(renormalised, &logits),
+        inner(at_share),
+        allowed,
+    );
+    let best = golden.values("levels.renormalised_best_logit");
+    check(
+        "best",
+        &nll(renormalised, best),
+        inner("levels.renormalised_best"),
+        allowed,
+    );
+    // The best logit of a level is the one whose mean is that level.
+    let means = values(renormalised.mean_image(column(best.to_vec())));
+    check("mean", &means, &shares, |_, _| 1e-9);
+}
+
+/// Probabilities of all 256 levels under each of the stored parameters.
+fn sums_over_levels(likelihood: Likelihood, map: Tensor<4>) -> Vec<f64> {
+    let [batch, channels, height, width] = map.dims();
+    let colours = if channels == 6 { 3 } else { channels };
+    let parts = channels / colours;
+    let singles = batch * colours * height * width;
+    // One image of one value for each parameter: [batch, parts, colours, height, width] to [singles, parts].
+    let map = map
+        .reshape([batch, parts, colours, height * width])
+        .permute([0, 2, 3, 1])
+        .reshape([singles, parts, 1, 1]);
+    let mut sums = vec![0.0; singles];
+    for level in 0..256 {
+        let images = Tensor::full(
+            [singles, 1, 1, 1],
+            level as f64 / 255.0,
+            (&map.device(), map.dtype()),
+        );
+        let nll = values(likelihood.nll(map.clone(), images));
+        sums.iter_mut()
+            .zip(nll)
+            .for_each(|(sum, nll)| *sum += (-nll).exp());
+    }
+    sums
+}
+
+#[test]
+fn every_distribution_over_levels_sums_to_1() {
+    let golden = Golden::read();
+    let scale = Scale::PerPixel;
+    for (dtype, allowed) in [(DType::F64, 1e-12_f64), (DType::F32, 2e-5)] {
+        for case in ["ordinary", "extreme"] {
+            let tensor = |name: &str| golden.tensor(name, &Device::flex(), dtype);
+            let pair = |family: &str| {
+                let parameters = ["mean", "log_scale"];
+                Tensor::cat(
+                    parameters
+                        .map(|name| tensor(&format!("{family}.{case}.{name}")))
+                        .to_vec(),
+                    1,
+                )
+            };
+            for (likelihood, map, allowed) in [
+                (
+                    Likelihood::Logistic { scale },
+                    pair("logistic_pixel"),
+                    allowed,
+                ),
+                // Its tail probabilities come from a fit with a fractional error of 1.2e-7.
+                (
+                    Likelihood::Gaussian { scale },
+                    pair("gaussian_pixel"),
+                    allowed.max(2e-7),
+                ),
+                (
+                    Likelihood::RenormalisedBernoulli,
+                    tensor(&format!("renormalised.{case}.logits")),
+                    allowed,
+                ),
+            ] {
+                for sum in sums_over_levels(likelihood, map) {
+                    assert!(
+                        (sum - 1.0).abs() <= allowed,
+                        "{likelihood} {case} {dtype:?}: {sum}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Sigmoid of x, and of the complement, without loss.
+fn logistic_mass(level: usize, mean: f64, log_scale: f64) -> f64 {
+    let scale = log_scale.max(-7.0).exp();
+    let x = 2.0 * level as f64 / 255.0 - 1.0;
+    let edge = |of: f64| (x + of / 255.0 - mean) / scale;
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match level {
+        0 => sigmoid(edge(1.0)),
+        255 => sigmoid(-edge(-1.0)),
+        // Whichever tail is the smaller one.
+        _ if edge(-1.0) > 0.0 => sigmoid(-edge(-1.0)) - sigmoid(-edge(1.0)),
+        _ => sigmoid(edge(1.0)) - sigmoid(edge(-1.0)),
+    }
+}
+
+/// Summed over blue, a mixture is what its red and green alone say; those sum to 1 by the differences telescoping.
+#[test]
+fn the_mixtures_last_colour_sums_to_what_the_others_leave() {
+    let golden = Golden::read();
+    let (device, dtype) = (Device::flex(), DType::F64);
+    let (_, output) = golden.get("mixture.ordinary.output");
+    let mixture = Likelihood::LogisticMixture { components: 10 };
+    for position in [0usize, 5, 10] {
+        let at = |channel: usize| output[channel * 16 + position];
+        let map: Vec<f64> = (0..100).map(at).collect();
+        for (red, green) in [(0usize, 255usize), (100, 130), (254, 1), (128, 0)] {
+            let map = Tensor::<4>::from_data(
+                TensorData::new(map.clone(), [1, 100, 1, 1]),
+                (&device, dtype),
+            )
+            .expand([1, 100, 16, 16]);
+            // All 256 blues, each an image of its own by a batch of 256.
+            let map = map
+                .slice([0..1, 0..100, 0..1, 0..1])
+                .expand([256, 100, 1, 1]);
+            let colours: Vec<f64> = (0..256)
+                .flat_map(|blue| {
+                    [
+                        red as f64 / 255.0,
+                        green as f64 / 255.0,
+                        blue as f64 / 255.0,
+                    ]
+                })
+                .collect();
+            let images =
+                Tensor::<4>::from_data(TensorData::new(colours, [256, 3, 1, 1]), (&device, dtype));
+            let found: f64 = values(mixture.nll(map, images))
+                .iter()
+                .map(|nll| (-nll).exp())
+                .sum();
+            let largest = (0..10).map(at).fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = (0..10).map(|k| (at(k) - largest).exp()).collect();
+            let red_signed = 2.0 * red as f64 / 255.0 - 1.0;
+            let expected: f64 = (0..10)
+                .map(|k| {
+                    let of_red = logistic_mass(red, at(10 + k), at(20 + k));
+                    let mean = at(40 + k) + at(30 + k).tanh() * red_signed;
+                    weights[k] * of_red * logistic_mass(green, mean, at(50 + k))
+                })
+                .sum::<f64>()
+                / weights.iter().sum::<f64>();
+            assert!(
+                (found - expected).abs() <= 1e-11 * expected + 1e-300,
+                "{found} is not {expected}"
+            );
+        }
+    }
+}
+
+/// bfloat16 maps are scored in float32.
+#[test]
+fn a_narrow_map_is_widened_before_it_is_scored() {
+    let golden = Golden::read();
+    let device = Device::flex();
+    let images = golden.images("mixture.ordinary.pixels", &device, DType::F32);
+    let mixture = Likelihood::LogisticMixture { components: 10 };
+    let map = golden
+        .tensor("mixture.ordinary.output", &device, DType::F32)
+        .cast(burn::tensor::FloatDType::BF16);
+    let narrow = mixture.nll(map.clone(), images.clone());
+    assert_eq!(narrow.dtype(), DType::F32);
+    let wide = mixture.nll(map.cast(burn::tensor::FloatDType::F32), images);
+    assert_eq!(values(narrow), values(wide));
+}
+
+#[test]
+fn a_value_that_is_not_a_number_is_not_hidden() {
+    let golden = Golden::read();
+    let device = Device::flex();
+    let images = golden.images("mixture.ordinary.pixels", &device, DType::F32);
+    let mixture = Likelihood::LogisticMixture { components: 10 };
+    for channel in [0, 10, 20, 30, 95] {
+        let mut data = golden.get("mixture.ordinary.output").1.clone();
+        data[channel * 16 + 7] = f64::NAN;
+        let data = TensorData::new(data, [2, 100, 4, 4]).convert_dtype(DType::F32);
+        let nll = values(mixture.nll(Tensor::from_data(data, &device), images.clone()));
+        assert!(
+            nll[0].is_nan() && nll[1].is_finite(),
+            "channel {channel}: {nll:?}"
+        );
+    }
+}
