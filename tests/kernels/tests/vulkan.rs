@@ -16,8 +16,15 @@ use burn::tensor::DType;
 use vae_core::Depth;
 
 fn golden_path(file: &str) -> String {
-    let owner = if file.starts_with("vae") { "vae-core" } else { "resnet-blocks" };
-    format!("{}/../../crates/{owner}/tests/golden/{file}.safetensors", env!("CARGO_MANIFEST_DIR"))
+    let owner = if file.starts_with("vae") {
+        "vae-core"
+    } else {
+        "resnet-blocks"
+    };
+    format!(
+        "{}/../../crates/{owner}/tests/golden/{file}.safetensors",
+        env!("CARGO_MANIFEST_DIR")
+    )
 }
 
 fn vulkan() -> Device {
@@ -38,7 +45,10 @@ fn has_one_operation(device: &Device) -> bool {
 
 #[test]
 fn every_bottleneck_matches_its_golden_file() {
-    for file in block::FILES.iter().filter(|file| file.starts_with("bottleneck")) {
+    for file in block::FILES
+        .iter()
+        .filter(|file| file.starts_with("bottleneck"))
+    {
         block::check_block(file, &vulkan(), DType::F32, 1e-4);
     }
 }
@@ -76,7 +86,16 @@ fn a_nan_reaches_output_and_gradients() {
 
 #[test]
 fn both_autoencoders_match_their_golden_files() {
-    for (depth, file) in [(Depth::Depth28, "vae_depth28"), (Depth::Depth40, "vae_depth40")] {
-        autoencoder::check_values_and_gradients(depth, file, vulkan(), DType::F32, &autoencoder::FLOAT32);
+    for (depth, file) in [
+        (Depth::Depth28, "vae_depth28"),
+        (Depth::Depth40, "vae_depth40"),
+    ] {
+        autoencoder::check_values_and_gradients(
+            depth,
+            file,
+            vulkan(),
+            DType::F32,
+            &autoencoder::FLOAT32,
+        );
     }
 }

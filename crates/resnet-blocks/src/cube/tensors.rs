@@ -32,11 +32,15 @@ fn dtype(storage: Storage) -> DType {
 
 /// A `[batch, channels, height, width]` tensor as pixels by channels; free where its strides say channels last.
 pub(super) fn pixels_by_channels(tensor: CubeTensor) -> Matrix {
-    let tensor = into_contiguous(permute_nchw_to_nhwc(tensor));
     let shape = tensor.shape();
+    // The strides of images of one pixel, a dense layer's rows, tell of no order: exchanged axes would be copied for nothing.
+    let tensor = match shape[2] * shape[3] {
+        1 => into_contiguous(tensor),
+        _ => into_contiguous(permute_nchw_to_nhwc(tensor)),
+    };
     Matrix {
-        rows: shape[0] * shape[1] * shape[2],
-        columns: shape[3],
+        rows: shape[0] * shape[2] * shape[3],
+        columns: shape[1],
         storage: storage(tensor.dtype),
         handle: tensor.handle,
     }
@@ -110,6 +114,9 @@ impl Maker {
         [height, width]: [usize; 2],
     ) -> CubeTensor {
         let channels = matrix.columns;
+        if height * width == 1 {
+            return self.tensor(matrix, [batch, channels, 1, 1]);
+        }
         permute_nhwc_to_nchw(self.tensor(matrix, [batch, height, width, channels]))
     }
 }

@@ -34,25 +34,33 @@ fn main() {
         "bf16" => Precision::Bf16,
         other => panic!("f32 or bf16, not {other}"),
     };
-    // Depth 40 has identity blocks; widths that vectors divide, and some that they do not.
+    // Depth 40 has identity blocks. Widths that vectors divide, as the model's own.
     let config = VaeConfig::preset(Depth::Depth40)
-        .with_stage_widths([4, 6, 8, 16])
-        .with_intermediate_dim(64)
-        .with_latent_dim(12)
+        .with_stage_widths([8, 8, 16, 16])
+        .with_intermediate_dim(256)
+        .with_latent_dim(16)
         .with_precision(precision);
     let autodiff = device.clone().autodiff();
     let vae = config.init(&autodiff);
     let images = |device: &Device| Tensor::<4>::full([BATCH, 3, 32, 32], 0.25, device);
-    let noise = |device: &Device| Tensor::<2>::full([BATCH, 12], 0.5, device);
+    let noise = |device: &Device| Tensor::<2>::full([BATCH, 16], 0.5, device);
 
-    let output = vae.valid().forward(images(&device), noise(&device), Sampler::Correct, None);
-    println!("evaluation: {}", output.terms.loss().mean().into_scalar::<f32>());
+    let output = vae
+        .valid()
+        .forward(images(&device), noise(&device), Sampler::Correct, None);
+    println!(
+        "evaluation: {}",
+        output.terms.loss().mean().into_scalar::<f32>()
+    );
 
     let output = vae.forward(images(&autodiff), noise(&autodiff), Sampler::Correct, None);
     let loss = output.terms.loss().mean();
     println!("training: {}", loss.clone().into_scalar::<f32>());
     let gradients = loss.backward();
-    let mut read = Read { gradients: &gradients, count: 0 };
+    let mut read = Read {
+        gradients: &gradients,
+        count: 0,
+    };
     vae.visit(&mut read);
     println!("{} gradients", read.count);
 }
