@@ -33,7 +33,9 @@ pub use convolution::{Convolution, ConvolutionConfig};
 pub use dispatch::with_plain_blocks;
 pub use initialization::{glorot_limit, glorot_uniform};
 pub use norm::{NormConfig, norm_activate, norm_add_activate};
-pub use parameters::{NamedParameter, map_named_parameters, named_parameters};
+pub use parameters::{
+    NamedParameter, ParameterName, map_named_parameters, named_parameters, parameter_names,
+};
 pub use precision::Precision;
 pub use sampling::Sampling;
 pub use shortcut::{Projection, Shortcut, Shortcuts};

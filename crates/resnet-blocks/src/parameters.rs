@@ -27,6 +27,25 @@ pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
     reader.found
 }
 
+/// A parameter or running statistic without its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterName {
+    /// Its name in a PyTorch `state_dict`.
+    pub name: String,
+    /// Burn's identifier, which gradients are found by.
+    pub id: ParamId,
+    /// Its shape, in PyTorch's layout.
+    pub shape: Vec<usize>,
+}
+
+/// The names of every parameter and running statistic of `module`, in the order of its fields; no value is read, and no pending
+/// running statistic comes into effect.
+pub fn parameter_names<M: Module>(module: &M) -> Vec<ParameterName> {
+    let mut reader = NameReader::default();
+    module.visit(&mut reader);
+    reader.found
+}
+
 /// Replaces every parameter and running statistic of `module` by `value(name, shape)`, keeping identifiers.
 ///
 /// `shape` is PyTorch's; `None` keeps the present value. The new element type is that of the data.
@@ -108,6 +127,34 @@ impl ModuleVisitor for Reader {
             name: self.path.name(),
             id: param.id,
             data: tensor.into_data(),
+        });
+    }
+}
+
+#[derive(Default)]
+struct NameReader {
+    path: Path,
+    found: Vec<ParameterName>,
+}
+
+impl ModuleVisitor for NameReader {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let mut shape: Vec<usize> = param.lazy_shape().to_vec();
+        if D == 2 {
+            shape.swap(0, 1);
+        }
+        self.found.push(ParameterName {
+            name: self.path.name(),
+            id: param.id,
+            shape,
         });
     }
 }
@@ -197,6 +244,12 @@ mod tests {
             .map(|parameter| parameter.data.num_elements())
             .sum();
         assert_eq!(total, stage.num_params());
+        let without_values = parameter_names(&stage);
+        assert_eq!(without_values.len(), found.len());
+        for (name, parameter) in without_values.iter().zip(&found) {
+            assert_eq!((&name.name, name.id), (&parameter.name, parameter.id));
+            assert_eq!(name.shape, parameter.data.shape().to_vec());
+        }
     }
 
     #[test]

@@ -16,3 +16,4 @@ pub mod schedule;
 pub mod settings;
 pub mod step_guard;
 pub mod weights;
+pub mod wording;

@@ -34,6 +34,14 @@ pub enum WeightsError {
         /// The tensor's name.
         name: String,
     },
+    /// Two parameters of the model have one name.
+    #[error(
+        "two parameters of the model are named `{name}`; give one of their fields another name"
+    )]
+    Repeated {
+        /// The name.
+        name: String,
+    },
     /// The sizes differ.
     #[error("tensor `{name}` has shape {found:?}, the model needs {expected:?}")]
     Shape {

@@ -16,7 +16,6 @@ mod run_page;
 mod spectrum;
 mod sweep_charts;
 mod sweep_page;
-mod wording;
 
 pub use contents::{ReportGroup, ReportTable, SweepReport};
 

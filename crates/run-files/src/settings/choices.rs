@@ -153,70 +153,6 @@ choice! {
     }
 }
 
-/// Where the tensors live; whether the build has that backend is decided later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum DeviceChoice {
-    /// Burn's portable CPU backend.
-    Flex,
-    /// CPU through ndarray.
-    Ndarray,
-    /// An NVIDIA GPU by index.
-    Cuda(usize),
-}
-
-impl DeviceChoice {
-    /// The forms a device is written in.
-    pub const FORMS: &'static str =
-        "flex, ndarray, cuda:N (N a GPU index from 0; `cuda` is `cuda:0`)";
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flex => formatter.write_str("flex"),
-            Self::Ndarray => formatter.write_str("ndarray"),
-            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
-        }
-    }
-}
-
-impl FromStr for DeviceChoice {
-    type Err = UnknownChoice;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "flex" => return Ok(Self::Flex),
-            "ndarray" => return Ok(Self::Ndarray),
-            "cuda" => return Ok(Self::Cuda(0)),
-            _ => {}
-        }
-        text.strip_prefix("cuda:")
-            // `parse` alone would take `+1`.
-            .filter(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|index| index.parse().ok())
-            .map(Self::Cuda)
-            .ok_or_else(|| UnknownChoice {
-                given: text.to_owned(),
-                allowed: Self::FORMS.to_owned(),
-            })
-    }
-}
-
-impl TryFrom<String> for DeviceChoice {
-    type Error = UnknownChoice;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<DeviceChoice> for String {
-    fn from(device: DeviceChoice) -> Self {
-        device.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,34 +178,5 @@ mod tests {
             error.to_string(),
             "`Relu` is none of sigmoid, relu, tanh, silu, gelu"
         );
-    }
-
-    #[test]
-    fn devices_parse_and_print() {
-        for (text, device) in [
-            ("flex", DeviceChoice::Flex),
-            ("ndarray", DeviceChoice::Ndarray),
-            ("cuda:12", DeviceChoice::Cuda(12)),
-        ] {
-            assert_eq!(text.parse(), Ok(device));
-            assert_eq!(device.to_string(), text);
-            assert_eq!(
-                serde_json::from_value::<DeviceChoice>(text.into()).unwrap(),
-                device
-            );
-        }
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        for text in [
-            "",
-            "cuda:",
-            "cuda:-1",
-            "cuda:+1",
-            "cuda:x",
-            "cuda:99999999999999999999999",
-            "gpu",
-            "FLEX",
-        ] {
-            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
-        }
     }
 }

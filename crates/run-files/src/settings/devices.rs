@@ -39,7 +39,7 @@ impl Devices {
 
     /// Whether they are GPUs.
     pub fn are_cuda(&self) -> bool {
-        matches!(self.main, DeviceChoice::Cuda(_))
+        self.main.gpu_index().is_some()
     }
 
     fn all(&self) -> impl Iterator<Item = DeviceChoice> {
@@ -78,7 +78,7 @@ impl FromStr for Devices {
                 .iter()
                 .all(|other| std::mem::discriminant(other) == std::mem::discriminant(&device));
             // A GPU cannot be two.
-            let is_taken = matches!(device, DeviceChoice::Cuda(_)) && all.contains(&device);
+            let is_taken = device.gpu_index().is_some() && all.contains(&device);
             if !is_same_kind || is_taken {
                 return Err(unknown());
             }

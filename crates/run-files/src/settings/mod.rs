@@ -3,6 +3,7 @@
 //! Values come from flags, over environment variables, over a `--config` file, over a preset, over the defaults; see
 //! [`resolve`]. A run writes the complete [`Settings`] to its `config.json`.
 
+mod backends;
 mod checkpoint_interval;
 mod choices;
 mod config_file;
@@ -19,10 +20,11 @@ mod resolve;
 mod row;
 mod rows;
 
+pub use backends::DeviceChoice;
 pub use checkpoint_interval::CheckpointInterval;
 pub use choices::{
-    Activation, Augment, DeviceChoice, OnDiskFull, Precision, Preset, RateSchedule, Sampler,
-    UnknownChoice, Validation,
+    Activation, Augment, OnDiskFull, Precision, Preset, RateSchedule, Sampler, UnknownChoice,
+    Validation,
 };
 pub use devices::Devices;
 pub use differences::{Difference, differences};

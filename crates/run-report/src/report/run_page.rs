@@ -8,13 +8,13 @@ use super::drawing::curve_colour;
 use super::page::{Fact, LegendEntry, Page};
 use super::picture::Picture;
 use super::spectrum::spectrum;
-use super::wording::{count, duration, memory, nats, rounded_count, three_digits};
 use crate::chart::Curve;
 use crate::loss_curves::panels;
 use run_files::metrics::Terms;
 use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 use run_files::run_record::RunRecord;
 use run_files::settings::Settings;
+use run_files::wording::{count, duration, memory, nats, rounded_count, three_digits};
 
 /// What a sheet of samples shows, for those who do not see it.
 pub(super) const SAMPLES: &str =

@@ -33,16 +33,9 @@ pub fn open_device(choice: DeviceChoice) -> Result<Device, DeviceError> {
         #[cfg(feature = "cuda")]
         DeviceChoice::Cuda(index) => crate::device::cuda::open(index),
         #[allow(unreachable_patterns)] // Reachable wherever a feature is off.
-        missing => {
-            let feature = match missing {
-                DeviceChoice::Flex => "flex",
-                DeviceChoice::Ndarray => "ndarray",
-                DeviceChoice::Cuda(_) => "cuda",
-            };
-            Err(DeviceError::BackendNotCompiled {
-                device: missing,
-                feature,
-            })
-        }
+        missing => Err(DeviceError::BackendNotCompiled {
+            device: missing,
+            feature: missing.feature(),
+        }),
     }
 }

@@ -1,5 +1,7 @@
 //! A module's tensors by name, in PyTorch's names and layouts.
 
+use std::collections::HashSet;
+
 use burn::prelude::*;
 use burn::tensor::DType;
 use resnet_blocks::{map_named_parameters, named_parameters};
@@ -9,27 +11,34 @@ pub use run_files::weights::{NamedValues, WeightsError, from_safetensors, to_saf
 /// Every parameter and running statistic of a module, as float32.
 ///
 /// Pass `module.valid()` where the module is training: running statistics are synchronised there.
+///
+/// # Panics
+/// If two parameters have one name, of which a file would lose one.
 pub fn named_values<M: Module>(module: &M) -> NamedValues {
-    named_parameters(module)
-        .into_iter()
-        .map(|parameter| {
-            let shape = parameter.data.shape().to_vec();
-            let values = parameter.data.convert_dtype(DType::F32);
-            let values = values
-                .try_to_vec::<f32>()
-                .expect("converted to float32 just now");
-            (parameter.name, (shape, values))
-        })
-        .collect()
+    let mut named = NamedValues::new();
+    for parameter in named_parameters(module) {
+        let shape = parameter.data.shape().to_vec();
+        let values = parameter.data.convert_dtype(DType::F32);
+        let values = values
+            .try_to_vec::<f32>()
+            .expect("converted to float32 just now");
+        let name = parameter.name.clone();
+        let earlier = named.insert(parameter.name, (shape, values));
+        assert!(
+            earlier.is_none(),
+            "two parameters are named `{name}`; give one of their fields another name"
+        );
+    }
+    named
 }
 
 /// Puts the values into the module's parameters and running statistics, all of them and no others.
 ///
 /// # Errors
-/// If names or shapes differ from the module's.
+/// If names or shapes differ from the module's, or two of its parameters have one name.
 pub fn load_values<M: Module>(module: M, values: &NamedValues) -> Result<M, WeightsError> {
     let mut problem = None;
-    let mut used = 0;
+    let mut used = HashSet::new();
     let module = map_named_parameters(module, |name, expected| {
         let Some((found, values)) = values.get(name) else {
             problem.get_or_insert(WeightsError::Missing {
@@ -45,30 +54,26 @@ pub fn load_values<M: Module>(module: M, values: &NamedValues) -> Result<M, Weig
             });
             return None;
         }
-        used += 1;
+        if !used.insert(name.to_owned()) {
+            problem.get_or_insert(WeightsError::Repeated {
+                name: name.to_owned(),
+            });
+        }
         Some(TensorData::new(values.clone(), found.clone()))
     });
     if let Some(problem) = problem {
         return Err(problem);
     }
-    if used < values.len() {
-        let names: Vec<String> = named_parameters(&module)
-            .into_iter()
-            .map(|parameter| parameter.name)
-            .collect();
-        let name = values
-            .keys()
-            .find(|name| !names.contains(name))
-            .cloned()
-            .unwrap_or_default();
-        return Err(WeightsError::Unexpected { name });
+    match values.keys().find(|name| !used.contains(*name)) {
+        Some(name) => Err(WeightsError::Unexpected { name: name.clone() }),
+        None => Ok(module),
     }
-    Ok(module)
 }
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use burn::module::Param;
     use vae_core::{Decoder, Depth, VaeConfig};
 
     fn decoder(latent_dim: usize) -> Decoder {
@@ -105,5 +110,38 @@ mod tests {
         let error = load_values(decoder(3), &values).expect_err("one tensor too few");
         assert!(error.to_string().contains("`output.bias`"), "{error}");
         from_safetensors(b"not a file").expect_err("no header");
+    }
+
+    /// Both fields are `weight` to PyTorch.
+    #[derive(Module, Debug)]
+    struct Twins {
+        gamma: Param<Tensor<1>>,
+        weight: Param<Tensor<1>>,
+    }
+
+    impl Twins {
+        fn new() -> Self {
+            let values = |value| Param::from_tensor(Tensor::full([2], value, &Device::flex()));
+            Self {
+                gamma: values(1.0),
+                weight: values(2.0),
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "two parameters are named `weight`")]
+    fn names_that_collide_are_not_written() {
+        named_values(&Twins::new());
+    }
+
+    #[test]
+    fn names_that_collide_are_not_read() {
+        let values = NamedValues::from([("weight".to_owned(), (vec![2], vec![3.0, 4.0]))]);
+        let error = load_values(Twins::new(), &values).expect_err("two parameters, one tensor");
+        assert!(
+            matches!(&error, WeightsError::Repeated { name } if name == "weight"),
+            "{error}"
+        );
     }
 }

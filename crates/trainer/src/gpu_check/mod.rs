@@ -110,7 +110,7 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
 pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
     let seconds = options.budget_seconds;
     if !(0.0..=LONGEST).contains(&seconds) {
-        return Err(GpuCheckError::Budget { seconds }.into());
+        return Err(GpuCheckError::Budget { seconds });
     }
     std::fs::create_dir_all(&options.out).map_err(file_error(&options.out))?;
     let (chosen, mut results) = begin(options)?;
@@ -271,6 +271,5 @@ fn finish(results: &Results, folder: &Path) -> Result<(), GpuCheckError> {
     Err(GpuCheckError::PartsFailed {
         reason,
         results: table,
-    }
-    .into())
+    })
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use burn::module::{ModuleMapper, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::Gradients;
-use resnet_blocks::named_parameters;
+use resnet_blocks::parameter_names;
 
 use crate::experiment::weights::NamedValues;
 
@@ -68,7 +68,7 @@ impl Adam {
     /// Both moments of every parameter, as `first.NAME` and `second.NAME`.
     pub fn to_named_values<M: Module>(&self, module: &M) -> NamedValues {
         let mut values = NamedValues::new();
-        for parameter in named_parameters(module) {
+        for parameter in parameter_names(module) {
             let Some(moments) = self.moments.get(&parameter.id) else {
                 continue;
             };
@@ -97,14 +97,14 @@ impl Adam {
     ) -> Option<Self> {
         let device = device.clone().inner();
         let mut moments = HashMap::new();
-        for parameter in named_parameters(module) {
+        for parameter in parameter_names(module) {
             let read = |kind: &str| values.get(&format!("{kind}.{}", parameter.name));
             let (first, second) = match (read("first"), read("second")) {
                 (Some(first), Some(second)) => (first, second),
                 (None, None) => continue,
                 _ => return None,
             };
-            let count = parameter.data.num_elements();
+            let count: usize = parameter.shape.iter().product();
             if first.1.len() != count || second.1.len() != count {
                 return None;
             }

@@ -3,7 +3,7 @@
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::{DType, Gradients};
-use resnet_blocks::named_parameters;
+use resnet_blocks::parameter_names;
 
 /// The squared norm of every parameter's gradient.
 pub struct GradientNorms {
@@ -53,8 +53,8 @@ impl GradientNorms {
 
     /// The names of the parameters whose gradient is not finite, in the order of the module.
     pub fn not_finite<M: Module>(&self, module: &M) -> Vec<String> {
-        // Not `module.valid()`, which would settle running statistics that may yet be taken back.
-        let parameters = named_parameters(module);
+        // Nothing that would settle running statistics, which may yet be taken back.
+        let parameters = parameter_names(module);
         let name = |id: &ParamId| {
             let found = parameters.iter().find(|parameter| parameter.id == *id);
             found.map_or_else(|| id.to_string(), |parameter| parameter.name.clone())

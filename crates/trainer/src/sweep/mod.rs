@@ -108,8 +108,7 @@ fn lock(out: &Path) -> Result<File, SweepError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(SweepError::Locked {
             path: out.to_owned(),
-        }
-        .into()),
+        }),
         Err(TryLockError::Error(source)) => Err(file_error(&path)(source).into()),
     }
 }
@@ -173,7 +172,7 @@ impl Sweep<'_> {
         })?;
         let failure = match end {
             RunEnd::Interrupted(exit_code) => {
-                return Err(SweepError::Interrupted { exit_code }.into());
+                return Err(SweepError::Interrupted { exit_code });
             }
             RunEnd::Failed(failure) => failure,
             RunEnd::Well => match RunRecord::read(&run_dir) {
@@ -263,8 +262,7 @@ impl Sweep<'_> {
                 failed,
                 total: self.results.plan.runs.len(),
                 table: path(TABLE_MD),
-            }
-            .into()),
+            }),
         }
     }
 }

@@ -137,14 +137,14 @@ impl Plan {
     /// A setting out of its range; no depth, a depth given twice, or no seed.
     pub fn new(options: &SweepOptions) -> Result<Self, SweepError> {
         if options.depths.is_empty() || options.seeds == 0 {
-            return Err(SweepError::NothingToDo.into());
+            return Err(SweepError::NothingToDo);
         }
         let mut seen = Vec::new();
         let mut rows: Vec<(PlannedGroup, Settings)> = Vec::new();
         let mut target = None;
         for depth in &options.depths {
             if seen.contains(depth) {
-                return Err(SweepError::RepeatedDepth { depth: *depth }.into());
+                return Err(SweepError::RepeatedDepth { depth: *depth });
             }
             seen.push(*depth);
             let forms: &[bool] = if options.plain {

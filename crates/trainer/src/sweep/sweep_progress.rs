@@ -1,5 +1,6 @@
 //! Telling people and programs how a sweep goes.
 
+use run_files::wording::rough_duration;
 use serde_json::{Value, json};
 
 /// Reports a sweep's events on stdout: lines for people, or one JSON object an event.
@@ -51,7 +52,7 @@ impl SweepProgress {
     /// A run begins or goes on.
     pub(super) fn run_started(&self, turn: &Turn, run_dir: &str, seconds_left: Option<f64>) {
         let left = seconds_left.map_or(String::new(), |seconds| {
-            format!("; about {} of training left", duration(seconds))
+            format!("; about {} of training left", rough_duration(seconds))
         });
         let text = format!("{}: {run_dir}{left}", turn.text());
         let fields = json!({ "run_dir": run_dir, "seconds_left": seconds_left });
@@ -147,25 +148,9 @@ fn print_line(line: &str) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Seconds in the unit that suits them.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        seconds if seconds < 90.0 => format!("{seconds:.0} s"),
-        seconds if seconds < 5400.0 => format!("{:.0} min", seconds / 60.0),
-        seconds => format!("{:.1} h", seconds / 3600.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_the_unit_that_suits_them() {
-        for (seconds, text) in [(30.4, "30 s"), (600.0, "10 min"), (9000.0, "2.5 h")] {
-            assert_eq!(duration(seconds), text);
-        }
-    }
 
     #[test]
     fn a_turn_names_number_group_and_seed() {

@@ -5,6 +5,7 @@ use super::plan::Protocol;
 use super::published::{PUBLISHED_TEST_FLOOR, PublishedRun, published};
 use super::results::SweepResults;
 use run_files::run_record::RunRecord;
+use run_files::wording::count;
 use run_report::report::ReportTable;
 use run_report::statistics::Estimate;
 
@@ -46,10 +47,7 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
             row.push(group.width.to_string());
             row.push(format!("{:+.2} %", 100.0 * group.mismatch.unwrap_or(0.0)));
         }
-        row.extend([
-            thousands(group.parameters),
-            thousands(group.multiply_accumulates),
-        ]);
+        row.extend([count(group.parameters), count(group.multiply_accumulates)]);
         row.extend(COLUMNS.iter().map(|column| {
             let estimate = column.estimate(records);
             match column.key {
@@ -276,19 +274,6 @@ fn hours(seconds: Estimate) -> Estimate {
     }
 }
 
-/// A count in groups of three digits.
-fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::matching::Matching;
@@ -374,17 +359,5 @@ mod tests {
                 "one seed: no interval"
             ]
         );
-    }
-
-    #[test]
-    fn digits_come_in_threes() {
-        for (count, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (26_815_683, "26,815,683"),
-        ] {
-            assert_eq!(thousands(count), text);
-        }
     }
 }

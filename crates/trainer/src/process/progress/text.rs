@@ -2,6 +2,7 @@
 
 use super::{EpochEnd, Finish, RunStart, StepProgress, StopReason};
 use run_files::metrics::{EpochRow, Terms};
+use run_files::wording::{self, clock};
 
 /// What is about to be trained, on what, and where it goes.
 pub(super) fn run_start(start: &RunStart<'_>) -> String {
@@ -47,8 +48,8 @@ pub(super) fn step(step: &StepProgress, epoch_seconds: Option<f64>) -> String {
         line += &format!(
             "  {} images/s  {} left, run {}",
             images_a_second(rate.images_per_second),
-            duration(epoch_left),
-            duration(run_left)
+            clock(epoch_left),
+            clock(run_left)
         );
     }
     line
@@ -96,7 +97,7 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
     line += &format!(
         "  {} images/s  {}",
         images_a_second(end.images_per_second),
-        duration(end.seconds)
+        clock(end.seconds)
     );
     if end.next_learning_rate != learning_rate {
         line += &format!(
@@ -147,7 +148,7 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
     lines.push(format!(
         "ended after epoch {}, {}: {reason}",
         last.epoch,
-        duration(finish.seconds)
+        clock(finish.seconds)
     ));
     lines.push(format!("run folder  {}", finish.run_dir.display()));
     for picture in finish.pictures {
@@ -181,31 +182,8 @@ fn images_a_second(images_per_second: f64) -> String {
     }
 }
 
-/// `m:ss`, `h:mm:ss`, or days and hours.
-fn duration(seconds: f64) -> String {
-    // `as` saturates, so that a rate of zero gives a long time rather than a panic.
-    let seconds = seconds.round() as u64;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    if days > 0 {
-        format!("{days} d {} h", hours % 24)
-    } else if hours > 0 {
-        format!("{hours}:{:02}:{:02}", minutes % 60, seconds % 60)
-    } else {
-        format!("{minutes}:{:02}", seconds % 60)
-    }
-}
-
-/// A count with commas.
 fn thousands(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    wording::count(count as u64)
 }
 
 #[cfg(test)]
@@ -213,25 +191,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_like_clocks() {
-        let texts = [0.4, 59.6, 61.0, 3600.0, 90_061.0, f64::INFINITY, f64::NAN].map(duration);
-        assert_eq!(texts[..5], ["0:00", "1:00", "1:01", "1:00:00", "1 d 1 h"]);
-        assert!(texts[5].ends_with(" h") && texts[6] == "0:00", "{texts:?}");
-    }
-
-    #[test]
     fn losses_stay_short_however_large() {
         assert_eq!(
             [1794.706, -0.5, 6.3e8, f64::NAN].map(nats),
             ["1794.71", "-0.50", "6.300e8", "NaN"]
-        );
-    }
-
-    #[test]
-    fn counts_have_commas() {
-        assert_eq!(
-            [0, 999, 1000, 26_815_683].map(thousands),
-            ["0", "999", "1,000", "26,815,683"]
         );
     }
 

@@ -1,7 +1,7 @@
-//! Numbers as a reader wants them.
+//! Numbers as a reader wants them: counts, times and memory, in the one place that puts them into words.
 
 /// Nats an image, to a hundredth.
-pub(super) fn nats(value: f64) -> String {
+pub fn nats(value: f64) -> String {
     if value.is_finite() {
         format!("{value:.2}")
     } else {
@@ -10,7 +10,7 @@ pub(super) fn nats(value: f64) -> String {
 }
 
 /// A count with commas between thousands.
-pub(super) fn count(value: u64) -> String {
+pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -23,7 +23,7 @@ pub(super) fn count(value: u64) -> String {
 }
 
 /// A large count in thousands, millions or billions, with three digits.
-pub(super) fn rounded_count(value: u64) -> String {
+pub fn rounded_count(value: u64) -> String {
     let scaled = |by: f64| three_digits(value as f64 / by);
     match value {
         0..10_000 => count(value),
@@ -34,7 +34,7 @@ pub(super) fn rounded_count(value: u64) -> String {
 }
 
 /// A rate or a time in seconds with three digits or all whole ones.
-pub(super) fn three_digits(value: f64) -> String {
+pub fn three_digits(value: f64) -> String {
     if !value.is_finite() {
         return "not finite".to_owned();
     }
@@ -48,7 +48,7 @@ pub(super) fn three_digits(value: f64) -> String {
 }
 
 /// A time in seconds, minutes or hours.
-pub(super) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 100.0 {
         return format!("{} s", three_digits(seconds));
     }
@@ -61,8 +61,41 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// A time as a clock shows it: `m:ss`, `h:mm:ss`, or days and hours.
+pub fn clock(seconds: f64) -> String {
+    // `as` saturates, so that a rate of zero gives a long time rather than a panic.
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    if days > 0 {
+        format!("{days} d {} h", hours % 24)
+    } else if hours > 0 {
+        format!("{hours}:{:02}:{:02}", minutes % 60, seconds % 60)
+    } else {
+        format!("{minutes}:{:02}", seconds % 60)
+    }
+}
+
+/// A time to come, of which only the size is known.
+pub fn rough_duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 90.0 => format!("{seconds:.0} s"),
+        seconds if seconds < 5400.0 => format!("{:.0} min", seconds / 60.0),
+        seconds => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
+/// Bytes on a disk, in kB, MB or GB.
+pub fn amount(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        0.0..1e6 => format!("{:.0} kB", bytes / 1e3),
+        1e6..1e9 => format!("{:.1} MB", bytes / 1e6),
+        _ => format!("{:.1} GB", bytes / 1e9),
+    }
+}
+
 /// Bytes in MiB or GiB.
-pub(super) fn memory(bytes: u64) -> String {
+pub fn memory(bytes: u64) -> String {
     let mebibytes = bytes as f64 / (1u64 << 20) as f64;
     if mebibytes < 1000.0 {
         format!("{mebibytes:.0} MiB")
@@ -124,5 +157,26 @@ mod tests {
         assert_eq!(nats(f64::INFINITY), "not finite");
         assert_eq!(three_digits(0.5), "0.500");
         assert_eq!(three_digits(1234.5), "1234");
+    }
+
+    #[test]
+    fn clocks_show_minutes_hours_and_days() {
+        let texts = [0.4, 59.6, 61.0, 3600.0, 90_061.0, f64::INFINITY, f64::NAN].map(clock);
+        assert_eq!(texts[..5], ["0:00", "1:00", "1:01", "1:00:00", "1 d 1 h"]);
+        assert!(texts[5].ends_with(" h") && texts[6] == "0:00", "{texts:?}");
+    }
+
+    #[test]
+    fn rough_durations_have_the_unit_that_suits_them() {
+        for (seconds, text) in [(30.4, "30 s"), (600.0, "10 min"), (9000.0, "2.5 h")] {
+            assert_eq!(rough_duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn amounts_have_the_unit_that_suits_them() {
+        assert_eq!(amount(999), "1 kB");
+        assert_eq!(amount(170_052_171), "170.1 MB");
+        assert_eq!(amount(24_000_000_000), "24.0 GB");
     }
 }

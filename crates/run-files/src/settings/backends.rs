@@ -1,0 +1,176 @@
+//! The backends that tensors can live on, one row each: spelling, feature of the build, and whether it is a GPU follow.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::UnknownChoice;
+
+/// Where the tensors live; whether the build has that backend is decided later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// Burn's portable CPU backend.
+    Flex,
+    /// CPU through ndarray.
+    Ndarray,
+    /// An NVIDIA GPU by index.
+    Cuda(usize),
+}
+
+/// What is known of a backend.
+struct Backend {
+    /// Before the index, where there is one.
+    name: &'static str,
+    /// Of the trainer's build.
+    feature: &'static str,
+    place: Place,
+}
+
+/// What a backend computes on.
+enum Place {
+    Processors(DeviceChoice),
+    /// One of several GPUs, by its index.
+    Gpu(fn(usize) -> DeviceChoice),
+}
+
+const BACKENDS: [Backend; 3] = [
+    Backend {
+        name: "flex",
+        feature: "flex",
+        place: Place::Processors(DeviceChoice::Flex),
+    },
+    Backend {
+        name: "ndarray",
+        feature: "ndarray",
+        place: Place::Processors(DeviceChoice::Ndarray),
+    },
+    Backend {
+        name: "cuda",
+        feature: "cuda",
+        place: Place::Gpu(DeviceChoice::Cuda),
+    },
+];
+
+impl DeviceChoice {
+    /// The forms a device is written in.
+    pub const FORMS: &'static str =
+        "flex, ndarray, cuda:N (N a GPU index from 0; `cuda` is `cuda:0`)";
+
+    /// Its backend, and its index among the backend's GPUs.
+    fn row(self) -> (&'static Backend, Option<usize>) {
+        let (position, index) = match self {
+            Self::Flex => (0, None),
+            Self::Ndarray => (1, None),
+            Self::Cuda(index) => (2, Some(index)),
+        };
+        (&BACKENDS[position], index)
+    }
+
+    /// The feature that the trainer must be built with.
+    pub fn feature(self) -> &'static str {
+        self.row().0.feature
+    }
+
+    /// Its index among the GPUs of its backend; none where it is no GPU.
+    pub fn gpu_index(self) -> Option<usize> {
+        self.row().1
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.row() {
+            (backend, None) => formatter.write_str(backend.name),
+            (backend, Some(index)) => write!(formatter, "{}:{index}", backend.name),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let device = BACKENDS.iter().find_map(|backend| {
+            let rest = text.strip_prefix(backend.name)?;
+            match (&backend.place, rest.strip_prefix(':')) {
+                (Place::Processors(device), None) if rest.is_empty() => Some(*device),
+                (Place::Gpu(device), None) if rest.is_empty() => Some(device(0)),
+                // `parse` alone would take `+1`.
+                (Place::Gpu(device), Some(index))
+                    if index.bytes().all(|byte| byte.is_ascii_digit()) =>
+                {
+                    index.parse().ok().map(device)
+                }
+                _ => None,
+            }
+        });
+        device.ok_or_else(|| UnknownChoice {
+            given: text.to_owned(),
+            allowed: Self::FORMS.to_owned(),
+        })
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = UnknownChoice;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(device: DeviceChoice) -> Self {
+        device.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_backend_has_its_row() {
+        for backend in BACKENDS {
+            let device: DeviceChoice = backend.name.parse().unwrap();
+            assert_eq!(device.row().0.name, backend.name);
+            assert_eq!(
+                device.gpu_index().is_some(),
+                matches!(backend.place, Place::Gpu(_))
+            );
+        }
+        assert_eq!(DeviceChoice::Cuda(3).feature(), "cuda");
+        assert_eq!(DeviceChoice::Flex.gpu_index(), None);
+    }
+
+    #[test]
+    fn devices_parse_and_print() {
+        for (text, device) in [
+            ("flex", DeviceChoice::Flex),
+            ("ndarray", DeviceChoice::Ndarray),
+            ("cuda:12", DeviceChoice::Cuda(12)),
+        ] {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string(), text);
+            assert_eq!(
+                serde_json::from_value::<DeviceChoice>(text.into()).unwrap(),
+                device
+            );
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        for text in [
+            "",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:x",
+            "cuda:99999999999999999999999",
+            "gpu",
+            "FLEX",
+        ] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+}
