@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The folder of the workspace.
 ///
-/// Cargo names the folder of what it runs. The folder of the build stands in for it, but is another one where two clones
+/// Cargo names the folder of what it runs. Elsewhere it is the folder of the build, which differs where two clones
 /// share a target folder, and the program was built for the other.
 pub(crate) fn workspace() -> &'static Path {
     static WORKSPACE: OnceLock<PathBuf> = OnceLock::new();

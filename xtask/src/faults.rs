@@ -34,7 +34,7 @@ const ROWS: [&str; 14] = [
 /// The row that is no test.
 const FUZZING: &str = "fuzzing";
 
-/// Kill, damage, starve and deceive the programs, and count what they survive.
+/// Kill the programs, damage their files, fill their disks, serve them hostile data, and count what they survive.
 ///
 /// The full set takes hours; `--quick` is the part of it that every change must pass. Ends with a table, and with exit
 /// code 1 where a row failed or is missing.

@@ -60,7 +60,7 @@ fn available_bytes() -> Option<u64> {
     amount_in(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
 }
 
-/// The free memory of the device that `settings` name, in bytes; none where nobody tells.
+/// The free memory of the device that `settings` name, in bytes; none where the system does not say.
 pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]

@@ -1,4 +1,4 @@
-//! A process that must not outlive the one that started it, however that one ends.
+//! Ends this process with the one that started it, even where that one is killed.
 
 use std::io::Read;
 
