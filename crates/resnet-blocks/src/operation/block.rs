@@ -21,6 +21,7 @@ pub(crate) struct BlockConfig {
     /// Of the norms behind reduce, spatial, expand and shortcut.
     pub(crate) epsilon: [f64; 4],
     /// Type of every product, and on GPUs of the maps between them.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // On flex there is one.
     pub(crate) precision: Precision,
 }
 
