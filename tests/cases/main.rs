@@ -11,6 +11,7 @@ mod evaluation;
 mod faults_downloads;
 mod faults_training;
 mod gpu_check;
+mod likelihoods;
 mod memory;
 mod outside;
 mod refusals;

@@ -46,6 +46,18 @@ enum Command {
     /// Score a trained model on a split
     #[command(disable_help_flag = true)]
     Evaluate(Forwarded),
+    /// Draw the decoder's pictures along each of the most used latent dimensions
+    #[command(disable_help_flag = true)]
+    Traverse(Forwarded),
+    /// Draw the decoder's pictures from one test image to another
+    #[command(disable_help_flag = true)]
+    Interpolate(Forwarded),
+    /// Compare drawn images with real ones: sharpness, colours, copies
+    #[command(disable_help_flag = true)]
+    SampleStatistics(Forwarded),
+    /// Bound a model whose likelihood is known: ELBO <= importance-weighted bounds <= log p
+    #[command(disable_help_flag = true)]
+    SelfTest(Forwarded),
     /// Encode and decode one picture with a trained model
     #[command(disable_help_flag = true)]
     Reconstruct(Forwarded),
@@ -96,6 +108,10 @@ fn main() -> ExitCode {
         Command::Train(forwarded) => ("train", forwarded),
         Command::Sample(forwarded) => ("sample", forwarded),
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
+        Command::Traverse(forwarded) => ("traverse", forwarded),
+        Command::Interpolate(forwarded) => ("interpolate", forwarded),
+        Command::SampleStatistics(forwarded) => ("sample-statistics", forwarded),
+        Command::SelfTest(forwarded) => ("self-test", forwarded),
         Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
         Command::VerifyRun(forwarded) => ("verify-run", forwarded),
         Command::Report(forwarded) => ("report", forwarded),

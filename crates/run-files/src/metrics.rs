@@ -14,9 +14,11 @@ use serde_json::{Map, Value};
 
 use crate::atomic_file::write_atomically;
 
+mod further;
 mod term_sums;
 mod timing;
 
+pub use further::FurtherNumbers;
 pub use term_sums::TermSums;
 pub use timing::{EpochTiming, TIMING_JSONL, TimingWriter, peak_memory_bytes};
 
@@ -54,6 +56,8 @@ pub struct EpochRow {
     pub learning_rate: f64,
     /// Steps of the epoch that were skipped; their images are not in `train`.
     pub skipped_steps: u32,
+    /// What the run's settings ask for besides.
+    pub further: FurtherNumbers,
 }
 
 impl EpochRow {
@@ -90,7 +94,8 @@ impl EpochRow {
         ]
     }
 
-    /// The row as a JSON object with `epoch`, [`Self::KEYS`] and `skipped_steps`; a number that is not finite becomes `null`.
+    /// The row as a JSON object with `epoch`, [`Self::KEYS`], `skipped_steps` and the further numbers that there are; a number
+    /// that is not finite becomes `null`.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("epoch".to_owned(), self.epoch.into());
@@ -98,6 +103,9 @@ impl EpochRow {
             object.insert(key.to_owned(), number.into());
         }
         object.insert("skipped_steps".to_owned(), self.skipped_steps.into());
+        for (key, number) in self.further.present() {
+            object.insert(key.to_owned(), number.into());
+        }
         object
     }
 
@@ -130,6 +138,9 @@ impl EpochRow {
             valid: terms("valid")?,
             learning_rate: number("learning_rate")?,
             skipped_steps: integer("skipped_steps")?,
+            further: FurtherNumbers::from_values(|key| {
+                object.contains_key(key).then(|| number(key)).transpose()
+            })?,
         })
     }
 
@@ -140,8 +151,10 @@ impl EpochRow {
     fn csv_line(&self) -> String {
         // `{:?}` is the standard library's shortest form that reads back to the same bits.
         let numbers = self.numbers().map(|number| format!("{number:?}"));
+        let further = self.further.present();
+        let further: String = further.map(|(_, number)| format!(",{number:?}")).collect();
         format!(
-            "{},{},{}\n",
+            "{},{},{}{further}\n",
             self.epoch,
             numbers.join(","),
             self.skipped_steps
@@ -297,15 +310,29 @@ impl MetricsWriter {
     /// # Errors
     /// [`MetricsError::Unwritable`]; [`MetricsError::Shortened`] where the recorded rows are gone.
     pub fn open(run_dir: &Path, keep: Option<MetricsLengths>) -> Result<Self, MetricsError> {
+        Self::open_with(run_dir, keep, &[])
+    }
+
+    /// As [`open`](Self::open), for rows that have further numbers: `further` are their keys, in the order of
+    /// [`FurtherNumbers::KEYS`].
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        run_dir: &Path,
+        keep: Option<MetricsLengths>,
+        further: &[&str],
+    ) -> Result<Self, MetricsError> {
         let (jsonl, csv) = (run_dir.join(METRICS_JSONL), run_dir.join(METRICS_CSV));
         Ok(match keep {
-            None => Self {
-                jsonl: RowFile::create(jsonl, "")?,
-                csv: RowFile::create(
-                    csv,
-                    &format!("epoch,{},skipped_steps\n", EpochRow::KEYS.join(",")),
-                )?,
-            },
+            None => {
+                let further: String = further.iter().map(|key| format!(",{key}")).collect();
+                let keys = EpochRow::KEYS.join(",");
+                Self {
+                    jsonl: RowFile::create(jsonl, "")?,
+                    csv: RowFile::create(csv, &format!("epoch,{keys},skipped_steps{further}\n"))?,
+                }
+            }
             Some(lengths) => Self {
                 jsonl: RowFile::truncate(jsonl, lengths.jsonl)?,
                 csv: RowFile::truncate(csv, lengths.csv)?,

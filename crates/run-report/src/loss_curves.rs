@@ -83,7 +83,8 @@ pub fn render_svg(rows: &[EpochRow]) -> String {
     renumbered(svg.trim_end(), "kuva-clip-", "kuva-clip-") + "\n"
 }
 
-/// Titles and charts of loss, excess and KL; `colours` of training and validation.
+/// Titles and charts of loss, excess and KL; `colours` of training and validation. Bits per dimension stand in place of the
+/// excess where the rows have them.
 pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> [(&'static str, Chart); 3] {
     let chart = |quantity: fn(&Terms) -> f64| {
         let splits: [fn(&EpochRow) -> &Terms; 2] = [|row| &row.train, |row| &row.valid];
@@ -95,9 +96,24 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> [(&'static str, Chart); 
         });
         Chart::over_epochs(curves.collect())
     };
+    let bits: [fn(&EpochRow) -> Option<f64>; 2] = [
+        |row| row.further.train_bits_per_dim,
+        |row| row.further.valid_bits_per_dim,
+    ];
+    let second = if rows.iter().any(|row| bits[1](row).is_some()) {
+        let curves = bits.into_iter().zip(colours).map(|(bits, colour)| {
+            let points = rows
+                .iter()
+                .map(|row| (f64::from(row.epoch), bits(row).unwrap_or(f64::NAN)));
+            Curve::new(points.collect(), colour)
+        });
+        ("bits per dimension", Chart::over_epochs(curves.collect()))
+    } else {
+        ("cross-entropy excess", chart(|terms| terms.excess))
+    };
     [
         ("loss", chart(|terms| terms.loss)),
-        ("cross-entropy excess", chart(|terms| terms.excess)),
+        second,
         ("KL divergence", chart(|terms| terms.kl)),
     ]
 }

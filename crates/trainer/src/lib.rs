@@ -15,7 +15,8 @@ pub use commands::TrainerError;
 pub use device::DeviceError;
 pub use experiment::data::split;
 pub use experiment::{
-    ExperimentError, evaluate, latent_statistics, model, pictures, random, verify_run, weights,
+    ExperimentError, evaluate, importance, latent_pictures, latent_statistics, model, pictures,
+    prior, random, sample_statistics, verify_run, weights,
 };
 pub use process::{progress, stop_request};
 pub use run_files::{

@@ -12,6 +12,9 @@ pub struct TermSums {
     kl: f64,
     l2: f64,
     images: usize,
+    /// Of what was minimised, where that is not the sum of the others; left out of a state where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    objective: Option<f64>,
 }
 
 impl TermSums {
@@ -21,6 +24,17 @@ impl TermSums {
         self.kl += kl;
         self.l2 += l2 * images as f64;
         self.images += images;
+    }
+
+    /// Adds what was minimised over a batch whose terms have been [added](Self::add): its mean over the images.
+    pub fn add_objective(&mut self, objective: f64, images: usize) {
+        *self.objective.get_or_insert(0.0) += objective * images as f64;
+    }
+
+    /// Mean of what was minimised, in nats an image; none where it is the sum of the terms.
+    pub fn objective(&self) -> Option<f64> {
+        self.objective
+            .map(|objective| objective / self.images as f64)
     }
 
     /// Images added so far.
@@ -58,5 +72,24 @@ mod tests {
         assert_eq!(means.l2, 8.0);
         assert_eq!(means.loss, 30.0);
         assert!(TermSums::default().means(0.0).loss.is_nan());
+        assert_eq!(sums.objective(), None);
+    }
+
+    #[test]
+    fn an_objective_of_its_own_is_averaged_over_the_images() {
+        let mut sums = TermSums::default();
+        for (objective, images) in [(4.0, 3), (8.0, 1)] {
+            sums.add([0.0; 3], images);
+            sums.add_objective(objective, images);
+        }
+        assert_eq!(sums.objective(), Some(5.0));
+        let state = serde_json::to_string(&sums).expect("numbers");
+        assert_eq!(
+            serde_json::from_str::<TermSums>(&state).expect("the same"),
+            sums
+        );
+        // States of runs without one stay as they were.
+        let state = serde_json::to_string(&TermSums::default()).expect("numbers");
+        assert!(!state.contains("objective"), "{state}");
     }
 }

@@ -25,6 +25,7 @@ pub fn row(epoch: u32) -> EpochRow {
         valid: terms(1910.1 - f64::from(epoch)),
         learning_rate: 0.001,
         skipped_steps: 0,
+        further: Default::default(),
     }
 }
 
@@ -34,6 +35,7 @@ pub fn summary() -> RunSummary {
         best: row(1),
         last: row(2),
         test: terms(1899.9),
+        test_bits_per_dim: None,
         stopped_early: false,
         latent: LatentStatistics {
             kl_per_dimension: vec![0.1 + 0.2, 1e-9, 4.5],

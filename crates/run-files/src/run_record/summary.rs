@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::LatentStatistics;
-use crate::metrics::{EpochRow, Terms};
+use crate::metrics::{EpochRow, FurtherNumbers, Terms};
 
 /// One value for each split.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,6 +36,8 @@ pub struct RunSummary {
     pub last: EpochRow,
     /// Of the exported weights on the test set.
     pub test: Terms,
+    /// The same in bits per dimension, where the likelihood is one over grey levels.
+    pub test_bits_per_dim: Option<f64>,
     /// The stopping rule ended the run.
     pub stopped_early: bool,
     /// Of the exported weights on the test set.
@@ -53,12 +55,16 @@ pub struct RunSummary {
 impl RunSummary {
     /// As `summary.json`; nats an image, and `null` for what is not finite.
     pub fn to_json(&self) -> Value {
+        let mut test = terms(&self.test);
+        if let Some(bits) = self.test_bits_per_dim {
+            test["bits_per_dim"] = bits.into();
+        }
         json!({
             "weights_of_epoch": self.best.epoch,
             "stopped_early": self.stopped_early,
             "best": row(&self.best),
             "last": row(&self.last),
-            "test": terms(&self.test),
+            "test": test,
             "latent": {
                 "active_dimensions": self.latent.active(),
                 "kl_per_dimension": self.latent.kl_per_dimension,
@@ -99,6 +105,7 @@ impl RunSummary {
             best: summary.get("best")?.row()?,
             last: summary.get("last")?.row()?,
             test: summary.get("test")?.terms()?,
+            test_bits_per_dim: summary.get("test")?.optional_number("bits_per_dim")?,
             stopped_early: summary.get("stopped_early")?.boolean()?,
             latent: LatentStatistics {
                 kl_per_dimension,
@@ -126,13 +133,17 @@ pub fn terms(terms: &Terms) -> Value {
 }
 
 fn row(row: &EpochRow) -> Value {
-    json!({
+    let mut object = json!({
         "epoch": row.epoch,
         "learning_rate": row.learning_rate,
         "skipped_steps": row.skipped_steps,
         "train": terms(&row.train),
         "valid": terms(&row.valid),
-    })
+    });
+    for (key, number) in row.further.present() {
+        object[key] = number.into();
+    }
+    object
 }
 
 fn part(part: &PerPart) -> Value {
@@ -206,7 +217,16 @@ impl Entry<'_> {
             valid: self.get("valid")?.terms()?,
             learning_rate: self.get("learning_rate")?.number()?,
             skipped_steps: skipped.typed(u32::try_from(skipped.count()?).ok(), "count of steps")?,
+            further: FurtherNumbers::from_values(|key| self.optional_number(key))?,
         })
+    }
+
+    /// A number that is not in every summary.
+    fn optional_number(&self, key: &'static str) -> Result<Option<f64>, String> {
+        if self.value.get(key).is_none() {
+            return Ok(None);
+        }
+        self.get(key)?.number().map(Some)
     }
 
     fn part(&self) -> Result<PerPart, String> {

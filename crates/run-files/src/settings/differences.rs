@@ -72,6 +72,7 @@ mod tests {
         Activation, Augment, CheckpointInterval, DeviceChoice, OnDiskFull, Precision, Preset,
         Sampler, Validation,
     };
+    use vae_measures::{KlSchedule, Likelihood};
 
     #[test]
     fn changed_keys_are_listed_with_both_values() {
@@ -166,6 +167,14 @@ mod tests {
             gradient_checkpointing: true,
             schedule: RateSchedule::Cosine,
             warmup_steps: 5,
+            likelihood: Likelihood::RenormalisedBernoulli,
+            beta: 0.5,
+            kl_warmup: KlSchedule::Linear {
+                steps: 5,
+                floor: 0.0,
+            },
+            free_bits: Some(0.5),
+            ema: Some(0.5),
         };
         let compared = Key::ALL
             .into_iter()

@@ -82,6 +82,11 @@ impl Key {
         self.row().is_recent
     }
 
+    /// Whether `config.json` names the key only where its value is not the default.
+    pub(super) fn is_left_out_at_default(self) -> bool {
+        self.row().is_left_out_at_default
+    }
+
     /// Checks a JSON value.
     pub(super) fn check(self, value: &Value) -> Result<(), Rejected> {
         if self.is_optional() && value.is_null() || self.domain().contains(value) {
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 33] = [
+        let cases: [(Key, &[&str], &[&str]); 38] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -213,6 +218,19 @@ mod tests {
             ),
             (Key::Schedule, &["plateau", "cosine"], &["linear"]),
             (Key::WarmupSteps, &["0", "1000000"], &["-1", "1000001"]),
+            (
+                Key::Likelihood,
+                &["bernoulli", "logistic:global", "logistic-mixture:10"],
+                &["logistic-mixture", "logistic-mixture:0", "Gaussian", ""],
+            ),
+            (Key::Beta, &["0", "1000000"], &["-1", "inf"]),
+            (
+                Key::KlWarmup,
+                &["none", "linear:0", "linear:10:0.5", "cyclical:100:4"],
+                &["linear", "linear:-1", "cyclical:4:5", ""],
+            ),
+            (Key::FreeBits, &["1e-9", "1000000"], &["0", "-1"]),
+            (Key::Ema, &["1e-9", "0.9999"], &["0", "1", "-0.5"]),
         ];
         assert_eq!(cases.map(|(key, ..)| key), Key::ALL);
         for (key, allowed, refused) in cases {

@@ -36,6 +36,7 @@ pub use rows::{Key, Settings, TrainFlags};
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use vae_measures::KlSchedule;
 
 use crate::atomic_file::write_atomically;
 
@@ -71,10 +72,22 @@ impl Settings {
         self.check_learning_rates()
     }
 
-    /// The settings as pretty JSON with every key, in the order of the fields; ends with a newline.
+    /// Whether the weight of the KL divergence in what is minimised is 1 for all of it from the first step on.
+    pub fn minimises_the_loss(&self) -> bool {
+        self.beta == 1.0 && self.kl_warmup == KlSchedule::None && self.free_bits.is_none()
+    }
+
+    /// The settings as pretty JSON with every key, but the newest ones at their defaults, in the order of the fields; ends
+    /// with a newline.
     pub fn to_json(&self) -> String {
+        let defaults = Self::default().to_map();
+        let mut map = self.to_map();
+        map.retain(|name, value| {
+            let is_left_out = Key::from_name(name).is_some_and(Key::is_left_out_at_default);
+            !is_left_out || defaults[name] != *value
+        });
         let mut text =
-            serde_json::to_string_pretty(&self.to_map()).expect("a map of plain values serialises");
+            serde_json::to_string_pretty(&map).expect("a map of plain values serialises");
         text.push('\n');
         text
     }
@@ -161,6 +174,7 @@ fn intermediate_dim_of(width: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vae_measures::{Likelihood, Scale};
 
     #[test]
     fn defaults_are_the_posts_values() {
@@ -173,7 +187,8 @@ mod tests {
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0}"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0,"#,
+                r#""likelihood":"bernoulli","beta":1.0,"kl_warmup":"none","free_bits":null,"ema":null}"#,
             )
         );
         settings.validate().unwrap();
@@ -218,6 +233,15 @@ mod tests {
             skip_gradient_norm: Some(5.5),
             checkpoint_every: Some(CheckpointInterval::Minutes(1.5)),
             on_disk_full: OnDiskFull::Pause,
+            likelihood: Likelihood::Logistic {
+                scale: Scale::Global,
+            },
+            kl_warmup: KlSchedule::Linear {
+                steps: 100,
+                floor: 0.0,
+            },
+            free_bits: Some(0.25),
+            ema: Some(0.999),
             ..Settings::default()
         };
         settings.write(&path).unwrap();

@@ -16,6 +16,9 @@ pub(super) struct Row {
     pub(super) is_optional: bool,
     /// Whether runs were recorded before there was such a setting; its default is what they did.
     pub(super) is_recent: bool,
+    /// Whether `config.json` names it only where its value is not the default, so that the files of runs that do without it
+    /// stay as they were.
+    pub(super) is_left_out_at_default: bool,
 }
 
 /// What a continued run makes of another value.
@@ -33,7 +36,7 @@ pub enum Change {
 /// Makes `Settings`, their defaults, `Key`, `TrainFlags` and the table of rows.
 ///
 /// After the field and its default, a row says, in this order and where it applies: `values`, `unit`, `flag` (field, flag, name of
-/// its value, help) or `switch` (field, flag, the value that it gives, help), `environment`, `change`, `none`, `since`.
+/// its value, help) or `switch` (field, flag, the value that it gives, help), `environment`, `change`, `none`, `since`, `at_default`.
 macro_rules! settings {
     (
         $(
@@ -47,6 +50,7 @@ macro_rules! settings {
                 change: $change:ident,
                 $(none: $none:ident,)?
                 $(since: $since:ident,)?
+                $(at_default: $at_default:ident,)?
             }
         )+
         [ $($options:tt)* ]
@@ -90,6 +94,7 @@ macro_rules! settings {
                 change: $crate::settings::row::Change::$change,
                 is_optional: !stringify!($($none)?).is_empty(),
                 is_recent: !stringify!($($since)?).is_empty(),
+                is_left_out_at_default: !stringify!($($at_default)?).is_empty(),
             },)+
         ];
 

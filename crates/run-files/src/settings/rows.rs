@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use vae_measures::{KlSchedule, Likelihood};
+
 use super::domain::Domain;
 use super::row::settings;
 use super::{
@@ -288,6 +290,60 @@ settings! {
             "Steps over which the learning rate rises linearly from 0, 0 to 1000000 [default: 0]",
         change: Compared,
         since: later,
+    }
+    /// Distribution of the pixels given the decoder's output.
+    Likelihood likelihood: Likelihood = Likelihood::Bernoulli => {
+        values: Domain::text::<Likelihood>(Likelihood::FORMS, &Likelihood::USUAL),
+        flag: likelihood "--likelihood" "NAME",
+            "Distribution of the pixels: bernoulli (the post's cross-entropy, no bits per dimension), "
+            "renormalised-bernoulli, logistic, logistic:global, logistic-mixture:K, gaussian or gaussian:global "
+            "[default: bernoulli]",
+        change: Fixed,
+        since: later,
+        at_default: left_out,
+    }
+    /// Weight of the KL divergence in what is minimised; scores always have weight 1.
+    Beta beta: f64 = 1.0 => {
+        values: Domain::from_zero(1e6),
+        flag: beta "--beta" "X",
+            "Weight of the KL divergence in what is minimised, 0 to 1000000; scores keep weight 1 [default: 1]",
+        change: Fixed,
+        since: later,
+        at_default: left_out,
+    }
+    /// How that weight grows over the first updates.
+    KlWarmup kl_warmup: KlSchedule = KlSchedule::None => {
+        values: Domain::text::<KlSchedule>(KlSchedule::FORMS, &[]),
+        flag: kl_warmup "--kl-warmup" "SCHEDULE",
+            "How that weight grows from 0: none, linear:STEPS, linear:STEPS:FLOOR, cyclical:TOTAL:CYCLES or "
+            "cyclical:TOTAL:CYCLES:RATIO, in updates [default: none]",
+        change: Fixed,
+        since: later,
+        at_default: left_out,
+    }
+    /// Nats of each latent dimension, as a mean over the whole batch, that cost nothing in what is minimised; none means 0.
+    FreeBits free_bits: Option<f64> = None => {
+        values: Domain::above_zero(1e6),
+        unit: " nats a latent dimension",
+        flag: free_bits "--free-bits" "NATS",
+            "Nats of each latent dimension, as a mean over the whole batch, that cost nothing in what is minimised, "
+            "above 0 [default: none]",
+        change: Fixed,
+        none: allowed,
+        since: later,
+        at_default: left_out,
+    }
+    /// Decay of the weights' exponential moving average, which scores, pictures and exports are of; none means the weights
+    /// themselves.
+    Ema ema: Option<f64> = None => {
+        values: Domain::Number { low: 0.0, low_is_open: true, high: 1.0, high_is_open: true },
+        flag: ema "--ema" "DECAY",
+            "Keep an exponential moving average of the weights with this decay, such as 0.999, for scores, pictures "
+            "and exports [default: none]",
+        change: Fixed,
+        none: allowed,
+        since: later,
+        at_default: left_out,
     }
 
     // Flags of `train` that are no settings.

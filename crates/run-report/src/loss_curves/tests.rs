@@ -16,6 +16,7 @@ fn row(epoch: u32, loss: f64) -> EpochRow {
         valid: terms(loss + 5.0),
         learning_rate: 0.001,
         skipped_steps: 0,
+        further: Default::default(),
     }
 }
 

@@ -90,17 +90,34 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
         detail,
     };
     let in_nats = |value| format!("{} nats", nats(value));
-    let mut facts = vec![
-        fact(
-            "Test excess",
-            in_nats(summary.test.excess),
-            "cross-entropy above the floor, an image".to_owned(),
-        ),
-        fact(
-            "Test cross-entropy",
-            in_nats(summary.test.cross_entropy),
-            format!("floor {} nats", nats(summary.floor.test)),
-        ),
+    let reconstruction = match summary.test_bits_per_dim {
+        Some(bits) => [
+            fact(
+                "Test bits per dimension",
+                format!("{bits:.4}"),
+                format!("negative ELBO, under {}", record.settings.likelihood),
+            ),
+            fact(
+                "Test log-probability",
+                in_nats(-summary.test.cross_entropy),
+                "of an image given its latent".to_owned(),
+            ),
+        ],
+        None => [
+            fact(
+                "Test excess",
+                in_nats(summary.test.excess),
+                "cross-entropy above the floor, an image".to_owned(),
+            ),
+            fact(
+                "Test cross-entropy",
+                in_nats(summary.test.cross_entropy),
+                format!("floor {} nats", nats(summary.floor.test)),
+            ),
+        ],
+    };
+    let mut facts: Vec<Fact> = reconstruction.into();
+    facts.extend([
         fact(
             "Test KL divergence",
             in_nats(summary.test.kl),
@@ -151,7 +168,7 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
                 count(summary.multiply_accumulates_per_image.total)
             ),
         ),
-    ];
+    ]);
     if let Some(bytes) = timing.peak_memory_bytes {
         facts.push(fact(
             "Peak memory",
@@ -170,31 +187,66 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         let values = columns.iter().map(|terms| nats(quantity(terms)));
         std::iter::once(name.to_owned()).chain(values).collect()
     };
+    let further = &summary.best.further;
+    let is_over_levels = summary.test_bits_per_dim.is_some();
+    let mut rows: Vec<Vec<String>> = vec![row("loss", |terms| terms.loss)];
+    if let Some(objective) = further.train_objective {
+        let none = String::new;
+        rows.push(vec![
+            "what was minimised".to_owned(),
+            nats(objective),
+            none(),
+            none(),
+        ]);
+    }
+    if is_over_levels {
+        rows.push(row("negative ELBO", |terms| terms.cross_entropy + terms.kl));
+        let bits = [
+            further.train_bits_per_dim,
+            further.valid_bits_per_dim,
+            summary.test_bits_per_dim,
+        ];
+        let bits = bits.map(|bits| bits.map_or_else(String::new, |bits| format!("{bits:.4}")));
+        rows.push(
+            std::iter::once("bits per dimension".to_owned())
+                .chain(bits)
+                .collect(),
+        );
+        rows.push(row("-log p(image given latent)", |terms| {
+            terms.cross_entropy
+        }));
+    } else {
+        rows.push(row("cross-entropy", |terms| terms.cross_entropy));
+        rows.push(row("excess over the floor", |terms| terms.excess));
+    }
+    rows.push(row("KL divergence", |terms| terms.kl));
+    rows.push(row("L2 penalties", |terms| terms.l2));
+    if !is_over_levels {
+        rows.push(vec![
+            "floor".to_owned(),
+            nats(floor.train),
+            nats(floor.valid),
+            nats(floor.test),
+        ]);
+    }
+    rows.push(vec![
+        "images".to_owned(),
+        count(images.train),
+        count(images.valid),
+        count(images.test),
+    ]);
+    let measure = if is_over_levels {
+        "Bits per dimension are the negative ELBO over 3072 ln 2; penalties are no part of it."
+    } else {
+        "The floor is the pixels' own entropy: no prediction of grey levels scores less."
+    };
     ReportTable {
         columns: ["", "training", "validation", "test"]
             .map(str::to_owned)
             .into(),
-        rows: vec![
-            row("loss", |terms| terms.loss),
-            row("cross-entropy", |terms| terms.cross_entropy),
-            row("excess over the floor", |terms| terms.excess),
-            row("KL divergence", |terms| terms.kl),
-            row("L2 penalties", |terms| terms.l2),
-            vec![
-                "floor".to_owned(),
-                nats(floor.train),
-                nats(floor.valid),
-                nats(floor.test),
-            ],
-            vec![
-                "images".to_owned(),
-                count(images.train),
-                count(images.valid),
-                count(images.test),
-            ],
-        ],
+        rows,
         notes: vec![format!(
-            "Nats an image. The floor is the pixels' own entropy: no prediction of grey levels scores less. Training and validation are those of epoch {}, the one with the best validation loss; training \
+            "Nats an image. {measure} Training and validation are those of epoch {}, the one with the best validation loss; training \
              is the mean over the epoch, while the weights moved. Test is scored once, with that epoch's weights. \
              Validation is on {}; latents are drawn with the {} sampler, one an image.",
             summary.best.epoch,
@@ -218,9 +270,11 @@ fn curves(page: &mut Page, record: &RunRecord) {
         }),
     );
     page.block("columns", |page| {
-        let titles = ["Loss", "Cross-entropy excess", "KL divergence"];
-        for (title, (_, chart)) in titles.iter().zip(panels(&record.rows, [train, valid])) {
-            page.chart(title, &chart);
+        for (title, chart) in panels(&record.rows, [train, valid]) {
+            let mut title = title.to_owned();
+            // Of the chart's title, which stands alone here.
+            title[..1].make_ascii_uppercase();
+            page.chart(&title, &chart);
         }
     });
 }

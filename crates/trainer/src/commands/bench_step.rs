@@ -28,6 +28,9 @@ pub(super) struct BenchStepFlags {
     /// f32 or bf16
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
+    /// Distribution of the pixels, as for train
+    #[arg(long, value_name = "NAME", default_value = "bernoulli")]
+    likelihood: String,
     /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
@@ -80,6 +83,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         device: Some(flags.device.clone()),
         augment: Some(flags.augment.clone()),
         precision: Some(flags.precision.clone()),
+        likelihood: Some(flags.likelihood.clone()),
         gradient_checkpointing: flags.gradient_checkpointing,
         ..TrainFlags::default()
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::device::DeviceError;
 use crate::experiment::ExperimentError;
+use crate::experiment::prior::PriorError;
 use crate::gpu_check::GpuCheckError;
 use crate::sweep::SweepError;
 use crate::timing::TimingError;
@@ -49,6 +50,26 @@ pub enum TrainerError {
     /// A page could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// A flag's value does not fit the run or the data.
+    #[error("`{flag} {given}`: {reason}")]
+    UnfittingFlag {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        given: String,
+        /// Why it does not fit, and what would.
+        reason: String,
+    },
+    /// The program's own bounds do not hold on a model whose likelihood is known.
+    #[error(
+        "{failed} of {checks} checks failed: numbers of this program on this device cannot be trusted"
+    )]
+    SelfTest {
+        /// Checks that failed.
+        failed: usize,
+        /// All.
+        checks: usize,
+    },
     /// Files of a run are not what the run wrote.
     #[error(
         "{problems} of the files of {} are damaged; newest intact checkpoint: {newest}; `cargo xtask train --run-dir {} \
@@ -81,6 +102,8 @@ impl TrainerError {
             Self::RunFolder(error) => error.exit_code(),
             Self::RunRecord(error) => error.exit_code(),
             Self::Report(_) => 21,
+            Self::UnfittingFlag { .. } => 2,
+            Self::SelfTest { .. } => 1,
             Self::RunDamaged { exit_code, .. } => *exit_code,
         }
     }
@@ -106,6 +129,12 @@ impl From<CheckpointError> for TrainerError {
 
 impl From<ImageSheetError> for TrainerError {
     fn from(error: ImageSheetError) -> Self {
+        Self::Experiment(error.into())
+    }
+}
+
+impl From<PriorError> for TrainerError {
+    fn from(error: PriorError) -> Self {
         Self::Experiment(error.into())
     }
 }

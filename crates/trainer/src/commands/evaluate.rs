@@ -1,14 +1,17 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use cifar_loader::Split;
-use serde_json::json;
+use cifar_loader::{IMAGE_BYTES, Split};
+use serde_json::{Value, json};
+use vae_core::Likelihood;
+use vae_measures::bits_per_dim;
 
 use super::error::TrainerError;
 use crate::commands::load_run;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::evaluate::{EvaluationOptions, evaluate, floor};
+use crate::experiment::importance::{Estimate, ImportanceOptions, importance_bound};
 use crate::experiment::model::sampler;
 use crate::process::progress::{Progress, ProgressMode};
 use run_files::run_record::terms;
@@ -25,6 +28,13 @@ pub(super) struct EvaluateFlags {
     /// correct or blog; default: the run's
     #[arg(long, value_name = "SAMPLER")]
     sampler: Option<Sampler>,
+    /// Score with another likelihood that reads the same output of the decoder: a model of bernoulli as
+    /// renormalised-bernoulli, which gives bits per dimension; default: the run's
+    #[arg(long, value_name = "NAME")]
+    likelihood: Option<Likelihood>,
+    /// Bound the log-likelihood with K draws an image too, 1 to 10000
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    importance_samples: Option<u32>,
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D")]
     data_dir: Option<PathBuf>,
@@ -40,7 +50,20 @@ pub(super) struct EvaluateFlags {
 }
 
 pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
-    let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
+    let (mut settings, mut model, device) = load_run(&flags.run_dir, flags.device)?;
+    let trained_with = model.decoder.likelihood;
+    if let Some(likelihood) = flags.likelihood {
+        model = model
+            .scored_as(likelihood)
+            .ok_or_else(|| TrainerError::UnfittingFlag {
+                flag: "--likelihood",
+                given: likelihood.to_string(),
+                reason: format!(
+                    "the run was trained with {trained_with}, whose output means something else"
+                ),
+            })?;
+    }
+    let likelihood = model.decoder.likelihood;
     settings.sampler = flags.sampler.unwrap_or(settings.sampler);
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());
@@ -54,13 +77,44 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         seed: settings.seed,
         draw: 0,
     };
-    let result = evaluate(&model, view, floor(view), options, &device);
+    let floor = if likelihood == Likelihood::Bernoulli {
+        floor(view)
+    } else {
+        f64::NAN
+    };
+    let result = evaluate(&model, view, floor, options, &device);
+    let bits = |nats: f64| {
+        likelihood
+            .is_over_levels()
+            .then(|| bits_per_dim(nats, IMAGE_BYTES))
+    };
+    let importance = flags
+        .importance_samples
+        .and_then(|samples| NonZeroUsize::new(samples as usize))
+        .map(|samples| {
+            let options = ImportanceOptions {
+                samples,
+                batch_size: flags.batch_size,
+                sampler: options.sampler,
+                seed: settings.seed,
+            };
+            importance_bound(&model, view, options, &device, |_| {})
+        });
     if flags.json {
         let result = json!({
             "split": flags.split.to_string(),
             "images": view.len(),
             "sampler": settings.sampler.to_string(),
+            "likelihood": likelihood.to_string(),
             "terms": terms(&result),
+            "elbo": -(result.cross_entropy + result.kl),
+            "bits_per_dim": bits(result.cross_entropy + result.kl),
+            "importance": importance.map(|bound| json!({
+                "samples": bound.samples,
+                "images": bound.images,
+                "elbo": estimate(&bound.elbo, bits),
+                "bound": estimate(&bound.bound, bits),
+            })),
         });
         println!("{result:#}");
     } else {
@@ -71,12 +125,60 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
             settings.sampler
         );
         println!("loss           {:10.3}", result.loss);
-        println!(
-            "cross-entropy  {:10.3}  ({:.3} above the pixels' entropy)",
-            result.cross_entropy, result.excess
-        );
+        if likelihood == Likelihood::Bernoulli {
+            println!(
+                "cross-entropy  {:10.3}  ({:.3} above the pixels' entropy)",
+                result.cross_entropy, result.excess
+            );
+        } else {
+            println!(
+                "-log p(x | z)  {:10.3}  ({likelihood})",
+                result.cross_entropy
+            );
+        }
         println!("KL             {:10.3}", result.kl);
         println!("L2 penalties   {:10.3}", result.l2);
+        if let Some(bits) = bits(result.cross_entropy + result.kl) {
+            println!(
+                "ELBO           {:10.3}  {bits:.4} bits/dim",
+                -(result.cross_entropy + result.kl)
+            );
+        }
+        if let Some(bound) = importance {
+            println!(
+                "with {} draws an image (mean over images, standard error):",
+                bound.samples
+            );
+            print_estimate("ELBO", &bound.elbo, bits);
+            print_estimate(&format!("IW-{}", bound.samples), &bound.bound, bits);
+        }
     }
     Ok(())
+}
+
+/// A bound in nats, with its negative in bits per dimension where the likelihood allows them.
+fn estimate(estimate: &Estimate, bits: impl Fn(f64) -> Option<f64>) -> Value {
+    json!({
+        "nats": estimate.nats,
+        "standard_error": estimate.standard_error,
+        "bits_per_dim": bits(-estimate.nats),
+        "bits_per_dim_standard_error": estimate.standard_error.and_then(bits),
+    })
+}
+
+fn print_estimate(name: &str, estimate: &Estimate, bits: impl Fn(f64) -> Option<f64>) {
+    let error = |error: Option<f64>, digits: usize| {
+        error.map_or_else(String::new, |error| format!(" +- {error:.digits$}"))
+    };
+    let of_bits = bits(-estimate.nats).map_or_else(String::new, |value| {
+        format!(
+            "  {value:.4}{} bits/dim",
+            error(estimate.standard_error.and_then(&bits), 4)
+        )
+    });
+    println!(
+        "{name:<14} {:10.3}{}{of_bits}",
+        estimate.nats,
+        error(estimate.standard_error, 3)
+    );
 }

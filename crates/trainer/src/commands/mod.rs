@@ -5,11 +5,15 @@ mod bench_step;
 mod error;
 mod evaluate;
 mod gpu_check;
+mod interpolate;
 mod reconstruct;
 mod report;
 mod sample;
+mod sample_statistics;
+mod self_test;
 mod summary;
 mod train;
+mod traverse;
 mod verify_run;
 
 pub use error::TrainerError;
@@ -18,6 +22,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use cifar_loader::View;
 use clap::{Parser, Subcommand};
 use vae_core::Vae;
 
@@ -56,8 +61,16 @@ enum Command {
     Sample(sample::SampleFlags),
     /// Score a trained model on a split
     Evaluate(evaluate::EvaluateFlags),
+    /// Draw the decoder's pictures along each of the most used latent dimensions
+    Traverse(traverse::TraverseFlags),
+    /// Draw the decoder's pictures from one test image to another
+    Interpolate(interpolate::InterpolateFlags),
     /// Encode and decode one picture
     Reconstruct(reconstruct::ReconstructFlags),
+    /// Compare drawn images with real ones: sharpness, colours, copies
+    SampleStatistics(sample_statistics::SampleStatisticsFlags),
+    /// Bound a model whose likelihood is known: ELBO <= importance-weighted bounds <= log p
+    SelfTest(self_test::SelfTestFlags),
     /// Check every file of a run: hashes, manifests, tensors, metrics
     VerifyRun(verify_run::VerifyRunFlags),
     /// Write a finished run's report: one page of HTML that opens offline
@@ -90,6 +103,10 @@ impl Arguments {
             Command::Train(flags) => train::run(&flags),
             Command::Sample(flags) => sample::run(&flags),
             Command::Evaluate(flags) => evaluate::run(&flags),
+            Command::Traverse(flags) => traverse::run(&flags),
+            Command::Interpolate(flags) => interpolate::run(&flags),
+            Command::SampleStatistics(flags) => sample_statistics::run(&flags),
+            Command::SelfTest(flags) => self_test::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
             Command::VerifyRun(flags) => verify_run::run(&flags),
             Command::Report(flags) => report::run(&flags),
@@ -108,6 +125,18 @@ fn end_with_the_reader() {
     let always = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     // Without the handler the command still does its work.
     let _ = signal_hook::flag::register_conditional_shutdown(SIGPIPE, 128 + SIGPIPE, always);
+}
+
+/// Checks the position of an image in a split.
+fn position(flag: &'static str, image: u32, view: &View) -> Result<(), TrainerError> {
+    if (image as usize) < view.len() {
+        return Ok(());
+    }
+    Err(TrainerError::UnfittingFlag {
+        flag,
+        given: image.to_string(),
+        reason: format!("there are {} images, from 0", view.len()),
+    })
 }
 
 /// A finished run's settings and model, for inference.

@@ -1,9 +1,20 @@
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use run_files::atomic_file::write_atomically;
+use run_files::file_operations::read_at_most;
+use run_files::run_folder::file_error;
+use run_files::settings::{DeviceChoice, Settings};
+use vae_core::Vae;
 
 use super::error::TrainerError;
 use crate::commands::load_run;
-use crate::experiment::pictures::write_samples;
-use run_files::settings::DeviceChoice;
+use crate::experiment::data;
+use crate::experiment::data::split;
+use crate::experiment::pictures::{LatentDraw, write_samples_from};
+use crate::experiment::prior::{LatentPrior, MixturePrior};
+use crate::process::progress::{Progress, ProgressMode};
 
 #[derive(clap::Args)]
 pub(super) struct SampleFlags {
@@ -19,15 +30,123 @@ pub(super) struct SampleFlags {
     /// Seed of the latents; default: the run's
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// Standard deviation of the latents, in the prior's: below 1 for likelier and more alike images
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    temperature: f64,
+    /// normal, or mixture:K: a mixture of K Gaussians fitted to the training images' posteriors and kept in the run folder
+    #[arg(long, value_name = "P", default_value = "normal", value_parser = parse_prior)]
+    prior: PriorChoice,
+    /// Folder of the data set that a mixture is fitted to; default: the run's
+    #[arg(long, value_name = "D")]
+    data_dir: Option<PathBuf>,
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }
 
+/// What latents are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PriorChoice {
+    Normal,
+    Mixture { components: usize },
+}
+
+/// Components that a mixture may have at most.
+const MOST_COMPONENTS: usize = 1000;
+/// Images encoded at a time.
+const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
+/// A file of a mixture is read up to this size, in bytes: 1,000 components of 256 dimensions as text.
+const LARGEST_PRIOR: u64 = 2 << 30;
+
+pub(super) fn parse_prior(text: &str) -> Result<PriorChoice, String> {
+    if text == "normal" {
+        return Ok(PriorChoice::Normal);
+    }
+    let components = text
+        .strip_prefix("mixture:")
+        .and_then(|count| count.parse().ok());
+    match components {
+        Some(components) if (1..=MOST_COMPONENTS).contains(&components) => {
+            Ok(PriorChoice::Mixture { components })
+        }
+        _ => Err(format!(
+            "normal, or mixture:K with K from 1 to {MOST_COMPONENTS}"
+        )),
+    }
+}
+
+/// The prior that was asked for: a mixture from its file, or fitted and written there.
+pub(super) fn prior(
+    choice: PriorChoice,
+    run_dir: &Path,
+    settings: &Settings,
+    model: &Vae,
+    device: &Device,
+) -> Result<LatentPrior, TrainerError> {
+    let PriorChoice::Mixture { components } = choice else {
+        return Ok(LatentPrior::StandardNormal);
+    };
+    let path = MixturePrior::path(run_dir, components);
+    if path.exists() {
+        let bytes = read_at_most(&path, LARGEST_PRIOR).map_err(file_error(&path))?;
+        return Ok(LatentPrior::Mixture(MixturePrior::from_json(
+            &path,
+            &bytes,
+            settings.latent_dim,
+        )?));
+    }
+    let mut progress = Progress::new(ProgressMode::Plain);
+    let data = data::load(settings, &mut progress)?;
+    let splits = split(settings, &data)?;
+    let fitted = MixturePrior::fit(
+        model,
+        &splits.train,
+        components,
+        BATCH,
+        settings.seed,
+        device,
+    )?;
+    write_atomically(&path, &fitted.to_json()).map_err(file_error(&path))?;
+    progress.notice(&format!(
+        "fitted {components} Gaussians over the {} used dimensions; kept in {}",
+        fitted.dimensions.len(),
+        path.display()
+    ));
+    Ok(LatentPrior::Mixture(fitted))
+}
+
+/// A temperature that a picture can be made at.
+pub(super) fn check_temperature(temperature: f64) -> Result<(), TrainerError> {
+    if (0.0..=10.0).contains(&temperature) {
+        return Ok(());
+    }
+    Err(TrainerError::UnfittingFlag {
+        flag: "--temperature",
+        given: temperature.to_string(),
+        reason: "a temperature is a number from 0 to 10; 0.7 to 1 is usual".to_owned(),
+    })
+}
+
 pub(super) fn run(flags: &SampleFlags) -> Result<(), TrainerError> {
-    let (settings, model, device) = load_run(&flags.run_dir, flags.device)?;
+    check_temperature(flags.temperature)?;
+    let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
+    if let Some(folder) = &flags.data_dir {
+        settings.data_dir = Some(folder.clone());
+    }
     let seed = flags.seed.unwrap_or(settings.seed);
-    write_samples(&model, flags.rows, seed, 1, &flags.out, &device)?;
+    let prior = prior(flags.prior, &flags.run_dir, &settings, &model, &device)?;
+    let draw = LatentDraw {
+        prior: &prior,
+        temperature: flags.temperature,
+        seed,
+        sheet: 1,
+    };
+    write_samples_from(&model, flags.rows, draw, &flags.out, &device)?;
     println!("{}", flags.out.display());
     Ok(())
 }

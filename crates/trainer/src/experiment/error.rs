@@ -1,5 +1,6 @@
 //! What can go wrong with a model, its data, and what is made of both.
 
+use super::prior::PriorError;
 use run_files::checkpoint::CheckpointError;
 use run_files::run_folder::RunFolderError;
 use run_files::settings::SettingsError;
@@ -30,6 +31,9 @@ pub enum ExperimentError {
     /// Weights could not be written or read.
     #[error(transparent)]
     Weights(#[from] CheckpointError),
+    /// A mixture to draw latents from could not be fitted or read.
+    #[error(transparent)]
+    Prior(#[from] PriorError),
     /// A picture could not be written or read.
     #[error(transparent)]
     Picture(#[from] ImageSheetError),
@@ -39,7 +43,7 @@ impl ExperimentError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Model(_) | Self::EmptySplit { .. } | Self::Settings(_) => 2,
+            Self::Model(_) | Self::EmptySplit { .. } | Self::Settings(_) | Self::Prior(_) => 2,
             Self::Data(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
             Self::Weights(_) => 20,

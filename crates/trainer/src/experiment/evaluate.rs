@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use burn::prelude::*;
-use cifar_loader::{BatchPlan, View, pixel_entropy_floor};
-use vae_core::{LossTerms, Sampler, Vae};
+use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
+use vae_core::{Likelihood, LossTerms, Sampler, Vae, VaeConfig};
 
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
@@ -88,6 +88,23 @@ pub fn floor(view: &View) -> f64 {
     } else {
         pixel_entropy_floor(view)
     }
+}
+
+/// The floor of what a model's reconstruction costs: that of the cross-entropy under a Bernoulli likelihood, NaN under the
+/// others, whose log-probability has none.
+pub(crate) fn cross_entropy_floor(config: &VaeConfig, view: &View) -> f64 {
+    match config.likelihood {
+        Likelihood::Bernoulli => floor(view),
+        _ => f64::NAN,
+    }
+}
+
+/// Negative ELBO of a split's means in bits per dimension, where the likelihood is one over grey levels.
+pub(crate) fn bits_per_dim(likelihood: Likelihood, terms: &Terms) -> Option<f64> {
+    let nats = terms.cross_entropy + terms.kl;
+    likelihood
+        .is_over_levels()
+        .then(|| vae_measures::bits_per_dim(nats, IMAGE_BYTES))
 }
 
 /// Dimensions of the model's latent.

@@ -36,7 +36,8 @@ pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
         .with_precision(match settings.precision {
             settings::Precision::F32 => Precision::F32,
             settings::Precision::Bf16 => Precision::Bf16,
-        });
+        })
+        .with_likelihood(settings.likelihood);
     config.validate()?;
     Ok(config)
 }

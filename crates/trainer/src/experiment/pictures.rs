@@ -8,6 +8,7 @@ use vae_core::Vae;
 
 use super::error::ExperimentError;
 use crate::experiment::evaluate::latent_dim;
+use crate::experiment::prior::LatentPrior;
 use crate::experiment::random::{Purpose, Stream};
 use run_report::image_sheet::{SheetLayout, write_png};
 
@@ -28,9 +29,45 @@ pub fn write_samples(
     path: &Path,
     device: &Device,
 ) -> Result<(), ExperimentError> {
+    let draw = LatentDraw {
+        prior: &LatentPrior::StandardNormal,
+        temperature: 1.0,
+        seed,
+        sheet,
+    };
+    write_samples_from(model, rows, draw, path, device)
+}
+
+/// What the latents of a sheet are.
+#[derive(Clone, Copy, Debug)]
+pub struct LatentDraw<'a> {
+    /// What they are drawn from.
+    pub prior: &'a LatentPrior,
+    /// Multiplies their noise.
+    pub temperature: f64,
+    /// Equal seeds and sheet numbers give equal latents.
+    pub seed: u64,
+    /// The sheet's number.
+    pub sheet: u64,
+}
+
+/// As [`write_samples`], from any prior at any temperature.
+///
+/// # Errors
+/// If the picture cannot be written.
+pub fn write_samples_from(
+    model: &Vae,
+    rows: usize,
+    draw: LatentDraw<'_>,
+    path: &Path,
+    device: &Device,
+) -> Result<(), ExperimentError> {
     let device = device.clone().inner();
     let (count, latent_dim) = (rows * COLUMNS, latent_dim(model));
-    let latents = Stream::new(seed, Purpose::Samples, sheet).standard_normal(count * latent_dim);
+    let mut stream = Stream::new(draw.seed, Purpose::Samples, draw.sheet);
+    let latents = draw
+        .prior
+        .draw(&mut stream, count, latent_dim, draw.temperature);
     let latents = Tensor::<2>::from_data(TensorData::new(latents, [count, latent_dim]), &device);
     write_sheet(path, &pixels(model.decoder.generate(latents)))
 }

@@ -16,6 +16,12 @@ pub enum Purpose {
     EvaluationNoise,
     /// Latents of the sample sheets; indexed by sheet.
     Samples,
+    /// The latents' noise of the importance-weighted bound; indexed by image and draw.
+    ImportanceNoise,
+    /// Choice of pixels from their distributions; indexed by image.
+    PixelNoise,
+    /// Draws of the latents' mutual information with the image; indexed by image.
+    InformationNoise,
 }
 
 /// A stream of random numbers that depends on its three keys alone.
@@ -32,6 +38,9 @@ impl Stream {
             Purpose::Dropout => 3,
             Purpose::EvaluationNoise => 4,
             Purpose::Samples => 5,
+            Purpose::ImportanceNoise => 6,
+            Purpose::PixelNoise => 7,
+            Purpose::InformationNoise => 8,
         };
         let mut generator = ChaCha8Rng::from_seed(key);
         generator.set_stream(index);

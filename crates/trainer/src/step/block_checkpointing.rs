@@ -7,9 +7,12 @@ use burn::module::{ModuleMapper, Param};
 use burn::prelude::*;
 use burn::tensor::Gradients;
 use resnet_blocks::{Block, Stage};
-use vae_core::{DropoutMasks, LossTerms, Sampler, Vae, VaeOutput, bernoulli_cross_entropy};
+use vae_core::{
+    DiagonalGaussian, DropoutMasks, LossTerms, PixelLikelihood, Sampler, Vae, VaeOutput,
+};
 
 use crate::step::gradient_sum::merge_gradients;
+use crate::step::kl_objective::{KlWeights, kl_sums};
 use crate::step::running_statistics::RunningStatistics;
 
 /// A forward pass whose backward pass is still to come.
@@ -54,15 +57,36 @@ impl Forward {
         }
     }
 
+    /// Each latent dimension's KL divergence, summed over the images.
+    pub(crate) fn kl_sums(&self) -> Vec<f64> {
+        kl_sums(match self {
+            Self::Kept(output) => &output.posterior,
+            Self::Recomputing(pass) => &pass.posterior,
+        })
+    }
+
     /// The gradients of the mean loss.
     pub(crate) fn backward(self, model: &Vae) -> Gradients {
+        self.backward_weighted(model, &KlWeights::One)
+    }
+
+    /// The gradients of the mean loss with the KL divergence weighted.
+    pub(crate) fn backward_weighted(self, model: &Vae, kl: &KlWeights) -> Gradients {
         match self {
             Self::Kept(output) => {
-                let loss = output.terms.loss().mean();
+                let terms = &output.terms;
+                let loss = match kl {
+                    KlWeights::One => terms.loss(),
+                    _ => {
+                        let weighted = kl.of(&output.posterior, terms.kl.clone());
+                        terms.cross_entropy.clone() + weighted + terms.l2.clone()
+                    }
+                };
+                let loss = loss.mean();
                 drop(output);
                 loss.backward()
             }
-            Self::Recomputing(pass) => pass.backward(model),
+            Self::Recomputing(pass) => pass.backward(model, kl),
         }
     }
 }
@@ -77,6 +101,28 @@ pub(crate) struct Recomputing {
     /// Of the output layer: a leaf, whose gradient starts the way back.
     last: Tensor<4>,
     terms: LossTerms,
+    /// Without a graph.
+    posterior: DiagonalGaussian,
+}
+
+/// Each latent dimension's mean KL divergence over images that are encoded in parts, as a training pass would encode them;
+/// the running statistics stay.
+pub(crate) fn kl_means(model: &Vae, parts: impl Iterator<Item = ForwardInputs>) -> Vec<f64> {
+    let statistics = RunningStatistics::read(model);
+    let untracked = model.clone().map(&mut Untracked);
+    let (mut sums, mut images) = (Vec::new(), 0);
+    for part in parts {
+        let [batch, ..] = part.images.dims();
+        let (encoder_mask, _) = masks(&part.dropout);
+        let of_part = kl_sums(&untracked.encoder.forward(part.images, encoder_mask));
+        sums.resize(of_part.len(), 0.0);
+        sums.iter_mut()
+            .zip(of_part)
+            .for_each(|(sum, part)| *sum += part);
+        images += batch;
+    }
+    drop(statistics.restore(model.clone()));
+    sums.into_iter().map(|sum| sum / images as f64).collect()
 }
 
 fn blocks(stages: &[Stage]) -> impl DoubleEndedIterator<Item = &Block> {
@@ -120,10 +166,10 @@ impl Recomputing {
         let first = untracked.decoder.first_maps(latent, decoder_mask);
         let (decoder, last) = through(&untracked.decoder.stages, first);
         let last = last.require_grad();
-        let logits = model.decoder.output.forward(last.clone());
+        let logits = model.decoder.output_map(last.clone());
         let [batch, ..] = inputs.images.dims();
         let terms = LossTerms {
-            cross_entropy: bernoulli_cross_entropy(logits, inputs.images.clone()),
+            cross_entropy: model.decoder.likelihood.nll(logits, inputs.images.clone()),
             kl: posterior.kl_to_standard_normal(),
             l2: untracked.l2().expand([batch]),
         };
@@ -134,10 +180,11 @@ impl Recomputing {
             decoder,
             last,
             terms,
+            posterior,
         }
     }
 
-    fn backward(self, model: &Vae) -> Gradients {
+    fn backward(self, model: &Vae, kl: &KlWeights) -> Gradients {
         let Self {
             inputs,
             encoder,
@@ -145,6 +192,7 @@ impl Recomputing {
             decoder,
             last,
             terms,
+            posterior: _,
         } = self;
         // What is computed again updates the running statistics again.
         let statistics = RunningStatistics::read(model);
@@ -165,7 +213,8 @@ impl Recomputing {
         let posterior = model.encoder.posterior(maps.clone(), encoder_mask);
         let latent = posterior.draw(inputs.sampler, inputs.noise.clone());
         let first = model.decoder.first_maps(latent, decoder_mask);
-        let own = posterior.kl_to_standard_normal() + model.l2().expand([batch]);
+        let weighted = kl.of(&posterior, posterior.kl_to_standard_normal());
+        let own = weighted + model.l2().expand([batch]);
         // In this order the gradients of the log-variance are added as in an ordinary pass, to the bit.
         let loss = weighted_sum(first, gradient) + own.mean();
         let mut part = loss.backward();

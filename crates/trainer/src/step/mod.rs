@@ -7,6 +7,8 @@ pub(crate) mod block_checkpointing;
 pub(crate) mod engine;
 pub mod gradient_norms;
 pub(crate) mod gradient_sum;
+pub(crate) mod kl_objective;
 pub(crate) mod pass;
 pub(crate) mod replicas;
 pub mod running_statistics;
+pub(crate) mod weight_average;

@@ -10,6 +10,7 @@ use crate::experiment::evaluate::read_terms;
 use crate::step::batch_parts::micro_batches;
 use crate::step::block_checkpointing::{Forward, ForwardInputs};
 use crate::step::gradient_sum::add_gradients;
+use crate::step::kl_objective::KlObjective;
 use run_files::divergence::first_non_finite;
 
 /// What a pass is made over.
@@ -27,6 +28,21 @@ impl Inputs {
     pub(crate) fn len(&self) -> usize {
         let [batch, ..] = self.images.dims();
         batch
+    }
+
+    /// As a forward pass takes them.
+    pub(crate) fn forward(self, sampler: Sampler) -> ForwardInputs {
+        let Self {
+            images,
+            noise,
+            dropout,
+        } = self;
+        ForwardInputs {
+            images,
+            noise,
+            dropout,
+            sampler,
+        }
     }
 
     /// The images in `part`, with their noise and masks.
@@ -59,6 +75,8 @@ pub(crate) struct PassOptions {
     pub(crate) sampler: Sampler,
     /// Whether backward computes the blocks again.
     pub(crate) gradient_checkpointing: bool,
+    /// What is minimised of the KL divergence.
+    pub(crate) kl: KlObjective,
 }
 
 /// What a pass does where a term of the loss is not finite.
@@ -78,6 +96,8 @@ pub(crate) struct Pass {
     pub(crate) gradients: Option<Gradients>,
     /// The micro-batch with a term that is not finite.
     pub(crate) failed: Option<Forward>,
+    /// Each latent dimension's mean KL divergence over the whole batch, where there are free bits.
+    pub(crate) kl_means: Option<Vec<f64>>,
 }
 
 /// Passes over `inputs` in micro-batches of at most `micro_batch_size` images, and sums their gradients, each weighted with
@@ -85,33 +105,28 @@ pub(crate) struct Pass {
 ///
 /// Each micro-batch is normalised with its own statistics, and updates the running ones. The penalties are the same in each
 /// and the shares sum to 1 over a step, so they count once. An undivided batch gives the bits of a plain pass.
+///
+/// With free bits, `known_kl_means` are those of the whole batch; an undivided one needs none.
 pub(crate) fn pass(
     model: &Vae,
     inputs: &Inputs,
     batch: usize,
     options: PassOptions,
+    known_kl_means: Option<&[f64]>,
     at_non_finite: AtNonFinite,
 ) -> Pass {
     let PassOptions {
         micro_batch_size,
         sampler,
         gradient_checkpointing,
+        kl: objective,
     } = options;
+    let mut kl_means = known_kl_means.map(<[f64]>::to_vec);
     let mut terms = [0.0; 3];
     let mut sum = None;
     for part in micro_batches(inputs.len(), micro_batch_size) {
         let share = part.len() as f64 / batch as f64;
-        let Inputs {
-            images,
-            noise,
-            dropout,
-        } = inputs.part(&part);
-        let inputs = ForwardInputs {
-            images,
-            noise,
-            dropout,
-            sampler,
-        };
+        let inputs = inputs.part(&part).forward(sampler);
         let forward = Forward::new(model, inputs, gradient_checkpointing);
         let [cross_entropy, kl, l2] = read_terms(forward.terms());
         terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
@@ -120,15 +135,26 @@ pub(crate) fn pass(
                 terms,
                 gradients: None,
                 failed: Some(forward),
+                kl_means,
             };
         }
-        let gradients = forward.backward(model);
+        if objective.free_bits.is_some() && kl_means.is_none() {
+            assert_eq!(
+                part.len(),
+                batch,
+                "the means of a divided batch are known before"
+            );
+            let sums = forward.kl_sums().into_iter();
+            kl_means = Some(sums.map(|sum| sum / batch as f64).collect());
+        }
+        let gradients = forward.backward_weighted(model, &objective.weights(kl_means.as_deref()));
         sum = Some(add_gradients(model, sum, gradients, share));
     }
     Pass {
         terms,
         gradients: sum,
         failed: None,
+        kl_means,
     }
 }
 
@@ -137,6 +163,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::experiment::model::{initial_model, model_config};
     use crate::experiment::random::{Purpose, Stream};
+    use crate::step::block_checkpointing::kl_means;
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::DType;
     use cifar_loader::Cifar10;
@@ -160,6 +187,7 @@ pub(crate) mod tests {
             micro_batch_size,
             sampler: Sampler::Correct,
             gradient_checkpointing: false,
+            kl: KlObjective::LOSS,
         }
     }
 
@@ -259,7 +287,14 @@ pub(crate) mod tests {
     #[test]
     fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
         let (model, inputs) = model_and_inputs(7);
-        let found = pass(&model, &inputs, 7, options(Some(3)), AtNonFinite::Stop);
+        let found = pass(
+            &model,
+            &inputs,
+            7,
+            options(Some(3)),
+            None,
+            AtNonFinite::Stop,
+        );
         let gradients = found.gradients.expect("finite");
 
         let (expected, terms) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
@@ -271,7 +306,14 @@ pub(crate) mod tests {
     #[test]
     fn penalties_count_once() {
         let (model, inputs) = model_and_inputs(6);
-        let found = pass(&model, &inputs, 6, options(Some(2)), AtNonFinite::Stop);
+        let found = pass(
+            &model,
+            &inputs,
+            6,
+            options(Some(2)),
+            None,
+            AtNonFinite::Stop,
+        );
         // 0.01 and 0.1 times the squares of the heads' weights; the biases are zero.
         let squares = |layer: &burn::nn::Linear| {
             let data = layer.weight.val().into_data().convert_dtype(DType::F64);
@@ -292,7 +334,7 @@ pub(crate) mod tests {
                 gradient_checkpointing,
                 ..options(micro_batch_size)
             };
-            let pass = || pass(&model, &inputs, 6, options, AtNonFinite::Stop);
+            let pass = || pass(&model, &inputs, 6, options, None, AtNonFinite::Stop);
             let found = if is_plain {
                 resnet_blocks::with_plain_blocks(pass)
             } else {
@@ -331,9 +373,101 @@ pub(crate) mod tests {
                 &inputs,
                 5,
                 options(micro_batch_size),
+                None,
                 AtNonFinite::Stop,
             );
             assert!(read(&model, &found.gradients.expect("finite")) == expected);
         }
+    }
+
+    /// Free bits on a divided batch: as on the whole one, because its mean decides, not the parts'.
+    #[test]
+    fn free_bits_are_of_the_whole_batch() {
+        let (model, inputs) = model_and_inputs(6);
+        let objective = |free| KlObjective {
+            weight: 0.5,
+            free_bits: Some(free),
+        };
+        let undivided = |free| {
+            let options = PassOptions {
+                kl: objective(free),
+                ..options(None)
+            };
+            pass(&model, &inputs, 6, options, None, AtNonFinite::Stop)
+        };
+        // Nothing is free, or everything is.
+        let all = undivided(1e-9);
+        let means = all.kl_means.expect("there are free bits");
+        let weighted = PassOptions {
+            kl: KlObjective {
+                weight: 0.5,
+                free_bits: None,
+            },
+            ..options(None)
+        };
+        let weighted = pass(&model, &inputs, 6, weighted, None, AtNonFinite::Stop);
+        let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
+        let distance = |a: &[Vec<f64>], b: &[Vec<f64>]| {
+            let pairs = a.iter().flatten().zip(b.iter().flatten());
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
+        let largest = |all: &[Vec<f64>]| all.iter().flatten().fold(0.0, |a: f64, b| a.max(b.abs()));
+        let of_weighted = gradients(weighted);
+        let of_all = read(&model, &all.gradients.expect("finite"));
+        assert!(distance(&of_all, &of_weighted) <= 1e-5 * largest(&of_weighted));
+        // In parts, which are normalised by themselves, means and gradients are the parts' own; what is free is decided once.
+        let mut sorted = means.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted[sorted.len() / 2];
+        let options = PassOptions {
+            kl: objective(middle),
+            ..options(Some(2))
+        };
+        let parts = inputs_of_parts(&inputs, 2);
+        let known = kl_means(&model, parts.into_iter());
+        let found = pass(&model, &inputs, 6, options, Some(&known), AtNonFinite::Stop);
+        assert_eq!(found.kl_means.as_deref(), Some(known.as_slice()));
+        let slopes = vae_measures::free_bits_gradient(&known, middle);
+        let expected = (0..3).map(|part| {
+            let inputs = inputs.part(&(2 * part..2 * part + 2));
+            let output = model.forward(
+                inputs.images,
+                inputs.noise,
+                Sampler::Correct,
+                inputs.dropout,
+            );
+            let slopes: Vec<f32> = slopes.iter().map(|slope| 0.5 * *slope as f32).collect();
+            let device = output.terms.kl.device();
+            let slopes = Tensor::<1>::from_floats(slopes.as_slice(), &device).unsqueeze::<2>();
+            let kl = (output.posterior.kl_per_dimension() * slopes)
+                .sum_dim(1)
+                .squeeze_dim::<1>(1);
+            let loss = output.terms.cross_entropy + kl + output.terms.l2;
+            read(&model, &loss.mean().backward())
+        });
+        let sum = expected
+            .map(|part| {
+                part.into_iter()
+                    .map(|values| values.into_iter().map(|v| v / 3.0).collect::<Vec<f64>>())
+                    .collect::<Vec<_>>()
+            })
+            .reduce(|a, b| {
+                a.into_iter()
+                    .zip(b)
+                    .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect())
+                    .collect()
+            })
+            .expect("three parts");
+        assert!(distance(&gradients(found), &sum) <= 1e-5 * largest(&sum));
+    }
+
+    fn inputs_of_parts(inputs: &Inputs, size: usize) -> Vec<ForwardInputs> {
+        (0..inputs.len() / size)
+            .map(|part| {
+                inputs
+                    .part(&(size * part..size * (part + 1)))
+                    .forward(Sampler::Correct)
+            })
+            .collect()
     }
 }

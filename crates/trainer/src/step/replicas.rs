@@ -14,7 +14,8 @@ use burn::prelude::*;
 use vae_core::{Vae, VaeConfig};
 
 use crate::step::adam::trainable;
-use crate::step::batch_parts::equal_parts;
+use crate::step::batch_parts::{equal_parts, micro_batches};
+use crate::step::block_checkpointing::kl_means;
 use crate::step::gradient_sum::{put_vector, take_vector};
 
 use super::all_reduce::AllReduce;
@@ -42,6 +43,7 @@ struct Request {
     /// Images of the whole batch.
     batch: usize,
     options: PassOptions,
+    kl_means: Option<Vec<f64>>,
 }
 
 struct Answer {
@@ -101,9 +103,10 @@ impl Replicas {
         let [own, others @ ..] = parts.as_slice() else {
             unreachable!("a batch has at least one part")
         };
+        let kl_means = self.kl_means(model, inputs, options);
         if others.is_empty() {
             let stop = AtNonFinite::Stop;
-            return pass(model, inputs, batch, options, stop);
+            return pass(model, inputs, batch, options, kl_means.as_deref(), stop);
         }
         let weights = weights(model);
         for (worker, part) in self.workers.iter().zip(others) {
@@ -126,11 +129,12 @@ impl Replicas {
                 inputs,
                 batch,
                 options,
+                kl_means: kl_means.clone(),
             });
         }
         let go_on = AtNonFinite::GoOn;
         let own = inputs.part(own);
-        let mut whole = pass(model, &own, batch, options, go_on);
+        let mut whole = pass(model, &own, batch, options, kl_means.as_deref(), go_on);
         let mut gradients = whole
             .gradients
             .take()
@@ -159,6 +163,29 @@ impl Replicas {
         put_vector(model, &mut gradients, vector);
         whole.gradients = Some(gradients);
         whole
+    }
+
+    /// Each latent dimension's mean KL divergence over the whole batch, where free bits need it and the batch is divided: one
+    /// more pass through the encoder, in the parts that the batch will be computed in.
+    fn kl_means(&self, model: &Vae, inputs: &Inputs, options: PassOptions) -> Option<Vec<f64>> {
+        options.kl.free_bits?;
+        let parts: Vec<Range<usize>> = self
+            .parts(inputs.len())
+            .into_iter()
+            .flat_map(|part| {
+                let micro = micro_batches(part.len(), options.micro_batch_size);
+                micro
+                    .into_iter()
+                    .map(move |of_part| part.start + of_part.start..part.start + of_part.end)
+            })
+            .collect();
+        if parts.len() == 1 {
+            return None;
+        }
+        let parts = parts
+            .iter()
+            .map(|part| inputs.part(part).forward(options.sampler));
+        Some(kl_means(model, parts))
     }
 
     /// What a worker sends; where its thread has panicked, this one does so with the same reason.
@@ -195,13 +222,14 @@ fn work(
             inputs,
             batch,
             options,
+            kl_means,
         } = request;
         let is_complete = equal_parts(batch, all_reduce.count()).len() == all_reduce.count();
         model = with_weights(model, weights, device);
         let go_on = AtNonFinite::GoOn;
         let Pass {
             terms, gradients, ..
-        } = pass(&model, &inputs, batch, options, go_on);
+        } = pass(&model, &inputs, batch, options, kl_means.as_deref(), go_on);
         // Nobody reads this replica's running statistics; left pending they would pile up.
         drop(model.valid());
         let mut gradients = gradients.expect("a pass that goes on has gradients");
@@ -286,6 +314,7 @@ mod tests {
         micro_batch_size: None,
         sampler: Sampler::Correct,
         gradient_checkpointing: false,
+        kl: crate::step::kl_objective::KlObjective::LOSS,
     };
 
     #[test]
@@ -314,7 +343,7 @@ mod tests {
             micro_batch_size: Some(4),
             ..OPTIONS
         };
-        let of_micro_batches = pass(&model, &inputs, 8, in_two, AtNonFinite::Stop);
+        let of_micro_batches = pass(&model, &inputs, 8, in_two, None, AtNonFinite::Stop);
         assert_eq!(of_shards.terms, of_micro_batches.terms);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         assert!(gradients(of_shards) == gradients(of_micro_batches));
@@ -342,6 +371,7 @@ mod tests {
             inputs,
             batch: 4,
             options: OPTIONS,
+            kl_means: None,
         };
         replicas.workers[0]
             .requests
@@ -380,6 +410,7 @@ mod tests {
                 inputs: inputs.part(part),
                 batch: 8,
                 options: OPTIONS,
+                kl_means: None,
             };
             worker.requests.send(request).expect("it works");
         }

@@ -125,7 +125,8 @@ pub const COLUMNS: [Column; 12] = [
 
 /// Cross-entropy on the test set above the pixels' own entropy, in nats an image: what depths are compared by.
 pub(super) fn test_excess(run: &RunRecord) -> Option<f64> {
-    Some(run.summary.test.excess)
+    // A log-probability over grey levels has no floor.
+    Some(run.summary.test.excess).filter(|excess| !excess.is_nan())
 }
 
 impl Column {

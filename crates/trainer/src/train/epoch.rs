@@ -10,12 +10,14 @@ use vae_core::Vae;
 use super::error::TrainError;
 use crate::device::DeviceError;
 use crate::experiment::data;
-use crate::experiment::evaluate::{EvaluationOptions, evaluate_until};
+use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, evaluate_until};
 use crate::experiment::model::sampler;
 use crate::experiment::pictures::{write_reconstructions, write_samples};
 use crate::process::progress::{EpochEnd, Progress, StepProgress};
 use crate::process::stop_request::StopSignal;
-use run_files::metrics::{EpochRow, EpochTiming, TermSums, peak_memory_bytes};
+use run_files::metrics::{
+    EpochRow, EpochTiming, FurtherNumbers, TermSums, Terms, peak_memory_bytes,
+};
 
 use super::{Logs, Progressing, SMALL_FILES, Training};
 
@@ -57,29 +59,43 @@ impl Training<'_> {
             return Err(self.stop_here(&mut now, signal, timing, logs, progress));
         }
 
-        let model = now.model.valid();
-        let valid = evaluate_until(
-            &model,
-            &now.images.valid,
-            self.valid_floor,
-            self.evaluation(epoch),
-            self.stop,
-        );
-        let valid = match valid {
-            Ok(valid) => valid,
+        let own = now.model.valid();
+        let model = match &now.average {
+            Some(average) => average.model().clone(),
+            None => own.clone(),
+        };
+        let score = |model: &Vae| {
+            evaluate_until(
+                model,
+                &now.images.valid,
+                self.valid_floor,
+                self.evaluation(epoch),
+                self.stop,
+            )
+        };
+        let without_average = now.average.as_ref().map(|_| score(&own)).transpose();
+        let scores = without_average.and_then(|without| Ok((score(&model)?, without)));
+        let (valid, without_average) = match scores {
+            Ok(scores) => scores,
             Err(signal) => return Err(self.stop_here(&mut now, signal, timing, logs, progress)),
         };
         let seconds = began.elapsed().as_secs_f64();
         timing.valid_seconds = Some(seconds - timing.train_seconds);
         timing.peak_memory_bytes = peak_memory_bytes();
 
+        let train = now.state.sums.means(self.train_floor);
+        let further = FurtherNumbers {
+            valid_loss_without_average: without_average.map(|terms| terms.loss),
+            ..self.further(&now, &train, &valid)
+        };
         let state = &mut now.state;
         let row = EpochRow {
             epoch,
-            train: state.sums.means(self.train_floor),
+            train,
             valid,
             learning_rate,
             skipped_steps: state.guard.skipped_in_epoch,
+            further,
         };
         let verdict = state.schedule.epoch_ended(self.settings, epoch, valid.loss);
         state.metrics = self.persist(progress, SMALL_FILES, || Ok(logs.metrics.append(&row)?))?;
@@ -104,6 +120,40 @@ impl Training<'_> {
             next_learning_rate,
         });
         Ok(now)
+    }
+
+    /// The numbers of a row that the settings ask for besides; they depend on the settings alone which there are.
+    fn further(&self, now: &Progressing, train: &Terms, valid: &Terms) -> FurtherNumbers {
+        let likelihood = self.settings.likelihood;
+        let is_loss = self.settings.minimises_the_loss();
+        let is_plain = !likelihood.is_over_levels() && is_loss;
+        let objective = now.state.sums.objective();
+        let last_update = now.state.updates.saturating_sub(1);
+        FurtherNumbers {
+            train_bits_per_dim: bits_per_dim(likelihood, train),
+            valid_bits_per_dim: bits_per_dim(likelihood, valid),
+            train_objective: (!is_loss).then(|| objective.unwrap_or(f64::NAN)),
+            kl_weight: (!is_loss).then(|| self.kl_objective(last_update).weight),
+            valid_elbo: (!is_plain).then(|| -(valid.cross_entropy + valid.kl)),
+            ..FurtherNumbers::default()
+        }
+    }
+
+    /// The keys of those numbers.
+    pub(super) fn further_keys(&self) -> Vec<&'static str> {
+        let likelihood = self.settings.likelihood;
+        let is_loss = self.settings.minimises_the_loss();
+        let is_plain = !likelihood.is_over_levels() && is_loss;
+        let number = |is_there: bool| is_there.then_some(0.0);
+        let all = FurtherNumbers {
+            train_bits_per_dim: number(likelihood.is_over_levels()),
+            valid_bits_per_dim: number(likelihood.is_over_levels()),
+            train_objective: number(!is_loss),
+            kl_weight: number(!is_loss),
+            valid_elbo: number(!is_plain),
+            valid_loss_without_average: number(self.settings.ema.is_some()),
+        };
+        all.present().map(|(key, _)| key).collect()
     }
 
     /// Saves what there is of a run that someone asked to stop.

@@ -7,7 +7,7 @@ use burn::prelude::*;
 use vae_core::Vae;
 
 use super::error::TrainError;
-use crate::experiment::evaluate::{evaluate_until, floor};
+use crate::experiment::evaluate::{bits_per_dim, cross_entropy_floor, evaluate_until};
 use crate::experiment::export::export;
 use crate::experiment::latent_statistics::latent_statistics;
 use crate::experiment::pictures::{
@@ -15,6 +15,7 @@ use crate::experiment::pictures::{
 };
 use crate::experiment::weights::load_values;
 use crate::process::progress::{Finish, Progress, StopReason};
+use crate::step::weight_average::WeightAverage;
 use run_files::metrics::{EpochRow, Terms, read_rows};
 use run_files::run_folder::RunFolderError;
 use run_files::run_record::{PerPart, PerSplit, RunSummary};
@@ -45,7 +46,7 @@ impl Training<'_> {
             .find(|row| row.epoch == best_epoch)
             .unwrap_or(last);
 
-        let test_floor = floor(&self.splits.test);
+        let test_floor = cross_entropy_floor(&self.config, &self.splits.test);
         let images = self.evaluation_images(&self.splits.test);
         let test = evaluate_until(&model, &images, test_floor, self.evaluation(0), self.stop);
         drop(images);
@@ -103,6 +104,7 @@ impl Training<'_> {
             best,
             last,
             test,
+            test_bits_per_dim: bits_per_dim(self.settings.likelihood, &test),
             stopped_early: now.state.stopped,
             latent: latent_statistics(model, test_images, batch_size, &self.device),
             parameters: PerPart {
@@ -123,7 +125,7 @@ impl Training<'_> {
             floor: PerSplit {
                 train: self.train_floor,
                 valid: self.valid_floor,
-                test: floor(test_images),
+                test: cross_entropy_floor(&self.config, test_images),
             },
         }
     }
@@ -136,13 +138,18 @@ impl Training<'_> {
         progress: &mut Progress,
     ) -> Result<(Vae, u32), TrainError> {
         let Some(best) = now.state.best else {
-            return Ok((now.model.valid(), now.state.epoch));
+            return Ok((scored(now), now.state.epoch));
         };
         match self.folder.checkpoints(self.parameters).load(best) {
-            Ok(checkpoint) => {
+            Ok(mut checkpoint) => {
                 let model = self.config.init(&self.device.clone().inner());
-                let model =
-                    load_values(model, &checkpoint.model).map_err(|source| self.refused(source))?;
+                let of_average = WeightAverage::take_values(&mut checkpoint.optimizer);
+                let values = if self.settings.ema.is_some() {
+                    &of_average
+                } else {
+                    &checkpoint.model
+                };
+                let model = load_values(model, values).map_err(|source| self.refused(source))?;
                 Ok((model, best.epoch))
             }
             Err(error) => {
@@ -150,8 +157,16 @@ impl Training<'_> {
                     "the best weights, of epoch {}, are lost ({error}); those of epoch {} are exported instead",
                     best.epoch, now.state.epoch
                 ));
-                Ok((now.model.valid(), now.state.epoch))
+                Ok((scored(now), now.state.epoch))
             }
         }
+    }
+}
+
+/// The model that scores are of.
+fn scored(now: &Progressing) -> Vae {
+    match &now.average {
+        Some(average) => average.model().clone(),
+        None => now.model.valid(),
     }
 }

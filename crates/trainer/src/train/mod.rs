@@ -10,10 +10,11 @@ use vae_core::{Vae, VaeConfig};
 use crate::device::open_device;
 use crate::experiment::data;
 use crate::step::adam::Adam;
+use crate::step::weight_average::WeightAverage;
 use run_files::checkpoint::{Checkpoint, CheckpointError, TrainingState};
 
 use crate::device::memory;
-use crate::experiment::evaluate::floor;
+use crate::experiment::evaluate::cross_entropy_floor;
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::experiment::weights::{WeightsError, load_values, named_values};
@@ -90,6 +91,7 @@ struct Training<'a> {
 struct Progressing {
     model: Vae,
     adam: Adam,
+    average: Option<WeightAverage>,
     replicas: Replicas,
     state: TrainingState,
     images: RunImages,
@@ -148,13 +150,15 @@ impl<'a> Training<'a> {
         } else {
             RunFolder::create(options.run_dir)?
         };
+        let train_floor = cross_entropy_floor(&config, &splits.train);
+        let valid_floor = cross_entropy_floor(&config, &splits.valid);
         let training = Self {
             settings,
             config,
             device: device.clone().autodiff(),
             other_devices,
-            train_floor: floor(&splits.train),
-            valid_floor: floor(&splits.valid),
+            train_floor,
+            valid_floor,
             folder,
             splits,
             image_place: ImagePlace::of(device),
@@ -231,9 +235,10 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Three float32 numbers a parameter.
+    /// Three float32 numbers a parameter, and one more of its average.
     fn checkpoint_bytes(&self) -> u64 {
-        12 * self.parameters as u64
+        let numbers = 3 + u64::from(self.settings.ema.is_some());
+        4 * numbers * self.parameters as u64
     }
 
     fn run(&self, progress: &mut Progress) -> Result<(), TrainError> {
@@ -250,7 +255,7 @@ impl<'a> Training<'a> {
         let keep = (!is_new).then_some(now.state.metrics);
         let mut logs = self.persist(progress, SMALL_FILES, || {
             Ok(Logs {
-                metrics: MetricsWriter::open(self.folder.path(), keep)?,
+                metrics: MetricsWriter::open_with(self.folder.path(), keep, &self.further_keys())?,
                 timing: TimingWriter::open(self.folder.path())?,
             })
         })?;
@@ -271,6 +276,10 @@ impl<'a> Training<'a> {
         let checkpoints = self.folder.checkpoints(self.parameters);
         let Some((mut checkpoint, failures)) = checkpoints.load_newest()? else {
             let now = Progressing {
+                average: self
+                    .settings
+                    .ema
+                    .map(|decay| WeightAverage::new(decay, &model)),
                 model,
                 adam: Adam::new(),
                 replicas: self.replicas(),
@@ -291,9 +300,10 @@ impl<'a> Training<'a> {
         }
         let Checkpoint {
             model: values,
-            optimizer,
+            mut optimizer,
             mut state,
         } = checkpoint;
+        let of_average = WeightAverage::take_values(&mut optimizer);
         let model = load_values(model, &values).map_err(|source| self.refused(source))?;
         let adam = Adam::from_named_values(state.updates, &optimizer, &model, &self.device)
             .ok_or_else(|| {
@@ -301,6 +311,11 @@ impl<'a> Training<'a> {
                     name: "a moment of the optimizer".to_owned(),
                 })
             })?;
+        let average = self.settings.ema.map(|decay| {
+            WeightAverage::from_values(decay, &model, &of_average)
+                .map_err(|source| self.refused(source))
+        });
+        let average = average.transpose()?;
         if self.from_best {
             // Only now that it is known to fit.
             checkpoints.discard_after(state.position())?;
@@ -317,6 +332,7 @@ impl<'a> Training<'a> {
         let now = Progressing {
             model,
             adam,
+            average,
             replicas: self.replicas(),
             state,
             images: self.images(),
@@ -354,9 +370,13 @@ impl<'a> Training<'a> {
     }
 
     fn save(&self, now: &mut Progressing, progress: &mut Progress) -> Result<(), TrainError> {
+        let mut optimizer = now.adam.to_named_values(&now.model);
+        if let Some(average) = &now.average {
+            optimizer.extend(average.to_named_values());
+        }
         let checkpoint = Checkpoint {
             model: named_values(&now.model.valid()),
-            optimizer: now.adam.to_named_values(&now.model),
+            optimizer,
             state: now.state.clone(),
         };
         self.persist(progress, self.checkpoint_bytes(), || {

@@ -12,6 +12,7 @@ use crate::experiment::weights::named_values;
 use crate::step::batch_parts::micro_batches;
 use crate::step::block_checkpointing::Forward;
 use crate::step::gradient_norms::GradientNorms;
+use crate::step::kl_objective::KlObjective;
 use crate::step::pass::{Inputs, Pass, PassOptions};
 use crate::step::running_statistics::{RunningStatistics, undo_last_pass};
 use run_files::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
@@ -62,6 +63,7 @@ impl Training<'_> {
             micro_batch_size: self.settings.micro_batch_size,
             sampler: sampler(self.settings),
             gradient_checkpointing: self.settings.gradient_checkpointing,
+            kl: self.kl_objective(now.state.updates),
         };
         // Those of the main device, whose running statistics are the run's.
         let passes = micro_batches(now.replicas.parts(batch)[0].len(), options.micro_batch_size);
@@ -72,6 +74,7 @@ impl Training<'_> {
             terms,
             gradients,
             failed,
+            kl_means,
         } = now.replicas.pass(&now.model, &inputs, options);
         #[cfg(test)]
         let terms = self.faulty_terms(step, terms);
@@ -106,7 +109,15 @@ impl Training<'_> {
         }
         let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
         now.model = now.adam.step(now.model.clone(), gradients, learning_rate);
+        if let Some(average) = &mut now.average {
+            average.update(&now.model, now.state.updates);
+        }
         now.state.updates += 1;
+        if !self.settings.minimises_the_loss() {
+            let kl = options.kl.value(terms[1] / images, kl_means.as_deref());
+            let objective = terms[0] / images + kl + terms[2];
+            now.state.sums.add_objective(objective, batch);
+        }
         Ok(Some(terms))
     }
 
@@ -156,6 +167,14 @@ impl Training<'_> {
             run_dir: self.folder.path().to_owned(),
             smaller_rate: self.settings.learning_rate / 10.0,
         })
+    }
+
+    /// What the update after so many of them minimises of the KL divergence.
+    pub(super) fn kl_objective(&self, updates: u64) -> KlObjective {
+        KlObjective {
+            weight: self.settings.beta * self.settings.kl_warmup.weight(updates),
+            free_bits: self.settings.free_bits,
+        }
     }
 
     fn noise(&self, step: u64, batch: usize) -> Tensor<2> {

@@ -56,6 +56,7 @@ fn row(epoch: u32) -> EpochRow {
         valid: terms(1840.0),
         learning_rate: 0.001,
         skipped_steps: 0,
+        further: Default::default(),
     }
 }
 

@@ -64,11 +64,19 @@ pub(super) fn terms(terms: &Terms) -> String {
         kl,
         l2,
     } = *terms;
+    // Only a cross-entropy has a floor that something can exceed.
+    let reconstruction = if excess.is_nan() && cross_entropy.is_finite() {
+        format!("-log p(x | z) {}", nats(cross_entropy))
+    } else {
+        format!(
+            "cross-entropy {} (excess {})",
+            nats(cross_entropy),
+            nats(excess)
+        )
+    };
     format!(
-        "loss {} = cross-entropy {} (excess {}) + kl {} + l2 {}",
+        "loss {} = {reconstruction} + kl {} + l2 {}",
         nats(loss),
-        nats(cross_entropy),
-        nats(excess),
         nats(kl),
         nats(l2)
     )
@@ -82,14 +90,23 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
         valid,
         learning_rate,
         skipped_steps,
+        further,
     } = end.row;
     let width = end.epochs.to_string().len();
     let mut line = format!("epoch {epoch:>width$}/{}", end.epochs);
     for (split, terms) in [("train", train), ("valid", valid)] {
+        let bits = if split == "train" {
+            further.train_bits_per_dim
+        } else {
+            further.valid_bits_per_dim
+        };
+        let measure = bits.map_or_else(
+            || format!("excess {}", nats(terms.excess)),
+            |bits| format!("{bits:.4} bits/dim"),
+        );
         line += &format!(
-            "  {split} loss {} (excess {}, kl {}, l2 {})",
+            "  {split} loss {} ({measure}, kl {}, l2 {})",
             nats(terms.loss),
-            nats(terms.excess),
             nats(terms.kl),
             nats(terms.l2)
         );
@@ -130,17 +147,32 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
             line + &format!("{:>14}", cell(column))
         })
     };
+    let bits = |terms: &Terms| {
+        vae_measures::bits_per_dim(terms.cross_entropy + terms.kl, cifar_loader::IMAGE_BYTES)
+    };
+    let reconstruction = if last.further.valid_bits_per_dim.is_some() {
+        [
+            row("bits/dim", &|(.., terms)| format!("{:.4}", bits(terms))),
+            row("-log p(x | z)", &|(.., terms)| nats(terms.cross_entropy)),
+        ]
+    } else {
+        [
+            row("cross-entropy", &|(.., terms)| nats(terms.cross_entropy)),
+            row("excess", &|(.., terms)| nats(terms.excess)),
+        ]
+    };
     let mut lines = vec![
         String::new(),
         row("nats an image", &|(title, ..)| title.clone()),
         row("", &|(_, epoch, _)| format!("epoch {epoch}")),
         row("loss", &|(.., terms)| nats(terms.loss)),
-        row("cross-entropy", &|(.., terms)| nats(terms.cross_entropy)),
-        row("excess", &|(.., terms)| nats(terms.excess)),
+    ];
+    lines.extend(reconstruction);
+    lines.extend([
         row("kl", &|(.., terms)| nats(terms.kl)),
         row("l2", &|(.., terms)| nats(terms.l2)),
         String::new(),
-    ];
+    ]);
     let reason = match finish.reason {
         StopReason::EpochLimit => "all epochs are done",
         StopReason::EarlyStopping => "the validation loss stopped improving",

@@ -1,0 +1,65 @@
+//! Numbers of an epoch that a run has only where its settings ask for them, so that the files of other runs stay as they are.
+
+/// Further numbers of an epoch; each is there in every row of a run or in none.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FurtherNumbers {
+    /// Negative ELBO over the training images in bits per dimension, where the likelihood is over grey levels.
+    pub train_bits_per_dim: Option<f64>,
+    /// The same over the validation images.
+    pub valid_bits_per_dim: Option<f64>,
+    /// What was minimised, nats an image, where it is not the loss: the KL divergence weighted, with free bits.
+    pub train_objective: Option<f64>,
+    /// Weight of the KL divergence in the epoch's last step.
+    pub kl_weight: Option<f64>,
+    /// The bound on the log-likelihood of the validation images, nats an image: without weights, free bits and penalties.
+    pub valid_elbo: Option<f64>,
+    /// Loss of the validation images with the weights themselves, where scores are those of their moving average.
+    pub valid_loss_without_average: Option<f64>,
+}
+
+impl FurtherNumbers {
+    /// The keys in the files, in the order of the columns.
+    pub const KEYS: [&'static str; 6] = [
+        "train/bits_per_dim",
+        "valid/bits_per_dim",
+        "train/objective",
+        "kl_weight",
+        "valid/elbo",
+        "valid/loss_without_average",
+    ];
+
+    fn numbers(&self) -> [Option<f64>; 6] {
+        [
+            self.train_bits_per_dim,
+            self.valid_bits_per_dim,
+            self.train_objective,
+            self.kl_weight,
+            self.valid_elbo,
+            self.valid_loss_without_average,
+        ]
+    }
+
+    /// Those that there are, in the order of [`KEYS`](Self::KEYS).
+    pub fn present(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let all = Self::KEYS.into_iter().zip(self.numbers());
+        all.filter_map(|(key, number)| number.map(|number| (key, number)))
+    }
+
+    /// The numbers that `value` finds by their keys.
+    ///
+    /// # Errors
+    /// What `value` reports.
+    pub fn from_values<E>(
+        mut value: impl FnMut(&'static str) -> Result<Option<f64>, E>,
+    ) -> Result<Self, E> {
+        let [train_bits, valid_bits, objective, weight, elbo, without] = Self::KEYS;
+        Ok(Self {
+            train_bits_per_dim: value(train_bits)?,
+            valid_bits_per_dim: value(valid_bits)?,
+            train_objective: value(objective)?,
+            kl_weight: value(weight)?,
+            valid_elbo: value(elbo)?,
+            valid_loss_without_average: value(without)?,
+        })
+    }
+}

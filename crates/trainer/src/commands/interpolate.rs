@@ -1,0 +1,69 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use cifar_loader::Split;
+
+use super::error::TrainerError;
+use crate::commands::{load_run, position};
+use crate::experiment::data;
+use crate::experiment::data::split;
+use crate::experiment::latent_pictures::write_interpolations;
+use crate::process::progress::{Progress, ProgressMode};
+use run_files::settings::DeviceChoice;
+
+#[derive(clap::Args)]
+pub(super) struct InterpolateFlags {
+    /// Folder of a finished run
+    #[arg(long, value_name = "R")]
+    run_dir: PathBuf,
+    /// The picture to write, a PNG: one row for each pair
+    #[arg(long, value_name = "F.png")]
+    out: PathBuf,
+    /// Two test images, from 0, as `3,17`; may be given several times [default: 0,1 2,3 .. 8,9]
+    #[arg(long, value_name = "A,B", value_parser = parse_pair)]
+    pair: Vec<[u32; 2]>,
+    /// Pictures a row, both ends among them
+    #[arg(long, value_name = "N", default_value = "11")]
+    columns: NonZeroUsize,
+    /// Folder of the data set; default: the run's
+    #[arg(long, value_name = "D")]
+    data_dir: Option<PathBuf>,
+    /// flex, ndarray or cuda:N
+    #[arg(long, value_name = "X", default_value = "flex")]
+    device: DeviceChoice,
+}
+
+fn parse_pair(text: &str) -> Result<[u32; 2], String> {
+    let pair = text
+        .split_once(',')
+        .and_then(|(a, b)| Some([a.parse().ok()?, b.parse().ok()?]));
+    pair.ok_or_else(|| "two positions of test images, as `3,17`".to_owned())
+}
+
+pub(super) fn run(flags: &InterpolateFlags) -> Result<(), TrainerError> {
+    let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
+    if let Some(folder) = &flags.data_dir {
+        settings.data_dir = Some(folder.clone());
+    }
+    let data = data::load(&settings, &mut Progress::new(ProgressMode::Plain))?;
+    let splits = split(&settings, &data)?;
+    let view = splits.get(Split::Test);
+    let pairs = if flags.pair.is_empty() {
+        (0..5).map(|row| [2 * row, 2 * row + 1]).collect()
+    } else {
+        flags.pair.clone()
+    };
+    for image in pairs.iter().flatten() {
+        position("--pair", *image, view)?;
+    }
+    write_interpolations(
+        &model,
+        view,
+        &pairs,
+        flags.columns.get(),
+        &flags.out,
+        &device,
+    )?;
+    println!("{}", flags.out.display());
+    Ok(())
+}

@@ -1,0 +1,116 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use cifar_loader::Split;
+use run_files::settings::DeviceChoice;
+use serde_json::json;
+
+use super::error::TrainerError;
+use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
+use crate::commands::load_run;
+use crate::experiment::data;
+use crate::experiment::data::split;
+use crate::experiment::sample_statistics::{StatisticsOptions, sample_statistics};
+use crate::process::progress::{Progress, ProgressMode};
+
+#[derive(clap::Args)]
+pub(super) struct SampleStatisticsFlags {
+    /// Folder of a finished run
+    #[arg(long, value_name = "R")]
+    run_dir: PathBuf,
+    /// Images drawn, and test images compared with
+    #[arg(long, value_name = "N", default_value = "2000")]
+    images: NonZeroUsize,
+    /// Drawn and test images whose nearest training image is looked for
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    neighbours: usize,
+    /// Standard deviation of the latents, in the prior's
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    temperature: f64,
+    /// normal, or mixture:K
+    #[arg(long, value_name = "P", default_value = "normal", value_parser = parse_prior)]
+    prior: PriorChoice,
+    /// Seed of the latents; default: the run's
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Folder of the data set; default: the run's
+    #[arg(long, value_name = "D")]
+    data_dir: Option<PathBuf>,
+    /// flex, ndarray or cuda:N
+    #[arg(long, value_name = "X", default_value = "flex")]
+    device: DeviceChoice,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Images at a time.
+const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
+
+pub(super) fn run(flags: &SampleStatisticsFlags) -> Result<(), TrainerError> {
+    check_temperature(flags.temperature)?;
+    let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
+    if let Some(folder) = &flags.data_dir {
+        settings.data_dir = Some(folder.clone());
+    }
+    let prior = prior(flags.prior, &flags.run_dir, &settings, &model, &device)?;
+    let data = data::load(&settings, &mut Progress::new(ProgressMode::Plain))?;
+    let splits = split(&settings, &data)?;
+    let options = StatisticsOptions {
+        images: flags.images,
+        neighbours: flags.neighbours,
+        batch_size: BATCH,
+        prior: &prior,
+        temperature: flags.temperature,
+        seed: flags.seed.unwrap_or(settings.seed),
+    };
+    let (test, train) = (splits.get(Split::Test), splits.get(Split::Train));
+    let found = sample_statistics(&model, test, train, options, &device);
+    if flags.json {
+        let found = json!({
+            "drawn": found.drawn,
+            "test_images": found.real,
+            "training_images": train.len(),
+            "temperature": flags.temperature,
+            "seed": options.seed,
+            "power_ratio": found.power_ratio,
+            "fine_detail": found.fine_detail(),
+            "colour_distance": found.colour_distance,
+            "colour_distance_of_training": found.colour_distance_of_training,
+            "nearest_training": found.nearest_training,
+            "nearest_training_of_test": found.nearest_training_of_real,
+        });
+        println!("{found:#}");
+        return Ok(());
+    }
+    println!(
+        "{} images drawn at temperature {}, {} test images, {} training images\n",
+        found.drawn,
+        flags.temperature,
+        found.real,
+        train.len()
+    );
+    println!("power, drawn over test, at 1 to 16 cycles an image (below 1: blurred)");
+    for cycles in found.power_ratio.chunks(8) {
+        let cells: Vec<String> = cycles.iter().map(|ratio| format!("{ratio:7.3}")).collect();
+        println!("{}", cells.join(""));
+    }
+    println!(
+        "fine detail (9 to 16 cycles)       {:8.4}",
+        found.fine_detail()
+    );
+    println!(
+        "colours, distance 0 to 1           {:8.4}  (training to test: {:.4})",
+        found.colour_distance, found.colour_distance_of_training
+    );
+    println!(
+        "nearest training image, median     {:8.3}  (of test images: {:.3}; copies would be far nearer)",
+        found.nearest_training, found.nearest_training_of_real
+    );
+    Ok(())
+}

@@ -1,0 +1,76 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use cifar_loader::Split;
+
+use super::error::TrainerError;
+use crate::commands::{load_run, position};
+use crate::experiment::data;
+use crate::experiment::data::split;
+use crate::experiment::latent_pictures::{TraversalOptions, write_traversal};
+use crate::experiment::latent_statistics::latent_statistics;
+use crate::process::progress::{Progress, ProgressMode};
+use run_files::settings::DeviceChoice;
+
+#[derive(clap::Args)]
+pub(super) struct TraverseFlags {
+    /// Folder of a finished run
+    #[arg(long, value_name = "R")]
+    run_dir: PathBuf,
+    /// The picture to write, a PNG: one row for each latent dimension, the most used ones first
+    #[arg(long, value_name = "F.png")]
+    out: PathBuf,
+    /// The test image that the other dimensions are taken from, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    image: u32,
+    /// Latent dimensions
+    #[arg(long, value_name = "D", default_value = "10")]
+    dimensions: NonZeroUsize,
+    /// Pictures a row
+    #[arg(long, value_name = "N", default_value = "11")]
+    columns: NonZeroUsize,
+    /// From this many standard deviations of the prior below 0 to as many above
+    #[arg(long, value_name = "X", default_value_t = 3.0)]
+    range: f64,
+    /// Folder of the data set; default: the run's
+    #[arg(long, value_name = "D")]
+    data_dir: Option<PathBuf>,
+    /// flex, ndarray or cuda:N
+    #[arg(long, value_name = "X", default_value = "flex")]
+    device: DeviceChoice,
+}
+
+/// Images at a time for the statistics.
+const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
+
+pub(super) fn run(flags: &TraverseFlags) -> Result<(), TrainerError> {
+    let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
+    if let Some(folder) = &flags.data_dir {
+        settings.data_dir = Some(folder.clone());
+    }
+    let data = data::load(&settings, &mut Progress::new(ProgressMode::Plain))?;
+    let splits = split(&settings, &data)?;
+    let view = splits.get(Split::Test);
+    position("--image", flags.image, view)?;
+    let statistics = latent_statistics(&model, view, BATCH, &device);
+    let options = TraversalOptions {
+        dimensions: flags.dimensions.get(),
+        columns: flags.columns.get(),
+        range: flags.range,
+    };
+    let shown = write_traversal(
+        &model,
+        view,
+        flags.image,
+        &statistics,
+        options,
+        &flags.out,
+        &device,
+    )?;
+    for dimension in shown {
+        let kl = statistics.kl_per_dimension[dimension];
+        println!("dimension {dimension:4}  KL {kl:7.3} nats an image");
+    }
+    println!("{}", flags.out.display());
+    Ok(())
+}

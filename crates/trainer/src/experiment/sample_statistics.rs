@@ -1,0 +1,231 @@
+//! How drawn images differ from real ones, by measures that need no trained network.
+
+use std::num::NonZeroUsize;
+
+use burn::prelude::*;
+use cifar_loader::{BatchPlan, IMAGE_BYTES, View};
+use vae_core::Vae;
+use vae_measures::{ColourHistogram, RadialSpectrum, nearest_distance};
+
+use crate::experiment::evaluate::latent_dim;
+use crate::experiment::prior::LatentPrior;
+use crate::experiment::random::{Purpose, Stream};
+
+/// Height and width of an image, and values of one of its channels.
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+/// The first cycle an image that counts as a fine detail.
+const FINE_FROM: usize = 9;
+
+/// What is drawn, and how much is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct StatisticsOptions<'a> {
+    /// Images drawn, and at most as many real ones.
+    pub images: NonZeroUsize,
+    /// Drawn and real images whose nearest training image is looked for.
+    pub neighbours: usize,
+    /// Images at a time.
+    pub batch_size: NonZeroUsize,
+    /// What latents are drawn from.
+    pub prior: &'a LatentPrior,
+    /// Multiplies their noise.
+    pub temperature: f64,
+    /// Of the draws.
+    pub seed: u64,
+}
+
+/// How drawn images differ from a real split's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleStatistics {
+    /// Images drawn.
+    pub drawn: usize,
+    /// Real images compared with.
+    pub real: usize,
+    /// Power of the drawn images over that of the real ones at 1, 2, .. 16 cycles an image; below 1 means blurred.
+    pub power_ratio: Vec<f64>,
+    /// Share of pixels that would have to change colour, drawn against real images.
+    pub colour_distance: f64,
+    /// The same, training against real images: what is left between two sets of real images.
+    pub colour_distance_of_training: f64,
+    /// Median distance of drawn images to their nearest training image, values in \[0, 1\].
+    pub nearest_training: f64,
+    /// The same of real images: drawn ones that are much nearer are copies.
+    pub nearest_training_of_real: f64,
+}
+
+impl SampleStatistics {
+    /// Geometric mean of the power ratios from 9 cycles an image on: how much of the fine detail there is.
+    pub fn fine_detail(&self) -> f64 {
+        let fine = &self.power_ratio[FINE_FROM - 1..];
+        (fine.iter().map(|ratio| ratio.ln()).sum::<f64>() / fine.len() as f64).exp()
+    }
+}
+
+/// Draws images and compares them with those of `real`, and both with the training images.
+///
+/// # Panics
+/// If a split is empty.
+pub fn sample_statistics(
+    model: &Vae,
+    real: &View,
+    training: &View,
+    options: StatisticsOptions<'_>,
+    device: &Device,
+) -> SampleStatistics {
+    let device = device.clone().inner();
+    let count = options.images.get();
+    let real = real.first(count);
+    let mut of_drawn = Collected::new(true, options.neighbours);
+    let latent_dim = latent_dim(model);
+    let mut done = 0;
+    while done < count {
+        let batch = options.batch_size.get().min(count - done);
+        // One stream an image, so that the division into batches changes nothing.
+        let latents: Vec<f32> = (done..done + batch)
+            .flat_map(|image| {
+                let mut stream = Stream::new(options.seed, Purpose::PixelNoise, image as u64);
+                options
+                    .prior
+                    .draw(&mut stream, 1, latent_dim, options.temperature)
+            })
+            .collect();
+        let latents = TensorData::new(latents, [batch, latent_dim]);
+        let images = model
+            .decoder
+            .generate(Tensor::<2>::from_data(latents, &device));
+        of_drawn.add(images);
+        done += batch;
+    }
+    let collect = |view: &View, has_spectrum, kept| {
+        let mut collected = Collected::new(has_spectrum, kept);
+        let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
+        for index in 0..plan.num_batches() {
+            collected.add(plan.batch(0, index).to_tensor(&device));
+        }
+        collected
+    };
+    let of_real = collect(&real, true, options.neighbours);
+    let of_training = collect(training, false, training.len());
+    let median = |collected: &Collected| {
+        let mut distances: Vec<f64> = collected
+            .kept
+            .chunks(IMAGE_BYTES)
+            .filter_map(|image| nearest_distance(image, &of_training.kept))
+            .map(|(_, distance)| distance)
+            .collect();
+        distances.sort_by(f64::total_cmp);
+        distances
+            .get(distances.len() / 2)
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    SampleStatistics {
+        drawn: count,
+        real: real.len(),
+        power_ratio: match (&of_drawn.spectrum, &of_real.spectrum) {
+            (Some(drawn), Some(real)) => drawn.ratio(real),
+            _ => Vec::new(),
+        },
+        colour_distance: of_drawn.colours.distance(&of_real.colours),
+        colour_distance_of_training: of_training.colours.distance(&of_real.colours),
+        nearest_training: median(&of_drawn),
+        nearest_training_of_real: median(&of_real),
+    }
+}
+
+/// Statistics of a set of images, and the first of them.
+struct Collected {
+    /// Of drawn and real images; training sets are large, and nobody asks for theirs.
+    spectrum: Option<RadialSpectrum>,
+    colours: ColourHistogram,
+    kept: Vec<f32>,
+    most_kept: usize,
+}
+
+impl Collected {
+    fn new(has_spectrum: bool, most_kept: usize) -> Self {
+        Self {
+            spectrum: has_spectrum.then(|| RadialSpectrum::new(SIDE)),
+            colours: ColourHistogram::new(),
+            kept: Vec::new(),
+            most_kept: most_kept * IMAGE_BYTES,
+        }
+    }
+
+    /// Takes in `[batch, 3, 32, 32]`, in \[0, 1\].
+    fn add(&mut self, images: Tensor<4>) {
+        let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
+        let values = data
+            .try_to_vec::<f32>()
+            .expect("converted to float32 just now");
+        for image in values.chunks(IMAGE_BYTES) {
+            if let Some(spectrum) = &mut self.spectrum {
+                image
+                    .chunks(PLANE)
+                    .for_each(|channel| spectrum.add(channel));
+            }
+            self.colours.add(image);
+            if self.kept.len() < self.most_kept {
+                self.kept.extend_from_slice(image);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::experiment::model::initial_model;
+    use vae_core::{Depth, VaeConfig};
+
+    #[test]
+    fn an_untrained_decoder_is_blurred_and_no_copy() {
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(4);
+        let device = Device::flex();
+        let model = initial_model(&config, 2, &device);
+        let data = cifar_loader::Cifar10::sample().expect("embedded");
+        let size = |size| NonZeroUsize::new(size).expect("not zero");
+        let options = StatisticsOptions {
+            images: size(40),
+            neighbours: 5,
+            batch_size: size(16),
+            prior: &LatentPrior::StandardNormal,
+            temperature: 1.0,
+            seed: 1,
+        };
+        let training = data.train().first(200);
+        let found = sample_statistics(&model, &data.test(), &training, options, &device);
+        assert_eq!(
+            (found.drawn, found.real, found.power_ratio.len()),
+            (40, 40, 16)
+        );
+        assert!(found.fine_detail() < 0.5, "{}", found.fine_detail());
+        assert!(found.colour_distance > found.colour_distance_of_training);
+        assert!(found.nearest_training > 1.0 && found.nearest_training_of_real > 1.0);
+        // Other batches, the same images.
+        let others = StatisticsOptions {
+            batch_size: size(7),
+            ..options
+        };
+        let again = sample_statistics(&model, &data.test(), &training, others, &device);
+        assert!((again.fine_detail() / found.fine_detail() - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn training_images_are_at_no_distance_from_themselves() {
+        let data = cifar_loader::Cifar10::sample().expect("embedded");
+        let train = data.train().first(30);
+        let images = train.batch(&[3]).to_tensor(&Device::flex());
+        let mut collected = Collected::new(false, 1);
+        collected.add(images);
+        let mut all = Collected::new(false, 30);
+        all.add(
+            train
+                .batch(&(0..30).collect::<Vec<u32>>())
+                .to_tensor(&Device::flex()),
+        );
+        assert_eq!(nearest_distance(&collected.kept, &all.kept), Some((3, 0.0)));
+    }
+}

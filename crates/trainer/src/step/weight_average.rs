@@ -1,0 +1,172 @@
+//! The exponential moving average of the weights, which scores and pictures are of where it is kept.
+
+use std::collections::HashMap;
+
+use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::prelude::*;
+use vae_core::Vae;
+use vae_measures::average_decay;
+
+use crate::experiment::weights::{NamedValues, WeightsError, load_values, named_values};
+
+/// Before the names of the average's values in a checkpoint.
+const PREFIX: &str = "average.";
+
+/// Averages of all parameters and of the norms' running statistics, so that both belong together.
+pub(crate) struct WeightAverage {
+    decay: f64,
+    /// Without gradients.
+    model: Vae,
+}
+
+impl WeightAverage {
+    /// An average that starts as the weights.
+    pub(crate) fn new(decay: f64, model: &Vae) -> Self {
+        Self {
+            decay,
+            model: model.valid(),
+        }
+    }
+
+    /// The model with averaged weights, for evaluation.
+    pub(crate) fn model(&self) -> &Vae {
+        &self.model
+    }
+
+    /// Takes in the weights after an update, before which there were so many: `a + (1 - d) (w - a)` with the decay warmed up.
+    pub(crate) fn update(&mut self, model: &Vae, updates_before: u64) {
+        let mut weights = Weights(HashMap::new());
+        model.valid().visit(&mut weights);
+        let rate = 1.0 - average_decay(self.decay, updates_before);
+        self.model = self.model.clone().map(&mut Toward {
+            weights: weights.0,
+            rate,
+        });
+    }
+
+    /// The average's values for a checkpoint, with names that no moment of the optimizer has.
+    pub(crate) fn to_named_values(&self) -> NamedValues {
+        let values = named_values(&self.model).into_iter();
+        values
+            .map(|(name, value)| (format!("{PREFIX}{name}"), value))
+            .collect()
+    }
+
+    /// Takes the values of an average out of those that a checkpoint keeps beside the weights.
+    pub(crate) fn take_values(values: &mut NamedValues) -> NamedValues {
+        let names: Vec<String> = values
+            .keys()
+            .filter(|name| name.starts_with(PREFIX))
+            .cloned()
+            .collect();
+        let taken = names.into_iter().filter_map(|name| {
+            let value = values.remove(&name)?;
+            Some((name[PREFIX.len()..].to_owned(), value))
+        });
+        taken.collect()
+    }
+
+    /// Restores what [`to_named_values`](Self::to_named_values) gave, its names without the prefix.
+    ///
+    /// # Errors
+    /// Where names or shapes are not the model's.
+    pub(crate) fn from_values(
+        decay: f64,
+        model: &Vae,
+        values: &NamedValues,
+    ) -> Result<Self, WeightsError> {
+        Ok(Self {
+            decay,
+            model: load_values(model.valid(), values)?,
+        })
+    }
+}
+
+/// Every parameter and running statistic, flattened.
+struct Weights(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleVisitor for Weights {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.insert(param.id, param.val().flatten(0, D - 1));
+    }
+}
+
+struct Toward {
+    weights: HashMap<ParamId, Tensor<1>>,
+    rate: f64,
+}
+
+impl ModuleMapper for Toward {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(weight) = self.weights.remove(&param.id) else {
+            return param;
+        };
+        let rate = self.rate;
+        param.map(|average| {
+            let weight = weight.reshape(average.shape());
+            average.clone() + (weight - average).mul_scalar(rate)
+        })
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::experiment::model::initial_model;
+    use vae_core::{Depth, VaeConfig};
+
+    fn config() -> VaeConfig {
+        VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(3)
+    }
+
+    fn model(seed: u64) -> Vae {
+        initial_model(&config(), seed, &Device::flex().autodiff())
+    }
+
+    #[test]
+    fn an_update_moves_every_value_by_its_share() {
+        let (start, weights) = (model(1), model(2));
+        // The same identifiers, other values.
+        let weights = load_values(start.clone(), &named_values(&weights.valid())).expect("fits");
+        let start = model(1);
+        let start = load_values(weights.clone(), &named_values(&start.valid())).expect("fits");
+        let mut average = WeightAverage::new(0.999, &start);
+        average.update(&weights, 0);
+        // The first decay is 1 / 10.
+        let (from, to) = (named_values(&start.valid()), named_values(&weights.valid()));
+        let mut moved = 0;
+        for (name, (_, found)) in named_values(average.model()) {
+            for ((found, from), to) in found.iter().zip(&from[&name].1).zip(&to[&name].1) {
+                let expected = from + 0.9 * (to - from);
+                assert!(
+                    (found - expected).abs() <= 1e-6 * expected.abs().max(1.0),
+                    "{name}"
+                );
+                moved += usize::from(from != to);
+            }
+        }
+        assert!(moved > 1000, "{moved}");
+    }
+
+    #[test]
+    fn a_restored_average_continues_bit_for_bit() {
+        let weights = model(2);
+        let mut average = WeightAverage::new(0.9, &weights);
+        let moved = load_values(weights.clone(), &named_values(&model(3).valid())).expect("fits");
+        average.update(&moved, 5);
+        let mut values = average.to_named_values();
+        values.insert("first.other".to_owned(), (vec![1], vec![0.0]));
+        let taken = WeightAverage::take_values(&mut values);
+        assert_eq!(values.len(), 1);
+        let mut restored = WeightAverage::from_values(0.9, &moved, &taken).expect("fits");
+        let last = load_values(moved.clone(), &named_values(&model(4).valid())).expect("fits");
+        restored.update(&last, 6);
+        average.update(&last, 6);
+        assert_eq!(
+            named_values(restored.model()),
+            named_values(average.model())
+        );
+    }
+}
