@@ -108,11 +108,7 @@ impl Convolution {
     /// # Panics
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        match self.precision {
-            Precision::F32 => fast_convolution(&self.layer(), &input),
-            Precision::Bf16 => None,
-        }
-        .unwrap_or_else(|| self.forward_plain(input))
+        fast_convolution(&self.layer(), &input).unwrap_or_else(|| self.forward_plain(input))
     }
 
     /// By Burn's own convolutions: what the fast form computes too.

@@ -1,15 +1,20 @@
 //! Which form of a block runs: the plain layers, one operation for the whole block, or an upsampling block without its zeros.
 //!
-//! The plain form in each block's `forward_plain` defines the result on every backend. The one operation needs feature `flex`, a
-//! tensor that is on the flex backend at run time, float32 or float64, products in that type, ReLU, and norms that are all in
-//! the mode that the input's device calls for. Elsewhere a transposed bottleneck leaves out its zeros (`upsampling.rs`), and
-//! everything else takes the plain form.
+//! The plain form in each block's `forward_plain` defines the result on every backend. The one operation needs ReLU, norms that are all in the
+//! mode that the input's device calls for, and a tensor that is at run time on a backend with kernels for it:
+//!
+//! - flex (feature `flex`): float32 or float64, products in that type;
+//! - GPUs (features `cuda` and `vulkan`): parameters in float32, maps in float32, or in bfloat16 where the block's precision says so.
+//!
+//! Elsewhere a transposed bottleneck leaves out its zeros (`upsampling.rs`), and everything else takes the plain form.
 
 use std::cell::Cell;
 
+use burn::nn::Linear;
 use burn::prelude::*;
 
 use crate::layers::{BottleneckLayers, ConvolutionLayer};
+use crate::precision::Precision;
 use crate::upsampling;
 
 thread_local! {
@@ -37,11 +42,29 @@ pub(crate) fn fast_bottleneck(
     if ONLY_PLAIN.get() {
         return None;
     }
-    #[cfg(feature = "flex")]
-    if let Some(output) = flex::bottleneck(block, input) {
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    if let Some(output) = one_operation::bottleneck(block, input) {
         return Some(output);
     }
     upsampling::has_zeros(block).then(|| upsampling::forward(block, input.clone()))
+}
+
+/// A dense layer's output by its fast form; none where the plain form is called for.
+pub(crate) fn fast_linear<const D: usize>(
+    layer: &Linear,
+    input: &Tensor<D>,
+    precision: Precision,
+) -> Option<Tensor<D>> {
+    if ONLY_PLAIN.get() {
+        return None;
+    }
+    #[cfg(feature = "cube")]
+    return one_operation::linear(layer, input, precision);
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = (layer, input, precision);
+        None
+    }
 }
 
 /// The layer's output by its fast form; none where the plain form is called for.
@@ -52,25 +75,29 @@ pub(crate) fn fast_convolution(
     if ONLY_PLAIN.get() {
         return None;
     }
-    #[cfg(feature = "flex")]
-    return flex::convolution(layer, input);
-    #[cfg(not(feature = "flex"))]
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    return one_operation::convolution(layer, input);
+    #[cfg(not(any(feature = "flex", feature = "cube")))]
     {
         let _ = (layer, input);
         None
     }
 }
 
-#[cfg(feature = "flex")]
-mod flex {
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod one_operation {
     use burn::backend::{Dispatch, DispatchDevice};
+    #[cfg(feature = "cube")]
+    use burn::nn::Linear;
     use burn::prelude::*;
     use burn::tensor::DType;
 
     use crate::activation::Activation;
-    use crate::flex::{Around, AroundTensors, BlockConfig, BlockOps, BlockTensors, LayerTensors};
     use crate::layers::{BottleneckLayers, ConvolutionLayer, NormalizedLayer, PathAround};
     use crate::norm::update_running;
+    use crate::operation::{
+        Around, AroundTensors, BlockConfig, BlockOps, BlockTensors, LayerTensors,
+    };
     use crate::precision::Precision;
     use crate::sampling::Sampling;
 
@@ -95,6 +122,7 @@ mod flex {
             epsilon: std::array::from_fn(|index| {
                 layers.get(index).map_or(0.0, |layer| layer.norm.epsilon)
             }),
+            precision: block.reduce.convolution.precision,
         };
         let device = input.device();
         let mut tensors = layers
@@ -140,8 +168,8 @@ mod flex {
         let weight = layer.weight.val();
         let is_fast = layer.kernel_size == 1
             && layer.stride == 1
-            && is_supported(input)
-            && weight.dtype() == input.dtype();
+            && Kernels::of(input)
+                .is_some_and(|kernels| kernels.take(input, weight.dtype(), layer.precision));
         is_fast.then(|| {
             let is_transposed = layer.sampling == Sampling::Transposed;
             let [input, weight, bias] = [
@@ -149,8 +177,42 @@ mod flex {
                 weight.into_dispatch(),
                 layer.bias.val().into_dispatch(),
             ];
-            Tensor::from_dispatch(Dispatch::pointwise(input, weight, bias, is_transposed))
+            Tensor::from_dispatch(Dispatch::pointwise(
+                input,
+                weight,
+                bias,
+                is_transposed,
+                layer.precision,
+            ))
         })
+    }
+
+    /// A dense layer is a 1x1 convolution of images of one pixel. On flex Burn's own product serves it.
+    #[cfg(feature = "cube")]
+    pub(super) fn linear<const D: usize>(
+        layer: &Linear,
+        input: &Tensor<D>,
+        precision: Precision,
+    ) -> Option<Tensor<D>> {
+        let (weight, bias) = (layer.weight.val(), layer.bias.as_ref()?.val());
+        let [features_in, features_out] = weight.dims();
+        let mut shape = input.dims();
+        let rows = shape.iter().product::<usize>() / features_in;
+        let pixels = input.clone().reshape([rows, features_in, 1, 1]);
+        let kernels = Kernels::of(&pixels)?;
+        if !matches!(kernels, Kernels::Cube) || !kernels.take(&pixels, weight.dtype(), precision) {
+            return None;
+        }
+        let weight = weight.reshape([features_in, features_out, 1, 1]);
+        let output = Tensor::<4>::from_dispatch(Dispatch::pointwise(
+            pixels.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            true,
+            precision,
+        ));
+        shape[D - 1] = features_out;
+        Some(output.reshape(shape))
     }
 
     /// Whether the layers are those of an ordinary bottleneck.
@@ -176,36 +238,77 @@ mod flex {
                     && convolution.sampling == reduce.sampling
             }
         };
-        let is_narrowed = reduce.precision != Precision::F32;
-        block.activation == Activation::Relu && !is_narrowed && is_main && is_around
+        block.activation == Activation::Relu && is_main && is_around
     }
 
-    /// Whether all tensors are on flex, of one supported type, and the norms in the input's mode.
+    /// Whether there are kernels for all tensors, and the norms are in the input's mode.
     fn has_fast_tensors(
         input: &Tensor<4>,
         layers: &[NormalizedLayer<'_>],
         is_training: bool,
     ) -> bool {
-        let dtype = input.dtype();
-        is_supported(input)
-            && layers.iter().all(|NormalizedLayer { convolution, norm }| {
-                let (weight, gamma) = (convolution.weight.val(), norm.gamma.val());
-                // Evaluation takes no gradients: parameters that could get one are for the plain form.
-                let is_mode = if is_training {
-                    norm.training.is_enabled()
-                } else {
-                    !weight.device().is_autodiff()
-                };
-                is_mode && weight.dtype() == dtype && gamma.dtype() == dtype
-            })
+        let Some(kernels) = Kernels::of(input) else {
+            return false;
+        };
+        let precision = layers[0].convolution.precision;
+        layers.iter().all(|NormalizedLayer { convolution, norm }| {
+            let (weight, gamma) = (convolution.weight.val(), norm.gamma.val());
+            // Evaluation takes no gradients: parameters that could get one are for the plain form.
+            let is_mode = if is_training {
+                norm.training.is_enabled()
+            } else {
+                !weight.device().is_autodiff()
+            };
+            is_mode
+                && convolution.precision == precision
+                && kernels.take(input, weight.dtype(), precision)
+                && gamma.dtype() == weight.dtype()
+        })
     }
 
-    /// Whether a tensor is on flex, not empty, and of a type that the fast forms know.
-    fn is_supported(input: &Tensor<4>) -> bool {
-        matches!(
-            input.device().inner().as_dispatch(),
-            DispatchDevice::Flex(_)
-        ) && matches!(input.dtype(), DType::F32 | DType::F64)
-            && input.shape().num_elements() > 0
+    /// Whose kernels a tensor's device has.
+    #[derive(Clone, Copy)]
+    enum Kernels {
+        #[cfg(feature = "flex")]
+        Flex,
+        #[cfg(feature = "cube")]
+        Cube,
+    }
+
+    impl Kernels {
+        /// Those of the device of a tensor that is not empty.
+        fn of(input: &Tensor<4>) -> Option<Self> {
+            if input.shape().num_elements() == 0 {
+                return None;
+            }
+            match input.device().inner().as_dispatch() {
+                #[cfg(feature = "flex")]
+                DispatchDevice::Flex(_) => Some(Self::Flex),
+                #[cfg(feature = "cube")]
+                DispatchDevice::Cube(_) => Some(Self::Cube),
+                #[allow(unreachable_patterns)] // Where no other backend is built in.
+                _ => None,
+            }
+        }
+
+        /// Whether they know the types of input and parameters.
+        fn take(self, input: &Tensor<4>, parameters: DType, precision: Precision) -> bool {
+            match self {
+                #[cfg(feature = "flex")]
+                Self::Flex => {
+                    matches!(input.dtype(), DType::F32 | DType::F64)
+                        && precision == Precision::F32
+                        && parameters == input.dtype()
+                }
+                #[cfg(feature = "cube")]
+                Self::Cube => {
+                    let is_known = match precision {
+                        Precision::F32 => input.dtype() == DType::F32,
+                        Precision::Bf16 => matches!(input.dtype(), DType::F32 | DType::BF16),
+                    };
+                    is_known && parameters == DType::F32
+                }
+            }
+        }
     }
 }

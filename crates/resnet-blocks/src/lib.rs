@@ -1,18 +1,24 @@
 #![doc = include_str!("../README.md")]
 // Two measured kernels allow it, each with its invariants; they come with flex.
 #![deny(unsafe_code)]
-#![cfg_attr(not(feature = "flex"), forbid(unsafe_code))]
+#![cfg_attr(not(any(feature = "flex", feature = "cube")), forbid(unsafe_code))]
 
 mod activation;
 mod basic_block;
 mod bottleneck;
 mod convolution;
+// Launching a kernel is unsafe; each launch says why it is in bounds.
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod cube;
 mod dispatch;
 #[cfg(feature = "flex")]
 mod flex;
 mod initialization;
 mod layers;
 mod norm;
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod operation;
 mod parameters;
 mod precision;
 mod sampling;

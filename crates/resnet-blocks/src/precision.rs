@@ -4,6 +4,8 @@ use burn::nn::Linear;
 use burn::prelude::*;
 use burn::tensor::{DType, FloatDType};
 
+use crate::dispatch::fast_linear;
+
 /// The element type in which convolutions and matrix products are computed.
 ///
 /// Parameters, norms, activations, sums of a residual block and everything that follows keep the parameters' own type
@@ -17,7 +19,8 @@ pub enum Precision {
     /// widened again; so are the gradients of operands and result. How products are summed is the backend's choice: flex
     /// and tensor cores sum in float32.
     ///
-    /// Burn's own operations make them: the blocks that are one operation on flex are float32.
+    /// On CPUs Burn's own operations make them: the blocks that are one operation on flex are float32. On GPUs the blocks' maps lie in
+    /// memory as bfloat16 too, and norms and sums are computed in float32.
     Bf16,
 }
 
@@ -42,11 +45,14 @@ impl Precision {
     ///
     /// # Shapes
     /// - input: `[.., features_in]`
-    /// - output: `[.., features_out]`, in the input's type
+    /// - output: `[.., features_out]`, in the parameters' type
     ///
     /// # Panics
     /// If the input has another number of features.
     pub fn linear<const D: usize>(self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+        if let Some(output) = fast_linear(layer, &input, self) {
+            return output;
+        }
         match self {
             Self::F32 => layer.forward(input),
             Self::Bf16 => {

@@ -4,345 +4,61 @@
 //! Tolerances: relative L2 a tensor, 1e-5 in float64 and 1e-4 in float32. The gradient of a bias before a norm is zero.
 #![cfg(feature = "flex")]
 
-use std::collections::HashMap;
+#[path = "checks/forms.rs"]
+mod checks;
 
-use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::DType;
-use resnet_blocks::{
-    Bottleneck, BottleneckConfig, ConvolutionConfig, Sampling, Shortcuts, map_named_parameters,
-    named_parameters, with_plain_blocks,
+use resnet_blocks::{Sampling, Shortcuts};
+
+use checks::{
+    Case, check_nan, check_on, check_pointwise, model_cases, strided_cases, training_pass,
+    transposed_cases,
 };
 
-/// Deterministic values without a pattern that a kernel could hide in.
-fn values(count: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..count)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-        })
-        .collect()
+fn reference() -> Device {
+    Device::flex()
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Case {
-    batch: usize,
-    channels_in: usize,
-    width: usize,
-    size: [usize; 2],
-    stride: usize,
-    sampling: Sampling,
-    shortcuts: Shortcuts,
-}
+/// What may differ, as a relative L2 distance a tensor.
+const TOLERANCES: &[(DType, f64)] = &[(DType::F64, 1e-5), (DType::F32, 1e-4)];
 
-fn block(case: &Case, device: &Device, dtype: DType) -> Bottleneck {
-    let block = BottleneckConfig::new(case.channels_in, case.width)
-        .with_stride(case.stride)
-        .with_sampling(case.sampling)
-        .with_shortcuts(case.shortcuts)
-        .init(device);
-    let mut seed = 0;
-    map_named_parameters(block, |name, shape| {
-        seed += 1;
-        let count = shape.iter().product();
-        let is_positive = name.ends_with("running_var");
-        let values = values(count, seed)
-            .into_iter()
-            .map(|value| if is_positive { 1.5 + value } else { value });
-        Some(TensorData::new(values.collect::<Vec<_>>(), shape.to_vec()).convert_dtype(dtype))
-    })
-}
-
-/// Everything a training pass computes, by name.
-fn training_pass(
-    case: &Case,
-    device: Device,
-    dtype: DType,
-    is_plain: bool,
-) -> Vec<(String, Vec<f64>)> {
-    let device = device.autodiff();
-    let block = block(case, &device, dtype);
-    let input_dims = [case.batch, case.channels_in, case.size[0], case.size[1]];
-    let data = |dims: [usize; 4], seed| {
-        TensorData::new(values(dims.iter().product(), seed), dims).convert_dtype(dtype)
-    };
-    let input = Tensor::<4>::from_data(data(input_dims, 77), (&device, dtype)).require_grad();
-    let output = if is_plain {
-        with_plain_blocks(|| block.forward(input.clone()))
-    } else {
-        block.forward(input.clone())
-    };
-    let weight = Tensor::<4>::from_data(data(output.dims(), 78), (&device, dtype));
-    let gradients = (output.clone() * weight).sum().backward();
-
-    struct Reader<'a>(
-        &'a burn::tensor::Gradients,
-        HashMap<burn::module::ParamId, TensorData>,
-    );
-    impl ModuleVisitor for Reader<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad(self.0) {
-                self.1.insert(param.id, gradient.into_data());
-            }
-        }
-    }
-    let mut reader = Reader(&gradients, HashMap::new());
-    block.visit(&mut reader);
-    let wide = |data: TensorData| {
-        data.convert_dtype(DType::F64)
-            .try_to_vec::<f64>()
-            .expect("float64")
-    };
-    let mut found = vec![
-        ("output".to_owned(), wide(output.inner().into_data())),
-        (
-            "gradient of input".to_owned(),
-            wide(input.grad(&gradients).expect("input").into_data()),
-        ),
-    ];
-    for parameter in named_parameters(&block.valid()) {
-        let data = if parameter.name.contains("running") {
-            parameter.data
-        } else {
-            reader
-                .1
-                .remove(&parameter.id)
-                .unwrap_or_else(|| panic!("no gradient of {}", parameter.name))
-        };
-        found.push((parameter.name, wide(data)));
-    }
-    found
-}
-
-fn evaluation_pass(case: &Case, device: Device, dtype: DType, is_plain: bool) -> Vec<f64> {
-    let block = block(case, &device, dtype);
-    let dims = [case.batch, case.channels_in, case.size[0], case.size[1]];
-    let data = TensorData::new(values(dims.iter().product(), 79), dims).convert_dtype(dtype);
-    let input = Tensor::<4>::from_data(data, (&device, dtype));
-    let output = if is_plain {
-        with_plain_blocks(|| block.forward(input))
-    } else {
-        block.forward(input)
-    };
-    output
-        .into_data()
-        .convert_dtype(DType::F64)
-        .try_to_vec::<f64>()
-        .expect("float64")
-}
-
-fn relative_distance(expected: &[f64], found: &[f64]) -> f64 {
-    assert_eq!(expected.len(), found.len());
-    let distance = expected
-        .iter()
-        .zip(found)
-        .map(|(a, b)| (a - b).powi(2))
-        .sum::<f64>()
-        .sqrt();
-    distance
-        / expected
-            .iter()
-            .map(|a| a * a)
-            .sum::<f64>()
-            .sqrt()
-            .max(f64::MIN_POSITIVE)
-}
-
-#[track_caller]
-fn check(case: Case) {
-    check_on(Device::flex(), case);
-}
-
-#[track_caller]
-fn check_on(device: Device, case: Case) {
-    let is_flex = device == Device::flex();
-    for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
-        // The reference of both is the plain form in float64.
-        let expected = training_pass(&case, Device::flex(), DType::F64, true);
-        let found = training_pass(&case, device.clone(), dtype, false);
-        for ((name, expected), (_, found)) in expected.iter().zip(found) {
-            if name.ends_with(".bias") && !name.ends_with("_norm.bias") {
-                // One operation leaves it out; ordinary ones add up to rounding errors.
-                let allowed = if is_flex { 0.0 } else { allowed };
-                let is_zero = found.iter().all(|value| value.abs() <= allowed);
-                assert!(is_zero, "{case:?} {name}");
-                continue;
-            }
-            let distance = relative_distance(expected, &found);
-            assert!(
-                distance <= allowed,
-                "{case:?} {dtype:?}: {name} is off by {distance:e}"
-            );
-        }
-        let distance = relative_distance(
-            &evaluation_pass(&case, Device::flex(), DType::F64, true),
-            &evaluation_pass(&case, device.clone(), dtype, false),
-        );
-        assert!(
-            distance <= allowed,
-            "{case:?} {dtype:?}: evaluation is off by {distance:e}"
-        );
-    }
+fn has_one_operation(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
 #[test]
 fn strided_blocks_match_the_plain_form() {
-    for stride in [1, 2, 3] {
-        for shortcuts in [Shortcuts::Residual, Shortcuts::Plain] {
-            for (batch, channels_in, width, size) in [
-                (1, 3, 2, [5, 7]),
-                (3, 8, 2, [4, 4]),
-                (9, 12, 5, [7, 3]),
-                (17, 20, 6, [2, 9]),
-            ] {
-                check(Case {
-                    batch,
-                    channels_in,
-                    width,
-                    size,
-                    stride,
-                    sampling: Sampling::Strided,
-                    shortcuts,
-                });
-            }
-        }
+    for case in strided_cases() {
+        check_on(Device::flex(), case);
     }
 }
 
 #[test]
 #[allow(deprecated)] // The reference backend until Burn removes it.
 fn transposed_blocks_match_the_plain_form() {
-    for stride in [1, 2, 3, 4] {
-        for shortcuts in [Shortcuts::Residual, Shortcuts::Plain] {
-            for (batch, channels_in, width, size) in [
-                (1, 3, 2, [3, 2]),
-                (3, 8, 2, [4, 4]),
-                (9, 12, 5, [1, 3]),
-                (17, 6, 6, [2, 1]),
-            ] {
-                for device in [Device::flex(), Device::ndarray()] {
-                    let case = Case {
-                        batch,
-                        channels_in,
-                        width,
-                        size,
-                        stride,
-                        sampling: Sampling::Transposed,
-                        shortcuts,
-                    };
-                    check_on(device, case);
-                }
-            }
+    for case in transposed_cases() {
+        for device in [Device::flex(), Device::ndarray()] {
+            check_on(device, case);
         }
     }
 }
 
 #[test]
 fn blocks_of_the_model_match_the_plain_form() {
-    for (channels_in, width, size, stride, sampling) in [
-        (32, 16, [16, 16], 2, Sampling::Strided),
-        (128, 64, [16, 16], 2, Sampling::Transposed),
-        (64, 16, [8, 8], 1, Sampling::Strided),
-    ] {
-        check(Case {
-            batch: 5,
-            channels_in,
-            width,
-            size,
-            stride,
-            sampling,
-            shortcuts: Shortcuts::Residual,
-        });
+    for case in model_cases() {
+        check_on(Device::flex(), case);
     }
 }
 
 #[test]
 fn a_nan_reaches_output_and_gradients() {
-    let device = Device::flex().autodiff();
-    for sampling in [Sampling::Strided, Sampling::Transposed] {
-        let block = BottleneckConfig::new(4, 2)
-            .with_stride(2)
-            .with_sampling(sampling)
-            .init(&device);
-        let input = Tensor::<4>::full([2, 4, 4, 4], f32::NAN, &device).require_grad();
-        let output = block.forward(input.clone());
-        assert!(
-            output.clone().inner().is_nan().all().into_scalar::<bool>(),
-            "{sampling:?}"
-        );
-        let gradients = output.sum().backward();
-        let gradient = block
-            .expand
-            .weight
-            .val()
-            .grad(&gradients)
-            .expect("a gradient");
-        assert!(
-            gradient.is_nan().all().into_scalar::<bool>(),
-            "{sampling:?}"
-        );
-    }
+    check_nan(Device::flex());
 }
 
 #[test]
 fn pointwise_layers_match_the_plain_form() {
-    for (channels_in, channels_out, size) in [(5, 3, [4, 7]), (3, 17, [1, 1]), (64, 3, [16, 16])] {
-        for sampling in [Sampling::Strided, Sampling::Transposed] {
-            for (dtype, allowed) in [(DType::F64, 1e-5), (DType::F32, 1e-4)] {
-                let run = |dtype: DType, is_plain: bool| {
-                    let device = Device::flex().autodiff();
-                    let layer = ConvolutionConfig::new(channels_in, channels_out)
-                        .with_sampling(sampling)
-                        .init(&device);
-                    let layer = map_named_parameters(layer, |name, shape| {
-                        let values = values(shape.iter().product(), name.len() as u64);
-                        Some(TensorData::new(values, shape.to_vec()).convert_dtype(dtype))
-                    });
-                    let data = |channels: usize, seed| {
-                        let dims = [10, channels, size[0], size[1]];
-                        TensorData::new(values(dims.iter().product(), seed), dims)
-                            .convert_dtype(dtype)
-                    };
-                    let input = Tensor::<4>::from_data(data(channels_in, 5), (&device, dtype))
-                        .require_grad();
-                    let forward = || layer.forward(input.clone());
-                    let output = if is_plain {
-                        with_plain_blocks(forward)
-                    } else {
-                        forward()
-                    };
-                    let weight = Tensor::<4>::from_data(data(channels_out, 6), (&device, dtype));
-                    let gradients = (output.clone() * weight).sum().backward();
-                    let all = [
-                        output.inner().into_data(),
-                        input.grad(&gradients).expect("input").into_data(),
-                        layer
-                            .weight
-                            .val()
-                            .grad(&gradients)
-                            .expect("weight")
-                            .into_data(),
-                        layer.bias.val().grad(&gradients).expect("bias").into_data(),
-                    ];
-                    all.map(|data| {
-                        data.convert_dtype(DType::F64)
-                            .try_to_vec::<f64>()
-                            .expect("float64")
-                    })
-                };
-                for (expected, found) in run(DType::F64, true).iter().zip(&run(dtype, false)) {
-                    let distance = relative_distance(expected, found);
-                    assert!(
-                        distance <= allowed,
-                        "{channels_in} to {channels_out} {sampling:?} {dtype:?}: {distance:e}"
-                    );
-                }
-            }
-        }
-    }
+    check_pointwise(Device::flex());
 }
 
 #[test]

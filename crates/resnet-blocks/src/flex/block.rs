@@ -5,89 +5,13 @@ use burn_flex::FlexTensor;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::activate;
 use crate::flex::interleaved::Grid;
-use crate::flex::layout::{image_dims, wide_values};
+use crate::flex::layout::wide_values;
 use crate::flex::normalization::Normalization;
 use crate::flex::spatial::Image;
+use crate::operation::Sizes;
 
-/// The path around a block's convolutions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Around {
-    Nothing,
-    Identity,
-    Projection,
-}
-
-/// What a bottleneck's parameters do not tell.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BlockConfig {
-    pub(crate) stride: usize,
-    pub(crate) is_transposed: bool,
-    pub(crate) around: Around,
-    /// Of the norms behind reduce, spatial, expand and shortcut.
-    pub(crate) epsilon: [f64; 4],
-}
-
-/// Positions of a bottleneck's tensors among its inputs; the gradients have the same order. Every layer has four: weight,
-/// bias, gamma, beta.
-pub(crate) mod position {
-    pub(crate) const INPUT: usize = 0;
-    pub(crate) const REDUCE: usize = 1;
-    pub(crate) const SPATIAL: usize = 5;
-    pub(crate) const EXPAND: usize = 9;
-    pub(crate) const SHORTCUT: usize = 13;
-}
-
-/// The sizes of a bottleneck's maps. The low resolution is that of the reduce product: the output's where the block is
-/// strided, the input's where it is transposed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    pub(crate) batch: usize,
-    pub(crate) channels_in: usize,
-    pub(crate) width: usize,
-    pub(crate) channels_out: usize,
-    pub(crate) input: [usize; 2],
-    pub(crate) low: [usize; 2],
-    pub(crate) output: [usize; 2],
-    /// Input pixels per low-resolution pixel in each direction.
-    pub(crate) down: usize,
-    /// Output pixels per low-resolution pixel in each direction.
-    pub(crate) up: usize,
-}
-
+/// What the kernels see of a block's sizes.
 impl Sizes {
-    pub(crate) fn new(config: &BlockConfig, inputs: &[FlexTensor]) -> Self {
-        let [batch, channels_in, height, width] = image_dims(&inputs[position::INPUT]);
-        let input = [height, width];
-        let (down, up) = if config.is_transposed {
-            (1, config.stride)
-        } else {
-            (config.stride, 1)
-        };
-        let low = input.map(|length| length.div_ceil(down));
-        let channels = |at: usize| inputs[at + 1].layout().num_elements();
-        let weight = image_dims(&inputs[position::REDUCE]);
-        let weight_in = if config.is_transposed {
-            weight[0]
-        } else {
-            weight[1]
-        };
-        assert_eq!(
-            weight_in, channels_in,
-            "the block takes {weight_in} channels, not {channels_in}"
-        );
-        Self {
-            batch,
-            channels_in,
-            width: channels(position::REDUCE),
-            channels_out: channels(position::EXPAND),
-            input,
-            low,
-            output: low.map(|length| length * up),
-            down,
-            up,
-        }
-    }
-
     pub(crate) fn low_pixels(&self) -> usize {
         self.low[0] * self.low[1]
     }

@@ -11,7 +11,7 @@
 
 use burn_flex::FlexTensor;
 
-use crate::flex::block::{Affine, Around, BlockConfig, Layer, Sizes, position, sample};
+use crate::flex::block::{Affine, Layer, sample};
 use crate::flex::element::{Real, narrow, relu, transpose};
 use crate::flex::elementwise::{centre, finish, finish_with};
 use crate::flex::folded::{Folded, scaled_weight};
@@ -22,6 +22,7 @@ use crate::flex::normalization::Normalization;
 use crate::flex::partition::{Partition, for_each_part};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::spatial::{Kernel, convolve};
+use crate::operation::{Around, BlockConfig, Sizes, position};
 
 /// Mean (of the convolution with its bias) and variance of each norm, in the layers' order.
 pub(crate) type Statistics = Vec<(Vec<f64>, Vec<f64>)>;

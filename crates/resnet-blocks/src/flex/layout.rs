@@ -4,7 +4,6 @@
 //! over any number of pixels and a 3x3 one three products over windows of a padded image. Outside, the tensor keeps the
 //! order `[batch, channels, height, width]` and only its strides tell; from block to block nothing is copied.
 
-use burn::backend::TensorMetadata;
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 
@@ -41,20 +40,10 @@ pub(crate) fn wide_values<T: Real>(tensor: &FlexTensor) -> Vec<f64> {
         .collect()
 }
 
-/// The four dimensions of an image tensor.
-pub(crate) fn image_dims(tensor: &FlexTensor) -> [usize; 4] {
-    let shape = tensor.shape();
-    assert_eq!(
-        shape.num_dims(),
-        4,
-        "an image batch has four axes, not {shape:?}"
-    );
-    [shape[0], shape[1], shape[2], shape[3]]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::image_dims;
 
     #[test]
     fn a_round_trip_shares_the_values() {

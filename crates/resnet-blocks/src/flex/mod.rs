@@ -15,6 +15,3 @@ mod partition;
 mod pointwise;
 mod product;
 mod spatial;
-
-pub(crate) use block::{Around, BlockConfig};
-pub(crate) use operation::{AroundTensors, BlockOps, BlockTensors, LayerTensors};

@@ -4,9 +4,10 @@ use burn_flex::FlexTensor;
 
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::{add_channels, centre};
-use crate::flex::layout::{channels_last, dense, from_channels_last, image_dims};
+use crate::flex::layout::{channels_last, dense, from_channels_last};
 use crate::flex::partition::{Partition, for_each_part, total};
 use crate::flex::product::{Factor, Mode, multiply};
+use crate::operation::image_dims;
 
 /// The layer's input and its weight, `[channels_out, channels_in, 1, 1]`; the first two exchanged where it is transposed.
 pub(crate) struct Pointwise {

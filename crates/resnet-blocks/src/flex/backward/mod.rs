@@ -16,7 +16,7 @@ mod tail;
 use burn_flex::FlexTensor;
 
 use crate::flex::backward::reduce::GradientAround;
-use crate::flex::block::{Affine, Around, Sizes, position};
+use crate::flex::block::Affine;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::{activate_backward, norm_backward};
 use crate::flex::forward::Kept;
@@ -24,6 +24,7 @@ use crate::flex::layout::{channels_last, dense};
 use crate::flex::normalization::{NormGradient, Normalization};
 use crate::flex::partition::{Partition, total};
 use crate::flex::spatial::Kernel;
+use crate::operation::{Around, Sizes, position};
 
 /// The gradients of all inputs, in their order; that of the image batch only where it is wanted.
 ///

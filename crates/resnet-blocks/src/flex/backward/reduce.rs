@@ -4,13 +4,14 @@ use burn_flex::FlexTensor;
 
 use crate::flex::backward::spatial::Reduce;
 use crate::flex::backward::{Backward, NormSlope};
-use crate::flex::block::{Sizes, spread};
+use crate::flex::block::spread;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::centre;
 use crate::flex::folded::FoldedGradient;
 use crate::flex::layout::from_channels_last;
 use crate::flex::partition::{for_each_part, total};
 use crate::flex::product::{Factor, Mode, multiply};
+use crate::operation::Sizes;
 
 /// What one thread works on: gradient, reduced map and input of some images, and where their gradient goes.
 type Piece<'a, T> = (((&'a [T], &'a [T]), &'a [T]), &'a mut [T]);

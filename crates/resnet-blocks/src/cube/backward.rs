@@ -1,0 +1,300 @@
+//! A bottleneck backward.
+
+use burn::backend::TensorMetadata;
+use burn::prelude::Shape;
+use burn_cubecl::tensor::CubeTensor;
+
+use crate::operation::{Around, position};
+
+use super::forward::{Kept, Layer, Normed};
+use super::matrix::{Matrix, Storage, Vector32};
+use super::norm::{Affine, Mask, gradient_apply, gradient_sums};
+use super::pixels::{
+    Elsewhere, add_elsewhere, column_sums, converted, pack_spatial, patches, sample, spread_rows,
+    tap_sums, unpack_spatial_gradient,
+};
+use super::tensors::{Maker, pixels_by_channels};
+
+/// A layer's gradients, float32, in the order of its tensors; the bias' is zero where a norm follows.
+struct LayerGradient {
+    weight: Vector32,
+    affine: Affine,
+}
+
+impl Kept {
+    /// The gradients of all inputs in their order.
+    pub(super) fn backward(
+        &self,
+        gradient: CubeTensor,
+        inputs: &Inputs,
+        is_input_wanted: bool,
+    ) -> Vec<Option<CubeTensor>> {
+        let (client, sizes, layers) = (&self.device.client, &self.sizes, &self.layers);
+        let maker = Maker::like(&gradient);
+        let spread = sizes.up * sizes.up;
+        let gradient = pixels_by_channels(gradient);
+        let output = Mask::Output(&self.output);
+
+        // The end of the block: the norm behind the expanding product, and what the ReLU lets through to the shortcut.
+        let is_identity = self.config.around == Around::Identity;
+        let passed = is_identity
+            .then(|| Matrix::empty(client, gradient.rows, gradient.columns, gradient.storage));
+        let Normed { map, statistics } = &self.expand;
+        let affine = &layers.expand.affine;
+        let expand_sums = gradient_sums(client, map, output, &gradient, statistics, affine);
+        let d_expand = gradient_apply(
+            client,
+            map,
+            output,
+            &gradient,
+            statistics,
+            affine,
+            &expand_sums,
+            1,
+            passed.as_ref(),
+        );
+        let (d_filtered, expand_weight) =
+            self.product_backward(&layers.expand, &self.filtered, &d_expand);
+        drop(d_expand);
+        let expand = LayerGradient {
+            weight: expand_weight,
+            affine: expand_sums,
+        };
+
+        // The 3x3 convolution, and the norms before and behind it.
+        let Normed { map, statistics } = &self.spatial;
+        let affine = &layers.spatial.affine;
+        let spatial_sums = gradient_sums(client, map, Mask::Input, &d_filtered, statistics, affine);
+        let d_spatial = gradient_apply(
+            client,
+            map,
+            Mask::Input,
+            &d_filtered,
+            statistics,
+            affine,
+            &spatial_sums,
+            1,
+            None,
+        );
+        drop(d_filtered);
+        let gathered = patches(client, &sizes.up_grid(), &d_spatial);
+        let storage = gathered.storage;
+        let packed = match &self.constant {
+            Some((_, packed)) => packed.clone(),
+            None => pack_spatial(
+                client,
+                &layers.spatial.weight,
+                [sizes.width; 2],
+                true,
+                storage,
+            ),
+        };
+        let d_reduced = Matrix::empty(client, gathered.rows, sizes.width, storage);
+        self.device
+            .products
+            .multiply(client, gathered.plain(), packed.plain(), &d_reduced, false);
+        let d_packed = Matrix::empty(client, packed.rows, packed.columns, Storage::F32);
+        self.device.products.multiply(
+            client,
+            gathered.transposed(),
+            self.reduced.plain(),
+            &d_packed,
+            false,
+        );
+        drop(gathered);
+        let Normed { map, statistics } = &self.reduce;
+        let affine = &layers.reduce.affine;
+        let reduce_sums = gradient_sums(client, map, Mask::Input, &d_reduced, statistics, affine);
+        let spatial_weight = match &self.constant {
+            None => unpack_spatial_gradient(client, &d_packed, None),
+            Some((constant, packed)) => {
+                // The constant stands at every position but those of the values.
+                let taps = tap_sums(client, &sizes.up_grid(), &d_spatial);
+                let at_values = column_sums(client, &d_reduced, None, None);
+                let elsewhere = column_sums(client, packed, Some(&taps), Some(&at_values));
+                add_elsewhere(
+                    client,
+                    Elsewhere::Sum(&elsewhere),
+                    statistics,
+                    affine,
+                    &reduce_sums,
+                    true,
+                );
+                unpack_spatial_gradient(client, &d_packed, Some((&taps, constant)))
+            }
+        };
+        drop(d_spatial);
+        let spatial = LayerGradient {
+            weight: spatial_weight,
+            affine: spatial_sums,
+        };
+        let d_reduce = gradient_apply(
+            client,
+            map,
+            Mask::Input,
+            &d_reduced,
+            statistics,
+            affine,
+            &reduce_sums,
+            spread,
+            None,
+        );
+        drop(d_reduced);
+
+        // The two products that read the input.
+        let reduce_weight = self.weight_gradient(&layers.reduce, &self.input, &d_reduce);
+        let reduce = LayerGradient {
+            weight: reduce_weight,
+            affine: reduce_sums,
+        };
+        let shortcut = match (&self.shortcut, &layers.shortcut) {
+            (Some(normed), Some(layer)) => {
+                Some(self.shortcut_backward(normed, layer, &gradient, &expand.affine))
+            }
+            _ => None,
+        };
+        let input = is_input_wanted.then(|| {
+            let d_input = passed.unwrap_or_else(|| {
+                Matrix::empty(client, self.input.rows, self.input.columns, storage)
+            });
+            self.add_input_gradient(&layers.reduce, &d_reduce, &d_input, is_identity);
+            if let (Some((d_shortcut, _)), Some(layer)) = (&shortcut, &layers.shortcut) {
+                self.add_input_gradient(layer, d_shortcut, &d_input, true);
+            }
+            let whole = match sizes.down {
+                1 => d_input,
+                _ => spread_rows(client, &sizes.down_grid(), &d_input),
+            };
+            let whole = converted(client, &whole, inputs.storage);
+            maker.images(whole, sizes.batch, sizes.input)
+        });
+
+        let mut all = vec![input];
+        for (at, layer) in [reduce, spatial, expand]
+            .into_iter()
+            .chain(shortcut.map(|(_, layer)| layer))
+            .enumerate()
+        {
+            let [weight, bias, gamma, beta] =
+                std::array::from_fn(|part| inputs.shapes[position::REDUCE + 4 * at + part].clone());
+            all.push(Some(maker.vector(layer.weight, weight)));
+            // A bias before a norm has no influence.
+            all.push(Some(inputs.zeros(&bias)));
+            all.push(Some(maker.vector(layer.affine.gamma, gamma)));
+            all.push(Some(maker.vector(layer.affine.beta, beta)));
+        }
+        all
+    }
+
+    /// The gradients of a 1x1 convolution's input and weight.
+    fn product_backward(&self, layer: &Layer, x: &Matrix, gradient: &Matrix) -> (Matrix, Vector32) {
+        let d_x = Matrix::empty(&self.device.client, x.rows, x.columns, x.storage);
+        self.add_input_gradient(layer, gradient, &d_x, false);
+        (d_x, self.weight_gradient(layer, x, gradient))
+    }
+
+    fn add_input_gradient(&self, layer: &Layer, gradient: &Matrix, d_x: &Matrix, is_added: bool) {
+        let weight = layer.weight.operand(layer.is_exchanged);
+        self.device
+            .products
+            .multiply(&self.device.client, gradient.plain(), weight, d_x, is_added);
+    }
+
+    fn weight_gradient(&self, layer: &Layer, x: &Matrix, gradient: &Matrix) -> Vector32 {
+        let out = Matrix::empty(
+            &self.device.client,
+            layer.weight.rows,
+            layer.weight.columns,
+            Storage::F32,
+        );
+        let (left, right) = if layer.is_exchanged {
+            (x, gradient)
+        } else {
+            (gradient, x)
+        };
+        self.device.products.multiply(
+            &self.device.client,
+            left.transposed(),
+            right.plain(),
+            &out,
+            false,
+        );
+        Vector32 {
+            len: out.len(),
+            handle: out.handle,
+        }
+    }
+
+    /// The gradient of the shortcut's product, and those of its layer; `tail` holds the sum of the gradient at all positions.
+    fn shortcut_backward(
+        &self,
+        normed: &Normed,
+        layer: &Layer,
+        gradient: &Matrix,
+        tail: &Affine,
+    ) -> (Matrix, LayerGradient) {
+        let client = &self.device.client;
+        let spread = self.sizes.up * self.sizes.up;
+        let low = sample(client, &self.sizes.up_grid(), gradient, Some(&self.output));
+        let Normed { map, statistics } = normed;
+        let sums = gradient_sums(client, map, Mask::None, &low, statistics, &layer.affine);
+        if spread > 1 {
+            add_elsewhere(
+                client,
+                Elsewhere::All(&tail.beta),
+                statistics,
+                &layer.affine,
+                &sums,
+                false,
+            );
+        }
+        let d_map = gradient_apply(
+            client,
+            map,
+            Mask::None,
+            &low,
+            statistics,
+            &layer.affine,
+            &sums,
+            spread,
+            None,
+        );
+        let weight = self.weight_gradient(layer, &self.input, &d_map);
+        (
+            d_map,
+            LayerGradient {
+                weight,
+                affine: sums,
+            },
+        )
+    }
+}
+
+/// What the gradients have to look like: the inputs' shapes and the first one's type.
+pub(super) struct Inputs {
+    pub(super) shapes: Vec<Shape>,
+    pub(super) storage: Storage,
+    /// As many zeros as the largest bias has.
+    zeros: CubeTensor,
+}
+
+impl Inputs {
+    pub(super) fn of(inputs: &[CubeTensor]) -> Self {
+        let largest = inputs
+            .iter()
+            .skip(position::REDUCE + 1)
+            .step_by(4)
+            .map(|bias| bias.shape().num_elements())
+            .max();
+        let first = &inputs[position::INPUT];
+        Self {
+            shapes: inputs.iter().map(TensorMetadata::shape).collect(),
+            storage: super::tensors::storage(first.dtype),
+            zeros: super::tensors::zeros(largest.unwrap_or(0), first),
+        }
+    }
+
+    fn zeros(&self, shape: &Shape) -> CubeTensor {
+        super::tensors::first_values(&self.zeros, shape.clone())
+    }
+}

@@ -1,0 +1,305 @@
+//! An enlarging block without its zeros: what the constant between the values gives, and its gradient.
+//!
+//! A transposed 1x1 convolution of stride `s` puts a value on every `s`-th row and column and its bias elsewhere, which the norm takes off again:
+//! elsewhere the norm's output is one constant a channel. The 3x3 convolution of such a map is that of the constant, with nine different
+//! results (corners, edges, inside), plus that of the differences from it, nine products a value.
+
+use cubecl::prelude::*;
+
+use super::ROWS;
+
+/// Units of a cube of [`tap_products`].
+pub(in crate::cube) const DOT_UNITS: usize = 64;
+
+/// `relu(norm(0))` per channel, `[channels]`.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn norm_relu_of_zero(
+    mean: &[f32],
+    inverse: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    constant: &mut [f32],
+    channels: usize,
+) {
+    if ABSOLUTE_POS < channels {
+        let value =
+            beta[ABSOLUTE_POS] - mean[ABSOLUTE_POS] * (inverse[ABSOLUTE_POS] * gamma[ABSOLUTE_POS]);
+        constant[ABSOLUTE_POS] = max_nan(value, 0.0f32);
+    }
+}
+
+/// The constant's product with each row of the scattering weights, `[9 * channels_out]`. A cube makes one.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn tap_products<F: Float>(
+    packed: &[F],
+    constant: &[f32],
+    products: &mut [f32],
+    channels_in: usize,
+    #[define(F)] _elem: ElemType,
+) {
+    let unit = UNIT_POS as usize;
+    let mut sum = 0.0f32;
+    let mut from = unit;
+    while from < channels_in {
+        sum += f32::cast_from(packed[CUBE_POS * channels_in + from]) * constant[from];
+        from += DOT_UNITS;
+    }
+    let mut shared = Shared::<[f32]>::new_slice(DOT_UNITS);
+    shared[unit] = sum;
+    sync_cube();
+    if UNIT_POS == 0 {
+        for other in 1..DOT_UNITS {
+            sum += shared[other];
+        }
+        products[CUBE_POS] = sum;
+    }
+}
+
+/// What the constant gives at the nine kinds of position, `[3 * 3, channels_out]`: first, inner and last row times first, inner and last column.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn constant_kinds(products: &[f32], kinds: &mut [f32], channels_out: usize) {
+    if ABSOLUTE_POS >= 9 * channels_out {
+        terminate!();
+    }
+    let to = ABSOLUTE_POS % channels_out;
+    let kind = ABSOLUTE_POS / channels_out;
+    let (down, across) = (kind / 3, kind % 3);
+    let mut sum = 0.0f32;
+    #[unroll]
+    for tap in 0..9usize {
+        // The last tap's source lies above the first row, the first tap's below the last one.
+        let is_down = down + comptime!(tap / 3) != 2 || down == 1;
+        let is_across = across + comptime!(tap % 3) != 2 || across == 1;
+        if is_down && is_across {
+            sum += products[tap * channels_out + to];
+        }
+    }
+    kinds[ABSOLUTE_POS] = sum;
+}
+
+/// For each tap, the gradient's sum over the positions whose source for it lies inside the image; over this cube's rows.
+///
+/// Cubes and units as in the moments. `[splits, 9, channels]`.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn tap_sums_partial<F: Float, N: Size>(
+    gradient: &[Vector<F, N>],
+    sums: &mut [Vector<f32, N>],
+    rows: usize,
+    columns: usize,
+    rows_per_cube: usize,
+    height: usize,
+    width: usize,
+    #[comptime] units_x: usize,
+    #[comptime] units_y: usize,
+    #[define(F)] _elem: ElemType,
+) {
+    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let is_inside = column < columns;
+    let column = min(column, columns - 1);
+    let first = CUBE_POS_Y as usize * rows_per_cube;
+    let end = min(first + rows_per_cube, rows);
+    let zero = Vector::<f32, N>::zero();
+    // Sums over: all, first row, last row, and of each the first and last column.
+    let mut sums_of = Array::<Vector<f32, N>>::new(9usize);
+    #[unroll]
+    for part in 0..9usize {
+        sums_of[part] = zero;
+    }
+    let mut row = first + UNIT_POS_Y as usize;
+    while row < end {
+        let across = row % width;
+        let down = (row / width) % height;
+        let value = Vector::<f32, N>::cast_from(gradient[row * columns + column]);
+        let is_first = across == 0;
+        let is_last = across + 1 == width;
+        sums_of[0] += value;
+        if is_first {
+            sums_of[1] += value;
+        }
+        if is_last {
+            sums_of[2] += value;
+        }
+        if down == 0 {
+            sums_of[3] += value;
+            if is_first {
+                sums_of[4] += value;
+            }
+            if is_last {
+                sums_of[5] += value;
+            }
+        }
+        if down + 1 == height {
+            sums_of[6] += value;
+            if is_first {
+                sums_of[7] += value;
+            }
+            if is_last {
+                sums_of[8] += value;
+            }
+        }
+        row += units_y;
+    }
+    let mut shared = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
+    #[unroll]
+    for part in 0..9usize {
+        shared[UNIT_POS as usize] = sums_of[part];
+        sync_cube();
+        if UNIT_POS_Y == 0 && is_inside {
+            let mut sum = sums_of[part];
+            for unit in 1..units_y {
+                sum += shared[unit * units_x + UNIT_POS_X as usize];
+            }
+            sums[(CUBE_POS_Y as usize * 9 + part) * columns + column] = sum;
+        }
+        sync_cube();
+    }
+}
+
+/// The sums of each tap, `[9, channels]`, from the partial sums over all positions, edges and corners.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn tap_sums_finish(
+    partial: &[f32],
+    sums: &mut [f32],
+    channels: usize,
+    splits: usize,
+) {
+    if ABSOLUTE_POS >= channels {
+        terminate!();
+    }
+    let mut parts = Array::<f32>::new(9usize);
+    #[unroll]
+    for part in 0..9usize {
+        let mut sum = 0.0f32;
+        for split in 0..splits {
+            sum += partial[(split * 9 + part) * channels + ABSOLUTE_POS];
+        }
+        parts[part] = sum;
+    }
+    #[unroll]
+    for tap in 0..9usize {
+        // Tap 0 has no source in the last row or column, tap 2 none in the first.
+        let across = comptime!(match tap % 3 {
+            0 => 2usize,
+            2 => 1usize,
+            _ => 0usize,
+        });
+        let down = comptime!(match tap / 3 {
+            0 => 6usize,
+            2 => 3usize,
+            _ => 0usize,
+        });
+        let mut sum = parts[0];
+        if comptime!(across > 0) {
+            sum -= parts[across];
+        }
+        if comptime!(down > 0) {
+            sum -= parts[down];
+        }
+        if comptime!(across > 0 && down > 0) {
+            sum += parts[comptime!(across + down)];
+        }
+        sums[tap * channels + ABSOLUTE_POS] = sum;
+    }
+}
+
+/// Adds the share of the positions that hold zero to the gradients of gamma and beta of a norm over an interleaved map.
+///
+/// `elsewhere` is the sum of the gradients at those positions: given, or (`is_of_all`) the sum at all positions, of which `beta` holds that of the
+/// others. `[channels]`.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn add_elsewhere(
+    elsewhere: &[f32],
+    mean: &[f32],
+    inverse: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    beta_gradient: &mut [f32],
+    gamma_gradient: &mut [f32],
+    channels: usize,
+    #[comptime] is_of_all: bool,
+    #[comptime] is_relu: bool,
+) {
+    if ABSOLUTE_POS >= channels {
+        terminate!();
+    }
+    let normalized = 0.0f32 - mean[ABSOLUTE_POS] * inverse[ABSOLUTE_POS];
+    let mut sum = elsewhere[ABSOLUTE_POS];
+    if comptime!(is_of_all) {
+        sum -= beta_gradient[ABSOLUTE_POS];
+    }
+    if comptime!(is_relu) {
+        let value = normalized * gamma[ABSOLUTE_POS] + beta[ABSOLUTE_POS];
+        if value <= 0.0f32 {
+            sum = 0.0f32;
+        }
+    }
+    beta_gradient[ABSOLUTE_POS] += sum;
+    gamma_gradient[ABSOLUTE_POS] += sum * normalized;
+}
+
+/// Sums per channel over this cube's rows, each row times its weight where there are weights; cubes and units as in the moments.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn column_sums_partial<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    weights: ComptimeOption<&[f32]>,
+    sums: &mut [Vector<f32, N>],
+    rows: usize,
+    columns: usize,
+    rows_per_cube: usize,
+    #[comptime] units_x: usize,
+    #[comptime] units_y: usize,
+    #[define(F)] _elem: ElemType,
+) {
+    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let is_inside = column < columns;
+    let column = min(column, columns - 1);
+    let first = CUBE_POS_Y as usize * rows_per_cube;
+    let end = min(first + rows_per_cube, rows);
+    let mut sum = Vector::<f32, N>::zero();
+    let mut row = first + UNIT_POS_Y as usize;
+    while row + (ROWS - 1) * units_y < end {
+        #[unroll]
+        for step in 0..ROWS {
+            let at = row + step * units_y;
+            let value = Vector::<f32, N>::cast_from(x[at * columns + column]);
+            let weight: ComptimeOption<f32> = weights.as_ref().map(|weights| weights[at]);
+            sum += value * Vector::<f32, N>::new(weight.unwrap_or(1.0f32));
+        }
+        row += ROWS * units_y;
+    }
+    while row < end {
+        let value = Vector::<f32, N>::cast_from(x[row * columns + column]);
+        let weight: ComptimeOption<f32> = weights.as_ref().map(|weights| weights[row]);
+        sum += value * Vector::<f32, N>::new(weight.unwrap_or(1.0f32));
+        row += units_y;
+    }
+    let mut shared = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
+    shared[UNIT_POS as usize] = sum;
+    sync_cube();
+    if UNIT_POS_Y == 0 && is_inside {
+        for unit in 1..units_y {
+            sum += shared[unit * units_x + UNIT_POS_X as usize];
+        }
+        sums[CUBE_POS_Y as usize * columns + column] = sum;
+    }
+}
+
+/// Adds up partial sums, less `subtracted` where there is one; `[channels]`.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn column_sums_finish(
+    partial: &[f32],
+    subtracted: ComptimeOption<&[f32]>,
+    sums: &mut [f32],
+    channels: usize,
+    splits: usize,
+) {
+    if ABSOLUTE_POS >= channels {
+        terminate!();
+    }
+    let mut sum = 0.0f32;
+    for split in 0..splits {
+        sum += partial[split * channels + ABSOLUTE_POS];
+    }
+    let less: ComptimeOption<f32> = subtracted.as_ref().map(|values| values[ABSOLUTE_POS]);
+    sums[ABSOLUTE_POS] = sum - less.unwrap_or(0.0f32);
+}

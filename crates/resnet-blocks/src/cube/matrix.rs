@@ -1,0 +1,189 @@
+//! Matrices on a device, and how their rows and channels are divided among cubes and units.
+
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+
+use crate::precision::Precision;
+
+use super::kernels::{ROWS, UNITS};
+
+/// The type in which maps lie in memory. Sums, statistics and the parameters' gradients are float32 in both cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Storage {
+    F32,
+    Bf16,
+}
+
+impl Storage {
+    /// That of a block's maps.
+    pub(super) fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+
+    pub(super) fn elem(self) -> ElemType {
+        ElemType::Float(match self {
+            Self::F32 => FloatKind::F32,
+            Self::Bf16 => FloatKind::BF16,
+        })
+    }
+
+    pub(super) fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A row-major matrix: pixels by channels, or weights.
+#[derive(Clone)]
+pub(super) struct Matrix {
+    pub(super) handle: Handle,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) storage: Storage,
+}
+
+impl Matrix {
+    pub(super) fn empty(client: &Client, rows: usize, columns: usize, storage: Storage) -> Self {
+        let handle = client.empty(rows * columns * storage.size());
+        Self {
+            handle,
+            rows,
+            columns,
+            storage,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// All values, as a kernel's argument.
+    pub(super) fn argument(&self) -> BufferArg {
+        // SAFETY: the buffer holds `rows * columns` values: `empty` made it so, or the tensor's shape says so.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len()) }
+    }
+}
+
+/// One float32 for each channel, or a table of them.
+#[derive(Clone)]
+pub(super) struct Vector32 {
+    pub(super) handle: Handle,
+    pub(super) len: usize,
+}
+
+impl Vector32 {
+    pub(super) fn empty(client: &Client, len: usize) -> Self {
+        Self {
+            handle: client.empty(4 * len),
+            len,
+        }
+    }
+
+    pub(super) fn argument(&self) -> BufferArg {
+        // SAFETY: the buffer holds `len` float32: `empty` made it so, or the tensor's shape says so.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
+    }
+}
+
+/// Cubes wanted for a reduction: enough to fill a large card several times over.
+const CUBES: usize = 1056;
+/// Cubes in one direction that every device takes.
+const MAX_CUBES: usize = 65_535;
+
+/// How the values of a matrix are divided among cubes of 256 units, each taking vectors of one column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Division {
+    pub(super) rows: usize,
+    pub(super) channels: usize,
+    /// Values of a vector: 16 bytes where the channels allow it.
+    pub(super) width: usize,
+    /// Vectors of a row.
+    pub(super) columns: usize,
+    pub(super) units_x: usize,
+    pub(super) units_y: usize,
+    /// Cubes over the rows in a reduction.
+    pub(super) splits: usize,
+    pub(super) rows_per_cube: usize,
+}
+
+impl Division {
+    pub(super) fn of(matrix: &Matrix) -> Self {
+        let (rows, channels) = (matrix.rows, matrix.columns);
+        let mut width = 16 / matrix.storage.size();
+        while !channels.is_multiple_of(width) {
+            width /= 2;
+        }
+        let columns = channels / width;
+        let units_x = columns.next_power_of_two().min(32);
+        let units_y = UNITS as usize / units_x;
+        let cubes_x = columns.div_ceil(units_x);
+        // At least four turns of the unrolled loop for each unit, or the partial sums cost as much as the values.
+        let splits = CUBES
+            .div_ceil(cubes_x)
+            .min(rows.div_ceil(units_y * ROWS * 4))
+            .max(1);
+        let rows_per_cube = rows.div_ceil(splits);
+        Self {
+            rows,
+            channels,
+            width,
+            columns,
+            units_x,
+            units_y,
+            splits: rows.div_ceil(rows_per_cube),
+            rows_per_cube,
+        }
+    }
+
+    pub(super) fn units(&self) -> CubeDim {
+        CubeDim::new_2d(self.units_x as u32, self.units_y as u32)
+    }
+
+    fn cubes_x(&self) -> u32 {
+        self.columns.div_ceil(self.units_x) as u32
+    }
+
+    /// Cubes of a reduction over the rows.
+    pub(super) fn reducing(&self) -> CubeCount {
+        CubeCount::Static(self.cubes_x(), self.splits as u32, 1)
+    }
+
+    /// Cubes of a pass over all rows, [`ROWS`] a unit.
+    pub(super) fn applying(&self) -> CubeCount {
+        let cubes = self.rows.div_ceil(self.units_y * ROWS);
+        assert!(
+            cubes <= MAX_CUBES,
+            "{} rows of {} channels are too many for one pass; take a smaller batch",
+            self.rows,
+            self.channels
+        );
+        CubeCount::Static(self.cubes_x(), cubes as u32, 1)
+    }
+
+    /// Cubes of 32 x 8 units, 32 channels each.
+    pub(super) fn finishing(&self) -> CubeCount {
+        CubeCount::Static(self.channels.div_ceil(32) as u32, 1, 1)
+    }
+
+    pub(super) fn partial(&self, client: &Client) -> Vector32 {
+        Vector32::empty(client, self.splits * self.channels)
+    }
+}
+
+/// Cubes of [`UNITS`] units, one unit for each of `count` pieces of work.
+pub(super) fn cubes(count: usize) -> CubeCount {
+    let cubes = count.div_ceil(UNITS as usize);
+    let across = cubes.clamp(1, 32_768);
+    CubeCount::Static(across as u32, cubes.div_ceil(across).max(1) as u32, 1)
+}
+
+/// The units of such a cube.
+pub(super) fn units() -> CubeDim {
+    CubeDim::new_1d(UNITS)
+}

@@ -1,0 +1,333 @@
+//! Batch norm over the rows of a matrix, forward and backward: the launches.
+
+use cubecl::prelude::*;
+
+use super::kernels::{gradient, moments, tail};
+use super::matrix::{Division, Matrix, Vector32, cubes, units};
+
+/// The units of a cube that finishes a reduction.
+fn finishing_units() -> CubeDim {
+    CubeDim::new_2d(32, 8)
+}
+
+/// What a norm takes off and multiplies with; `[channels]` each.
+#[derive(Clone)]
+pub(super) struct Statistics {
+    /// Of the product without its bias.
+    pub(super) mean: Vector32,
+    /// `1 / sqrt(variance + epsilon)`
+    pub(super) inverse: Vector32,
+}
+
+/// A norm's parameters; `[channels]` each.
+#[derive(Clone)]
+pub(super) struct Affine {
+    pub(super) gamma: Vector32,
+    pub(super) beta: Vector32,
+}
+
+/// The batch's statistics, and its variance (of all values). `spread` positions of the norm's map stand for each row: one holds it, the
+/// others zero.
+pub(super) fn batch_statistics(
+    client: &Client,
+    x: &Matrix,
+    spread: usize,
+    epsilon: f32,
+) -> (Statistics, Vector32) {
+    let d = Division::of(x);
+    let (sums, squares) = (d.partial(client), d.partial(client));
+    let channel = || Vector32::empty(client, d.channels);
+    let (mean, variance, inverse) = (channel(), channel(), channel());
+    let elem = x.storage.elem();
+    // SAFETY: the division matches the buffers, and every access is bounded by rows and columns.
+    unsafe {
+        moments::moments_partial::launch_unchecked(
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            x.argument(),
+            sums.argument(),
+            squares.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            d.units_x,
+            d.units_y,
+            elem,
+        );
+        moments::moments_finish::launch_unchecked(
+            client,
+            d.finishing(),
+            finishing_units(),
+            x.argument(),
+            sums.argument(),
+            squares.argument(),
+            mean.argument(),
+            variance.argument(),
+            inverse.argument(),
+            d.rows as f32,
+            spread as f32,
+            d.channels,
+            d.splits,
+            epsilon,
+            elem,
+        );
+    }
+    (Statistics { mean, inverse }, variance)
+}
+
+/// The running statistics as those of the product without its bias.
+pub(super) fn given_statistics(
+    client: &Client,
+    mean: &Vector32,
+    variance: &Vector32,
+    bias: &Vector32,
+    epsilon: f32,
+) -> Statistics {
+    let out = Statistics {
+        mean: Vector32::empty(client, mean.len),
+        inverse: Vector32::empty(client, mean.len),
+    };
+    // SAFETY: all have one value for each channel.
+    unsafe {
+        moments::given_statistics::launch_unchecked(
+            client,
+            cubes(mean.len),
+            units(),
+            mean.argument(),
+            variance.argument(),
+            bias.argument(),
+            out.mean.argument(),
+            out.inverse.argument(),
+            mean.len,
+            epsilon,
+        );
+    }
+    out
+}
+
+/// `relu(norm(x))`, less the norm's value of zero where that is to be left out.
+pub(super) fn norm_relu(
+    client: &Client,
+    x: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+    is_constant_left_out: bool,
+) -> Matrix {
+    let y = Matrix::empty(client, x.rows, x.columns, x.storage);
+    let d = Division::of(x);
+    // SAFETY: as in `batch_statistics`.
+    unsafe {
+        tail::norm_relu::launch_unchecked(
+            client,
+            d.applying(),
+            d.units(),
+            d.width,
+            x.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            y.argument(),
+            d.rows,
+            d.columns,
+            is_constant_left_out,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
+        );
+    }
+    y
+}
+
+/// What the shortcut adds at the end of a block.
+pub(super) enum Added<'a> {
+    Nothing,
+    Value(&'a Matrix),
+    /// A map with every `stride`-th row and column of the output's, and its norm.
+    Normalized {
+        map: &'a Matrix,
+        statistics: &'a Statistics,
+        affine: &'a Affine,
+        stride: usize,
+    },
+}
+
+/// `relu(norm(x) + shortcut)` over images of `[height, width]` rows.
+pub(super) fn block_tail(
+    client: &Client,
+    x: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+    added: Added<'_>,
+    [height, width]: [usize; 2],
+) -> Matrix {
+    let y = Matrix::empty(client, x.rows, x.columns, x.storage);
+    let d = Division::of(x);
+    let (kind, other, other_statistics, other_affine, stride) = match added {
+        Added::Nothing => (tail::ADD_NOTHING, x, statistics, affine, 1),
+        Added::Value(value) => (tail::ADD_VALUE, value, statistics, affine, 1),
+        Added::Normalized {
+            map,
+            statistics,
+            affine,
+            stride,
+        } => (tail::ADD_NORMALIZED, map, statistics, affine, stride),
+    };
+    // SAFETY: as in `batch_statistics`; the shortcut's map is read at its own rows only.
+    unsafe {
+        tail::block_tail::launch_unchecked(
+            client,
+            d.applying(),
+            d.units(),
+            d.width,
+            x.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            other.argument(),
+            other_statistics.mean.argument(),
+            other_statistics.inverse.argument(),
+            other_affine.gamma.argument(),
+            other_affine.beta.argument(),
+            y.argument(),
+            d.rows,
+            d.columns,
+            height,
+            width,
+            stride,
+            kind,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
+        );
+    }
+    y
+}
+
+/// What tells whether the ReLU let a value pass.
+#[derive(Clone, Copy)]
+pub(super) enum Mask<'a> {
+    /// There is none behind the norm.
+    None,
+    /// The block's output.
+    Output(&'a Matrix),
+    /// The norm's own output, computed again.
+    Input,
+}
+
+impl Mask<'_> {
+    /// The mask's number, and the buffer bound for the output: the norm's input where that is not read.
+    fn parts<'a>(&'a self, x: &'a Matrix) -> (u32, &'a Matrix) {
+        match self {
+            Self::None => (gradient::MASK_NONE, x),
+            Self::Output(y) => (gradient::MASK_OUTPUT, y),
+            Self::Input => (gradient::MASK_INPUT, x),
+        }
+    }
+}
+
+/// The gradients of gamma and beta, from the rows' gradients.
+pub(super) fn gradient_sums(
+    client: &Client,
+    x: &Matrix,
+    mask: Mask<'_>,
+    gradient: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+) -> Affine {
+    let d = Division::of(x);
+    let (sums, products) = (d.partial(client), d.partial(client));
+    let out = Affine {
+        gamma: Vector32::empty(client, d.channels),
+        beta: Vector32::empty(client, d.channels),
+    };
+    let (kind, y) = mask.parts(x);
+    // SAFETY: as in `batch_statistics`.
+    unsafe {
+        gradient::gradient_partial::launch_unchecked(
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            x.argument(),
+            y.argument(),
+            gradient.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            sums.argument(),
+            products.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            kind,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
+        );
+        gradient::gradient_finish::launch_unchecked(
+            client,
+            d.finishing(),
+            finishing_units(),
+            sums.argument(),
+            products.argument(),
+            out.beta.argument(),
+            out.gamma.argument(),
+            d.channels,
+            d.splits,
+        );
+    }
+    out
+}
+
+/// The gradient of the norm's input, with `sums` the gradients of its parameters; what passes the ReLU goes to `shortcut` too.
+#[allow(clippy::too_many_arguments)] // All of a norm's backward pass.
+pub(super) fn gradient_apply(
+    client: &Client,
+    x: &Matrix,
+    mask: Mask<'_>,
+    gradient: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+    sums: &Affine,
+    spread: usize,
+    shortcut: Option<&Matrix>,
+) -> Matrix {
+    let dx = Matrix::empty(client, x.rows, x.columns, x.storage);
+    let d = Division::of(x);
+    let (kind, y) = mask.parts(x);
+    let reciprocal = 1.0 / (d.rows * spread) as f32;
+    // SAFETY: as in `batch_statistics`. Without a shortcut its output is not written, so `dx` may stand for it.
+    unsafe {
+        gradient::gradient_apply::launch_unchecked(
+            client,
+            d.applying(),
+            d.units(),
+            d.width,
+            x.argument(),
+            y.argument(),
+            gradient.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            sums.beta.argument(),
+            sums.gamma.argument(),
+            dx.argument(),
+            shortcut.unwrap_or(&dx).argument(),
+            reciprocal,
+            d.rows,
+            d.columns,
+            kind,
+            shortcut.is_some(),
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
+        );
+    }
+    dx
+}

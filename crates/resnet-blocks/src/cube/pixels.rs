@@ -1,0 +1,416 @@
+//! Sampling, spreading, neighbourhoods, and the constant of an enlarging block: the launches.
+
+use cubecl::prelude::*;
+
+use super::kernels::spread::DOT_UNITS;
+use super::kernels::{elementwise, pixels, spread, weights};
+use super::matrix::{Division, Matrix, Storage, Vector32, cubes, units};
+use super::norm::{Affine, Statistics};
+
+/// An image's rows and columns, and those that a stride samples.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub(super) images: usize,
+    pub(super) size: [usize; 2],
+    pub(super) low: [usize; 2],
+    pub(super) stride: usize,
+}
+
+impl Grid {
+    fn low_rows(&self) -> usize {
+        self.images * self.low[0] * self.low[1]
+    }
+
+    fn rows(&self) -> usize {
+        self.images * self.size[0] * self.size[1]
+    }
+}
+
+/// The sampled rows; where `passed` is given, zero unless it is positive there.
+pub(super) fn sample(
+    client: &Client,
+    grid: &Grid,
+    image: &Matrix,
+    passed: Option<&Matrix>,
+) -> Matrix {
+    let low = Matrix::empty(client, grid.low_rows(), image.columns, image.storage);
+    let d = Division::of(image);
+    let count = low.rows * d.columns;
+    // SAFETY: one unit a vector of `low`; the grid's sampled rows lie inside the image.
+    unsafe {
+        pixels::sample::launch_unchecked(
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            image.argument(),
+            passed.unwrap_or(image).argument(),
+            low.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            passed.is_some(),
+            image.storage.elem(),
+        );
+    }
+    low
+}
+
+/// The opposite of [`sample`], zero elsewhere.
+pub(super) fn spread_rows(client: &Client, grid: &Grid, low: &Matrix) -> Matrix {
+    let image = Matrix::empty(client, grid.rows(), low.columns, low.storage);
+    let d = Division::of(&image);
+    let count = image.rows * d.columns;
+    // SAFETY: one unit a vector of `image`.
+    unsafe {
+        pixels::spread_rows::launch_unchecked(
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            low.argument(),
+            image.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            low.storage.elem(),
+        );
+    }
+    image
+}
+
+/// The 3x3 neighbourhood of each sampled row: `[low rows, 9 * channels]`.
+pub(super) fn patches(client: &Client, grid: &Grid, image: &Matrix) -> Matrix {
+    let out = Matrix::empty(client, grid.low_rows(), 9 * image.columns, image.storage);
+    let d = Division::of(image);
+    let count = out.rows * d.columns;
+    // SAFETY: one unit nine vectors of `out`; reads outside the image are left out.
+    unsafe {
+        pixels::patches::launch_unchecked(
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            image.argument(),
+            out.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            image.storage.elem(),
+        );
+    }
+    out
+}
+
+/// The convolution of an interleaved map from each value's products with the nine taps, `[low rows, 9 * channels]`.
+pub(super) fn interleaved_sum(
+    client: &Client,
+    grid: &Grid,
+    taps: &Matrix,
+    constant: &Vector32,
+) -> Matrix {
+    let out = Matrix::empty(client, grid.rows(), taps.columns / 9, taps.storage);
+    let d = Division::of(&out);
+    let count = out.rows * d.columns;
+    // SAFETY: one unit a vector of `out`; taps are read at rows of the low resolution only.
+    unsafe {
+        pixels::interleaved_sum::launch_unchecked(
+            client,
+            cubes(count),
+            units(),
+            d.width,
+            taps.argument(),
+            constant.argument(),
+            out.argument(),
+            count,
+            d.columns,
+            grid.size[0],
+            grid.size[1],
+            grid.low[0],
+            grid.low[1],
+            grid.stride,
+            taps.storage.elem(),
+        );
+    }
+    out
+}
+
+/// The norm's output between the values, `[channels]`.
+pub(super) fn constant(client: &Client, statistics: &Statistics, affine: &Affine) -> Vector32 {
+    let channels = statistics.mean.len;
+    let constant = Vector32::empty(client, channels);
+    // SAFETY: all have one value for each channel.
+    unsafe {
+        spread::norm_relu_of_zero::launch_unchecked(
+            client,
+            cubes(channels),
+            units(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            constant.argument(),
+            channels,
+        );
+    }
+    constant
+}
+
+/// What the constant gives at the nine kinds of position, `[9 * channels_out]`, from the scattering weights.
+pub(super) fn constant_kinds(client: &Client, packed: &Matrix, constant: &Vector32) -> Vector32 {
+    let (products, kinds) = (
+        Vector32::empty(client, packed.rows),
+        Vector32::empty(client, packed.rows),
+    );
+    // SAFETY: one cube a row of the weights, one unit a kind and channel.
+    unsafe {
+        spread::tap_products::launch_unchecked(
+            client,
+            CubeCount::Static(packed.rows as u32, 1, 1),
+            CubeDim::new_1d(DOT_UNITS as u32),
+            packed.argument(),
+            constant.argument(),
+            products.argument(),
+            packed.columns,
+            packed.storage.elem(),
+        );
+        spread::constant_kinds::launch_unchecked(
+            client,
+            cubes(packed.rows),
+            units(),
+            products.argument(),
+            kinds.argument(),
+            packed.rows / 9,
+        );
+    }
+    kinds
+}
+
+/// For each tap, the gradient's sum over the positions whose source lies inside the image: `[9 * channels]`.
+pub(super) fn tap_sums(client: &Client, grid: &Grid, gradient: &Matrix) -> Vector32 {
+    let d = Division::of(gradient);
+    let partial = Vector32::empty(client, 9 * d.splits * d.channels);
+    let sums = Vector32::empty(client, 9 * d.channels);
+    // SAFETY: the division matches the buffers.
+    unsafe {
+        spread::tap_sums_partial::launch_unchecked(
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            gradient.argument(),
+            partial.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            grid.size[0],
+            grid.size[1],
+            d.units_x,
+            d.units_y,
+            gradient.storage.elem(),
+        );
+        spread::tap_sums_finish::launch_unchecked(
+            client,
+            cubes(d.channels),
+            units(),
+            partial.argument(),
+            sums.argument(),
+            d.channels,
+            d.splits,
+        );
+    }
+    sums
+}
+
+/// Sums per channel over all rows, each times its weight where there are weights, less `subtracted`.
+pub(super) fn column_sums(
+    client: &Client,
+    x: &Matrix,
+    weights: Option<&Vector32>,
+    subtracted: Option<&Vector32>,
+) -> Vector32 {
+    let d = Division::of(x);
+    let partial = d.partial(client);
+    let sums = Vector32::empty(client, d.channels);
+    // SAFETY: the division matches the buffers, and there is a weight for each row.
+    unsafe {
+        spread::column_sums_partial::launch_unchecked(
+            client,
+            d.reducing(),
+            d.units(),
+            d.width,
+            x.argument(),
+            weights.map(Vector32::argument).into(),
+            partial.argument(),
+            d.rows,
+            d.columns,
+            d.rows_per_cube,
+            d.units_x,
+            d.units_y,
+            x.storage.elem(),
+        );
+        spread::column_sums_finish::launch_unchecked(
+            client,
+            cubes(d.channels),
+            units(),
+            partial.argument(),
+            subtracted.map(Vector32::argument).into(),
+            sums.argument(),
+            d.channels,
+            d.splits,
+        );
+    }
+    sums
+}
+
+/// Where the gradients at the positions between the values come from.
+pub(super) enum Elsewhere<'a> {
+    /// Their sum.
+    Sum(&'a Vector32),
+    /// The sum at all positions.
+    All(&'a Vector32),
+}
+
+/// Adds the positions between the values to a norm's parameter gradients, in place.
+pub(super) fn add_elsewhere(
+    client: &Client,
+    elsewhere: Elsewhere<'_>,
+    statistics: &Statistics,
+    affine: &Affine,
+    sums: &Affine,
+    is_relu: bool,
+) {
+    let (values, is_of_all) = match elsewhere {
+        Elsewhere::Sum(values) => (values, false),
+        Elsewhere::All(values) => (values, true),
+    };
+    let channels = values.len;
+    // SAFETY: all have one value for each channel.
+    unsafe {
+        spread::add_elsewhere::launch_unchecked(
+            client,
+            cubes(channels),
+            units(),
+            values.argument(),
+            statistics.mean.argument(),
+            statistics.inverse.argument(),
+            affine.gamma.argument(),
+            affine.beta.argument(),
+            sums.beta.argument(),
+            sums.gamma.argument(),
+            channels,
+            is_of_all,
+            is_relu,
+        );
+    }
+}
+
+/// A 3x3 convolution's weights for products: gathering `[9 * in, out]`, or scattering `[9 * out, in]`.
+pub(super) fn pack_spatial(
+    client: &Client,
+    weight: &Vector32,
+    channels: [usize; 2],
+    is_scattering: bool,
+    storage: Storage,
+) -> Matrix {
+    let [channels_in, channels_out] = channels;
+    let packed = match is_scattering {
+        true => Matrix::empty(client, 9 * channels_out, channels_in, storage),
+        false => Matrix::empty(client, 9 * channels_in, channels_out, storage),
+    };
+    // SAFETY: one unit a weight.
+    unsafe {
+        weights::pack_spatial::launch_unchecked(
+            client,
+            cubes(packed.len()),
+            units(),
+            weight.argument(),
+            packed.argument(),
+            channels_in,
+            channels_out,
+            is_scattering,
+            storage.elem(),
+        );
+    }
+    packed
+}
+
+/// The gradient of the scattering form as that of the weights, with the constant's share where there is a constant.
+pub(super) fn unpack_spatial_gradient(
+    client: &Client,
+    packed: &Matrix,
+    constant: Option<(&Vector32, &Vector32)>,
+) -> Vector32 {
+    let (channels_in, channels_out) = (packed.columns, packed.rows / 9);
+    let gradient = Vector32::empty(client, packed.len());
+    let (tap_sums, values) = match constant {
+        Some((tap_sums, values)) => (tap_sums.argument(), values.argument()),
+        None => (packed.argument(), packed.argument()),
+    };
+    // SAFETY: one unit a weight. Without a constant its two buffers are not read.
+    unsafe {
+        weights::unpack_spatial_gradient::launch_unchecked(
+            client,
+            cubes(packed.len()),
+            units(),
+            packed.argument(),
+            tap_sums,
+            values,
+            gradient.argument(),
+            channels_in,
+            channels_out,
+            constant.is_some(),
+        );
+    }
+    gradient
+}
+
+/// The same values in another type; free where they have it.
+pub(super) fn converted(client: &Client, x: &Matrix, storage: Storage) -> Matrix {
+    if x.storage == storage {
+        return x.clone();
+    }
+    let out = Matrix::empty(client, x.rows, x.columns, storage);
+    // SAFETY: one unit a value.
+    unsafe {
+        elementwise::convert::launch_unchecked(
+            client,
+            cubes(x.len()),
+            units(),
+            x.argument(),
+            out.argument(),
+            x.len(),
+            [x.storage.elem(), storage.elem()],
+        );
+    }
+    out
+}
+
+/// Adds a bias to every row, in place.
+pub(super) fn add_bias(client: &Client, x: &Matrix, bias: &Vector32) {
+    // SAFETY: one unit a value; `bias` has one value a column.
+    unsafe {
+        elementwise::add_bias::launch_unchecked(
+            client,
+            cubes(x.len()),
+            units(),
+            x.argument(),
+            bias.argument(),
+            x.len(),
+            x.columns,
+            x.storage.elem(),
+        );
+    }
+}

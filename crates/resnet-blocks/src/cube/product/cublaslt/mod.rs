@@ -1,0 +1,320 @@
+//! Products by NVIDIA's cuBLASLt on CubeCL's buffers and stream. Its own heuristic chooses the algorithm, once for each kind of product.
+
+mod library;
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use cubecl::cuda::CudaRuntime;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use cubecl_common::device::DeviceId;
+use cubecl_common::device_handle::DeviceHandle;
+use cubecl_environment::stream::StreamId;
+use cubecl_server::runtime::Runtime;
+use cubecl_server::server::ServerStorage;
+use cubecl_server::stream::WriteScoped;
+
+use crate::cube::matrix::{Matrix, Storage};
+
+use self::library::{
+    COMPUTE_32F, COMPUTE_32F_FAST_TF32, DESC_TRANSA, DESC_TRANSB, Heuristic, Opaque,
+    PREF_MAX_WORKSPACE_BYTES, R_16BF, R_32F, checked, library,
+};
+use super::{Operand, Plain, Products};
+
+type Server = <CudaRuntime as Runtime>::Server;
+
+/// Memory that an algorithm may use for itself, in bytes.
+const WORKSPACE: usize = 32 << 20;
+
+/// What distinguishes one product from another: a plan serves all with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    operands: Storage,
+    result: Storage,
+    is_left_transposed: bool,
+    is_right_transposed: bool,
+}
+
+struct Plan {
+    descriptor: Opaque,
+    left: Opaque,
+    right: Opaque,
+    out: Opaque,
+    algorithm: Heuristic,
+}
+
+/// The library's handle and plans for one device. Used on CubeCL's device thread, where the card's context is current.
+struct Shared {
+    handle: Opaque,
+    workspace: Handle,
+    /// None where the library has no algorithm for a product.
+    plans: Mutex<HashMap<Key, Option<Plan>>>,
+    failure: AtomicI32,
+}
+
+// SAFETY: the library's handle and descriptors may be used by any thread; the plans are behind a lock.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// Products by cuBLASLt; by the plain kernel where it has no algorithm.
+pub(in crate::cube) struct CublasLt {
+    shared: Arc<Shared>,
+    device: DeviceHandle<Server>,
+}
+
+impl CublasLt {
+    /// For the CUDA device of that index; the reason where the library cannot be opened.
+    pub(in crate::cube) fn open(client: &Client, index: u16) -> Result<Self, String> {
+        let library = library()?;
+        let device = DeviceHandle::<Server>::new(DeviceId::new(0, index));
+        let workspace = client.empty(WORKSPACE);
+        let stream = StreamId::current();
+        let binding = workspace.clone().binding();
+        let handle = device
+            .submit_blocking(move |server| {
+                // Asking for a resource makes the card's context current on this thread.
+                let _resource = server
+                    .get_resource(binding, stream)
+                    .map_err(|error| format!("{error:?}"))?;
+                let mut handle: Opaque = std::ptr::null_mut();
+                // SAFETY: an out pointer to a local.
+                checked("cublasLtCreate", unsafe { (library.create)(&mut handle) })?;
+                Ok::<usize, String>(handle as usize)
+            })
+            .map_err(|error| format!("{error:?}"))??;
+        let shared = Shared {
+            handle: handle as Opaque,
+            workspace,
+            plans: Mutex::default(),
+            failure: AtomicI32::new(0),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            device,
+        })
+    }
+
+    /// Whether there is a plan for the product, made where it is new.
+    fn has_plan(&self, key: &Key) -> bool {
+        let mut plans = self
+            .shared
+            .plans
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        plans
+            .entry(*key)
+            .or_insert_with(|| self.shared.plan(key).ok())
+            .is_some()
+    }
+}
+
+impl Products for CublasLt {
+    fn multiply(
+        &self,
+        client: &Client,
+        left: Operand<'_>,
+        right: Operand<'_>,
+        out: &Matrix,
+        is_added: bool,
+    ) {
+        // A launch reports nothing: the failure of an earlier one is seen here.
+        if let Err(error) = checked(
+            "cublasLtMatmul",
+            self.shared.failure.load(Ordering::Relaxed),
+        ) {
+            panic!("{error}");
+        }
+        let key = Key {
+            rows: left.rows(),
+            columns: right.columns(),
+            depth: left.columns(),
+            operands: left.matrix.storage,
+            result: out.storage,
+            is_left_transposed: left.is_transposed,
+            is_right_transposed: right.is_transposed,
+        };
+        assert_eq!(
+            (key.depth, key.rows, key.columns),
+            (right.rows(), out.rows, out.columns),
+            "sizes of a product's inner dimension and result"
+        );
+        if !self.has_plan(&key) {
+            return Plain.multiply(client, left, right, out, is_added);
+        }
+        let shared = self.shared.clone();
+        let stream = StreamId::current();
+        let handles = [
+            &left.matrix.handle,
+            &right.matrix.handle,
+            &out.handle,
+            &shared.workspace,
+        ];
+        let bindings = handles.map(|handle| handle.clone().binding());
+        // Runs on the device thread, in order with the kernels that this thread launches.
+        self.device.submit(move |server| {
+            let result = (|| {
+                let mut resources = Vec::with_capacity(bindings.len());
+                for binding in &bindings {
+                    resources.push(
+                        server
+                            .get_resource(binding.clone(), stream)
+                            .map_err(|_| -1)?,
+                    );
+                }
+                let [left, right, out, workspace] =
+                    std::array::from_fn(|index| resources[index].resource().ptr);
+                let mut streams = server
+                    .write_streams()
+                    .resolve(stream, bindings.iter())
+                    .map_err(|_| -2)?;
+                let cuda_stream = streams.current().sys;
+                let plans = shared.plans.lock().map_err(|_| -3)?;
+                let plan = plans.get(&key).and_then(Option::as_ref).ok_or(-4)?;
+                let (alpha, beta) = (1.0f32, if is_added { 1.0f32 } else { 0.0 });
+                let library = library().map_err(|_| -5)?;
+                // SAFETY: the pointers are those of live allocations of the layouts' sizes, which the resources keep in place; the
+                // stream is the one on which they are used. The library counts columns first: a row-major product is that of the
+                // operands' transposes in the other order.
+                let status = unsafe {
+                    (library.matmul)(
+                        shared.handle,
+                        plan.descriptor,
+                        (&raw const alpha).cast(),
+                        right as *const c_void,
+                        plan.right,
+                        left as *const c_void,
+                        plan.left,
+                        (&raw const beta).cast(),
+                        out as *const c_void,
+                        plan.out,
+                        out as *mut c_void,
+                        plan.out,
+                        &raw const plan.algorithm.algorithm,
+                        workspace as *mut c_void,
+                        WORKSPACE,
+                        cuda_stream.cast(),
+                    )
+                };
+                if status == 0 { Ok(()) } else { Err(status) }
+            })();
+            if let Err(status) = result {
+                shared.failure.store(status, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+impl Shared {
+    fn plan(&self, key: &Key) -> Result<Plan, String> {
+        let library = library()?;
+        let dtype = |storage| match storage {
+            Storage::F32 => R_32F,
+            Storage::Bf16 => R_16BF,
+        };
+        let compute = match key.operands {
+            Storage::Bf16 => COMPUTE_32F,
+            // As Burn's own products of float32 do.
+            Storage::F32 => COMPUTE_32F_FAST_TF32,
+        };
+        let null: Opaque = std::ptr::null_mut();
+        let (mut descriptor, mut preference) = (null, null);
+        // A row-major matrix is, column by column, its transpose.
+        let matrix = |rows: usize, columns: usize, storage| {
+            let mut layout = null;
+            // SAFETY: an out pointer to a local.
+            let status = unsafe {
+                (library.layout_create)(
+                    &mut layout,
+                    dtype(storage),
+                    columns as u64,
+                    rows as u64,
+                    columns as i64,
+                )
+            };
+            checked("cublasLtMatrixLayoutCreate", status).map(|()| layout)
+        };
+        let stored = |rows, columns, is_transposed| {
+            if is_transposed {
+                (columns, rows)
+            } else {
+                (rows, columns)
+            }
+        };
+        let (left_rows, left_columns) = stored(key.rows, key.depth, key.is_left_transposed);
+        let (right_rows, right_columns) = stored(key.depth, key.columns, key.is_right_transposed);
+        let left = matrix(left_rows, left_columns, key.operands)?;
+        let right = matrix(right_rows, right_columns, key.operands)?;
+        let out = matrix(key.rows, key.columns, key.result)?;
+        let workspace = WORKSPACE;
+        let mut algorithm = Heuristic::default();
+        let mut count = 0;
+        // SAFETY: out pointers to locals, attributes of the sizes that the header states.
+        unsafe {
+            checked(
+                "cublasLtMatmulDescCreate",
+                (library.desc_create)(&mut descriptor, compute, R_32F),
+            )?;
+            let set = |attribute, value: i32| {
+                (library.desc_set)(
+                    descriptor,
+                    attribute,
+                    (&raw const value).cast(),
+                    size_of::<i32>(),
+                )
+            };
+            checked(
+                "TRANSA",
+                set(DESC_TRANSA, i32::from(key.is_right_transposed)),
+            )?;
+            checked(
+                "TRANSB",
+                set(DESC_TRANSB, i32::from(key.is_left_transposed)),
+            )?;
+            checked(
+                "cublasLtMatmulPreferenceCreate",
+                (library.preference_create)(&mut preference),
+            )?;
+            let bytes = (&raw const workspace).cast();
+            checked(
+                "MAX_WORKSPACE_BYTES",
+                (library.preference_set)(
+                    preference,
+                    PREF_MAX_WORKSPACE_BYTES,
+                    bytes,
+                    size_of::<usize>(),
+                ),
+            )?;
+            let status = (library.heuristic)(
+                self.handle,
+                descriptor,
+                right,
+                left,
+                out,
+                out,
+                preference,
+                1,
+                &mut algorithm,
+                &mut count,
+            );
+            checked("cublasLtMatmulAlgoGetHeuristic", status)?;
+        }
+        if count == 0 || algorithm.state != 0 {
+            return Err("cuBLASLt has no algorithm for this product".into());
+        }
+        Ok(Plan {
+            descriptor,
+            left,
+            right,
+            out,
+            algorithm,
+        })
+    }
+}

@@ -1,0 +1,48 @@
+//! Products by the plain kernel.
+
+use cubecl::prelude::*;
+
+use crate::cube::kernels::product::{SIDE, TILE, product};
+use crate::cube::matrix::Matrix;
+
+use super::{Operand, Products};
+
+/// The plain kernel: the reference for the libraries, and what runs on devices without one.
+pub(in crate::cube) struct Plain;
+
+impl Products for Plain {
+    fn multiply(
+        &self,
+        client: &Client,
+        left: Operand<'_>,
+        right: Operand<'_>,
+        out: &Matrix,
+        is_added: bool,
+    ) {
+        let (rows, columns, depth) = (left.rows(), right.columns(), left.columns());
+        assert_eq!(
+            (depth, rows, columns),
+            (right.rows(), out.rows, out.columns),
+            "sizes of a product's inner dimension and result"
+        );
+        let cubes = CubeCount::Static(columns.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, 1);
+        // SAFETY: every access is bounded by the sizes, which are the matrices' own.
+        unsafe {
+            product::launch_unchecked(
+                client,
+                cubes,
+                CubeDim::new_2d(SIDE as u32, SIDE as u32),
+                left.matrix.argument(),
+                right.matrix.argument(),
+                out.argument(),
+                rows,
+                columns,
+                depth,
+                left.is_transposed,
+                right.is_transposed,
+                is_added,
+                [left.matrix.storage.elem(), out.storage.elem()],
+            );
+        }
+    }
+}

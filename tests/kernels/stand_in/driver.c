@@ -1,0 +1,171 @@
+/* A CUDA driver without a card. Memory is the host's, kernels are loaded and not run, and every call succeeds: NVIDIA's NVRTC compiles each
+ * kernel for the capability that STAND_IN_CAPABILITY names ("8.0"), and what does not compile is seen without a card.
+ *
+ * At exit STAND_IN_REPORT, a file, receives a line: the number of modules loaded and of kernels launched. */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int Result; /* CUresult */
+typedef uint64_t Address; /* CUdeviceptr */
+typedef void *Object; /* contexts, streams, events, modules, functions, graphs */
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NOT_SUPPORTED = 801 };
+
+static int modules, launches;
+static char object[4096]; /* Something to point at. */
+static _Thread_local Object current_context;
+
+static void report(void) {
+  const char *path = getenv("STAND_IN_REPORT");
+  FILE *file = path ? fopen(path, "w") : NULL;
+  if (file) {
+    fprintf(file, "%d modules, %d launches\n", modules, launches);
+    fclose(file);
+  }
+}
+
+static void capability(int *major, int *minor) {
+  const char *text = getenv("STAND_IN_CAPABILITY");
+  if (!text || sscanf(text, "%d.%d", major, minor) != 2) *major = 8, *minor = 0;
+}
+
+Result cuInit(unsigned flags) {
+  static int registered;
+  if (!registered++) atexit(report);
+  return SUCCESS;
+}
+Result cuDriverGetVersion(int *version) { return *version = 12090, SUCCESS; }
+Result cuGetErrorName(int error, const char **text) { return *text = "STAND_IN", SUCCESS; }
+Result cuGetErrorString(int error, const char **text) { return *text = "the stand-in driver", SUCCESS; }
+Result cuGetExportTable(const void **table, const void *id) { return *table = NULL, NOT_SUPPORTED; }
+
+/* Devices: one, with a large card's limits. */
+Result cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
+Result cuDeviceGet(int *device, int index) { return *device = index, index ? NO_DEVICE : SUCCESS; }
+Result cuDeviceGetName(char *name, int size, int device) { return snprintf(name, size, "stand-in"), SUCCESS; }
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = (size_t)80 << 30, SUCCESS; }
+Result cuMemGetInfo_v2(size_t *available, size_t *all) { return *available = (size_t)78 << 30, *all = (size_t)80 << 30, SUCCESS; }
+Result cuDeviceGetUuid(void *id, int device) { return memset(id, 1, 16), SUCCESS; }
+Result cuDeviceGetUuid_v2(void *id, int device) { return cuDeviceGetUuid(id, device); }
+Result cuDeviceGetLuid(void *id, unsigned *mask, int device) { return NOT_SUPPORTED; }
+Result cuDeviceGetPCIBusId(char *id, int size, int device) { return snprintf(id, size, "0000:00:04.0"), SUCCESS; }
+Result cuDeviceCanAccessPeer(int *can, int device, int peer) { return *can = 0, SUCCESS; }
+Result cuDeviceGetAttribute(int *value, int attribute, int device) {
+  int major, minor;
+  capability(&major, &minor);
+  switch (attribute) {
+    case 1: case 2: case 3: *value = 1024; break;        /* threads of a block, and in x and y */
+    case 4: *value = 64; break;                           /* in z */
+    case 5: *value = 2147483647; break;                   /* blocks in x */
+    case 6: case 7: *value = 65535; break;                /* in y and z */
+    case 8: *value = 49152; break;                        /* shared memory of a block */
+    case 10: *value = 32; break;                          /* threads of a warp */
+    case 12: *value = 65536; break;                       /* registers of a block */
+    case 13: *value = 1500000; break;                     /* kHz */
+    case 16: *value = 100; break;                         /* multiprocessors */
+    case 36: *value = 2000000; break;                     /* kHz of the memory */
+    case 37: *value = 4096; break;                        /* bits of its bus */
+    case 38: *value = 32 << 20; break;                    /* second-level cache */
+    case 39: *value = 2048; break;                        /* threads of a multiprocessor */
+    case 75: *value = major; break;
+    case 76: *value = minor; break;
+    case 81: case 97: *value = 98304; break;              /* shared memory of a multiprocessor, and by choice of a block */
+    case 115: *value = 1; break;                          /* memory pools */
+    default: *value = 0;
+  }
+  return SUCCESS;
+}
+
+/* Contexts */
+Result cuDevicePrimaryCtxRetain(Object *context, int device) { return *context = object, SUCCESS; }
+Result cuDevicePrimaryCtxRelease_v2(int device) { return SUCCESS; }
+Result cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { return SUCCESS; }
+Result cuCtxSetCurrent(Object context) { return current_context = context, SUCCESS; }
+Result cuCtxGetCurrent(Object *context) { return *context = current_context, SUCCESS; }
+Result cuCtxGetDevice(int *device) { return *device = 0, SUCCESS; }
+Result cuCtxSynchronize(void) { return SUCCESS; }
+Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, SUCCESS; }
+Result cuCtxEnablePeerAccess(Object context, unsigned flags) { return SUCCESS; }
+
+/* Memory: the host's, zeroed; unused pages cost nothing. */
+Result cuMemAlloc_v2(Address *address, size_t bytes) {
+  void *memory = calloc(1, bytes ? bytes : 1);
+  return *address = (Address)memory, memory ? SUCCESS : OUT_OF_MEMORY;
+}
+Result cuMemAllocAsync(Address *address, size_t bytes, Object stream) { return cuMemAlloc_v2(address, bytes); }
+Result cuMemFree_v2(Address address) { return free((void *)address), SUCCESS; }
+Result cuMemFreeAsync(Address address, Object stream) { return cuMemFree_v2(address); }
+Result cuMemHostAlloc(Object *memory, size_t bytes, unsigned flags) {
+  *memory = calloc(1, bytes ? bytes : 1);
+  return *memory ? SUCCESS : OUT_OF_MEMORY;
+}
+Result cuMemAllocHost_v2(Object *memory, size_t bytes) { return cuMemHostAlloc(memory, bytes, 0); }
+Result cuMemFreeHost(Object memory) { return free(memory), SUCCESS; }
+Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return memcpy((void *)to, from, bytes), SUCCESS; }
+Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Object stream) { return cuMemcpyHtoD_v2(to, from, bytes); }
+Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { return memcpy(to, (void *)from, bytes), SUCCESS; }
+Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Object stream) { return cuMemcpyDtoH_v2(to, from, bytes); }
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Object stream) {
+  return memmove((void *)to, (void *)from, bytes), SUCCESS;
+}
+Result cuMemsetD8Async(Address address, unsigned char value, size_t bytes, Object stream) {
+  return memset((void *)address, value, bytes), SUCCESS;
+}
+typedef struct { /* CUDA_MEMCPY2D */
+  size_t from_x, from_y;
+  int from_type;
+  const char *from_host;
+  Address from_device;
+  Object from_array;
+  size_t from_pitch, to_x, to_y;
+  int to_type;
+  char *to_host;
+  Address to_device;
+  Object to_array;
+  size_t to_pitch, width, height;
+} Copy2D;
+Result cuMemcpy2DAsync_v2(const Copy2D *copy, Object stream) {
+  const char *from = copy->from_host ? copy->from_host : (const char *)copy->from_device;
+  char *to = copy->to_host ? copy->to_host : (char *)copy->to_device;
+  for (size_t row = 0; row < copy->height; row++)
+    memcpy(to + (row + copy->to_y) * copy->to_pitch + copy->to_x, from + (row + copy->from_y) * copy->from_pitch + copy->from_x,
+           copy->width);
+  return SUCCESS;
+}
+Result cuPointerGetAttribute(void *data, int attribute, Address address) { return SUCCESS; }
+
+/* Streams and events */
+Result cuStreamCreate(Object *stream, unsigned flags) {
+  static int created;
+  return *stream = object + 1 + created++ % 4000, SUCCESS;
+}
+Result cuStreamCreateWithPriority(Object *stream, unsigned flags, int priority) { return cuStreamCreate(stream, flags); }
+Result cuStreamSynchronize(Object stream) { return SUCCESS; }
+Result cuStreamQuery(Object stream) { return SUCCESS; }
+Result cuStreamWaitEvent(Object stream, Object event, unsigned flags) { return SUCCESS; }
+Result cuStreamDestroy_v2(Object stream) { return SUCCESS; }
+Result cuLaunchHostFunc(Object stream, void (*function)(void *), void *data) { return function(data), SUCCESS; }
+Result cuEventCreate(Object *event, unsigned flags) { return *event = object, SUCCESS; }
+Result cuEventRecord(Object event, Object stream) { return SUCCESS; }
+Result cuEventSynchronize(Object event) { return SUCCESS; }
+Result cuEventQuery(Object event) { return SUCCESS; }
+Result cuEventElapsedTime(float *milliseconds, Object start, Object end) { return *milliseconds = 1, SUCCESS; }
+Result cuEventElapsedTime_v2(float *milliseconds, Object start, Object end) { return *milliseconds = 1, SUCCESS; }
+Result cuEventDestroy_v2(Object event) { return SUCCESS; }
+
+/* Modules and kernels */
+Result cuModuleLoadData(Object *module, const void *image) { return modules++, *module = object, SUCCESS; }
+Result cuModuleUnload(Object module) { return SUCCESS; }
+Result cuModuleGetFunction(Object *function, Object module, const char *name) { return *function = object, SUCCESS; }
+Result cuFuncSetAttribute(Object function, int attribute, int value) { return SUCCESS; }
+Result cuFuncGetAttribute(int *value, int attribute, Object function) { return *value = 0, SUCCESS; }
+Result cuFuncSetCacheConfig(Object function, int config) { return SUCCESS; }
+Result cuLaunchKernel(Object function, unsigned x, unsigned y, unsigned z, unsigned units_x, unsigned units_y, unsigned units_z,
+                      unsigned shared, Object stream, Object *parameters, Object *extra) {
+  launches++;
+  int is_possible = x && y && z && y <= 65535 && z <= 65535 && units_x * units_y * units_z <= 1024;
+  return is_possible ? SUCCESS : INVALID_VALUE;
+}
+Result cuLaunchKernelEx(const void *config, Object function, Object *parameters, Object *extra) { return launches++, SUCCESS; }
