@@ -123,6 +123,7 @@ fn log_probability<T: Real>(signed: T, edge: T, mean: T, log_scale: T) -> [T; 3]
         log_width - near_reach
     };
     // A NaN at the near edge would be lost where it is not looked at.
+    #[allow(clippy::eq_op)] // Zero, or a NaN that must not be hidden.
     let value = factor.ln() + linear + (near - near);
 
     // A higher mean makes the lowest level less likely and the highest more; inside both edges move.

@@ -122,6 +122,7 @@ impl Real for f32 {
         (exp_tail(rest) + rest) * power + (power - 1.0)
     }
     #[inline(always)]
+    #[allow(clippy::eq_op)] // `self - self` is zero, or a NaN that must not be hidden.
     fn ln(self) -> Self {
         // x = 2^n m with m between sqrt(1/2) and sqrt(2); with s = (m - 1) / (m + 1), ln m = 2 s + 2 s^3 / 3 + ..
         let shifted = self
