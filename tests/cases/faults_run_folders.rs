@@ -342,7 +342,7 @@ fn faults_odd_file_systems_cost_a_notice_and_no_run() {
         let run_dir = format!("odd-{case}");
         let mut command = bench.trainer_command();
         let output = command
-            .args(&[&TINY[..], &[run_dir.as_str(), "--epochs", "5"]].concat())
+            .args([&TINY[..], &[run_dir.as_str(), "--epochs", "5"]].concat())
             .env("LD_PRELOAD", &library)
             .env(variable, value)
             .output()

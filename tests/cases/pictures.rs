@@ -119,7 +119,7 @@ fn photos_are_turned_composited_and_refused_where_half_is_missing() {
     assert_eq!(blue.get_pixel(0, 0), &Rgb([0, 0, 255]));
 
     let noise = RgbImage::from_fn(200, 200, |x, y| {
-        Rgb([(x * 37 ^ y * 91) as u8, (x * y) as u8, y as u8])
+        Rgb([((x * 37) ^ (y * 91)) as u8, (x * y) as u8, y as u8])
     });
     let whole = jpeg(&noise, None);
     std::fs::write(bench.path("half.jpg"), &whole[..whole.len() / 2]).expect("written");
