@@ -11,6 +11,7 @@ mod convolution;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod cube;
+mod dense;
 mod dispatch;
 #[cfg(feature = "flex")]
 mod flex;

@@ -1,10 +1,7 @@
 //! The element type in which convolutions and matrix products are computed.
 
-use burn::nn::Linear;
 use burn::prelude::*;
 use burn::tensor::{DType, FloatDType};
-
-use crate::dispatch::fast_linear;
 
 /// The element type in which convolutions and matrix products are computed.
 ///
@@ -40,39 +37,12 @@ impl Precision {
             Self::Bf16 => result.cast(FloatDType::from(dtype)),
         }
     }
-
-    /// Applies a dense layer.
-    ///
-    /// # Shapes
-    /// - input: `[.., features_in]`
-    /// - output: `[.., features_out]`, in the parameters' type
-    ///
-    /// # Panics
-    /// If the input has another number of features.
-    pub fn linear<const D: usize>(self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
-        if let Some(output) = fast_linear(layer, &input, self) {
-            return output;
-        }
-        match self {
-            Self::F32 => layer.forward(input),
-            Self::Bf16 => {
-                let dtype = input.dtype();
-                let weight = self.narrow(layer.weight.val());
-                let product = burn::tensor::module::linear(self.narrow(input), weight, None);
-                let product = self.widen(product, dtype);
-                match &layer.bias {
-                    Some(bias) => product + bias.val().unsqueeze(),
-                    None => product,
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::nn::LinearConfig;
+    use burn::nn::{Linear, LinearConfig};
 
     fn layer(device: &Device) -> Linear {
         let mut layer = LinearConfig::new(2, 1).init(device);

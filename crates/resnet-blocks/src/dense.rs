@@ -1,0 +1,36 @@
+//! Dense layers whose product has a type of its own.
+
+use burn::nn::Linear;
+use burn::prelude::*;
+
+use crate::dispatch::fast_linear;
+use crate::precision::Precision;
+
+impl Precision {
+    /// Applies a dense layer.
+    ///
+    /// # Shapes
+    /// - input: `[.., features_in]`
+    /// - output: `[.., features_out]`, in the parameters' type
+    ///
+    /// # Panics
+    /// If the input has another number of features.
+    pub fn linear<const D: usize>(self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+        if let Some(output) = fast_linear(layer, &input, self) {
+            return output;
+        }
+        match self {
+            Self::F32 => layer.forward(input),
+            Self::Bf16 => {
+                let dtype = input.dtype();
+                let weight = self.narrow(layer.weight.val());
+                let product = burn::tensor::module::linear(self.narrow(input), weight, None);
+                let product = self.widen(product, dtype);
+                match &layer.bias {
+                    Some(bias) => product + bias.val().unsqueeze(),
+                    None => product,
+                }
+            }
+        }
+    }
+}
