@@ -78,11 +78,11 @@ fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError>
         let checkpointing = settings.gradient_checkpointing;
         let rate = settings.learning_rate;
         let step = engine.step(inputs, checkpointing, rate, |_| Ok::<(), Infallible>(()));
-        let [cross_entropy, kl, l2] = match step {
-            Ok(terms) => terms,
+        let loss = match step {
+            Ok(loss) => loss,
             Err(never) => match never {},
         };
-        losses.push((cross_entropy + kl) / shape[0] as f64 + l2);
+        losses.push(loss.mean(shape[0]));
     }
     let weights = named_values(&engine.model.valid()).into_values();
     Ok(Trained {

@@ -7,6 +7,7 @@ use crate::experiment::evaluate::read_terms;
 use crate::step::adam::Adam;
 use crate::step::block_checkpointing::{Forward, ForwardInputs};
 use crate::step::gradient_norms::GradientNorms;
+use run_files::metrics::BatchLoss;
 
 /// A part of a step that has just ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Engine {
         }
     }
 
-    /// Takes a step, and gives the sums of cross-entropy and KL over the images, and the penalties.
+    /// Takes a step, and gives its loss.
     ///
     /// # Errors
     /// What `ended` gives, which is called at the end of each phase.
@@ -44,7 +45,7 @@ impl Engine {
         gradient_checkpointing: bool,
         learning_rate: f64,
         mut ended: impl FnMut(Phase) -> Result<(), E>,
-    ) -> Result<[f64; 3], E> {
+    ) -> Result<BatchLoss, E> {
         let forward = Forward::new(&self.model, inputs, gradient_checkpointing);
         let terms = read_terms(forward.terms());
         ended(Phase::Forward)?;
@@ -65,7 +66,7 @@ impl Engine {
         &self,
         inputs: ForwardInputs,
         mut ended: impl FnMut(Phase) -> Result<(), E>,
-    ) -> Result<[f64; 3], E> {
+    ) -> Result<BatchLoss, E> {
         let forward = Forward::new(&self.model, inputs, false);
         let terms = read_terms(forward.terms());
         ended(Phase::Forward)?;

@@ -12,6 +12,7 @@ use crate::step::block_checkpointing::{Forward, ForwardInputs};
 use crate::step::gradient_sum::add_gradients;
 use crate::step::kl_objective::KlObjective;
 use run_files::divergence::first_non_finite;
+use run_files::metrics::BatchLoss;
 
 /// What a pass is made over.
 pub(crate) struct Inputs {
@@ -90,8 +91,8 @@ pub(crate) enum AtNonFinite {
 
 /// What a pass over images computed.
 pub(crate) struct Pass {
-    /// Sums of cross-entropy and KL over the images, and the penalties.
-    pub(crate) terms: [f64; 3],
+    /// Of the images that it was made over.
+    pub(crate) loss: BatchLoss,
     /// Of the mean loss; none where the pass stopped at a term that was not finite.
     pub(crate) gradients: Option<Gradients>,
     /// The micro-batch with a term that is not finite.
@@ -122,17 +123,16 @@ pub(crate) fn pass(
         kl: objective,
     } = options;
     let mut kl_means = known_kl_means.map(<[f64]>::to_vec);
-    let mut terms = [0.0; 3];
+    let mut loss = BatchLoss::default();
     let mut sum = None;
     for part in micro_batches(inputs.len(), micro_batch_size) {
         let share = part.len() as f64 / batch as f64;
         let inputs = inputs.part(&part).forward(sampler);
         let forward = Forward::new(model, inputs, gradient_checkpointing);
-        let [cross_entropy, kl, l2] = read_terms(forward.terms());
-        terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
-        if at_non_finite == AtNonFinite::Stop && first_non_finite(terms).is_some() {
+        loss.add_part(read_terms(forward.terms()));
+        if at_non_finite == AtNonFinite::Stop && first_non_finite(loss).is_some() {
             return Pass {
-                terms,
+                loss,
                 gradients: None,
                 failed: Some(forward),
                 kl_means,
@@ -151,7 +151,7 @@ pub(crate) fn pass(
         sum = Some(add_gradients(model, sum, gradients, share));
     }
     Pass {
-        terms,
+        loss,
         gradients: sum,
         failed: None,
         kl_means,
@@ -258,9 +258,9 @@ pub(crate) mod tests {
         model: &Vae,
         inputs: &Inputs,
         parts: &[Range<usize>],
-    ) -> (Vec<Vec<f64>>, [f64; 3]) {
+    ) -> (Vec<Vec<f64>>, BatchLoss) {
         let mut expected: Vec<Vec<f64>> = Vec::new();
-        let mut terms = [0.0; 3];
+        let mut loss = BatchLoss::default();
         for part in parts {
             let share = part.len() as f64 / inputs.len() as f64;
             let of_part = inputs.part(part);
@@ -270,8 +270,7 @@ pub(crate) mod tests {
                 Sampler::Correct,
                 of_part.dropout,
             );
-            let [cross_entropy, kl, l2] = read_terms(&output.terms);
-            terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
+            loss.add_part(read_terms(&output.terms));
             let of_part = read(model, &output.terms.loss().mean().backward());
             expected.resize_with(of_part.len(), Vec::new);
             for (sum, values) in expected.iter_mut().zip(of_part) {
@@ -281,7 +280,7 @@ pub(crate) mod tests {
                 }
             }
         }
-        (expected, terms)
+        (expected, loss)
     }
 
     #[test]
@@ -297,10 +296,10 @@ pub(crate) mod tests {
         );
         let gradients = found.gradients.expect("finite");
 
-        let (expected, terms) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
+        let (expected, loss) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
         let difference = largest_difference(&expected, &read(&model, &gradients));
         assert!(difference < 1e-6, "{difference:e}");
-        assert_eq!(found.terms, terms);
+        assert_eq!(found.loss, loss);
     }
 
     #[test]
@@ -322,7 +321,7 @@ pub(crate) mod tests {
         };
         let encoder = &model.encoder;
         let expected = 0.01 * squares(&encoder.mean) + 0.1 * squares(&encoder.log_variance);
-        assert!((found.terms[2] - expected).abs() < 1e-5 * expected);
+        assert!((found.loss.l2 - expected).abs() < 1e-5 * expected);
     }
 
     #[test]
@@ -342,7 +341,7 @@ pub(crate) mod tests {
             };
             let gradients = read(&model, &found.gradients.expect("finite"));
             let statistics = crate::experiment::weights::named_values(&model.valid());
-            (found.terms, gradients, statistics)
+            (found.loss, gradients, statistics)
         };
         for (precision, is_plain) in [
             (Precision::F32, false),

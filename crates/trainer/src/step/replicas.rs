@@ -18,6 +18,8 @@ use crate::step::batch_parts::{equal_parts, micro_batches};
 use crate::step::block_checkpointing::kl_means;
 use crate::step::gradient_sum::{put_vector, take_vector};
 
+use run_files::metrics::BatchLoss;
+
 use super::all_reduce::AllReduce;
 use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, pass};
 
@@ -30,8 +32,8 @@ pub(crate) struct Replicas {
 struct Worker {
     device: Device,
     requests: Sender<Request>,
-    /// The terms of a pass, once it is done.
-    terms: Receiver<[f64; 3]>,
+    /// The loss of a pass, once it is done.
+    losses: Receiver<BatchLoss>,
     answers: Receiver<Answer>,
     thread: JoinHandle<()>,
 }
@@ -69,7 +71,7 @@ impl Replicas {
         let all_reduce = AllReduce::new(all, are_cuda);
         let workers = others.iter().map(|device| {
             let (requests, received) = channel();
-            let (done, terms) = channel();
+            let (done, losses) = channel();
             let (answer, answers) = channel();
             let (config, all_reduce) = (config.clone(), all_reduce.clone());
             let of_thread = device.clone();
@@ -80,7 +82,7 @@ impl Replicas {
             Worker {
                 device: device.clone(),
                 requests,
-                terms,
+                losses,
                 answers,
                 thread,
             }
@@ -143,14 +145,8 @@ impl Replicas {
         let vector = take_vector(model, &mut gradients);
         // A collective operation waits for all devices: it must not begin where the pass of one has failed.
         for index in 0..others.len() {
-            let terms = self.receive(index, |worker| worker.terms.recv().ok());
-            for (sum, term) in whole.terms.iter_mut().zip(terms).take(2) {
-                *sum += term;
-            }
-            // The penalties are the same on every device, unless one of them computes what is not a number.
-            if !terms[2].is_finite() {
-                whole.terms[2] = terms[2];
-            }
+            let loss = self.receive(index, |worker| worker.losses.recv().ok());
+            whole.loss.add_part(loss);
         }
         let vector = self.all_reduce.join(vector, is_complete);
         let received = (0..others.len())
@@ -203,7 +199,7 @@ impl Replicas {
 
 /// Where a replica's thread sends what it has computed.
 struct Answers {
-    done: Sender<[f64; 3]>,
+    done: Sender<BatchLoss>,
     answer: Sender<Answer>,
 }
 
@@ -228,13 +224,13 @@ fn work(
         model = with_weights(model, weights, device);
         let go_on = AtNonFinite::GoOn;
         let Pass {
-            terms, gradients, ..
+            loss, gradients, ..
         } = pass(&model, &inputs, batch, options, kl_means.as_deref(), go_on);
         // Nobody reads this replica's running statistics; left pending they would pile up.
         drop(model.valid());
         let mut gradients = gradients.expect("a pass that goes on has gradients");
         let vector = take_vector(&model, &mut gradients);
-        if answers.done.send(terms).is_err() {
+        if answers.done.send(loss).is_err() {
             return;
         }
         let answer = Answer {
@@ -327,11 +323,11 @@ mod tests {
         ] {
             let (model, inputs, mut replicas) = start(images, others);
             let found = replicas.pass(&model, &inputs, OPTIONS);
-            let (expected, terms) = weighted_mean(&model, &inputs, &parts);
+            let (expected, loss) = weighted_mean(&model, &inputs, &parts);
             let gradients = read(&model, &found.gradients.expect("finite"));
             let difference = largest_difference(&expected, &gradients);
             assert!(difference < 1e-6, "{images} images: {difference:e}");
-            assert_eq!(found.terms, terms);
+            assert_eq!(found.loss, loss);
         }
     }
 
@@ -344,7 +340,7 @@ mod tests {
             ..OPTIONS
         };
         let of_micro_batches = pass(&model, &inputs, 8, in_two, None, AtNonFinite::Stop);
-        assert_eq!(of_shards.terms, of_micro_batches.terms);
+        assert_eq!(of_shards.loss, of_micro_batches.loss);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         assert!(gradients(of_shards) == gradients(of_micro_batches));
     }
@@ -356,7 +352,7 @@ mod tests {
         let last = inputs.images.clone().narrow(0, 7, 1).mul_scalar(f32::NAN);
         inputs.images = Tensor::cat(vec![inputs.images.narrow(0, 0, 7), last], 0);
         let found = replicas.pass(&model, &inputs, OPTIONS);
-        assert!(found.terms[0].is_nan());
+        assert!(found.loss.cross_entropy.is_nan());
         let gradients = read(&model, &found.gradients.expect("computed all the same"));
         assert!(gradients.iter().flatten().any(|value| value.is_nan()));
     }
@@ -377,7 +373,7 @@ mod tests {
             .requests
             .send(request)
             .expect("it works");
-        let receive = || replicas.receive(0, |worker| worker.terms.recv().ok());
+        let receive = || replicas.receive(0, |worker| worker.losses.recv().ok());
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(receive));
         let reason = panic.expect_err("the worker has failed");
         let reason = reason.downcast_ref::<String>().expect("a text");

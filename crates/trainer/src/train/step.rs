@@ -16,6 +16,7 @@ use crate::step::kl_objective::KlObjective;
 use crate::step::pass::{Inputs, Pass, PassOptions};
 use crate::step::running_statistics::{RunningStatistics, undo_last_pass};
 use run_files::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
+use run_files::metrics::BatchLoss;
 use run_files::run_folder::pretty;
 
 use super::{Progressing, Training};
@@ -39,7 +40,7 @@ pub(super) enum FaultSite {
 }
 
 impl Training<'_> {
-    /// One step: the terms of its loss, or none where it was skipped and changed neither weights, nor moments, nor
+    /// One step: its loss, or none where it was skipped and changed neither weights, nor moments, nor
     /// running statistics.
     ///
     /// # Shapes
@@ -49,7 +50,7 @@ impl Training<'_> {
         now: &mut Progressing,
         epoch: u32,
         images: Tensor<4>,
-    ) -> Result<Option<[f64; 3]>, TrainError> {
+    ) -> Result<Option<BatchLoss>, TrainError> {
         let step = now.state.step;
         #[cfg(test)]
         let images = self.faulty_images(step, images);
@@ -71,19 +72,18 @@ impl Training<'_> {
         let is_once = passes.len() == 1 && !options.gradient_checkpointing;
         let before = Before::of(now, is_once);
         let Pass {
-            terms,
+            loss,
             gradients,
             failed,
             kl_means,
         } = now.replicas.pass(&now.model, &inputs, options);
         #[cfg(test)]
-        let terms = self.faulty_terms(step, terms);
+        let loss = self.faulty_loss(step, loss);
         let guard = &mut now.state.guard;
-        let images = batch as f64;
-        guard.saw_loss(step, (terms[0] + terms[1]) / images + terms[2]);
+        guard.saw_loss(step, loss.mean(batch));
         now.state.step += 1;
 
-        if let Some(mut cause) = first_non_finite(terms) {
+        if let Some(mut cause) = first_non_finite(loss) {
             if let Some(gradients) = &gradients {
                 let of_gradients = cause_of(&GradientNorms::read(&now.model, gradients), now);
                 cause.parameter = of_gradients.parameter;
@@ -93,7 +93,7 @@ impl Training<'_> {
             return Ok(None);
         }
         #[cfg_attr(not(test), allow(unused_mut))]
-        let mut gradients = gradients.expect("a pass with finite terms has gradients");
+        let mut gradients = gradients.expect("a pass with a finite loss has gradients");
         #[cfg(test)]
         self.faulty_gradient(step, now, &mut gradients);
         let norms = GradientNorms::read(&now.model, &gradients);
@@ -115,11 +115,12 @@ impl Training<'_> {
         }
         now.state.updates += 1;
         if !self.settings.minimises_the_loss() {
-            let kl = options.kl.value(terms[1] / images, kl_means.as_deref());
-            let objective = terms[0] / images + kl + terms[2];
+            let images = batch as f64;
+            let kl = options.kl.value(loss.kl / images, kl_means.as_deref());
+            let objective = loss.cross_entropy / images + kl + loss.l2;
             now.state.sums.add_objective(objective, batch);
         }
-        Ok(Some(terms))
+        Ok(Some(loss))
     }
 
     /// Takes a step back that is not finite, and stops after too many in a row.
@@ -269,11 +270,11 @@ impl Training<'_> {
         }
     }
 
-    fn faulty_terms(&self, step: u64, mut terms: [f64; 3]) -> [f64; 3] {
+    fn faulty_loss(&self, step: u64, mut loss: BatchLoss) -> BatchLoss {
         if let Some(value) = self.fault(step, FaultSite::Loss) {
-            terms[1] = f64::from(value);
+            loss.kl = f64::from(value);
         }
-        terms
+        loss
     }
 
     fn faulty_gradient(&self, step: u64, now: &Progressing, gradients: &mut Gradients) {
