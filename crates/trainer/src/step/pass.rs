@@ -1,5 +1,6 @@
 //! Forward and backward over the micro-batches of one device.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use burn::prelude::*;
@@ -80,6 +81,17 @@ pub(crate) struct PassOptions {
     pub(crate) kl: KlObjective,
 }
 
+/// A phase of a step; those of a divided batch end once for each of its micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The forward pass, and reading the loss.
+    Forward,
+    /// The backward pass; at its last end, the norms of the gradients too.
+    Backward,
+    /// The optimizer.
+    Optimizer,
+}
+
 /// What a pass does where a term of the loss is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtNonFinite {
@@ -107,15 +119,20 @@ pub(crate) struct Pass {
 /// Each micro-batch is normalised with its own statistics, and updates the running ones. The penalties are the same in each
 /// and the shares sum to 1 over a step, so they count once. An undivided batch gives the bits of a plain pass.
 ///
-/// With free bits, `known_kl_means` are those of the whole batch; an undivided one needs none.
-pub(crate) fn pass(
+/// With free bits, `known_kl_means` are those of the whole batch; an undivided one needs none. `ended` is called at the end of
+/// each phase.
+///
+/// # Errors
+/// What `ended` gives.
+pub(crate) fn pass<E>(
     model: &Vae,
     inputs: &Inputs,
     batch: usize,
     options: PassOptions,
     known_kl_means: Option<&[f64]>,
     at_non_finite: AtNonFinite,
-) -> Pass {
+    ended: &mut impl FnMut(Phase) -> Result<(), E>,
+) -> Result<Pass, E> {
     let PassOptions {
         micro_batch_size,
         sampler,
@@ -130,13 +147,14 @@ pub(crate) fn pass(
         let inputs = inputs.part(&part).forward(sampler);
         let forward = Forward::new(model, inputs, gradient_checkpointing);
         loss.add_part(read_terms(forward.terms()));
+        ended(Phase::Forward)?;
         if at_non_finite == AtNonFinite::Stop && first_non_finite(loss).is_some() {
-            return Pass {
+            return Ok(Pass {
                 loss,
                 gradients: None,
                 failed: Some(forward),
                 kl_means,
-            };
+            });
         }
         if objective.free_bits.is_some() && kl_means.is_none() {
             assert_eq!(
@@ -149,12 +167,38 @@ pub(crate) fn pass(
         }
         let gradients = forward.backward_weighted(model, &objective.weights(kl_means.as_deref()));
         sum = Some(add_gradients(model, sum, gradients, share));
+        ended(Phase::Backward)?;
     }
-    Pass {
+    Ok(Pass {
         loss,
         gradients: sum,
         failed: None,
         kl_means,
+    })
+}
+
+/// A pass that nobody watches.
+pub(crate) fn unwatched_pass(
+    model: &Vae,
+    inputs: &Inputs,
+    batch: usize,
+    options: PassOptions,
+    known_kl_means: Option<&[f64]>,
+    at_non_finite: AtNonFinite,
+) -> Pass {
+    let mut nobody = |_| Ok::<(), Infallible>(());
+    let made = pass(
+        model,
+        inputs,
+        batch,
+        options,
+        known_kl_means,
+        at_non_finite,
+        &mut nobody,
+    );
+    match made {
+        Ok(pass) => pass,
+        Err(never) => match never {},
     }
 }
 
@@ -286,7 +330,7 @@ pub(crate) mod tests {
     #[test]
     fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
         let (model, inputs) = model_and_inputs(7);
-        let found = pass(
+        let found = unwatched_pass(
             &model,
             &inputs,
             7,
@@ -305,7 +349,7 @@ pub(crate) mod tests {
     #[test]
     fn penalties_count_once() {
         let (model, inputs) = model_and_inputs(6);
-        let found = pass(
+        let found = unwatched_pass(
             &model,
             &inputs,
             6,
@@ -333,7 +377,7 @@ pub(crate) mod tests {
                 gradient_checkpointing,
                 ..options(micro_batch_size)
             };
-            let pass = || pass(&model, &inputs, 6, options, None, AtNonFinite::Stop);
+            let pass = || unwatched_pass(&model, &inputs, 6, options, None, AtNonFinite::Stop);
             let found = if is_plain {
                 resnet_blocks::with_plain_blocks(pass)
             } else {
@@ -367,7 +411,7 @@ pub(crate) mod tests {
         let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
         let expected = read(&model, &output.terms.loss().mean().backward());
         for micro_batch_size in [None, Some(5), Some(50)] {
-            let found = pass(
+            let found = unwatched_pass(
                 &model,
                 &inputs,
                 5,
@@ -392,7 +436,7 @@ pub(crate) mod tests {
                 kl: objective(free),
                 ..options(None)
             };
-            pass(&model, &inputs, 6, options, None, AtNonFinite::Stop)
+            unwatched_pass(&model, &inputs, 6, options, None, AtNonFinite::Stop)
         };
         // Nothing is free, or everything is.
         let all = undivided(1e-9);
@@ -404,7 +448,7 @@ pub(crate) mod tests {
             },
             ..options(None)
         };
-        let weighted = pass(&model, &inputs, 6, weighted, None, AtNonFinite::Stop);
+        let weighted = unwatched_pass(&model, &inputs, 6, weighted, None, AtNonFinite::Stop);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         let distance = |a: &[Vec<f64>], b: &[Vec<f64>]| {
             let pairs = a.iter().flatten().zip(b.iter().flatten());
@@ -424,7 +468,7 @@ pub(crate) mod tests {
         };
         let parts = inputs_of_parts(&inputs, 2);
         let known = kl_means(&model, parts.into_iter());
-        let found = pass(&model, &inputs, 6, options, Some(&known), AtNonFinite::Stop);
+        let found = unwatched_pass(&model, &inputs, 6, options, Some(&known), AtNonFinite::Stop);
         assert_eq!(found.kl_means.as_deref(), Some(known.as_slice()));
         let slopes = vae_measures::free_bits_gradient(&known, middle);
         let expected = (0..3).map(|part| {

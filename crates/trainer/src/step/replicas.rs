@@ -21,7 +21,7 @@ use crate::step::gradient_sum::{put_vector, take_vector};
 use run_files::metrics::BatchLoss;
 
 use super::all_reduce::AllReduce;
-use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, pass};
+use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, Phase, pass, unwatched_pass};
 
 /// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread.
 pub(crate) struct Replicas {
@@ -93,13 +93,36 @@ impl Replicas {
         }
     }
 
+    /// No other device than `main`.
+    pub(crate) fn none(main: &Device) -> Self {
+        Self {
+            workers: Vec::new(),
+            all_reduce: AllReduce::new(vec![main.clone().inner()], false),
+        }
+    }
+
+    /// The main device, without autodiff.
+    pub(crate) fn main_device(&self) -> &Device {
+        self.all_reduce.main_device()
+    }
+
     /// The images of a batch that each device takes, the main one first.
     pub(crate) fn parts(&self, batch: usize) -> Vec<Range<usize>> {
         equal_parts(batch, 1 + self.workers.len())
     }
 
-    /// A pass over the whole batch, on all devices; on the main one alone where there is no other.
-    pub(crate) fn pass(&mut self, model: &Vae, inputs: &Inputs, options: PassOptions) -> Pass {
+    /// A pass over the whole batch, on all devices; on the main one alone where there is no other. `ended` is called at the end
+    /// of each phase on the main device.
+    ///
+    /// # Errors
+    /// What `ended` gives.
+    pub(crate) fn pass<E>(
+        &mut self,
+        model: &Vae,
+        inputs: &Inputs,
+        options: PassOptions,
+        ended: &mut impl FnMut(Phase) -> Result<(), E>,
+    ) -> Result<Pass, E> {
         let batch = inputs.len();
         let parts = self.parts(batch);
         let [own, others @ ..] = parts.as_slice() else {
@@ -108,7 +131,8 @@ impl Replicas {
         let kl_means = self.kl_means(model, inputs, options);
         if others.is_empty() {
             let stop = AtNonFinite::Stop;
-            return pass(model, inputs, batch, options, kl_means.as_deref(), stop);
+            let kl_means = kl_means.as_deref();
+            return pass(model, inputs, batch, options, kl_means, stop, ended);
         }
         let weights = weights(model);
         for (worker, part) in self.workers.iter().zip(others) {
@@ -136,7 +160,8 @@ impl Replicas {
         }
         let go_on = AtNonFinite::GoOn;
         let own = inputs.part(own);
-        let mut whole = pass(model, &own, batch, options, kl_means.as_deref(), go_on);
+        let known = kl_means.as_deref();
+        let mut whole = pass(model, &own, batch, options, known, go_on, ended)?;
         let mut gradients = whole
             .gradients
             .take()
@@ -158,7 +183,7 @@ impl Replicas {
         let vector = self.all_reduce.finish(vector, received, is_complete);
         put_vector(model, &mut gradients, vector);
         whole.gradients = Some(gradients);
-        whole
+        Ok(whole)
     }
 
     /// Each latent dimension's mean KL divergence over the whole batch, where free bits need it and the batch is divided: one
@@ -225,7 +250,7 @@ fn work(
         let go_on = AtNonFinite::GoOn;
         let Pass {
             loss, gradients, ..
-        } = pass(&model, &inputs, batch, options, kl_means.as_deref(), go_on);
+        } = unwatched_pass(&model, &inputs, batch, options, kl_means.as_deref(), go_on);
         // Nobody reads this replica's running statistics; left pending they would pile up.
         drop(model.valid());
         let mut gradients = gradients.expect("a pass that goes on has gradients");
@@ -313,6 +338,12 @@ mod tests {
         kl: crate::step::kl_objective::KlObjective::LOSS,
     };
 
+    fn passed(replicas: &mut Replicas, model: &Vae, inputs: &Inputs) -> Pass {
+        let mut nobody = |_| Ok::<(), std::convert::Infallible>(());
+        let made = replicas.pass(model, inputs, OPTIONS, &mut nobody);
+        made.unwrap_or_else(|never| match never {})
+    }
+
     #[test]
     fn gradients_are_the_weighted_mean_of_those_of_the_shards() {
         for (images, others, parts) in [
@@ -322,7 +353,7 @@ mod tests {
             (5, 2, vec![0..3, 3..5]),
         ] {
             let (model, inputs, mut replicas) = start(images, others);
-            let found = replicas.pass(&model, &inputs, OPTIONS);
+            let found = passed(&mut replicas, &model, &inputs);
             let (expected, loss) = weighted_mean(&model, &inputs, &parts);
             let gradients = read(&model, &found.gradients.expect("finite"));
             let difference = largest_difference(&expected, &gradients);
@@ -334,12 +365,12 @@ mod tests {
     #[test]
     fn shards_and_micro_batches_of_the_same_split_give_the_same_bits() {
         let (model, inputs, mut replicas) = start(8, 1);
-        let of_shards = replicas.pass(&model, &inputs, OPTIONS);
+        let of_shards = passed(&mut replicas, &model, &inputs);
         let in_two = PassOptions {
             micro_batch_size: Some(4),
             ..OPTIONS
         };
-        let of_micro_batches = pass(&model, &inputs, 8, in_two, None, AtNonFinite::Stop);
+        let of_micro_batches = unwatched_pass(&model, &inputs, 8, in_two, None, AtNonFinite::Stop);
         assert_eq!(of_shards.loss, of_micro_batches.loss);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         assert!(gradients(of_shards) == gradients(of_micro_batches));
@@ -351,7 +382,7 @@ mod tests {
         // The last image is the other device's.
         let last = inputs.images.clone().narrow(0, 7, 1).mul_scalar(f32::NAN);
         inputs.images = Tensor::cat(vec![inputs.images.narrow(0, 0, 7), last], 0);
-        let found = replicas.pass(&model, &inputs, OPTIONS);
+        let found = passed(&mut replicas, &model, &inputs);
         assert!(found.loss.cross_entropy.is_nan());
         let gradients = read(&model, &found.gradients.expect("computed all the same"));
         assert!(gradients.iter().flatten().any(|value| value.is_nan()));
@@ -393,7 +424,7 @@ mod tests {
         };
         let initial = bits(&weights(&model));
         for _ in 0..4 {
-            let gradients = replicas.pass(&model, &inputs, OPTIONS).gradients;
+            let gradients = passed(&mut replicas, &model, &inputs).gradients;
             model = adam.step(model, gradients.expect("finite"), 0.01);
         }
         // Every replica says which weights its pass is made with.
