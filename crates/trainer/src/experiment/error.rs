@@ -101,7 +101,11 @@ impl ExperimentError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Model(_) | Self::EmptySplit { .. } | Self::Settings(_) | Self::Prior(_) | Self::Inception(_) => 2,
+            Self::Model(_)
+            | Self::EmptySplit { .. }
+            | Self::Settings(_)
+            | Self::Prior(_)
+            | Self::Inception(_) => 2,
             Self::Data(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
             Self::NoData | Self::OtherData { .. } => 12,

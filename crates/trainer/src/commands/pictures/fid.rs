@@ -7,8 +7,8 @@ use inception_features::{Inception, PROTOCOL, PUBLISHED_WEIGHTS, Weights};
 use run_files::settings::DeviceChoice;
 use serde_json::json;
 
-use super::error::TrainerError;
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
+use crate::commands::TrainerError;
 use crate::commands::load_run;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
@@ -20,7 +20,7 @@ use crate::experiment::pictures::LatentDraw;
 use crate::process::progress::{Progress, ProgressMode};
 
 #[derive(clap::Args)]
-pub(super) struct FidFlags {
+pub(in crate::commands) struct FidFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
@@ -68,7 +68,7 @@ pub(super) struct FidFlags {
 /// Time between two lines about what is done.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
-pub(super) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     check_temperature(flags.temperature)?;
     let too_few = |flag, given: String, images: usize| TrainerError::UnfittingFlag {
         flag,

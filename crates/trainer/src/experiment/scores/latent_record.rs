@@ -12,7 +12,7 @@ use run_files::run_record::{INTERPOLATIONS, LATENTS, LatentRecord, LatentStatist
 use vae_core::Vae;
 use vae_measures::LatentInformation;
 
-use super::error::ExperimentError;
+use crate::experiment::ExperimentError;
 use crate::experiment::evaluate::latent_dim;
 use crate::experiment::latent_pictures::{TraversalOptions, write_interpolations, write_traversal};
 use crate::experiment::random::{Purpose, Stream};
