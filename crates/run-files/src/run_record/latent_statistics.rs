@@ -33,7 +33,9 @@ impl LatentStatistics {
     pub fn collapse_warning(&self) -> Option<String> {
         self.is_collapsed().then(|| {
             format!(
-                "the posterior has collapsed: {} of {} latent dimensions are active and all together tell {:.2} nats an image, so                  that the decoder makes almost the same of every latent; `--kl-warmup linear:STEPS`, `--free-bits 0.1` or                  `--beta` below 1 keep the latent in use, and more epochs may bring it into use",
+                "the posterior has collapsed: {} of {} latent dimensions are active and all together tell {:.2} nats an image, so \
+                 that the decoder makes almost the same of every latent; `--kl-warmup linear:STEPS`, `--free-bits 0.1` or \
+                 `--beta` below 1 keep the latent in use, and more epochs may bring it into use",
                 self.active(),
                 self.mean_variance.len(),
                 self.kl_per_dimension.iter().sum::<f64>()

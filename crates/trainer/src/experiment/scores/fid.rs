@@ -61,27 +61,13 @@ pub fn fid(
     let mut done = 0;
     let mut moments_of = |images: &mut dyn Iterator<Item = Vec<u8>>| {
         let mut moments = FeatureMoments::new(FEATURES);
-        let mut waiting: Vec<u8> = Vec::new();
-        let mut take = |bytes: &[u8]| {
+        in_batches(images, options.batch_size, |bytes| {
             for row in features(inception, bytes).chunks(FEATURES) {
                 moments.add(row);
             }
             done += bytes.len() / VALUES;
             each_batch(done);
-        };
-        let whole = options.batch_size.get() * VALUES;
-        for images in images {
-            waiting.extend(images);
-            let full = waiting.len() / whole * whole;
-            waiting
-                .drain(..full)
-                .as_slice()
-                .chunks(whole)
-                .for_each(&mut take);
-        }
-        if !waiting.is_empty() {
-            take(&waiting);
-        }
+        });
         moments
     };
     let plan = BatchPlan::evaluation(real.clone(), options.batch_size);
@@ -99,6 +85,28 @@ pub fn fid(
         reconstructed,
         num_drawn: options.images.get(),
         num_real: real.len(),
+    }
+}
+
+/// Hands the images over in batches of this size, whatever portions they come in; the last batch has what is left.
+fn in_batches(
+    portions: &mut dyn Iterator<Item = Vec<u8>>,
+    batch_size: NonZeroUsize,
+    mut take: impl FnMut(&[u8]),
+) {
+    let whole = batch_size.get() * VALUES;
+    let mut waiting: Vec<u8> = Vec::new();
+    for images in portions {
+        waiting.extend(images);
+        let full = waiting.len() / whole * whole;
+        waiting
+            .drain(..full)
+            .as_slice()
+            .chunks(whole)
+            .for_each(&mut take);
+    }
+    if !waiting.is_empty() {
+        take(&waiting);
     }
 }
 
@@ -125,4 +133,53 @@ fn floats(data: TensorData) -> Vec<f32> {
     data.convert_dtype(DType::F32)
         .try_to_vec()
         .expect("converted to float32 just now")
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_comes_once_and_in_order_whatever_the_portions() {
+        for (portions, batch_size, expected) in [
+            (
+                &[100, 100, 30][..],
+                25,
+                &[25, 25, 25, 25, 25, 25, 25, 25, 25, 5][..],
+            ),
+            (&[7, 7, 7], 10, &[10, 10, 1]),
+            (&[3], 10, &[3]),
+            (&[], 10, &[]),
+        ] {
+            let mut number = 0;
+            let mut images = portions.iter().map(|count| {
+                let portion = (number..number + count).flat_map(|image| [image as u8; VALUES]);
+                number += count;
+                portion.collect::<Vec<u8>>()
+            });
+            let (mut sizes, mut seen) = (Vec::new(), Vec::new());
+            let batch_size = NonZeroUsize::new(batch_size).expect("not zero");
+            in_batches(&mut images, batch_size, |bytes| {
+                sizes.push(bytes.len() / VALUES);
+                seen.extend(bytes.chunks(VALUES).map(|image| image[0]));
+            });
+            let total: usize = portions.iter().sum();
+            assert_eq!(
+                seen,
+                (0..total).map(|image| image as u8).collect::<Vec<u8>>()
+            );
+            assert_eq!(sizes, expected);
+        }
+    }
+
+    #[test]
+    fn images_of_bytes_stay_those_bytes() {
+        let view = cifar_loader::Cifar10::sample().expect("embedded").test();
+        let batch = view.batch(&[0, 7]).to_tensor(&Device::flex());
+        let kept: Vec<f32> = bytes(batch.clone())
+            .iter()
+            .map(|level| f32::from(*level) / 255.0)
+            .collect();
+        assert_eq!(kept, floats(batch.into_data()));
+    }
 }
