@@ -8,8 +8,10 @@ use vae_core::Vae;
 
 use super::error::ExperimentError;
 use crate::experiment::evaluate::latent_dim;
+use run_files::output_file::write_output;
+use run_files::run_folder::file_error;
 use run_files::run_record::LatentStatistics;
-use run_report::image_sheet::{SheetLayout, write_png};
+use run_report::image_sheet::{SheetLayout, encode_png};
 
 /// Which lines a traversal follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,16 +114,22 @@ fn means(model: &Vae, view: &View, images: &[u32], device: &Device) -> Vec<f32> 
         .expect("converted to float32 just now")
 }
 
+/// Latents decoded at a time.
+const AT_A_TIME: usize = 100;
+
 /// The pictures of some latents.
 fn decode(model: &Vae, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
-    let shape = [latents.len(), latent_dim(model)];
-    let latents = TensorData::new(latents.concat(), shape);
-    let images = model
-        .decoder
-        .generate(Tensor::<2>::from_data(latents, device));
-    let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
-    data.try_to_vec::<f32>()
-        .expect("converted to float32 just now")
+    let parts = latents.chunks(AT_A_TIME).map(|latents| {
+        let shape = [latents.len(), latent_dim(model)];
+        let latents = TensorData::new(latents.concat(), shape);
+        let images = model
+            .decoder
+            .generate(Tensor::<2>::from_data(latents, device));
+        let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
+        data.try_to_vec::<f32>()
+            .expect("converted to float32 just now")
+    });
+    parts.collect::<Vec<_>>().concat()
 }
 
 fn write_sheet(path: &Path, pixels: &[f32], columns: usize) -> Result<(), ExperimentError> {
@@ -129,7 +137,8 @@ fn write_sheet(path: &Path, pixels: &[f32], columns: usize) -> Result<(), Experi
         upscale: 2,
         ..SheetLayout::with_columns(columns)
     };
-    Ok(write_png(path, pixels, layout)?)
+    let png = encode_png(pixels, layout)?;
+    Ok(write_output(path, &png).map_err(file_error(path))?)
 }
 
 #[cfg(all(test, feature = "flex"))]
