@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, Epoch};
-use vae_core::Vae;
 
 use super::error::TrainError;
 use crate::device::DeviceError;
 use crate::experiment::data;
 use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, evaluate_until};
-use crate::experiment::model::sampler;
+use crate::experiment::model::{Model, sampler};
 use crate::experiment::pictures::{write_reconstructions, write_samples};
 use crate::process::progress::{EpochEnd, Progress, StepProgress};
 use crate::process::stop_request::StopSignal;
@@ -69,7 +68,7 @@ impl Training<'_> {
 
         let model = run.engine.scored_model();
         let of = self.splits.valid.len();
-        let mut score = |model: &Vae| {
+        let mut score = |model: &Model| {
             evaluate_until(
                 model,
                 &run.images.valid,
@@ -292,7 +291,7 @@ impl Training<'_> {
         }
     }
 
-    pub(super) fn write_pictures(&self, model: &Vae, epoch: u32) -> Result<(), TrainError> {
+    pub(super) fn write_pictures(&self, model: &Model, epoch: u32) -> Result<(), TrainError> {
         let name = format!("epoch-{epoch:04}.png");
         let samples = self.folder.join("samples").join(&name);
         write_samples(

@@ -1,12 +1,12 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use crate::experiment::model::Model;
 use burn::tensor::Device;
 use run_files::atomic_file::write_atomically;
 use run_files::file_operations::read_at_most;
 use run_files::run_folder::file_error;
 use run_files::settings::{DeviceChoice, Settings};
-use vae_core::Vae;
 
 use crate::commands::TrainerError;
 use crate::commands::load_run;
@@ -97,7 +97,7 @@ pub(super) fn prior(
     choice: PriorChoice,
     run_dir: &Path,
     settings: &Settings,
-    model: &Vae,
+    model: &Model,
     device: &Device,
 ) -> Result<LatentPrior, TrainerError> {
     let PriorChoice::Mixture { components } = choice else {
