@@ -55,19 +55,19 @@ pub(super) struct EvaluateFlags {
 
 pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     let (mut settings, mut model, device) = load_run(&flags.run_dir, flags.device)?;
-    let trained_with = model.decoder.likelihood;
+    let trained_with = model.likelihood();
     if let Some(likelihood) = flags.likelihood {
-        model = model
-            .scored_as(likelihood)
-            .ok_or_else(|| TrainerError::UnfittingFlag {
+        if !model.score_as(likelihood) {
+            return Err(TrainerError::UnfittingFlag {
                 flag: "--likelihood",
                 given: likelihood.to_string(),
                 reason: format!(
                     "the run was trained with {trained_with}, whose output means something else"
                 ),
-            })?;
+            });
+        }
     }
-    let likelihood = model.decoder.likelihood;
+    let likelihood = model.likelihood();
     settings.sampler = flags.sampler.unwrap_or(settings.sampler);
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());

@@ -1,24 +1,22 @@
 //! The commands of the program, one a file.
 
-mod bench_depths;
-mod bench_step;
+mod bench;
 mod error;
 mod evaluate;
 mod gpu_check;
-mod interpolate;
 mod output;
 mod path_argument;
-mod reconstruct;
+mod pictures;
 mod report;
-mod sample;
-mod sample_statistics;
 mod self_test;
 mod summary;
 mod train;
-mod traverse;
 mod verify_run;
 
 pub use error::TrainerError;
+
+use bench::{bench_depths, bench_step};
+use pictures::{interpolate, reconstruct, sample, sample_statistics, traverse};
 
 use std::path::Path;
 
@@ -26,12 +24,11 @@ use burn::module::Module;
 use burn::tensor::Device;
 use cifar_loader::View;
 use clap::{Parser, Subcommand};
-use vae_core::Vae;
 
 use crate::device::open_device;
 use crate::experiment::ExperimentError;
 use crate::experiment::file_list::FileList;
-use crate::experiment::model::model_config;
+use crate::experiment::model::{Model, model_config};
 use crate::experiment::weights::{WeightsError, from_safetensors, load_values};
 use run_files::file_operations::read_at_most;
 use run_files::run_folder::{MODEL, file_error, read_settings};
@@ -165,7 +162,10 @@ fn sheet_size(rows: usize, columns: usize) -> Result<(), TrainerError> {
 }
 
 /// A finished run's settings and model, for inference.
-fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Device), TrainerError> {
+fn load_run(
+    run_dir: &Path,
+    device: DeviceChoice,
+) -> Result<(Settings, Model, Device), TrainerError> {
     let settings = read_settings(run_dir)?;
     let device = open_device(device)?;
     let path = run_dir.join(MODEL);
@@ -175,7 +175,7 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
         }
         .into());
     }
-    let template = model_config(&settings)?.init(&device);
+    let template = Model::new(&model_config(&settings)?, &device);
     // Four bytes a parameter, and a header; no other file need be read to its end.
     let largest = 4 * template.num_params() as u64 + (1 << 20);
     let bytes = read_at_most(&path, largest).map_err(file_error(&path))?;

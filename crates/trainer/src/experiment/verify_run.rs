@@ -6,9 +6,12 @@ use burn::prelude::*;
 
 use super::error::ExperimentError;
 use crate::experiment::file_list::{FILES, FileList};
-use crate::experiment::model::model_config;
-use crate::experiment::prior::{LARGEST_PRIOR, MixturePrior};
-use crate::experiment::weights::{NamedValues, from_safetensors, load_values, take_average};
+use crate::experiment::model::{Model, model_config};
+use crate::experiment::samples::prior::{LARGEST_PRIOR, MixturePrior};
+use crate::experiment::weights::{
+    DECODER_PREFIX, ENCODER_PREFIX, NamedValues, check_values, from_safetensors, of_network,
+    take_average,
+};
 use run_files::checkpoint::{CheckpointFolder, ManifestEntry, Position};
 use run_files::file_operations::read_at_most;
 use run_files::metrics::{EpochRow, METRICS_CSV, METRICS_JSONL, read_rows};
@@ -45,8 +48,7 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
         Some((_, settings, _)) => settings,
         None => read_config(run_dir)?,
     };
-    let config = model_config(&settings)?;
-    let model = config.init(device);
+    let model = Model::new(&model_config(&settings)?, device);
     let parameters = model.num_params();
     let mut findings = vec![finding(CONFIG, 2, config_json.map(|_| ()))];
 
@@ -56,7 +58,7 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
     for (position, loaded) in checkpoints.check_all()? {
         let name = format!("checkpoints/{}", position.folder_name());
         let fits = loaded.and_then(|checkpoint| {
-            load_values(model.clone(), &checkpoint.model).map_err(|source| {
+            check_values(&model, "", &checkpoint.model).map_err(|source| {
                 run_files::checkpoint::CheckpointError::Weights {
                     path: run_dir.join(&name),
                     source,
@@ -150,14 +152,10 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
             .map_err(|error| error.to_string())
             .and_then(|bytes| {
                 let values = from_safetensors(&bytes).map_err(|error| error.to_string())?;
-                let fits = match name {
-                    ENCODER => load_values(model.encoder.clone(), &values).map(|_| ()),
-                    DECODER => load_values(model.decoder.clone(), &values).map(|_| ()),
-                    _ => load_values(model.clone(), &values).map(|_| ()),
-                };
+                let fits = check_values(&model, prefix(name), &values);
                 fits.map_err(|error| error.to_string())?;
                 if is_finished && let Some(best) = &best {
-                    let expected = part(best, name);
+                    let expected = of_network(best, prefix(name));
                     if let Some((name, _)) = expected
                         .iter()
                         .find(|(name, value)| values.get(*name) != Some(value))
@@ -214,18 +212,13 @@ fn priors(run_dir: &Path, latent_dim: usize) -> Vec<Finding> {
     checked.collect()
 }
 
-/// The tensors of a model that one of the exported files holds, by their names there.
-fn part(model: &NamedValues, file: &str) -> NamedValues {
-    let prefix = match file {
-        ENCODER => "encoder.",
-        DECODER => "decoder.",
+/// What stands before the names of an exported file's tensors in the model's.
+fn prefix(file: &str) -> &'static str {
+    match file {
+        ENCODER => ENCODER_PREFIX,
+        DECODER => DECODER_PREFIX,
         _ => "",
-    };
-    let named = model.iter().filter_map(|(name, values)| {
-        let name = name.strip_prefix(prefix)?;
-        Some((name.to_owned(), values.clone()))
-    });
-    named.collect()
+    }
 }
 
 /// Whether the run is finished, and by a program that lists the files of finished runs.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
-use vae_core::Vae;
 use vae_measures::average_decay;
 
+use crate::experiment::model::Model;
 use crate::experiment::weights::{
     AVERAGE, NamedValues, WeightsError, load_values, named_values, take_average,
 };
@@ -15,12 +15,12 @@ use crate::experiment::weights::{
 pub(crate) struct WeightAverage {
     decay: f64,
     /// Without gradients.
-    model: Vae,
+    model: Model,
 }
 
 impl WeightAverage {
     /// An average that starts as the weights.
-    pub(crate) fn new(decay: f64, model: &Vae) -> Self {
+    pub(crate) fn new(decay: f64, model: &Model) -> Self {
         Self {
             decay,
             model: model.valid(),
@@ -28,12 +28,12 @@ impl WeightAverage {
     }
 
     /// The model with averaged weights, for evaluation.
-    pub(crate) fn model(&self) -> &Vae {
+    pub(crate) fn model(&self) -> &Model {
         &self.model
     }
 
     /// Takes in the weights after an update, before which there were so many: `a + (1 - d) (w - a)` with the decay warmed up.
-    pub(crate) fn update(&mut self, model: &Vae, updates_before: u64) {
+    pub(crate) fn update(&mut self, model: &Model, updates_before: u64) {
         let mut weights = Weights(HashMap::new());
         model.valid().visit(&mut weights);
         let rate = 1.0 - average_decay(self.decay, updates_before);
@@ -62,7 +62,7 @@ impl WeightAverage {
     /// Where names or shapes are not the model's.
     pub(crate) fn from_values(
         decay: f64,
-        model: &Vae,
+        model: &Model,
         values: &NamedValues,
     ) -> Result<Self, WeightsError> {
         Ok(Self {
@@ -111,7 +111,7 @@ mod tests {
             .with_latent_dim(3)
     }
 
-    fn model(seed: u64) -> Vae {
+    fn model(seed: u64) -> Model {
         initial_model(&config(), seed, &Device::flex().autodiff())
     }
 

@@ -4,31 +4,32 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::prelude::*;
-use vae_core::Vae;
+use resnet_blocks::parameter_names;
 
 use super::error::TrainError;
 use crate::experiment::evaluate::{bits_per_dim, cross_entropy_floor, evaluate_until};
 use crate::experiment::export::export;
 use crate::experiment::file_list::write_file_list;
 use crate::experiment::latent_statistics::latent_statistics;
+use crate::experiment::model::Model;
 use crate::experiment::pictures::{
     FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples,
 };
-use crate::experiment::weights::load_values;
+use crate::experiment::weights::{DECODER_PREFIX, ENCODER_PREFIX, load_values};
 use crate::process::progress::{Finish, Progress, StopReason};
 use crate::step::weight_average::WeightAverage;
 use run_files::metrics::{EpochRow, Terms, read_rows};
 use run_files::run_folder::RunFolderError;
-use run_files::run_record::{PerPart, PerSplit, RunSummary};
+use run_files::run_record::{PerNetwork, PerSplit, RunSummary};
 use run_report::loss_curves::{LOSS_CURVES, write_svg};
 
-use super::{Progressing, SMALL_FILES, Training};
+use super::{ActiveRun, SMALL_FILES, Training};
 
 impl Training<'_> {
     /// Exports the weights of the best epoch, scores them on the test set, and draws the final pictures.
     pub(super) fn finish(
         &self,
-        now: &Progressing,
+        run: &ActiveRun,
         began: Instant,
         progress: &mut Progress,
     ) -> Result<(), TrainError> {
@@ -40,7 +41,7 @@ impl Training<'_> {
             }
             .into());
         };
-        let (model, best_epoch) = self.best_model(now, progress)?;
+        let (model, best_epoch) = self.best_model(run, progress)?;
         let best: EpochRow = rows
             .iter()
             .copied()
@@ -62,10 +63,10 @@ impl Training<'_> {
         // The checkpoint of the last epoch is all that is needed to do this again.
         let test = test.map_err(|signal| TrainError::Stopped {
             signal,
-            step: now.state.step,
+            step: run.state.step,
             run_dir: self.folder.path().to_owned(),
         })?;
-        let summary = self.summary(now, &model, best, last, test);
+        let summary = self.summary(run, &model, best, last, test);
         let curves = self.folder.join(LOSS_CURVES);
         let grid = self.folder.join(FINAL_SAMPLES);
         let test_images = &self.splits.test;
@@ -83,7 +84,7 @@ impl Training<'_> {
         let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
         let pictures: [PathBuf; 3] = [grid, reconstructions, curves];
         progress.finished(&Finish {
-            reason: if now.state.stopped {
+            reason: if run.state.stopped {
                 StopReason::EarlyStopping
             } else {
                 StopReason::EpochLimit
@@ -100,8 +101,8 @@ impl Training<'_> {
 
     fn summary(
         &self,
-        now: &Progressing,
-        model: &Vae,
+        run: &ActiveRun,
+        model: &Model,
         best: EpochRow,
         last: EpochRow,
         test: Terms,
@@ -109,19 +110,25 @@ impl Training<'_> {
         let test_images = &self.splits.test;
         let batch_size = self.evaluation(0).batch_size;
         let cost = self.config.cost();
+        let names = parameter_names(model);
+        let count = |prefix| {
+            let of_network = names.iter().filter(|each| each.name.starts_with(prefix));
+            let sizes = of_network.map(|each| each.shape.iter().product::<usize>());
+            sizes.sum::<usize>() as u64
+        };
         RunSummary {
             best,
             last,
             test,
             test_bits_per_dim: bits_per_dim(self.settings.likelihood, &test),
-            stopped_early: now.state.stopped,
+            stopped_early: run.state.stopped,
             latent: latent_statistics(model, test_images, batch_size, &self.device),
-            parameters: PerPart {
-                encoder: model.encoder.num_params() as u64,
-                decoder: model.decoder.num_params() as u64,
+            parameters: PerNetwork {
+                encoder: count(ENCODER_PREFIX),
+                decoder: count(DECODER_PREFIX),
                 total: model.num_params() as u64,
             },
-            multiply_accumulates_per_image: PerPart {
+            multiply_accumulates_per_image: PerNetwork {
                 encoder: cost.encoder_multiply_accumulates,
                 decoder: cost.decoder_multiply_accumulates,
                 total: cost.multiply_accumulates(),
@@ -143,15 +150,15 @@ impl Training<'_> {
     /// best or the best one's checkpoint is damaged.
     fn best_model(
         &self,
-        now: &Progressing,
+        run: &ActiveRun,
         progress: &mut Progress,
-    ) -> Result<(Vae, u32), TrainError> {
-        let Some(best) = now.state.best else {
-            return Ok((scored(now), now.state.epoch));
+    ) -> Result<(Model, u32), TrainError> {
+        let Some(best) = run.state.best else {
+            return Ok((run.engine.scored_model(), run.state.epoch));
         };
         match self.folder.checkpoints(self.parameters).load(best) {
             Ok(mut checkpoint) => {
-                let model = self.config.init(&self.device.clone().inner());
+                let model = Model::new(&self.config, &self.device.clone().inner());
                 let of_average = WeightAverage::take_values(&mut checkpoint.optimizer);
                 let values = if self.settings.ema.is_some() {
                     &of_average
@@ -164,18 +171,10 @@ impl Training<'_> {
             Err(error) => {
                 progress.notice(&format!(
                     "the best weights, of epoch {}, are lost ({error}); those of epoch {} are exported instead",
-                    best.epoch, now.state.epoch
+                    best.epoch, run.state.epoch
                 ));
-                Ok((scored(now), now.state.epoch))
+                Ok((run.engine.scored_model(), run.state.epoch))
             }
         }
-    }
-}
-
-/// The model that scores are of.
-fn scored(now: &Progressing) -> Vae {
-    match &now.average {
-        Some(average) => average.model().clone(),
-        None => now.model.valid(),
     }
 }

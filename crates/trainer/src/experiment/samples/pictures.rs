@@ -4,14 +4,15 @@ use std::path::Path;
 
 use burn::prelude::*;
 use cifar_loader::View;
-use vae_core::Vae;
 
-use super::error::ExperimentError;
+use crate::experiment::ExperimentError;
+use crate::experiment::model::Model;
 use crate::experiment::prior::LatentPrior;
 use crate::experiment::prior_samples::PriorSamples;
 use run_files::output_file::write_output;
 use run_report::image_sheet::{ImageSheetError, SheetLayout, encode_png, write_png};
 
+pub use crate::experiment::prior::LatentDraw;
 pub use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 
 /// Images in a row of every sheet.
@@ -22,7 +23,7 @@ const COLUMNS: usize = 10;
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_samples(
-    model: &Vae,
+    model: &Model,
     rows: usize,
     seed: u64,
     sheet: u64,
@@ -38,25 +39,12 @@ pub fn write_samples(
     write_samples_from(model, rows, draw, path, device)
 }
 
-/// What the latents of a sheet are.
-#[derive(Clone, Copy, Debug)]
-pub struct LatentDraw<'a> {
-    /// What they are drawn from.
-    pub prior: &'a LatentPrior,
-    /// Multiplies their noise.
-    pub temperature: f64,
-    /// Equal seeds and sheet numbers give equal latents.
-    pub seed: u64,
-    /// The sheet's number.
-    pub sheet: u64,
-}
-
 /// As [`write_samples`], from any prior at any temperature.
 ///
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_samples_from(
-    model: &Vae,
+    model: &Model,
     rows: usize,
     draw: LatentDraw<'_>,
     path: &Path,
@@ -71,7 +59,7 @@ pub fn write_samples_from(
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_reconstructions(
-    model: &Vae,
+    model: &Model,
     view: &View,
     path: &Path,
     device: &Device,
@@ -96,7 +84,7 @@ pub fn write_reconstructions(
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_reconstruction(
-    model: &Vae,
+    model: &Model,
     image: Vec<f32>,
     path: &Path,
     device: &Device,

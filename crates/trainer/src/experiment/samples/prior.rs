@@ -7,10 +7,9 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
 use serde::{Deserialize, Serialize};
-use vae_core::Vae;
 use vae_measures::{GaussianMixture, MixtureError, MixtureFit};
 
-use crate::experiment::evaluate::latent_dim;
+use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
 
 /// Where new images' latents come from.
@@ -77,7 +76,7 @@ impl MixturePrior {
     /// # Panics
     /// If the split is empty.
     pub fn fit(
-        model: &Vae,
+        model: &Model,
         view: &View,
         components: usize,
         batch_size: NonZeroUsize,
@@ -85,14 +84,14 @@ impl MixturePrior {
         device: &Device,
     ) -> Result<Self, PriorError> {
         let device = device.clone().inner();
-        let latent_dim = latent_dim(model);
+        let latent_dim = model.latent_dim();
         let plan = BatchPlan::evaluation(view.first(MOST_IMAGES), batch_size);
         let mut kl = vec![0.0; latent_dim];
         let mut draws: Vec<f64> = Vec::new();
         for index in 0..plan.num_batches() {
             let images = plan.batch(0, index).to_tensor(&device);
             let [batch, ..] = images.dims();
-            let posterior = model.encoder.forward(images, None);
+            let posterior = model.posterior(images);
             let sums = wide(posterior.kl_per_dimension().sum_dim(0));
             kl.iter_mut().zip(sums).for_each(|(kl, sum)| *kl += sum);
             let noise = Stream::new(seed, Purpose::InformationNoise, index as u64)
@@ -176,6 +175,19 @@ impl MixturePrior {
             Err(refuse("its dimensions are others".to_owned()))
         }
     }
+}
+
+/// What the latents of a sheet are.
+#[derive(Clone, Copy, Debug)]
+pub struct LatentDraw<'a> {
+    /// What they are drawn from.
+    pub prior: &'a LatentPrior,
+    /// Multiplies their noise.
+    pub temperature: f64,
+    /// Equal seeds and sheet numbers give equal latents.
+    pub seed: u64,
+    /// The sheet's number.
+    pub sheet: u64,
 }
 
 impl LatentPrior {

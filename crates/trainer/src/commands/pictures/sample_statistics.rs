@@ -5,8 +5,8 @@ use cifar_loader::Split;
 use run_files::settings::DeviceChoice;
 use serde_json::json;
 
-use super::error::TrainerError;
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
+use crate::commands::TrainerError;
 use crate::commands::load_run;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
@@ -15,7 +15,7 @@ use crate::experiment::data::split;
 use crate::experiment::sample_statistics::{StatisticsOptions, sample_statistics};
 
 #[derive(clap::Args)]
-pub(super) struct SampleStatisticsFlags {
+pub(in crate::commands) struct SampleStatisticsFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
@@ -53,7 +53,7 @@ pub(super) struct SampleStatisticsFlags {
 /// Images at a time.
 const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
 
-pub(super) fn run(flags: &SampleStatisticsFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), TrainerError> {
     check_temperature(flags.temperature)?;
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {

@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
-use vae_core::{Likelihood, LossTerms, Sampler, Vae, VaeConfig};
+use vae_core::{Likelihood, LossTerms, Sampler, VaeConfig};
 
+use crate::experiment::model::Model;
 use crate::experiment::random::evaluation_noise;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::process::stop_request::{StopRequest, StopSignal};
-use run_files::metrics::{TermSums, Terms};
+use run_files::metrics::{BatchLoss, TermSums, Terms};
 
 /// How a split is scored.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ pub struct EvaluationOptions {
 /// # Panics
 /// If the split is empty.
 pub fn evaluate(
-    model: &Vae,
+    model: &Model,
     view: &View,
     floor: f64,
     options: EvaluationOptions,
@@ -60,7 +61,7 @@ pub fn evaluate(
 /// # Panics
 /// If the split is empty.
 pub(crate) fn evaluate_until(
-    model: &Vae,
+    model: &Model,
     images: &SplitImages,
     floor: f64,
     options: EvaluationOptions,
@@ -70,7 +71,7 @@ pub(crate) fn evaluate_until(
     let view = images.view();
     assert!(!view.is_empty(), "a mean needs at least one image");
     let device = images.device();
-    let latent_dim = latent_dim(model);
+    let latent_dim = model.latent_dim();
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
     let batches = images.epoch(&plan, 0);
     let mut sums = TermSums::default();
@@ -118,14 +119,8 @@ pub(crate) fn bits_per_dim(likelihood: Likelihood, terms: &Terms) -> Option<f64>
         .then(|| vae_measures::bits_per_dim(nats, IMAGE_BYTES))
 }
 
-/// Dimensions of the model's latent.
-pub(crate) fn latent_dim(model: &Vae) -> usize {
-    let [_, latent_dim] = model.encoder.mean.weight.shape().dims();
-    latent_dim
-}
-
-/// Sums over a batch's images: cross-entropy, KL, and the penalties (the same for each image), read in one transfer.
-pub fn read_terms(terms: &LossTerms) -> [f64; 3] {
+/// Reads the loss of a batch, in one transfer.
+pub fn read_terms(terms: &LossTerms) -> BatchLoss {
     let sums = Tensor::cat(
         vec![
             terms.cross_entropy.clone().sum(),
@@ -138,5 +133,9 @@ pub fn read_terms(terms: &LossTerms) -> [f64; 3] {
     let sums = sums
         .try_to_vec::<f64>()
         .expect("converted to float64 just now");
-    [sums[0], sums[1], sums[2]]
+    BatchLoss {
+        cross_entropy: sums[0],
+        kl: sums[1],
+        l2: sums[2],
+    }
 }

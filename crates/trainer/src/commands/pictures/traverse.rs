@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use cifar_loader::Split;
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::output::print;
 use crate::commands::path_argument::path;
 use crate::commands::{load_run, position, sheet_size};
@@ -14,7 +14,7 @@ use crate::experiment::latent_statistics::latent_statistics;
 use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
-pub(super) struct TraverseFlags {
+pub(in crate::commands) struct TraverseFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
@@ -52,7 +52,7 @@ const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero
 /// Standard deviations of the prior that no decoder has ever seen a latent beyond.
 const LARGEST_RANGE: f64 = 100.0;
 
-pub(super) fn run(flags: &TraverseFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &TraverseFlags) -> Result<(), TrainerError> {
     if !(flags.range > 0.0 && flags.range <= LARGEST_RANGE) {
         return Err(TrainerError::UnfittingFlag {
             flag: "--range",

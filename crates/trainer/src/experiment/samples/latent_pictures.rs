@@ -4,10 +4,9 @@ use std::path::Path;
 
 use burn::prelude::*;
 use cifar_loader::View;
-use vae_core::Vae;
 
-use super::error::ExperimentError;
-use crate::experiment::evaluate::latent_dim;
+use crate::experiment::ExperimentError;
+use crate::experiment::model::Model;
 use run_files::output_file::write_output;
 use run_files::run_folder::file_error;
 use run_files::run_record::LatentStatistics;
@@ -33,7 +32,7 @@ pub struct TraversalOptions {
 /// # Panics
 /// If `image` is no position of `view`.
 pub fn write_traversal(
-    model: &Vae,
+    model: &Model,
     view: &View,
     image: u32,
     statistics: &LatentStatistics,
@@ -66,7 +65,7 @@ pub fn write_traversal(
 /// # Panics
 /// If the pairs are no positions of `view`.
 pub fn write_interpolations(
-    model: &Vae,
+    model: &Model,
     view: &View,
     pairs: &[[u32; 2]],
     columns: usize,
@@ -77,7 +76,7 @@ pub fn write_interpolations(
     let mut sheet = Vec::new();
     for pair in pairs {
         let both = means(model, view, pair, &device);
-        let (from, to) = both.split_at(latent_dim(model));
+        let (from, to) = both.split_at(model.latent_dim());
         let rows = positions(columns).map(|share| {
             let mixed = from.iter().zip(to);
             mixed
@@ -106,9 +105,9 @@ fn positions(columns: usize) -> impl Iterator<Item = f64> {
 }
 
 /// The posteriors' means of images of a split, one after the other.
-fn means(model: &Vae, view: &View, images: &[u32], device: &Device) -> Vec<f32> {
+fn means(model: &Model, view: &View, images: &[u32], device: &Device) -> Vec<f32> {
     let images = view.batch(images).to_tensor(device);
-    let data = model.encoder.forward(images, None).mean.into_data();
+    let data = model.posterior(images).mean.into_data();
     let data = data.convert_dtype(burn::tensor::DType::F32);
     data.try_to_vec::<f32>()
         .expect("converted to float32 just now")
@@ -118,13 +117,11 @@ fn means(model: &Vae, view: &View, images: &[u32], device: &Device) -> Vec<f32> 
 const AT_A_TIME: usize = 100;
 
 /// The pictures of some latents.
-fn decode(model: &Vae, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
+fn decode(model: &Model, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
     let parts = latents.chunks(AT_A_TIME).map(|latents| {
-        let shape = [latents.len(), latent_dim(model)];
+        let shape = [latents.len(), model.latent_dim()];
         let latents = TensorData::new(latents.concat(), shape);
-        let images = model
-            .decoder
-            .generate(Tensor::<2>::from_data(latents, device));
+        let images = model.generate(Tensor::<2>::from_data(latents, device));
         let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
         data.try_to_vec::<f32>()
             .expect("converted to float32 just now")
@@ -147,7 +144,7 @@ mod tests {
     use crate::experiment::model::initial_model;
     use vae_core::{Depth, VaeConfig};
 
-    fn model() -> Vae {
+    fn model() -> Model {
         let config = VaeConfig::preset(Depth::Depth28)
             .with_width_multiplier(0.02)
             .with_latent_dim(4);

@@ -1,15 +1,15 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use crate::experiment::model::Model;
 use burn::tensor::Device;
 use run_files::atomic_file::write_atomically;
 use run_files::checkpoint::ManifestEntry;
 use run_files::file_operations::read_at_most;
 use run_files::run_folder::{MODEL, file_error};
 use run_files::settings::{DeviceChoice, Settings};
-use vae_core::Vae;
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::load_run;
 use crate::commands::output::print_line;
 use crate::commands::path_argument::path;
@@ -24,7 +24,7 @@ use crate::process::progress::{Progress, ProgressMode};
 const MOST_IMAGES: u64 = 10_000_000;
 
 #[derive(clap::Args)]
-pub(super) struct SampleFlags {
+pub(in crate::commands) struct SampleFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
@@ -96,7 +96,7 @@ pub(super) fn prior(
     choice: PriorChoice,
     run_dir: &Path,
     settings: &Settings,
-    model: &Vae,
+    model: &Model,
     device: &Device,
 ) -> Result<LatentPrior, TrainerError> {
     let PriorChoice::Mixture { components } = choice else {
@@ -157,7 +157,7 @@ pub(super) fn check_temperature(temperature: f64) -> Result<(), TrainerError> {
     })
 }
 
-pub(super) fn run(flags: &SampleFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &SampleFlags) -> Result<(), TrainerError> {
     check_temperature(flags.temperature)?;
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {
