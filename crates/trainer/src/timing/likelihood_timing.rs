@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use serde::Serialize;
-use vae_core::{PixelLikelihood, Vae};
+
+use crate::experiment::model::Model;
 
 /// The likelihood of a batch and its gradient, alone.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -30,7 +31,7 @@ pub(super) fn processor_seconds() -> Option<f64> {
 /// Times value and gradient of `images` for the map that this model's decoder makes, `repetitions` times, after a first one that
 /// does not count.
 pub(super) fn time_likelihood(
-    model: &Vae,
+    model: &Model,
     images: Tensor<4>,
     repetitions: usize,
     device: &Device,
@@ -38,15 +39,12 @@ pub(super) fn time_likelihood(
     let plain = device.clone().inner();
     let [batch, ..] = images.dims();
     let model = model.valid();
-    let latent_dim = crate::experiment::evaluate::latent_dim(&model);
-    let map = model
-        .decoder
-        .forward(Tensor::zeros([batch, latent_dim], &plain), None);
+    let map = model.output_map(Tensor::zeros([batch, model.latent_dim()], &plain));
     let map = map.to_device(&device.clone().autodiff());
     let images = images.to_device(&map.device());
     let once = || {
         let map = map.clone().detach().require_grad();
-        let nll = model.decoder.likelihood.nll(map.clone(), images.clone());
+        let nll = model.nll(map.clone(), images.clone());
         let gradients = nll.mean().backward();
         // Reading one value waits for all of them.
         let gradient = map.grad(&gradients);

@@ -7,9 +7,9 @@ use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
 use inception_features::{FEATURES, Inception};
 use run_report::image_sheet::{CHANNELS, SIDE, VALUES, to_byte};
-use vae_core::Vae;
 use vae_measures::{FeatureMoments, frechet_distance};
 
+use crate::experiment::model::Model;
 use crate::experiment::pictures::LatentDraw;
 use crate::experiment::prior_samples::PriorSamples;
 
@@ -49,7 +49,7 @@ pub struct Fid {
 /// # Panics
 /// If the split has fewer than two images, or fewer than two are drawn.
 pub fn fid(
-    model: &Vae,
+    model: &Model,
     inception: &Inception,
     real: &View,
     options: FidOptions<'_>,

@@ -9,12 +9,11 @@ use cifar_loader::{BatchPlan, View};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::file_error;
 use run_files::run_record::{INTERPOLATIONS, LATENTS, LatentRecord, LatentStatistics, TRAVERSALS};
-use vae_core::Vae;
 use vae_measures::LatentInformation;
 
 use crate::experiment::ExperimentError;
-use crate::experiment::evaluate::latent_dim;
 use crate::experiment::latent_pictures::{TraversalOptions, write_interpolations, write_traversal};
+use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
 
 /// Images that the estimates are of unless another number is asked for: their cost grows with the square.
@@ -34,7 +33,7 @@ const PAIRS: u32 = 5;
 /// # Panics
 /// If the split is empty.
 pub fn latent_information(
-    model: &Vae,
+    model: &Model,
     view: &View,
     images: NonZeroUsize,
     seed: u64,
@@ -42,12 +41,12 @@ pub fn latent_information(
 ) -> LatentInformation {
     let device = device.clone().inner();
     let view = view.first(images.get());
-    let dimensions = latent_dim(model);
+    let dimensions = model.latent_dim();
     let plan = BatchPlan::evaluation(view.clone(), BATCH);
     let (mut means, mut log_variances) = (Vec::new(), Vec::new());
     for index in 0..plan.num_batches() {
         let images = plan.batch(0, index).to_tensor(&device);
-        let posterior = model.encoder.forward(images, None);
+        let posterior = model.posterior(images);
         means.extend(wide(posterior.mean));
         log_variances.extend(wide(posterior.log_variance));
     }
@@ -84,7 +83,7 @@ pub struct LatentRecordOptions<'a> {
 /// If the test split is empty.
 pub fn write_latent_record(
     run_dir: &Path,
-    model: &Vae,
+    model: &Model,
     test: &View,
     options: LatentRecordOptions<'_>,
     device: &Device,
