@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::error::TrainerError;
-use crate::commands::output::print_line;
+use crate::commands::output::print_place;
 use crate::commands::path_argument::path;
 use run_files::run_record::RunRecord;
 use run_report::report::{REPORT, write_run_report, write_run_report_to};
@@ -29,5 +29,5 @@ pub(super) fn run(flags: &ReportFlags) -> Result<(), TrainerError> {
             out
         }
     };
-    print_line(out.display())
+    print_place(&out)
 }
