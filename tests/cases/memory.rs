@@ -100,3 +100,74 @@ fn the_chosen_micro_batch_is_recorded_and_kept() {
     assert_eq!(recorded(), chosen);
     train(&["--resume", "--micro-batch-size", "200"]).failure(2, &["micro_batch_size"]);
 }
+
+/// The peak of a process's memory, in bytes, and its exit code.
+#[cfg(target_os = "linux")]
+fn peak(bench: &Bench, arguments: &[&str]) -> (u64, Option<i32>) {
+    let mut child = bench
+        .trainer_command()
+        .args(arguments)
+        .env("MIMALLOC_PURGE_DELAY", "0")
+        .env("RAYON_NUM_THREADS", "2")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("started");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().expect("asked").is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
+        peak = number.unwrap_or(0u64).max(peak);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    (1024 * peak, child.wait().expect("ended").code())
+}
+
+/// Ten steps that are skipped, one after another, need no more memory than as many that are taken.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_skipped_step_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let run = |run_dir: &str, rate: &str| {
+        let flags = [
+            "train",
+            "--preset",
+            "demo",
+            "--depth",
+            "100",
+            "--width",
+            "0.02",
+            "--latent-dim",
+            "4",
+            "--batch-size",
+            "25",
+            "--limit-train",
+            "400",
+            "--limit-test",
+            "10",
+            "--epochs",
+            "1",
+            "--learning-rate",
+            rate,
+            "--run-dir",
+            run_dir,
+        ];
+        peak(&bench, &flags)
+    };
+    let (taken, code) = run("taken", "0.0001");
+    assert_eq!(code, Some(0));
+    let (skipped, code) = run("skipped", "1");
+    // Ten in a row end the run.
+    assert_eq!(code, Some(30));
+    let report: Value =
+        serde_json::from_slice(&bench.read("skipped/divergence.json")).expect("JSON");
+    assert_eq!(report["skipped_in_a_row"], 10);
+    let ratio = skipped as f64 / taken as f64;
+    println!("{taken} bytes at most with steps taken, {skipped} with ten skipped: {ratio:.2}");
+    assert!(
+        ratio < 1.3,
+        "{ratio}: {skipped} bytes, where {taken} are enough"
+    );
+}

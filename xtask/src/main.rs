@@ -10,6 +10,7 @@ mod doctor;
 mod download;
 mod faults;
 mod fuzzing;
+mod output;
 mod sanitize;
 mod trainer;
 
@@ -103,7 +104,7 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Command::Doctor(flags) => return doctor::run(&flags),
+        Command::Doctor(flags) => return code_of(doctor::run(&flags)),
         Command::Faults(flags) => return code_of(faults::run(&flags)),
         Command::Sanitize(_) => return code_of(sanitize::run()),
         Command::Train(forwarded) => ("train", forwarded),
@@ -128,6 +129,10 @@ fn main() -> ExitCode {
 fn code_of(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
-        ExitCode::FAILURE
+        if error.is::<output::OutputError>() {
+            ExitCode::from(output::UNWRITABLE)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }

@@ -1,11 +1,11 @@
 //! A finished run, read back from its folder: what comparisons and reports are made of.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::file_operations::read_at_most;
 use crate::metrics::{EpochRow, METRICS_JSONL, MetricsError, TIMING_JSONL, read_rows};
 use crate::run_folder::{ENVIRONMENT, RunFolderError, SUMMARY, read_settings};
 use crate::settings::Settings;
@@ -136,9 +136,12 @@ impl RunRecord {
     }
 }
 
+/// No file of a run that is text comes near this size, in bytes.
+const LARGEST: u64 = 1 << 28;
+
 fn read(path: &Path) -> Result<String, RunRecordError> {
     // A line that a killed process wrote half of may end within a character.
-    let bytes = fs::read(path).map_err(|cause| RunRecordError::Unreadable {
+    let bytes = read_at_most(path, LARGEST).map_err(|cause| RunRecordError::Unreadable {
         path: path.to_owned(),
         cause,
     })?;

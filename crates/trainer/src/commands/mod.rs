@@ -141,6 +141,26 @@ fn position(flag: &'static str, image: u32, view: &View) -> Result<(), TrainerEr
     })
 }
 
+/// Pictures of a sheet at most, which is kept in memory until it is whole.
+const MOST_PICTURES: usize = 10_000;
+
+/// Checks that a sheet can be made of so many rows and columns.
+fn sheet_size(rows: usize, columns: usize) -> Result<(), TrainerError> {
+    if rows
+        .checked_mul(columns)
+        .is_some_and(|pictures| pictures <= MOST_PICTURES)
+    {
+        return Ok(());
+    }
+    Err(TrainerError::UnfittingFlag {
+        flag: "--columns",
+        given: columns.to_string(),
+        reason: format!(
+            "with {rows} rows that is more than the {MOST_PICTURES} pictures that a sheet holds"
+        ),
+    })
+}
+
 /// A finished run's settings and model, for inference.
 fn load_run(
     run_dir: &Path,

@@ -34,6 +34,23 @@ pub fn named_values<M: Module>(module: &M) -> NamedValues {
     named
 }
 
+/// Before the names of the weights' average in a checkpoint, where no moment of the optimizer has such a name.
+pub(crate) const AVERAGE: &str = "average.";
+
+/// Takes the values of an average out of those that a checkpoint keeps beside the weights, and gives them the weights' own names.
+pub(crate) fn take_average(values: &mut NamedValues) -> NamedValues {
+    let names: Vec<String> = values
+        .keys()
+        .filter(|name| name.starts_with(AVERAGE))
+        .cloned()
+        .collect();
+    let taken = names.into_iter().filter_map(|name| {
+        let value = values.remove(&name)?;
+        Some((name[AVERAGE.len()..].to_owned(), value))
+    });
+    taken.collect()
+}
+
 /// Before the names of an encoder's parameters.
 pub const ENCODER_PREFIX: &str = "encoder.";
 /// Before the names of a decoder's parameters.

@@ -7,10 +7,9 @@ use burn::prelude::*;
 use vae_measures::average_decay;
 
 use crate::experiment::model::Model;
-use crate::experiment::weights::{NamedValues, WeightsError, load_values, named_values};
-
-/// Before the names of the average's values in a checkpoint.
-const PREFIX: &str = "average.";
+use crate::experiment::weights::{
+    AVERAGE, NamedValues, WeightsError, load_values, named_values, take_average,
+};
 
 /// Averages of all parameters and of the norms' running statistics, so that both belong together.
 pub(crate) struct WeightAverage {
@@ -48,22 +47,13 @@ impl WeightAverage {
     pub(crate) fn to_named_values(&self) -> NamedValues {
         let values = named_values(&self.model).into_iter();
         values
-            .map(|(name, value)| (format!("{PREFIX}{name}"), value))
+            .map(|(name, value)| (format!("{AVERAGE}{name}"), value))
             .collect()
     }
 
     /// Takes the values of an average out of those that a checkpoint keeps beside the weights.
     pub(crate) fn take_values(values: &mut NamedValues) -> NamedValues {
-        let names: Vec<String> = values
-            .keys()
-            .filter(|name| name.starts_with(PREFIX))
-            .cloned()
-            .collect();
-        let taken = names.into_iter().filter_map(|name| {
-            let value = values.remove(&name)?;
-            Some((name[PREFIX.len()..].to_owned(), value))
-        });
-        taken.collect()
+        take_average(values)
     }
 
     /// Restores what [`to_named_values`](Self::to_named_values) gave, its names without the prefix.

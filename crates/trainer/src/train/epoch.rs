@@ -26,7 +26,7 @@ const SAMPLE_ROWS: usize = 4;
 /// Images at a time in evaluation: enough to fill a device, whatever the training batch.
 const EVALUATION_BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
 
-/// What the time of a run is estimated from, whichever comes first.
+/// What the time of a run is estimated from, whichever comes first; a shorter epoch is enough.
 const STEPS_TO_ESTIMATE: usize = 20;
 const SECONDS_TO_ESTIMATE: f64 = 20.0;
 
@@ -225,6 +225,7 @@ impl Training<'_> {
                 self.settle(run, &epoch)?;
                 return Ok(Some(signal));
             }
+            progress.passes_step(number, index + 1, num_batches);
             let images = batches.batch(index);
             let [batch, ..] = images.dims();
             self.step(run, &epoch, images)?;
@@ -246,7 +247,11 @@ impl Training<'_> {
                 seconds,
                 terms: run.state.sums.means(self.train_floor),
             };
-            if index + 1 - first_batch >= STEPS_TO_ESTIMATE || seconds >= SECONDS_TO_ESTIMATE {
+            let steps = index + 1 - first_batch;
+            if steps >= STEPS_TO_ESTIMATE
+                || seconds >= SECONDS_TO_ESTIMATE
+                || index + 1 == num_batches
+            {
                 progress.estimate(&shown());
             }
             if progress.step_due(seconds) {

@@ -60,8 +60,7 @@ fn a_known_mixture_is_found_again() {
             assert!(difference.abs() < 0.06, "{difference}");
         }
         for at in 0..4 {
-            let difference =
-                found.factors[4 * of_found + at] - truth.factors[4 * of_truth + at];
+            let difference = found.factors[4 * of_found + at] - truth.factors[4 * of_truth + at];
             assert!(difference.abs() < 0.06, "{difference}");
         }
     }
@@ -135,6 +134,7 @@ fn too_few_points_and_broken_numbers_are_refused() {
         |it| it.factors[7] = f64::INFINITY,
         |it| it.means.truncate(3),
         |it| it.dimensions = 0,
+        |it| it.dimensions = usize::MAX / 2,
     ] {
         assert!(matches!(broken(change), MixtureError::Malformed { .. }));
     }

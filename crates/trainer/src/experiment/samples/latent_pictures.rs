@@ -7,8 +7,10 @@ use cifar_loader::View;
 
 use crate::experiment::ExperimentError;
 use crate::experiment::model::Model;
+use run_files::output_file::write_output;
+use run_files::run_folder::file_error;
 use run_files::run_record::LatentStatistics;
-use run_report::image_sheet::{SheetLayout, write_png};
+use run_report::image_sheet::{SheetLayout, encode_png};
 
 /// Which lines a traversal follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,14 +113,20 @@ fn means(model: &Model, view: &View, images: &[u32], device: &Device) -> Vec<f32
         .expect("converted to float32 just now")
 }
 
+/// Latents decoded at a time.
+const AT_A_TIME: usize = 100;
+
 /// The pictures of some latents.
 fn decode(model: &Model, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
-    let shape = [latents.len(), model.latent_dim()];
-    let latents = TensorData::new(latents.concat(), shape);
-    let images = model.generate(Tensor::<2>::from_data(latents, device));
-    let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
-    data.try_to_vec::<f32>()
-        .expect("converted to float32 just now")
+    let parts = latents.chunks(AT_A_TIME).map(|latents| {
+        let shape = [latents.len(), model.latent_dim()];
+        let latents = TensorData::new(latents.concat(), shape);
+        let images = model.generate(Tensor::<2>::from_data(latents, device));
+        let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
+        data.try_to_vec::<f32>()
+            .expect("converted to float32 just now")
+    });
+    parts.collect::<Vec<_>>().concat()
 }
 
 fn write_sheet(path: &Path, pixels: &[f32], columns: usize) -> Result<(), ExperimentError> {
@@ -126,7 +134,8 @@ fn write_sheet(path: &Path, pixels: &[f32], columns: usize) -> Result<(), Experi
         upscale: 2,
         ..SheetLayout::with_columns(columns)
     };
-    Ok(write_png(path, pixels, layout)?)
+    let png = encode_png(pixels, layout)?;
+    Ok(write_output(path, &png).map_err(file_error(path))?)
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -145,7 +145,7 @@ impl Collected {
             spectrum: has_spectrum.then(|| RadialSpectrum::new(SIDE)),
             colours: ColourHistogram::new(),
             kept: Vec::new(),
-            most_kept: most_kept * IMAGE_BYTES,
+            most_kept: most_kept.saturating_mul(IMAGE_BYTES),
         }
     }
 
