@@ -26,16 +26,18 @@ fn the_memory_of_a_step_is_predicted_within_15_percent() {
         return;
     }
     let bench = Bench::new();
-    for (depth, width, batch, precision) in [
-        ("28", "0.0625", "25", "f32"),
-        ("40", "0.125", "8", "f32"),
+    for (depth, width, batch, precision, likelihood) in [
+        ("28", "0.0625", "25", "f32", "bernoulli"),
+        ("40", "0.125", "8", "f32", "bernoulli"),
         // By Burn's own operations, as on a GPU.
-        ("28", "0.0625", "25", "bf16"),
+        ("28", "0.0625", "25", "bf16", "bernoulli"),
+        // A map of 400 channels, and one of its gradient.
+        ("28", "0.0625", "25", "f32", "logistic-mixture:40"),
     ] {
         let bytes = |command: &str, more: &[&str], key: &str| {
             let mut arguments = vec![command, "--json", "--depth", depth, "--width", width];
             arguments.extend(["--latent-dim", "64", "--batch-size", batch]);
-            arguments.extend(["--precision", precision]);
+            arguments.extend(["--precision", precision, "--likelihood", likelihood]);
             arguments.extend(more);
             json(&bench, &arguments)[key].as_f64().expect("bytes")
         };
@@ -48,7 +50,7 @@ fn the_memory_of_a_step_is_predicted_within_15_percent() {
         let ratio = predicted / measured;
         assert!(
             (0.85..=1.15).contains(&ratio),
-            "depth {depth}, width {width}, batch {batch}, {precision}: {predicted} predicted, {measured} measured"
+            "depth {depth}, width {width}, batch {batch}, {precision}, {likelihood}: {predicted} predicted, {measured} measured"
         );
     }
 }

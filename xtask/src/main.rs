@@ -48,6 +48,9 @@ enum Command {
     /// Score a trained model on a split
     #[command(disable_help_flag = true)]
     Evaluate(Forwarded),
+    /// Measure what the latents tell about the images, and draw what the decoder makes of them
+    #[command(disable_help_flag = true)]
+    Latents(Forwarded),
     /// Draw the decoder's pictures along each of the most used latent dimensions
     #[command(disable_help_flag = true)]
     Traverse(Forwarded),
@@ -57,6 +60,9 @@ enum Command {
     /// Compare drawn images with real ones: sharpness, colours, copies
     #[command(disable_help_flag = true)]
     SampleStatistics(Forwarded),
+    /// Fréchet Inception distance of drawn images from a split's, by pytorch-fid's protocol; takes the weights as a file
+    #[command(disable_help_flag = true)]
+    Fid(Forwarded),
     /// Bound a model whose likelihood is known: ELBO <= importance-weighted bounds <= log p
     #[command(disable_help_flag = true)]
     SelfTest(Forwarded),
@@ -110,9 +116,11 @@ fn main() -> ExitCode {
         Command::Train(forwarded) => ("train", forwarded),
         Command::Sample(forwarded) => ("sample", forwarded),
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
+        Command::Latents(forwarded) => ("latents", forwarded),
         Command::Traverse(forwarded) => ("traverse", forwarded),
         Command::Interpolate(forwarded) => ("interpolate", forwarded),
         Command::SampleStatistics(forwarded) => ("sample-statistics", forwarded),
+        Command::Fid(forwarded) => ("fid", forwarded),
         Command::SelfTest(forwarded) => ("self-test", forwarded),
         Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
         Command::VerifyRun(forwarded) => ("verify-run", forwarded),

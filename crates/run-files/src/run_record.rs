@@ -13,10 +13,12 @@ use crate::shell::quoted_path;
 
 #[doc(hidden)]
 pub mod example;
+mod latent_record;
 mod latent_statistics;
 mod summary;
 mod timing;
 
+pub use latent_record::{INTERPOLATIONS, LATENTS, LatentRecord, TRAVERSALS};
 pub use latent_statistics::{ACTIVE_ABOVE, LatentStatistics};
 pub use summary::{PerNetwork, PerSplit, RunSummary, terms};
 pub use timing::RunTiming;
@@ -36,6 +38,8 @@ pub struct RunRecord {
     pub timing: RunTiming,
     /// `summary.json`.
     pub summary: RunSummary,
+    /// `latents.json`, where it was made for the weights of the summary.
+    pub latents: Option<LatentRecord>,
 }
 
 /// Why a run's folder could not be read back.
@@ -131,6 +135,7 @@ impl RunRecord {
             settings,
             rows,
             timing,
+            latents: LatentRecord::read(run_dir, summary.best.epoch),
             summary,
         })
     }

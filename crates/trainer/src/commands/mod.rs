@@ -4,6 +4,7 @@ mod bench;
 mod error;
 mod evaluate;
 mod gpu_check;
+mod latents;
 mod output;
 mod path_argument;
 mod pictures;
@@ -16,7 +17,7 @@ mod verify_run;
 pub use error::TrainerError;
 
 use bench::{bench_depths, bench_step};
-use pictures::{interpolate, reconstruct, sample, sample_statistics, traverse};
+use pictures::{fid, interpolate, reconstruct, sample, sample_statistics, traverse};
 
 use std::path::Path;
 
@@ -63,6 +64,8 @@ enum Command {
     Sample(sample::SampleFlags),
     /// Score a trained model on a split
     Evaluate(evaluate::EvaluateFlags),
+    /// Measure what the latents tell about the images, and draw what the decoder makes of them
+    Latents(latents::LatentsFlags),
     /// Draw the decoder's pictures along each of the most used latent dimensions
     Traverse(traverse::TraverseFlags),
     /// Draw the decoder's pictures from one test image to another
@@ -71,6 +74,8 @@ enum Command {
     Reconstruct(reconstruct::ReconstructFlags),
     /// Compare drawn images with real ones: sharpness, colours, copies
     SampleStatistics(sample_statistics::SampleStatisticsFlags),
+    /// Fréchet Inception distance of drawn images from a split's, by pytorch-fid's protocol; takes the weights as a file
+    Fid(fid::FidFlags),
     /// Bound a model whose likelihood is known: ELBO <= importance-weighted bounds <= log p
     SelfTest(self_test::SelfTestFlags),
     /// Check every file of a run: hashes, manifests, tensors, metrics
@@ -105,9 +110,11 @@ impl Arguments {
             Command::Train(flags) => train::run(&flags),
             Command::Sample(flags) => sample::run(&flags),
             Command::Evaluate(flags) => evaluate::run(&flags),
+            Command::Latents(flags) => latents::run(&flags),
             Command::Traverse(flags) => traverse::run(&flags),
             Command::Interpolate(flags) => interpolate::run(&flags),
             Command::SampleStatistics(flags) => sample_statistics::run(&flags),
+            Command::Fid(flags) => fid::run(&flags),
             Command::SelfTest(flags) => self_test::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
             Command::VerifyRun(flags) => verify_run::run(&flags),

@@ -12,7 +12,7 @@ use super::products::time_products;
 use super::row::{DeviceRow, PytorchRow, Row, StepRow};
 use crate::device::memory::free_bytes;
 use crate::device::open_device;
-use crate::device::step_memory::{form_and_place, predict};
+use crate::device::step_memory::{StepSize, form_and_place, predict};
 use crate::experiment::model::model_config;
 use crate::timing::TimingError;
 use crate::timing::pytorch_timing::{PytorchForm, threads, time_pytorch};
@@ -147,7 +147,11 @@ fn time(
 ) -> Result<StepRow, GpuCheckError> {
     let settings = settings(case, options)?;
     let config = model_config(&settings)?;
-    let predicted = predict(&config, form_and_place(&settings), case.batch, None, false);
+    let predicted = predict(
+        &config,
+        form_and_place(&settings),
+        StepSize::of(&settings, case.batch),
+    );
     let timing = time_steps(&settings, timing(is_plain, options), device)?;
     let peak_bytes = match options.device {
         DeviceChoice::Cuda(_) => device.memory_pool_usage().map(|pool| pool.bytes_reserved),

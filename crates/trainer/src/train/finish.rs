@@ -67,6 +67,9 @@ impl Training<'_> {
             run_dir: self.folder.path().to_owned(),
         })?;
         let summary = self.summary(run, &model, best, last, test);
+        if let Some(warning) = summary.latent.collapse_warning() {
+            progress.notice(&warning);
+        }
         let curves = self.folder.join(LOSS_CURVES);
         let grid = self.folder.join(FINAL_SAMPLES);
         let test_images = &self.splits.test;
