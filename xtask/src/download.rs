@@ -10,6 +10,8 @@ use cifar_loader::{
 use run_files::wording;
 use serde_json::{Value, json};
 
+use crate::path_argument::path;
+
 /// Get the whole of CIFAR-10 (170 MB) and verify it.
 ///
 /// Interrupted downloads are continued. CIFAR10_MIRRORS (addresses separated by commas) replaces the built-in mirrors.
@@ -17,13 +19,13 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
     /// Folder that gets `cifar-10-batches-bin/`
-    #[arg(long, value_name = "D", default_value = "data")]
+    #[arg(long, value_name = "D", default_value = "data", value_parser = path())]
     data_dir: PathBuf,
     /// Address to download from; may be repeated, in the order of trying
     #[arg(long = "url", value_name = "U", conflicts_with = "from_file")]
     urls: Vec<String>,
     /// Use this copy of cifar-10-binary.tar.gz instead of the network
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", value_parser = path())]
     from_file: Option<PathBuf>,
     /// Print events as JSON, one a line, on standard output
     #[arg(long)]

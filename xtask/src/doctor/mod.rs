@@ -13,6 +13,7 @@ use run_files::settings::DeviceChoice;
 use serde_json::{Value, json};
 
 use crate::output::print_line;
+use crate::path_argument::path;
 
 /// The whole takes no longer, whatever hangs.
 const LIMIT: Duration = Duration::from_millis(4500);
@@ -25,10 +26,10 @@ const LIMIT: Duration = Duration::from_millis(4500);
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// Folder of the CIFAR-10 files
-    #[arg(long, value_name = "D", default_value = "data")]
+    #[arg(long, value_name = "D", default_value = "data", value_parser = path())]
     data_dir: PathBuf,
     /// Folder that runs are written to
-    #[arg(long, value_name = "D", default_value = "runs")]
+    #[arg(long, value_name = "D", default_value = "runs", value_parser = path())]
     run_dir: PathBuf,
     /// Device of the runs: flex, ndarray, cuda or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
