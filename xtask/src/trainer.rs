@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use run_files::settings::{DeviceChoice, Devices};
 use serde_json::Value;
 
 use crate::build;
@@ -48,15 +49,13 @@ fn features(name: &str, flags: &[OsString]) -> Vec<&'static str> {
     let device = last_value(flags, "--device")
         .or_else(|| (name == "train").then(|| recorded_device(flags)).flatten())
         .or_else(|| (name == "gpu-check").then(|| "cuda".to_owned()));
-    match device
-        .as_deref()
-        .map(|device| device.split([':', ',']).next().unwrap_or(device))
-    {
-        Some("ndarray") => vec!["ndarray"],
-        Some("cuda") => vec!["cuda"],
-        // Flex, or a name that the trainer will refuse with a list of those there are.
-        _ => vec![],
-    }
+    // A name that nothing is known of the trainer will refuse with a list of those there are.
+    let devices = device.and_then(|device| device.parse::<Devices>().ok());
+    let feature = devices.map(|devices| devices.main().feature());
+    feature
+        .filter(|feature| *feature != DeviceChoice::Flex.feature())
+        .into_iter()
+        .collect()
 }
 
 /// The value of the last `FLAG VALUE` or `FLAG=VALUE`.

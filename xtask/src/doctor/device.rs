@@ -2,36 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use run_files::settings::DeviceChoice;
+
 use super::Finding;
 use super::checks::first_line;
 
-/// Where tensors are to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Device {
-    /// Processors, by the backend of that name.
-    Processors(&'static str),
-    /// The NVIDIA card of that number.
-    Cuda(usize),
-}
-
-/// Reads the name that `--device` takes.
-pub(crate) fn parse(text: &str) -> Result<Device, String> {
-    match text.split_once(':') {
-        None if text == "flex" => Ok(Device::Processors("flex")),
-        None if text == "ndarray" => Ok(Device::Processors("ndarray")),
-        None if text == "cuda" => Ok(Device::Cuda(0)),
-        Some(("cuda", number)) => number
-            .parse()
-            .map(Device::Cuda)
-            .map_err(|_| format!("`{number}` is no number of a card")),
-        _ => Err("expected flex, ndarray, cuda or cuda:N".to_owned()),
-    }
-}
-
-pub(super) fn check(device: Device) -> Vec<Finding> {
+pub(super) fn check(device: DeviceChoice) -> Vec<Finding> {
     match device {
-        Device::Processors(name) => vec![Finding::ok("device", format!("{name}, on processors"))],
-        Device::Cuda(index) => vec![driver(index), compiler()],
+        DeviceChoice::Cuda(index) => vec![driver(index), compiler()],
+        other => vec![Finding::ok("device", format!("{other}, on processors"))],
     }
 }
 
@@ -123,19 +102,4 @@ fn toolkit_folders(part: &str) -> Vec<PathBuf> {
         folders.extend(driver_folders());
     }
     folders
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_are_named_as_in_training() {
-        assert_eq!(parse("cuda"), Ok(Device::Cuda(0)));
-        assert_eq!(parse("cuda:3"), Ok(Device::Cuda(3)));
-        assert_eq!(parse("flex"), Ok(Device::Processors("flex")));
-        for text in ["", "cuda:", "cuda:x", "flex:1", "gpu"] {
-            assert!(parse(text).is_err(), "{text}");
-        }
-    }
 }
