@@ -54,8 +54,8 @@ fn a_finished_runs_report_holds_the_numbers_of_its_summary() {
     }
     assert_eq!(
         html.matches("<img").count(),
-        2,
-        "samples and reconstructions"
+        4,
+        "samples, reconstructions, traversals and interpolations"
     );
     assert_eq!(
         html.matches("<svg").count(),
