@@ -53,6 +53,7 @@ fn features(name: &str, flags: &[OsString]) -> Vec<&'static str> {
     {
         Some("ndarray") => vec!["ndarray"],
         Some("cuda") => vec!["cuda"],
+        Some("vulkan") => vec!["vulkan"],
         // Flex, or a name that the trainer will refuse with a list of those there are.
         _ => vec![],
     }
@@ -142,6 +143,7 @@ mod tests {
             ["cuda"]
         );
         assert_eq!(features_of(&["--device=ndarray"]), ["ndarray"]);
+        assert_eq!(features_of(&["--device", "vulkan:0"]), ["vulkan"]);
         assert_eq!(features_of(&["--device", "cuda,cuda:1"]), ["cuda"]);
         assert_eq!(features_of(&["--device", "flex,flex"]), [""; 0]);
         assert_eq!(features_of(&["--device"]), [""; 0]);

@@ -12,6 +12,8 @@ pub(crate) enum Device {
     Processors(&'static str),
     /// The NVIDIA card of that number.
     Cuda(usize),
+    /// The device of that number that Vulkan lists.
+    Vulkan(usize),
 }
 
 /// Reads the name that `--device` takes.
@@ -24,7 +26,12 @@ pub(crate) fn parse(text: &str) -> Result<Device, String> {
             .parse()
             .map(Device::Cuda)
             .map_err(|_| format!("`{number}` is no number of a card")),
-        _ => Err("expected flex, ndarray, cuda or cuda:N".to_owned()),
+        None if text == "vulkan" => Ok(Device::Vulkan(0)),
+        Some(("vulkan", number)) => number
+            .parse()
+            .map(Device::Vulkan)
+            .map_err(|_| format!("`{number}` is no number of a device")),
+        _ => Err("expected flex, ndarray, cuda, cuda:N, vulkan or vulkan:N".to_owned()),
     }
 }
 
@@ -32,6 +39,29 @@ pub(super) fn check(device: Device) -> Vec<Finding> {
     match device {
         Device::Processors(name) => vec![Finding::ok("device", format!("{name}, on processors"))],
         Device::Cuda(index) => vec![driver(index), compiler()],
+        Device::Vulkan(index) => vec![loader(index)],
+    }
+}
+
+/// Vulkan's loader and a driver for it.
+fn loader(index: usize) -> Finding {
+    let install =
+        "install a driver for Vulkan (on Debian `mesa-vulkan-drivers`), or use --device flex";
+    let library = find(
+        &["libvulkan.so.1", "libvulkan.so", "libMoltenVK.dylib"],
+        &driver_folders(),
+    );
+    let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let has_driver = drivers
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .any(|mut files| files.next().is_some());
+    match library {
+        Some(library) if has_driver || std::env::var_os("VK_ICD_FILENAMES").is_some() => {
+            Finding::ok("device", format!("vulkan:{index} by {}", library.display()))
+        }
+        Some(_) => Finding::red("device", 32, "Vulkan without a driver", install),
+        None => Finding::red("device", 32, "no loader for Vulkan (libvulkan.so.1)", install),
     }
 }
 
@@ -133,6 +163,7 @@ mod tests {
     fn devices_are_named_as_in_training() {
         assert_eq!(parse("cuda"), Ok(Device::Cuda(0)));
         assert_eq!(parse("cuda:3"), Ok(Device::Cuda(3)));
+        assert_eq!(parse("vulkan:1"), Ok(Device::Vulkan(1)));
         assert_eq!(parse("flex"), Ok(Device::Processors("flex")));
         for text in ["", "cuda:", "cuda:x", "flex:1", "gpu"] {
             assert!(parse(text).is_err(), "{text}");

@@ -2,36 +2,36 @@
 
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
-use cubecl::server::Handle;
 
 use crate::precision::Precision;
 
 use super::kernels::{ROWS, UNITS};
+use super::queue::{Buffer, Queue};
 
 /// The type in which maps lie in memory. Sums, statistics and the parameters' gradients are float32 in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Storage {
+pub enum Storage {
     F32,
     Bf16,
 }
 
 impl Storage {
     /// That of a block's maps.
-    pub(super) fn of(precision: Precision) -> Self {
+    pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
         }
     }
 
-    pub(super) fn elem(self) -> ElemType {
+    pub fn elem(self) -> ElemType {
         ElemType::Float(match self {
             Self::F32 => FloatKind::F32,
             Self::Bf16 => FloatKind::BF16,
         })
     }
 
-    pub(super) fn size(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
@@ -41,53 +41,53 @@ impl Storage {
 
 /// A row-major matrix: pixels by channels, or weights.
 #[derive(Clone)]
-pub(super) struct Matrix {
-    pub(super) handle: Handle,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) storage: Storage,
+pub struct Matrix {
+    pub buffer: Buffer,
+    pub rows: usize,
+    pub columns: usize,
+    pub storage: Storage,
 }
 
 impl Matrix {
-    pub(super) fn empty(client: &Client, rows: usize, columns: usize, storage: Storage) -> Self {
-        let handle = client.empty(rows * columns * storage.size());
+    pub fn empty(client: &Queue, rows: usize, columns: usize, storage: Storage) -> Self {
+        let buffer = client.buffer(rows * columns * storage.size());
         Self {
-            handle,
+            buffer,
             rows,
             columns,
             storage,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.rows * self.columns
     }
 
     /// All values, as a kernel's argument.
-    pub(super) fn argument(&self) -> BufferArg {
+    pub fn argument(&self) -> BufferArg {
         // SAFETY: the buffer holds `rows * columns` values: `empty` made it so, or the tensor's shape says so.
-        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len()) }
+        unsafe { BufferArg::from_raw_parts(self.buffer.handle(), self.len()) }
     }
 }
 
 /// One float32 for each channel, or a table of them.
 #[derive(Clone)]
-pub(super) struct Vector32 {
-    pub(super) handle: Handle,
-    pub(super) len: usize,
+pub struct Vector32 {
+    pub buffer: Buffer,
+    pub len: usize,
 }
 
 impl Vector32 {
-    pub(super) fn empty(client: &Client, len: usize) -> Self {
+    pub fn empty(client: &Queue, len: usize) -> Self {
         Self {
-            handle: client.empty(4 * len),
+            buffer: client.buffer(4 * len),
             len,
         }
     }
 
-    pub(super) fn argument(&self) -> BufferArg {
+    pub fn argument(&self) -> BufferArg {
         // SAFETY: the buffer holds `len` float32: `empty` made it so, or the tensor's shape says so.
-        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
+        unsafe { BufferArg::from_raw_parts(self.buffer.handle(), self.len) }
     }
 }
 
@@ -98,22 +98,22 @@ const MAX_CUBES: usize = 65_535;
 
 /// How the values of a matrix are divided among cubes of 256 units, each taking vectors of one column.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Division {
-    pub(super) rows: usize,
-    pub(super) channels: usize,
+pub struct Division {
+    pub rows: usize,
+    pub channels: usize,
     /// Values of a vector: 16 bytes where the channels allow it.
-    pub(super) width: usize,
+    pub width: usize,
     /// Vectors of a row.
-    pub(super) columns: usize,
-    pub(super) units_x: usize,
-    pub(super) units_y: usize,
+    pub columns: usize,
+    pub units_x: usize,
+    pub units_y: usize,
     /// Cubes over the rows in a reduction.
-    pub(super) splits: usize,
-    pub(super) rows_per_cube: usize,
+    pub splits: usize,
+    pub rows_per_cube: usize,
 }
 
 impl Division {
-    pub(super) fn of(matrix: &Matrix) -> Self {
+    pub fn of(matrix: &Matrix) -> Self {
         let (rows, channels) = (matrix.rows, matrix.columns);
         let mut width = 16 / matrix.storage.size();
         while !channels.is_multiple_of(width) {
@@ -141,7 +141,7 @@ impl Division {
         }
     }
 
-    pub(super) fn units(&self) -> CubeDim {
+    pub fn units(&self) -> CubeDim {
         CubeDim::new_2d(self.units_x as u32, self.units_y as u32)
     }
 
@@ -150,12 +150,12 @@ impl Division {
     }
 
     /// Cubes of a reduction over the rows.
-    pub(super) fn reducing(&self) -> CubeCount {
+    pub fn reducing(&self) -> CubeCount {
         CubeCount::Static(self.cubes_x(), self.splits as u32, 1)
     }
 
     /// Cubes of a pass over all rows, [`ROWS`] a unit.
-    pub(super) fn applying(&self) -> CubeCount {
+    pub fn applying(&self) -> CubeCount {
         let cubes = self.rows.div_ceil(self.units_y * ROWS);
         assert!(
             cubes <= MAX_CUBES,
@@ -167,23 +167,23 @@ impl Division {
     }
 
     /// Cubes of 32 x 8 units, 32 channels each.
-    pub(super) fn finishing(&self) -> CubeCount {
+    pub fn finishing(&self) -> CubeCount {
         CubeCount::Static(self.channels.div_ceil(32) as u32, 1, 1)
     }
 
-    pub(super) fn partial(&self, client: &Client) -> Vector32 {
+    pub fn partial(&self, client: &Queue) -> Vector32 {
         Vector32::empty(client, self.splits * self.channels)
     }
 }
 
 /// Cubes of [`UNITS`] units, one unit for each of `count` pieces of work.
-pub(super) fn cubes(count: usize) -> CubeCount {
+pub fn cubes(count: usize) -> CubeCount {
     let cubes = count.div_ceil(UNITS as usize);
     let across = cubes.clamp(1, 32_768);
     CubeCount::Static(across as u32, cubes.div_ceil(across).max(1) as u32, 1)
 }
 
 /// The units of such a cube.
-pub(super) fn units() -> CubeDim {
+pub fn units() -> CubeDim {
     CubeDim::new_1d(UNITS)
 }

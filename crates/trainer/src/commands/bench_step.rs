@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::error::TrainerError;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
-use crate::device::{DeviceError, open_device};
+use crate::device::{DeviceError, open_device_for};
 use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
 use crate::timing::step_scaling::{Scaling, time_scaling};
 use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps};
@@ -98,7 +98,7 @@ pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
         }
         .into());
     }
-    let device = open_device(settings.device.main())?;
+    let device = open_device_for(settings.device.main(), settings.precision)?;
     let options = TimingOptions {
         warmup: flags.warmup,
         steps: flags.steps.max(1),

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
+use resnet_blocks::sum_in_fixed_order;
 use vae_core::{Likelihood, LossTerms, Sampler, Vae, VaeConfig};
 
 use crate::experiment::random::evaluation_noise;
@@ -128,8 +129,8 @@ pub(crate) fn latent_dim(model: &Vae) -> usize {
 pub fn read_terms(terms: &LossTerms) -> [f64; 3] {
     let sums = Tensor::cat(
         vec![
-            terms.cross_entropy.clone().sum(),
-            terms.kl.clone().sum(),
+            sum_in_fixed_order(terms.cross_entropy.clone()),
+            sum_in_fixed_order(terms.kl.clone()),
             terms.l2.clone().narrow(0, 0, 1),
         ],
         0,

@@ -92,7 +92,7 @@ fn timed_steps(
 ) -> Result<StepTiming, TimingError> {
     let TimingOptions { warmup, steps, .. } = options;
     // No rate counts the step in which kernels are compiled.
-    let warmup = warmup.max(usize::from(settings.device.are_cuda()));
+    let warmup = warmup.max(usize::from(settings.device.are_gpus()));
     assert!(steps > 0, "a median needs at least one step");
     let plain_device = device.clone().inner();
     let device = device.clone().autodiff();
