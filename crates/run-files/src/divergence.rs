@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::metrics::BatchLoss;
 use crate::step_guard::StepLoss;
 
 /// File of the report, in the run folder.
@@ -62,11 +63,10 @@ pub struct LargestWeight {
     pub magnitude: f32,
 }
 
-/// The terms of the loss by their names, for the first one that is not finite.
-pub fn first_non_finite(terms: [f64; 3]) -> Option<NonFinite> {
-    ["cross-entropy", "KL divergence", "L2 penalty"]
+/// The first term of a loss that is not finite.
+pub fn first_non_finite(loss: BatchLoss) -> Option<NonFinite> {
+    loss.named()
         .into_iter()
-        .zip(terms)
         .find(|(_, value)| !value.is_finite())
         .map(|(term, value)| NonFinite {
             term,
@@ -82,8 +82,13 @@ mod tests {
 
     #[test]
     fn the_first_term_that_is_not_finite_is_named() {
-        assert_eq!(first_non_finite([1.0, 2.0, 3.0]), None);
-        let cause = first_non_finite([1.0, f64::NEG_INFINITY, f64::NAN]).expect("found");
+        let loss = |kl, l2| BatchLoss {
+            cross_entropy: 1.0,
+            kl,
+            l2,
+        };
+        assert_eq!(first_non_finite(loss(2.0, 3.0)), None);
+        let cause = first_non_finite(loss(f64::NEG_INFINITY, f64::NAN)).expect("found");
         assert_eq!(cause.to_string(), "KL divergence -inf");
     }
 }

@@ -15,11 +15,13 @@ use serde_json::{Map, Value};
 use crate::atomic_file::write_atomically;
 use crate::file_operations::open_no_link;
 
+mod batch_loss;
 mod epoch_rates;
 mod further;
 mod term_sums;
 mod timing;
 
+pub use batch_loss::BatchLoss;
 pub use epoch_rates::EpochRates;
 pub use further::FurtherNumbers;
 pub use term_sums::TermSums;

@@ -61,9 +61,9 @@ fn train(mut model: Vae) -> f64 {
         let noise = Stream::new(1, Purpose::TrainingNoise, step as u64).standard_normal(BATCH * 8);
         let noise = Tensor::from_data(TensorData::new(noise, [BATCH, 8]), &device);
         let output = model.forward(images, noise, Sampler::Correct, None);
-        let [cross_entropy, kl, penalty] = read_terms(&output.terms);
+        let loss = read_terms(&output.terms);
         if step >= STEPS - LAST {
-            sum += (cross_entropy + kl) / BATCH as f64 + penalty;
+            sum += loss.mean(BATCH);
         }
         let gradients = output.terms.loss().mean().backward();
         model = adam.step(model, gradients, LEARNING_RATE);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Terms;
+use super::{BatchLoss, Terms};
 
 /// Running sums over the images of a pass over a split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,21 +21,21 @@ pub struct TermSums {
 }
 
 impl TermSums {
-    /// Adds a batch: cross-entropy and KL summed over its images, and the penalties, which are the same for each.
-    pub fn add(&mut self, [cross_entropy, kl, l2]: [f64; 3], images: usize) {
-        self.cross_entropy += cross_entropy;
-        self.kl += kl;
-        self.l2 += l2 * images as f64;
+    /// Adds a batch of so many images.
+    pub fn add(&mut self, batch: BatchLoss, images: usize) {
+        self.cross_entropy += batch.cross_entropy;
+        self.kl += batch.kl;
+        self.l2 += batch.l2 * images as f64;
         self.images += images;
     }
 
     /// As [`add`](Self::add), of images that were changed before they were shown: `floor` is the sum of their own floors.
-    pub fn add_changed(&mut self, terms: [f64; 3], images: usize, floor: f64) {
+    pub fn add_changed(&mut self, batch: BatchLoss, images: usize, floor: f64) {
         // Sums that another program began without floors go on without.
         if self.images == 0 || self.floor.is_some() {
             self.floor = Some(self.floor.unwrap_or(0.0) + floor);
         }
-        self.add(terms, images);
+        self.add(batch, images);
     }
 
     /// Adds what was minimised over a batch whose terms have been [added](Self::add): its mean over the images.
@@ -74,11 +74,19 @@ impl TermSums {
 mod tests {
     use super::*;
 
+    fn batch([cross_entropy, kl, l2]: [f64; 3]) -> BatchLoss {
+        BatchLoss {
+            cross_entropy,
+            kl,
+            l2,
+        }
+    }
+
     #[test]
     fn every_image_counts_alike() {
         let mut sums = TermSums::default();
-        sums.add([30.0, 3.0, 7.0], 3);
-        sums.add([50.0, 5.0, 11.0], 1);
+        sums.add(batch([30.0, 3.0, 7.0]), 3);
+        sums.add(batch([50.0, 5.0, 11.0]), 1);
         let means = sums.means(15.0);
         assert_eq!(means.cross_entropy, 20.0);
         assert_eq!(means.excess, 5.0);
@@ -93,7 +101,7 @@ mod tests {
     fn an_objective_of_its_own_is_averaged_over_the_images() {
         let mut sums = TermSums::default();
         for (objective, images) in [(4.0, 3), (8.0, 1)] {
-            sums.add([0.0; 3], images);
+            sums.add(BatchLoss::default(), images);
             sums.add_objective(objective, images);
         }
         assert_eq!(sums.objective(), Some(5.0));
@@ -110,8 +118,8 @@ mod tests {
     #[test]
     fn changed_images_are_measured_by_their_own_floors() {
         let mut sums = TermSums::default();
-        sums.add_changed([30.0, 3.0, 7.0], 3, 18.0);
-        sums.add_changed([50.0, 5.0, 11.0], 1, 10.0);
+        sums.add_changed(batch([30.0, 3.0, 7.0]), 3, 18.0);
+        sums.add_changed(batch([50.0, 5.0, 11.0]), 1, 10.0);
         assert_eq!(sums.means(15.0).excess, 20.0 - 7.0);
         let json = serde_json::to_string(&sums).expect("numbers");
         assert_eq!(
@@ -120,11 +128,11 @@ mod tests {
         );
         // Without a change nothing is added to a checkpoint, and one without floors can be read.
         let mut plain = TermSums::default();
-        plain.add([30.0, 3.0, 7.0], 3);
+        plain.add(batch([30.0, 3.0, 7.0]), 3);
         let json = serde_json::to_string(&plain).expect("numbers");
         assert!(!json.contains("floor"), "{json}");
         let mut read = serde_json::from_str::<TermSums>(&json).expect("a sum");
-        read.add_changed([50.0, 5.0, 11.0], 1, 10.0);
+        read.add_changed(batch([50.0, 5.0, 11.0]), 1, 10.0);
         assert_eq!(read.means(15.0).excess, 5.0);
     }
 }

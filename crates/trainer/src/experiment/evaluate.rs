@@ -10,7 +10,7 @@ use vae_core::{Likelihood, LossTerms, Sampler, Vae, VaeConfig};
 use crate::experiment::random::evaluation_noise;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::process::stop_request::{StopRequest, StopSignal};
-use run_files::metrics::{TermSums, Terms};
+use run_files::metrics::{BatchLoss, TermSums, Terms};
 
 /// How a split is scored.
 #[derive(Clone, Copy, Debug)]
@@ -125,8 +125,8 @@ pub(crate) fn latent_dim(model: &Vae) -> usize {
     latent_dim
 }
 
-/// Sums over a batch's images: cross-entropy, KL, and the penalties (the same for each image), read in one transfer.
-pub fn read_terms(terms: &LossTerms) -> [f64; 3] {
+/// Reads the loss of a batch, in one transfer.
+pub fn read_terms(terms: &LossTerms) -> BatchLoss {
     let sums = Tensor::cat(
         vec![
             sum_in_fixed_order(terms.cross_entropy.clone()),
@@ -139,5 +139,9 @@ pub fn read_terms(terms: &LossTerms) -> [f64; 3] {
     let sums = sums
         .try_to_vec::<f64>()
         .expect("converted to float64 just now");
-    [sums[0], sums[1], sums[2]]
+    BatchLoss {
+        cross_entropy: sums[0],
+        kl: sums[1],
+        l2: sums[2],
+    }
 }

@@ -1,6 +1,5 @@
 //! Whether two short trainings with one seed are equal to the bit.
 
-use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
 use burn::prelude::*;
@@ -8,12 +7,16 @@ use cifar_loader::{BatchPlan, Cifar10};
 
 use super::error::GpuCheckError;
 use super::row::DeterminismRow;
-use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::weights::named_values;
-use crate::step::block_checkpointing::ForwardInputs;
-use crate::step::engine::Engine;
+use crate::step::engine::{Engine, EngineOptions, StepRequest};
+use crate::step::fault::FaultInjector;
+use crate::step::kl_objective::KlObjective;
+use crate::step::pass::Inputs;
+use crate::step::replicas::Replicas;
 use run_files::settings::Settings;
+use run_files::step_guard::StepGuard;
 
 /// Steps of each training.
 const STEPS: usize = 5;
@@ -57,7 +60,9 @@ fn equal(first: &[f64], second: &[f64]) -> usize {
 fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError> {
     let device = device.clone().autodiff();
     let model = initial_model(&model_config(settings)?, settings.seed, &device);
-    let mut engine = Engine::new(model);
+    let options = EngineOptions::of(settings);
+    let mut engine = Engine::new(model, Replicas::none(&device), options);
+    let mut guard = StepGuard::default();
     let data = Cifar10::sample()?;
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
@@ -69,22 +74,23 @@ fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError>
         let shape = [batch.len(), settings.latent_dim];
         let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
             .standard_normal(shape.iter().product());
-        let inputs = ForwardInputs {
+        let inputs = Inputs {
             images: batch.to_tensor(&device),
             noise: Tensor::from_data(TensorData::new(noise, shape), &device),
             dropout: None,
-            sampler: sampler(settings),
         };
-        let checkpointing = settings.gradient_checkpointing;
-        let rate = settings.learning_rate;
-        let step = engine.step(inputs, checkpointing, rate, |_| Ok::<(), Infallible>(()));
-        let [cross_entropy, kl, l2] = match step {
-            Ok(terms) => terms,
-            Err(never) => match never {},
+        let request = StepRequest {
+            step: step as u64,
+            inputs,
+            learning_rate: settings.learning_rate,
+            kl: KlObjective::LOSS,
         };
-        losses.push((cross_entropy + kl) / shape[0] as f64 + l2);
+        let report = engine.step(request, &mut guard, &FaultInjector::none());
+        losses.extend(report.map(|report| report.loss.mean(report.images)));
     }
-    let weights = named_values(&engine.model.valid()).into_values();
+    let last = engine.settle(&mut guard);
+    losses.extend(last.map(|report| report.loss.mean(report.images)));
+    let weights = named_values(&engine.model().valid()).into_values();
     Ok(Trained {
         losses,
         weights: weights

@@ -22,6 +22,11 @@ impl AllReduce {
         }
     }
 
+    /// The device that takes the sum.
+    pub(crate) fn main_device(&self) -> &Device {
+        &self.devices[0]
+    }
+
     /// How many devices there are.
     pub(crate) fn count(&self) -> usize {
         self.devices.len()

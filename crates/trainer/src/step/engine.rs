@@ -1,60 +1,291 @@
-//! A model with its optimizer, and the step that timing, scaling and the check of determinism take: the one of training on a single
-//! device and an undivided batch, without its guard against values that are not finite.
+//! The step: training, timing, scaling and the check of determinism all take this one.
+//!
+//! What is behind it: how a batch is divided over devices and micro-batches, how the gradients of the parts become one, who
+//! decides that a step changes nothing, and the update of weights, moments and their average.
 
-use vae_core::Vae;
+use std::convert::Infallible;
+
+use burn::prelude::*;
+use run_files::divergence::{NonFinite, first_non_finite};
+use run_files::metrics::BatchLoss;
+use run_files::settings::Settings;
+use run_files::step_guard::StepGuard;
+use vae_core::{Sampler, Vae};
 
 use crate::experiment::evaluate::read_terms;
+use crate::experiment::model::sampler;
+use crate::experiment::weights::{NamedValues, WeightsError, load_values};
 use crate::step::adam::Adam;
-use crate::step::block_checkpointing::{Forward, ForwardInputs};
+use crate::step::batch_parts::micro_batches;
+use crate::step::block_checkpointing::Forward;
+use crate::step::fault::FaultInjector;
 use crate::step::gradient_norms::GradientNorms;
+use crate::step::kl_objective::KlObjective;
+use crate::step::pass::{Inputs, Pass, PassOptions, Phase};
+use crate::step::replicas::Replicas;
+use crate::step::running_statistics::StatisticsSnapshot;
+use crate::step::weight_average::WeightAverage;
 
-/// A part of a step that has just ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// The forward pass, and reading the loss.
-    Forward,
-    /// The backward pass, and the norms of the gradients.
-    Backward,
-    /// The optimizer.
-    Optimizer,
+/// How all steps of an engine are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineOptions {
+    /// Images at a time on each device; none for all.
+    pub(crate) micro_batch_size: Option<usize>,
+    pub(crate) sampler: Sampler,
+    /// Whether backward computes the blocks again.
+    pub(crate) gradient_checkpointing: bool,
+    /// Times the usual norm of the gradient above which a step is skipped; none for never.
+    pub(crate) skip_gradient_norm: Option<f64>,
+    /// The decay of the weights' average; none for no average.
+    pub(crate) average_decay: Option<f64>,
 }
 
-/// A model and its optimizer.
+impl EngineOptions {
+    /// Those of a run with these settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            micro_batch_size: settings.micro_batch_size,
+            sampler: sampler(settings),
+            gradient_checkpointing: settings.gradient_checkpointing,
+            skip_gradient_norm: settings.skip_gradient_norm,
+            average_decay: settings.ema,
+        }
+    }
+}
+
+/// What one step is to do.
+pub(crate) struct StepRequest {
+    /// Step since the run began, from 0.
+    pub(crate) step: u64,
+    pub(crate) inputs: Inputs,
+    pub(crate) learning_rate: f64,
+    /// What is minimised of the KL divergence.
+    pub(crate) kl: KlObjective,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StepReport {
+    /// Step since the run began, from 0.
+    pub(crate) step: u64,
+    /// Images of the batch.
+    pub(crate) images: usize,
+    pub(crate) learning_rate: f64,
+    pub(crate) loss: BatchLoss,
+    /// What was minimised, as a mean over the images.
+    pub(crate) objective: f64,
+    pub(crate) outcome: Outcome,
+}
+
+/// Whether a step changed anything. One that was skipped changed neither weights, nor moments, nor running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    Taken,
+    /// Skipped: its gradient was far larger than usual.
+    TooLarge,
+    /// Skipped: its loss or its gradient was not finite.
+    NotFinite {
+        cause: NonFinite,
+        /// Whether there were too many of them in a row.
+        stops: bool,
+    },
+}
+
+/// A model with all that its steps need: its optimizer, the average of its weights, and its replicas on other devices.
 pub(crate) struct Engine {
-    pub(crate) model: Vae,
+    model: Vae,
     adam: Adam,
+    average: Option<WeightAverage>,
+    replicas: Replicas,
+    options: EngineOptions,
 }
 
 impl Engine {
     /// Before the first step.
-    pub(crate) fn new(model: Vae) -> Self {
+    pub(crate) fn new(model: Vae, replicas: Replicas, options: EngineOptions) -> Self {
+        let average = options
+            .average_decay
+            .map(|decay| WeightAverage::new(decay, &model));
         Self {
             model,
             adam: Adam::new(),
+            average,
+            replicas,
+            options,
         }
     }
 
-    /// Takes a step, and gives the sums of cross-entropy and KL over the images, and the penalties.
+    /// After so many updates: `weights` and `optimizer` are what [`weights`](Self::weights) and
+    /// [`optimizer`](Self::optimizer) gave.
     ///
     /// # Errors
-    /// What `ended` gives, which is called at the end of each phase.
-    pub(crate) fn step<E>(
+    /// Where names or shapes are not those of `model`, which has any values.
+    pub(crate) fn restore(
+        model: Vae,
+        replicas: Replicas,
+        options: EngineOptions,
+        updates: u64,
+        weights: &NamedValues,
+        mut optimizer: NamedValues,
+    ) -> Result<Self, WeightsError> {
+        let of_average = WeightAverage::take_values(&mut optimizer);
+        let model = load_values(model, weights)?;
+        let device = replicas.main_device();
+        let adam =
+            Adam::from_named_values(updates, &optimizer, &model, device).ok_or_else(|| {
+                WeightsError::Missing {
+                    name: "a moment of the optimizer".to_owned(),
+                }
+            })?;
+        let average = options
+            .average_decay
+            .map(|decay| WeightAverage::from_values(decay, &model, &of_average));
+        Ok(Self {
+            average: average.transpose()?,
+            model,
+            adam,
+            replicas,
+            options,
+        })
+    }
+
+    /// The model as it is trained.
+    pub(crate) fn model(&self) -> &Vae {
+        &self.model
+    }
+
+    /// The average of the weights, where one is kept.
+    pub(crate) fn average(&self) -> Option<&Vae> {
+        self.average.as_ref().map(WeightAverage::model)
+    }
+
+    /// The model that scores and pictures are of: the average where there is one. It has no gradients, and its norms use
+    /// their running statistics.
+    pub(crate) fn scored_model(&self) -> Vae {
+        match self.average() {
+            Some(average) => average.clone(),
+            None => self.model.valid(),
+        }
+    }
+
+    /// What is kept beside the weights: the optimizer's moments, and the average.
+    pub(crate) fn optimizer(&self) -> NamedValues {
+        let mut values = self.adam.to_named_values(&self.model);
+        if let Some(average) = &self.average {
+            values.extend(average.to_named_values());
+        }
+        values
+    }
+
+    #[cfg(all(test, feature = "flex"))]
+    pub(crate) fn adam(&self) -> &Adam {
+        &self.adam
+    }
+
+    /// Takes a step, or skips it as `guard` decides. The answer is the report of the newest step whose outcome is known: here
+    /// always of this one; where a device decides, of the one before, so that nobody waits for it.
+    pub(crate) fn step(
         &mut self,
-        inputs: ForwardInputs,
-        gradient_checkpointing: bool,
-        learning_rate: f64,
-        mut ended: impl FnMut(Phase) -> Result<(), E>,
-    ) -> Result<[f64; 3], E> {
-        let forward = Forward::new(&self.model, inputs, gradient_checkpointing);
-        let terms = read_terms(forward.terms());
-        ended(Phase::Forward)?;
-        let gradients = forward.backward(&self.model);
-        // Training looks at every gradient before it takes a step.
-        GradientNorms::read(&self.model, &gradients);
-        ended(Phase::Backward)?;
-        self.model = self.adam.step(self.model.clone(), gradients, learning_rate);
-        ended(Phase::Optimizer)?;
-        Ok(terms)
+        request: StepRequest,
+        guard: &mut StepGuard,
+        faults: &FaultInjector,
+    ) -> Option<StepReport> {
+        let mut nobody = |_| Ok::<(), Infallible>(());
+        match self.watched_step(request, guard, faults, &mut nobody) {
+            Ok(report) => report,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The report of a step that none has been given of yet. To be asked for before the model is read or saved.
+    pub(crate) fn settle(&mut self, _guard: &mut StepGuard) -> Option<StepReport> {
+        // Every step waits for its own outcome.
+        None
+    }
+
+    /// As [`step`](Self::step); `ended` is called at the end of each phase.
+    ///
+    /// # Errors
+    /// What `ended` gives.
+    pub(crate) fn watched_step<E>(
+        &mut self,
+        request: StepRequest,
+        guard: &mut StepGuard,
+        faults: &FaultInjector,
+        ended: &mut impl FnMut(Phase) -> Result<(), E>,
+    ) -> Result<Option<StepReport>, E> {
+        let StepRequest {
+            step,
+            mut inputs,
+            learning_rate,
+            kl,
+        } = request;
+        inputs.images = faults.images(step, inputs.images);
+        let images = inputs.len();
+        let snapshot = StatisticsSnapshot::take(&self.model, self.passes(images));
+        let options = PassOptions {
+            micro_batch_size: self.options.micro_batch_size,
+            sampler: self.options.sampler,
+            gradient_checkpointing: self.options.gradient_checkpointing,
+            kl,
+        };
+        let pass = self.replicas.pass(&self.model, &inputs, options, ended)?;
+        let Pass {
+            loss,
+            gradients,
+            failed,
+            kl_means,
+        } = pass;
+        let loss = faults.loss(step, loss);
+        guard.saw_loss(step, loss.mean(images));
+        let outcome = 'outcome: {
+            if let Some(mut cause) = first_non_finite(loss) {
+                let stops = guard.skip_non_finite();
+                // Also where nobody asks for the gradients: Burn keeps a graph, with all activations, until a backward pass
+                // has gone through it.
+                let gradients = failed
+                    .map(|forward| forward.backward(&self.model))
+                    .or(gradients);
+                if let Some(gradients) = gradients {
+                    let of_gradients = self.cause(&GradientNorms::read(&self.model, &gradients));
+                    cause.parameter = of_gradients.parameter;
+                    cause.parameters = of_gradients.parameters;
+                }
+                self.model = snapshot.restore(self.model.clone());
+                break 'outcome Outcome::NotFinite { cause, stops };
+            }
+            let gradients = gradients.expect("a pass with a finite loss has gradients");
+            let gradients = faults.gradients(step, &self.model, gradients);
+            let norms = GradientNorms::read(&self.model, &gradients);
+            ended(Phase::Backward)?;
+            if !norms.are_finite() {
+                let cause = self.cause(&norms);
+                let stops = guard.skip_non_finite();
+                self.model = snapshot.restore(self.model.clone());
+                break 'outcome Outcome::NotFinite { cause, stops };
+            }
+            if guard.skips_large(norms.total(), self.options.skip_gradient_norm) {
+                self.model = snapshot.restore(self.model.clone());
+                break 'outcome Outcome::TooLarge;
+            }
+            let updates = self.adam.steps();
+            self.model = self.adam.step(self.model.clone(), gradients, learning_rate);
+            if let Some(average) = &mut self.average {
+                average.update(&self.model, updates);
+            }
+            ended(Phase::Optimizer)?;
+            Outcome::Taken
+        };
+        let mean_kl = loss.kl / images as f64;
+        let weighted_kl = kl.value(mean_kl, kl_means.as_deref());
+        Ok(Some(StepReport {
+            step,
+            images,
+            learning_rate,
+            loss,
+            objective: loss.cross_entropy / images as f64 + weighted_kl + loss.l2,
+            outcome,
+        }))
     }
 
     /// The forward pass alone, as an evaluation makes it where the model is `valid()`.
@@ -63,12 +294,31 @@ impl Engine {
     /// What `ended` gives.
     pub(crate) fn evaluate<E>(
         &self,
-        inputs: ForwardInputs,
+        inputs: Inputs,
         mut ended: impl FnMut(Phase) -> Result<(), E>,
-    ) -> Result<[f64; 3], E> {
+    ) -> Result<BatchLoss, E> {
+        let inputs = inputs.forward(self.options.sampler);
         let forward = Forward::new(&self.model, inputs, false);
-        let terms = read_terms(forward.terms());
+        let loss = read_terms(forward.terms());
         ended(Phase::Forward)?;
-        Ok(terms)
+        Ok(loss)
+    }
+
+    /// How often a step goes forward through the main device's blocks, whose running statistics are the run's.
+    fn passes(&self, images: usize) -> usize {
+        let own = self.replicas.parts(images)[0].len();
+        let passes = micro_batches(own, self.options.micro_batch_size).len();
+        // Blocks that are computed again update the statistics again.
+        passes * (1 + usize::from(self.options.gradient_checkpointing))
+    }
+
+    fn cause(&self, norms: &GradientNorms) -> NonFinite {
+        let names = norms.not_finite(&self.model);
+        NonFinite {
+            term: "gradient",
+            value: norms.total().to_string(),
+            parameters: names.len(),
+            parameter: names.into_iter().next(),
+        }
     }
 }

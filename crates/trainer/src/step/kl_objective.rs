@@ -29,7 +29,6 @@ pub(crate) enum KlWeights {
 
 impl KlObjective {
     /// The loss itself.
-    #[cfg(test)]
     pub(crate) const LOSS: Self = Self {
         weight: 1.0,
         free_bits: None,

@@ -5,6 +5,7 @@ mod all_reduce;
 pub(crate) mod batch_parts;
 pub(crate) mod block_checkpointing;
 pub(crate) mod engine;
+pub(crate) mod fault;
 pub mod gradient_norms;
 pub(crate) mod gradient_sum;
 pub(crate) mod kl_objective;

@@ -1,5 +1,6 @@
 //! Forward and backward over the micro-batches of one device.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use burn::prelude::*;
@@ -12,6 +13,7 @@ use crate::step::block_checkpointing::{Forward, ForwardInputs};
 use crate::step::gradient_sum::add_gradients;
 use crate::step::kl_objective::KlObjective;
 use run_files::divergence::first_non_finite;
+use run_files::metrics::BatchLoss;
 
 /// What a pass is made over.
 pub(crate) struct Inputs {
@@ -79,6 +81,17 @@ pub(crate) struct PassOptions {
     pub(crate) kl: KlObjective,
 }
 
+/// A phase of a step; those of a divided batch end once for each of its micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The forward pass, and reading the loss.
+    Forward,
+    /// The backward pass; at its last end, the norms of the gradients too.
+    Backward,
+    /// The optimizer.
+    Optimizer,
+}
+
 /// What a pass does where a term of the loss is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtNonFinite {
@@ -90,8 +103,8 @@ pub(crate) enum AtNonFinite {
 
 /// What a pass over images computed.
 pub(crate) struct Pass {
-    /// Sums of cross-entropy and KL over the images, and the penalties.
-    pub(crate) terms: [f64; 3],
+    /// Of the images that it was made over.
+    pub(crate) loss: BatchLoss,
     /// Of the mean loss; none where the pass stopped at a term that was not finite.
     pub(crate) gradients: Option<Gradients>,
     /// The micro-batch with a term that is not finite.
@@ -106,15 +119,20 @@ pub(crate) struct Pass {
 /// Each micro-batch is normalised with its own statistics, and updates the running ones. The penalties are the same in each
 /// and the shares sum to 1 over a step, so they count once. An undivided batch gives the bits of a plain pass.
 ///
-/// With free bits, `known_kl_means` are those of the whole batch; an undivided one needs none.
-pub(crate) fn pass(
+/// With free bits, `known_kl_means` are those of the whole batch; an undivided one needs none. `ended` is called at the end of
+/// each phase.
+///
+/// # Errors
+/// What `ended` gives.
+pub(crate) fn pass<E>(
     model: &Vae,
     inputs: &Inputs,
     batch: usize,
     options: PassOptions,
     known_kl_means: Option<&[f64]>,
     at_non_finite: AtNonFinite,
-) -> Pass {
+    ended: &mut impl FnMut(Phase) -> Result<(), E>,
+) -> Result<Pass, E> {
     let PassOptions {
         micro_batch_size,
         sampler,
@@ -122,21 +140,21 @@ pub(crate) fn pass(
         kl: objective,
     } = options;
     let mut kl_means = known_kl_means.map(<[f64]>::to_vec);
-    let mut terms = [0.0; 3];
+    let mut loss = BatchLoss::default();
     let mut sum = None;
     for part in micro_batches(inputs.len(), micro_batch_size) {
         let share = part.len() as f64 / batch as f64;
         let inputs = inputs.part(&part).forward(sampler);
         let forward = Forward::new(model, inputs, gradient_checkpointing);
-        let [cross_entropy, kl, l2] = read_terms(forward.terms());
-        terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
-        if at_non_finite == AtNonFinite::Stop && first_non_finite(terms).is_some() {
-            return Pass {
-                terms,
+        loss.add_part(read_terms(forward.terms()));
+        ended(Phase::Forward)?;
+        if at_non_finite == AtNonFinite::Stop && first_non_finite(loss).is_some() {
+            return Ok(Pass {
+                loss,
                 gradients: None,
                 failed: Some(forward),
                 kl_means,
-            };
+            });
         }
         if objective.free_bits.is_some() && kl_means.is_none() {
             assert_eq!(
@@ -149,12 +167,38 @@ pub(crate) fn pass(
         }
         let gradients = forward.backward_weighted(model, &objective.weights(kl_means.as_deref()));
         sum = Some(add_gradients(model, sum, gradients, share));
+        ended(Phase::Backward)?;
     }
-    Pass {
-        terms,
+    Ok(Pass {
+        loss,
         gradients: sum,
         failed: None,
         kl_means,
+    })
+}
+
+/// A pass that nobody watches.
+pub(crate) fn unwatched_pass(
+    model: &Vae,
+    inputs: &Inputs,
+    batch: usize,
+    options: PassOptions,
+    known_kl_means: Option<&[f64]>,
+    at_non_finite: AtNonFinite,
+) -> Pass {
+    let mut nobody = |_| Ok::<(), Infallible>(());
+    let made = pass(
+        model,
+        inputs,
+        batch,
+        options,
+        known_kl_means,
+        at_non_finite,
+        &mut nobody,
+    );
+    match made {
+        Ok(pass) => pass,
+        Err(never) => match never {},
     }
 }
 
@@ -258,9 +302,9 @@ pub(crate) mod tests {
         model: &Vae,
         inputs: &Inputs,
         parts: &[Range<usize>],
-    ) -> (Vec<Vec<f64>>, [f64; 3]) {
+    ) -> (Vec<Vec<f64>>, BatchLoss) {
         let mut expected: Vec<Vec<f64>> = Vec::new();
-        let mut terms = [0.0; 3];
+        let mut loss = BatchLoss::default();
         for part in parts {
             let share = part.len() as f64 / inputs.len() as f64;
             let of_part = inputs.part(part);
@@ -270,8 +314,7 @@ pub(crate) mod tests {
                 Sampler::Correct,
                 of_part.dropout,
             );
-            let [cross_entropy, kl, l2] = read_terms(&output.terms);
-            terms = [terms[0] + cross_entropy, terms[1] + kl, l2];
+            loss.add_part(read_terms(&output.terms));
             let of_part = read(model, &output.terms.loss().mean().backward());
             expected.resize_with(of_part.len(), Vec::new);
             for (sum, values) in expected.iter_mut().zip(of_part) {
@@ -281,13 +324,13 @@ pub(crate) mod tests {
                 }
             }
         }
-        (expected, terms)
+        (expected, loss)
     }
 
     #[test]
     fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
         let (model, inputs) = model_and_inputs(7);
-        let found = pass(
+        let found = unwatched_pass(
             &model,
             &inputs,
             7,
@@ -297,16 +340,16 @@ pub(crate) mod tests {
         );
         let gradients = found.gradients.expect("finite");
 
-        let (expected, terms) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
+        let (expected, loss) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
         let difference = largest_difference(&expected, &read(&model, &gradients));
         assert!(difference < 1e-6, "{difference:e}");
-        assert_eq!(found.terms, terms);
+        assert_eq!(found.loss, loss);
     }
 
     #[test]
     fn penalties_count_once() {
         let (model, inputs) = model_and_inputs(6);
-        let found = pass(
+        let found = unwatched_pass(
             &model,
             &inputs,
             6,
@@ -322,7 +365,7 @@ pub(crate) mod tests {
         };
         let encoder = &model.encoder;
         let expected = 0.01 * squares(&encoder.mean) + 0.1 * squares(&encoder.log_variance);
-        assert!((found.terms[2] - expected).abs() < 1e-5 * expected);
+        assert!((found.loss.l2 - expected).abs() < 1e-5 * expected);
     }
 
     #[test]
@@ -334,7 +377,7 @@ pub(crate) mod tests {
                 gradient_checkpointing,
                 ..options(micro_batch_size)
             };
-            let pass = || pass(&model, &inputs, 6, options, None, AtNonFinite::Stop);
+            let pass = || unwatched_pass(&model, &inputs, 6, options, None, AtNonFinite::Stop);
             let found = if is_plain {
                 resnet_blocks::with_plain_blocks(pass)
             } else {
@@ -342,7 +385,7 @@ pub(crate) mod tests {
             };
             let gradients = read(&model, &found.gradients.expect("finite"));
             let statistics = crate::experiment::weights::named_values(&model.valid());
-            (found.terms, gradients, statistics)
+            (found.loss, gradients, statistics)
         };
         for (precision, is_plain) in [
             (Precision::F32, false),
@@ -368,7 +411,7 @@ pub(crate) mod tests {
         let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
         let expected = read(&model, &output.terms.loss().mean().backward());
         for micro_batch_size in [None, Some(5), Some(50)] {
-            let found = pass(
+            let found = unwatched_pass(
                 &model,
                 &inputs,
                 5,
@@ -393,7 +436,7 @@ pub(crate) mod tests {
                 kl: objective(free),
                 ..options(None)
             };
-            pass(&model, &inputs, 6, options, None, AtNonFinite::Stop)
+            unwatched_pass(&model, &inputs, 6, options, None, AtNonFinite::Stop)
         };
         // Nothing is free, or everything is.
         let all = undivided(1e-9);
@@ -405,7 +448,7 @@ pub(crate) mod tests {
             },
             ..options(None)
         };
-        let weighted = pass(&model, &inputs, 6, weighted, None, AtNonFinite::Stop);
+        let weighted = unwatched_pass(&model, &inputs, 6, weighted, None, AtNonFinite::Stop);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         let distance = |a: &[Vec<f64>], b: &[Vec<f64>]| {
             let pairs = a.iter().flatten().zip(b.iter().flatten());
@@ -425,7 +468,7 @@ pub(crate) mod tests {
         };
         let parts = inputs_of_parts(&inputs, 2);
         let known = kl_means(&model, parts.into_iter());
-        let found = pass(&model, &inputs, 6, options, Some(&known), AtNonFinite::Stop);
+        let found = unwatched_pass(&model, &inputs, 6, options, Some(&known), AtNonFinite::Stop);
         assert_eq!(found.kl_means.as_deref(), Some(known.as_slice()));
         let slopes = vae_measures::free_bits_gradient(&known, middle);
         let expected = (0..3).map(|part| {

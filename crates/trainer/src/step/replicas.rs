@@ -18,8 +18,10 @@ use crate::step::batch_parts::{equal_parts, micro_batches};
 use crate::step::block_checkpointing::kl_means;
 use crate::step::gradient_sum::{put_vector, take_vector};
 
+use run_files::metrics::BatchLoss;
+
 use super::all_reduce::AllReduce;
-use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, pass};
+use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, Phase, pass, unwatched_pass};
 
 /// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread.
 pub(crate) struct Replicas {
@@ -30,8 +32,8 @@ pub(crate) struct Replicas {
 struct Worker {
     device: Device,
     requests: Sender<Request>,
-    /// The terms of a pass, once it is done.
-    terms: Receiver<[f64; 3]>,
+    /// The loss of a pass, once it is done.
+    losses: Receiver<BatchLoss>,
     answers: Receiver<Answer>,
     thread: JoinHandle<()>,
 }
@@ -69,7 +71,7 @@ impl Replicas {
         let all_reduce = AllReduce::new(all, are_cuda);
         let workers = others.iter().map(|device| {
             let (requests, received) = channel();
-            let (done, terms) = channel();
+            let (done, losses) = channel();
             let (answer, answers) = channel();
             let (config, all_reduce) = (config.clone(), all_reduce.clone());
             let of_thread = device.clone();
@@ -80,7 +82,7 @@ impl Replicas {
             Worker {
                 device: device.clone(),
                 requests,
-                terms,
+                losses,
                 answers,
                 thread,
             }
@@ -91,13 +93,36 @@ impl Replicas {
         }
     }
 
+    /// No other device than `main`.
+    pub(crate) fn none(main: &Device) -> Self {
+        Self {
+            workers: Vec::new(),
+            all_reduce: AllReduce::new(vec![main.clone().inner()], false),
+        }
+    }
+
+    /// The main device, without autodiff.
+    pub(crate) fn main_device(&self) -> &Device {
+        self.all_reduce.main_device()
+    }
+
     /// The images of a batch that each device takes, the main one first.
     pub(crate) fn parts(&self, batch: usize) -> Vec<Range<usize>> {
         equal_parts(batch, 1 + self.workers.len())
     }
 
-    /// A pass over the whole batch, on all devices; on the main one alone where there is no other.
-    pub(crate) fn pass(&mut self, model: &Vae, inputs: &Inputs, options: PassOptions) -> Pass {
+    /// A pass over the whole batch, on all devices; on the main one alone where there is no other. `ended` is called at the end
+    /// of each phase on the main device.
+    ///
+    /// # Errors
+    /// What `ended` gives.
+    pub(crate) fn pass<E>(
+        &mut self,
+        model: &Vae,
+        inputs: &Inputs,
+        options: PassOptions,
+        ended: &mut impl FnMut(Phase) -> Result<(), E>,
+    ) -> Result<Pass, E> {
         let batch = inputs.len();
         let parts = self.parts(batch);
         let [own, others @ ..] = parts.as_slice() else {
@@ -106,7 +131,8 @@ impl Replicas {
         let kl_means = self.kl_means(model, inputs, options);
         if others.is_empty() {
             let stop = AtNonFinite::Stop;
-            return pass(model, inputs, batch, options, kl_means.as_deref(), stop);
+            let kl_means = kl_means.as_deref();
+            return pass(model, inputs, batch, options, kl_means, stop, ended);
         }
         let weights = weights(model);
         for (worker, part) in self.workers.iter().zip(others) {
@@ -134,7 +160,8 @@ impl Replicas {
         }
         let go_on = AtNonFinite::GoOn;
         let own = inputs.part(own);
-        let mut whole = pass(model, &own, batch, options, kl_means.as_deref(), go_on);
+        let known = kl_means.as_deref();
+        let mut whole = pass(model, &own, batch, options, known, go_on, ended)?;
         let mut gradients = whole
             .gradients
             .take()
@@ -143,14 +170,8 @@ impl Replicas {
         let vector = take_vector(model, &mut gradients);
         // A collective operation waits for all devices: it must not begin where the pass of one has failed.
         for index in 0..others.len() {
-            let terms = self.receive(index, |worker| worker.terms.recv().ok());
-            for (sum, term) in whole.terms.iter_mut().zip(terms).take(2) {
-                *sum += term;
-            }
-            // The penalties are the same on every device, unless one of them computes what is not a number.
-            if !terms[2].is_finite() {
-                whole.terms[2] = terms[2];
-            }
+            let loss = self.receive(index, |worker| worker.losses.recv().ok());
+            whole.loss.add_part(loss);
         }
         let vector = self.all_reduce.join(vector, is_complete);
         let received = (0..others.len())
@@ -162,7 +183,7 @@ impl Replicas {
         let vector = self.all_reduce.finish(vector, received, is_complete);
         put_vector(model, &mut gradients, vector);
         whole.gradients = Some(gradients);
-        whole
+        Ok(whole)
     }
 
     /// Each latent dimension's mean KL divergence over the whole batch, where free bits need it and the batch is divided: one
@@ -203,7 +224,7 @@ impl Replicas {
 
 /// Where a replica's thread sends what it has computed.
 struct Answers {
-    done: Sender<[f64; 3]>,
+    done: Sender<BatchLoss>,
     answer: Sender<Answer>,
 }
 
@@ -228,13 +249,13 @@ fn work(
         model = with_weights(model, weights, device);
         let go_on = AtNonFinite::GoOn;
         let Pass {
-            terms, gradients, ..
-        } = pass(&model, &inputs, batch, options, kl_means.as_deref(), go_on);
+            loss, gradients, ..
+        } = unwatched_pass(&model, &inputs, batch, options, kl_means.as_deref(), go_on);
         // Nobody reads this replica's running statistics; left pending they would pile up.
         drop(model.valid());
         let mut gradients = gradients.expect("a pass that goes on has gradients");
         let vector = take_vector(&model, &mut gradients);
-        if answers.done.send(terms).is_err() {
+        if answers.done.send(loss).is_err() {
             return;
         }
         let answer = Answer {
@@ -317,6 +338,12 @@ mod tests {
         kl: crate::step::kl_objective::KlObjective::LOSS,
     };
 
+    fn passed(replicas: &mut Replicas, model: &Vae, inputs: &Inputs) -> Pass {
+        let mut nobody = |_| Ok::<(), std::convert::Infallible>(());
+        let made = replicas.pass(model, inputs, OPTIONS, &mut nobody);
+        made.unwrap_or_else(|never| match never {})
+    }
+
     #[test]
     fn gradients_are_the_weighted_mean_of_those_of_the_shards() {
         for (images, others, parts) in [
@@ -326,25 +353,25 @@ mod tests {
             (5, 2, vec![0..3, 3..5]),
         ] {
             let (model, inputs, mut replicas) = start(images, others);
-            let found = replicas.pass(&model, &inputs, OPTIONS);
-            let (expected, terms) = weighted_mean(&model, &inputs, &parts);
+            let found = passed(&mut replicas, &model, &inputs);
+            let (expected, loss) = weighted_mean(&model, &inputs, &parts);
             let gradients = read(&model, &found.gradients.expect("finite"));
             let difference = largest_difference(&expected, &gradients);
             assert!(difference < 1e-6, "{images} images: {difference:e}");
-            assert_eq!(found.terms, terms);
+            assert_eq!(found.loss, loss);
         }
     }
 
     #[test]
     fn shards_and_micro_batches_of_the_same_split_give_the_same_bits() {
         let (model, inputs, mut replicas) = start(8, 1);
-        let of_shards = replicas.pass(&model, &inputs, OPTIONS);
+        let of_shards = passed(&mut replicas, &model, &inputs);
         let in_two = PassOptions {
             micro_batch_size: Some(4),
             ..OPTIONS
         };
-        let of_micro_batches = pass(&model, &inputs, 8, in_two, None, AtNonFinite::Stop);
-        assert_eq!(of_shards.terms, of_micro_batches.terms);
+        let of_micro_batches = unwatched_pass(&model, &inputs, 8, in_two, None, AtNonFinite::Stop);
+        assert_eq!(of_shards.loss, of_micro_batches.loss);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         assert!(gradients(of_shards) == gradients(of_micro_batches));
     }
@@ -355,8 +382,8 @@ mod tests {
         // The last image is the other device's.
         let last = inputs.images.clone().narrow(0, 7, 1).mul_scalar(f32::NAN);
         inputs.images = Tensor::cat(vec![inputs.images.narrow(0, 0, 7), last], 0);
-        let found = replicas.pass(&model, &inputs, OPTIONS);
-        assert!(found.terms[0].is_nan());
+        let found = passed(&mut replicas, &model, &inputs);
+        assert!(found.loss.cross_entropy.is_nan());
         let gradients = read(&model, &found.gradients.expect("computed all the same"));
         assert!(gradients.iter().flatten().any(|value| value.is_nan()));
     }
@@ -377,7 +404,7 @@ mod tests {
             .requests
             .send(request)
             .expect("it works");
-        let receive = || replicas.receive(0, |worker| worker.terms.recv().ok());
+        let receive = || replicas.receive(0, |worker| worker.losses.recv().ok());
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(receive));
         let reason = panic.expect_err("the worker has failed");
         let reason = reason.downcast_ref::<String>().expect("a text");
@@ -397,7 +424,7 @@ mod tests {
         };
         let initial = bits(&weights(&model));
         for _ in 0..4 {
-            let gradients = replicas.pass(&model, &inputs, OPTIONS).gradients;
+            let gradients = passed(&mut replicas, &model, &inputs).gradients;
             model = adam.step(model, gradients.expect("finite"), 0.01);
         }
         // Every replica says which weights its pass is made with.

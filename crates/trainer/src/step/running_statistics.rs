@@ -45,6 +45,32 @@ impl RunningStatistics {
     }
 }
 
+/// The running statistics before a step, to be given back where the step is skipped.
+pub(crate) enum StatisticsSnapshot {
+    /// The step is one pass, which can be taken back without having been prepared for.
+    OnePass,
+    /// It is several.
+    SeveralPasses(RunningStatistics),
+}
+
+impl StatisticsSnapshot {
+    /// What is needed to take back so many passes.
+    pub(crate) fn take<M: Module>(module: &M, passes: usize) -> Self {
+        match passes {
+            1 => Self::OnePass,
+            _ => Self::SeveralPasses(RunningStatistics::read(module)),
+        }
+    }
+
+    /// Gives the statistics back after those passes.
+    pub(crate) fn restore<M: Module>(self, module: M) -> M {
+        match self {
+            Self::OnePass => undo_last_pass(module),
+            Self::SeveralPasses(statistics) => statistics.restore(module),
+        }
+    }
+}
+
 /// By the field's name, which is Burn's.
 fn is_running_statistic(field: Option<&String>) -> bool {
     matches!(

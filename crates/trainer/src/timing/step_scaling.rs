@@ -11,11 +11,15 @@ use vae_core::{Depth, VaeConfig};
 
 use super::error::TimingError;
 use crate::device::DeviceError;
-use crate::experiment::model::{initial_model, model_config, sampler};
-use crate::step::block_checkpointing::ForwardInputs;
-use crate::step::engine::Engine;
+use crate::experiment::model::{initial_model, model_config};
+use crate::step::engine::{Engine, EngineOptions, StepRequest};
+use crate::step::fault::FaultInjector;
+use crate::step::kl_objective::KlObjective;
+use crate::step::pass::Inputs;
+use crate::step::replicas::Replicas;
 use crate::timing::step_timing::{TimingOptions, median};
 use run_files::settings::Settings;
+use run_files::step_guard::StepGuard;
 use run_report::chart::{Axis, Chart, Curve, renumbered, round_step};
 
 /// Batch sizes, as parts of the settings'.
@@ -114,12 +118,19 @@ fn seconds_per_step(
     config: &VaeConfig,
     batch: usize,
     settings: &Settings,
-    options: TimingOptions,
+    timing: TimingOptions,
     device: &Device,
 ) -> Result<f64, TimingError> {
     config.validate()?;
     let device = device.clone().autodiff();
-    let mut engine = Engine::new(initial_model(config, settings.seed, &device));
+    let model = initial_model(config, settings.seed, &device);
+    let options = EngineOptions {
+        micro_batch_size: None,
+        gradient_checkpointing: false,
+        ..EngineOptions::of(settings)
+    };
+    let mut engine = Engine::new(model, Replicas::none(&device), options);
+    let mut guard = StepGuard::default();
     let images = Tensor::full(
         [
             batch,
@@ -131,25 +142,27 @@ fn seconds_per_step(
         &device,
     );
     let mut seconds = Vec::new();
-    for _ in 0..options.warmup + options.steps {
+    for step in 0..timing.warmup + timing.steps {
         let began = Instant::now();
         let noise = Tensor::ones([batch, config.latent_dim], &device);
-        let inputs = ForwardInputs {
-            images: images.clone(),
-            noise,
-            dropout: None,
-            sampler: sampler(settings),
+        let request = StepRequest {
+            step: step as u64,
+            inputs: Inputs {
+                images: images.clone(),
+                noise,
+                dropout: None,
+            },
+            learning_rate: settings.learning_rate,
+            kl: KlObjective::LOSS,
         };
-        engine.step(inputs, false, settings.learning_rate, |_| {
-            Ok::<(), DeviceError>(())
-        })?;
+        engine.step(request, &mut guard, &FaultInjector::none());
         device.sync().map_err(|error| DeviceError::Lost {
             device: settings.device.main(),
             reason: error.to_string(),
         })?;
         seconds.push(began.elapsed().as_secs_f64());
     }
-    Ok(median(&seconds[options.warmup..]))
+    Ok(median(&seconds[timing.warmup..]))
 }
 
 impl Scaling {

@@ -11,13 +11,17 @@ use serde::Serialize;
 use super::error::TimingError;
 use crate::device::DeviceError;
 use crate::experiment::data;
-use crate::experiment::model::{initial_model, model_config, sampler};
+use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
-use crate::step::block_checkpointing::ForwardInputs;
-use crate::step::engine::{Engine, Phase};
+use crate::step::engine::{Engine, EngineOptions, StepRequest};
+use crate::step::fault::FaultInjector;
+use crate::step::kl_objective::KlObjective;
+use crate::step::pass::{Inputs, Phase};
+use crate::step::replicas::Replicas;
 use run_files::metrics::peak_memory_bytes;
 use run_files::settings::Settings;
+use run_files::step_guard::StepGuard;
 
 /// Median, extremes and phases of a training step, in seconds.
 #[derive(Clone, Debug, Serialize)]
@@ -103,7 +107,9 @@ fn timed_steps(
     } else {
         device
     };
-    let mut engine = Engine::new(model);
+    let engine_options = EngineOptions::of(settings);
+    let mut engine = Engine::new(model, Replicas::none(&device), engine_options);
+    let mut guard = StepGuard::default();
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
     let data = Cifar10::sample()?;
@@ -129,7 +135,7 @@ fn timed_steps(
         let whole = Instant::now();
         let mut began = whole;
         let mut lap = |phase: usize| {
-            seconds[phase] = began.elapsed().as_secs_f64();
+            seconds[phase] += began.elapsed().as_secs_f64();
             began = Instant::now();
         };
         let (number, index) = (step / plan.num_batches(), step % plan.num_batches());
@@ -146,13 +152,12 @@ fn timed_steps(
         );
         wait()?;
         lap(0);
-        let inputs = ForwardInputs {
+        let inputs = Inputs {
             images,
             noise,
             dropout: None,
-            sampler: sampler(settings),
         };
-        let ended = |phase| {
+        let mut ended = |phase| {
             wait()?;
             lap(match phase {
                 Phase::Forward => 1,
@@ -164,8 +169,14 @@ fn timed_steps(
         if options.is_evaluation {
             engine.evaluate(inputs, ended)?;
         } else {
-            let checkpointing = settings.gradient_checkpointing;
-            engine.step(inputs, checkpointing, settings.learning_rate, ended)?;
+            let request = StepRequest {
+                step: step as u64,
+                inputs,
+                learning_rate: settings.learning_rate,
+                kl: KlObjective::LOSS,
+            };
+            let faults = FaultInjector::none();
+            engine.watched_step(request, &mut guard, &faults, &mut ended)?;
         }
         wholes.push(whole.elapsed().as_secs_f64());
         for (all, seconds) in phases.iter_mut().zip(seconds) {

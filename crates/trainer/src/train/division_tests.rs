@@ -3,7 +3,7 @@
 use burn::tensor::DType;
 
 use super::tests::{
-    assert_equal_runs, best_epoch, run, silent, skipped_steps_change_nothing,
+    FIRST_EPOCH, assert_equal_runs, best_epoch, run, silent, skipped_steps_change_nothing,
     stopped_and_continued, tiny,
 };
 use super::*;
@@ -133,18 +133,18 @@ fn parameters_statistics_and_moments_stay_float32_with_products_in_bfloat16() {
     let mut progress = silent();
     let training =
         Training::prepare(&settings, options, &Device::flex(), &mut progress).expect("prepared");
-    let (mut now, _) = training.start(&mut progress).expect("started");
+    let (mut active, _) = training.start(&mut progress).expect("started");
     let batch = training.splits.train.batch(&[0, 1, 2, 3, 4]);
     for _ in 0..2 {
         training
-            .step(&mut now, 1, batch.to_tensor(&training.device))
-            .expect("a step")
-            .expect("taken");
+            .step(&mut active, &FIRST_EPOCH, batch.to_tensor(&training.device))
+            .expect("a step");
     }
+    assert_eq!(active.state.updates, 2);
     let is_float32 = |dtype: &DType| *dtype == DType::F32;
-    let moments = now.adam.element_types();
+    let moments = active.engine.adam().element_types();
     assert!(!moments.is_empty() && moments.iter().all(is_float32));
-    for parameter in resnet_blocks::named_parameters(&now.model.valid()) {
+    for parameter in resnet_blocks::named_parameters(&active.engine.model().valid()) {
         let dtype = parameter.data.dtype();
         assert!(is_float32(&dtype), "{}: {dtype:?}", parameter.name);
         // Float32 holds what an update of 0.001 leaves; in bfloat16 every value would be a multiple of 2^16 ulps.

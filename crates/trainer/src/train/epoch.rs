@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use burn::prelude::*;
-use cifar_loader::BatchPlan;
+use cifar_loader::{BatchPlan, Epoch};
 use vae_core::Vae;
 
 use super::error::TrainError;
@@ -20,7 +20,7 @@ use run_files::metrics::{
 };
 use run_files::settings::Augment;
 
-use super::{Logs, Progressing, SMALL_FILES, Training};
+use super::{ActiveRun, Logs, SMALL_FILES, Training};
 
 /// Rows of ten in the sample sheet of an epoch.
 const SAMPLE_ROWS: usize = 4;
@@ -31,66 +31,71 @@ const EVALUATION_BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant
 const STEPS_TO_ESTIMATE: usize = 20;
 const SECONDS_TO_ESTIMATE: f64 = 20.0;
 
+/// What the steps of an epoch have in common.
+pub(super) struct PresentEpoch<'a> {
+    /// From 1.
+    pub(super) number: u32,
+    /// The images as they are shown, where they are not shown as they are in the split.
+    pub(super) shown: Option<Epoch<'a>>,
+}
+
 impl Training<'_> {
     /// Trains the rest of the present epoch and ends it.
     pub(super) fn epoch(
         &self,
-        mut now: Progressing,
+        mut run: ActiveRun,
         logs: &mut Logs,
         progress: &mut Progress,
-    ) -> Result<Progressing, TrainError> {
-        let epoch = now.state.epoch + 1;
+    ) -> Result<ActiveRun, TrainError> {
+        let epoch = run.state.epoch + 1;
         let began = Instant::now();
-        let first_batch = now.state.batches;
-        let stopped = self.train_epoch(&mut now, epoch, progress)?;
+        let first_batch = run.state.batches;
+        let stopped = self.train_epoch(&mut run, epoch, progress)?;
         let mut timing = EpochTiming {
             epoch,
-            train_steps: now.state.batches - first_batch,
+            train_steps: run.state.batches - first_batch,
             train_seconds: began.elapsed().as_secs_f64(),
             valid_seconds: None,
-            first_step_seconds: now.clock.first_step_seconds(),
+            first_step_seconds: run.clock.first_step_seconds(),
             images_per_second: 0.0,
             peak_memory_bytes: None,
         };
-        if let Some(rate) = now.clock.rate(timing.train_seconds) {
+        if let Some(rate) = run.clock.rate(timing.train_seconds) {
             timing.images_per_second = rate.images_per_second;
         }
         if let Some(signal) = stopped {
-            return Err(self.stop_here(&mut now, signal, timing, logs, progress));
+            return Err(self.stop_here(&mut run, signal, timing, logs, progress));
         }
 
-        let own = now.model.valid();
-        let model = match &now.average {
-            Some(average) => average.model().clone(),
-            None => own.clone(),
-        };
+        let model = run.engine.scored_model();
         let of = self.splits.valid.len();
         let mut score = |model: &Vae| {
             evaluate_until(
                 model,
-                &now.images.valid,
+                &run.images.valid,
                 self.valid_floor,
                 self.evaluation(epoch),
                 self.stop,
                 &mut |done| progress.evaluated("validation", done, of),
             )
         };
-        let without_average = now.average.as_ref().map(|_| score(&own)).transpose();
+        let own = run.engine.average().map(|_| run.engine.model().valid());
+        let without_average = own.as_ref().map(&mut score).transpose();
         let scores = without_average.and_then(|without| Ok((score(&model)?, without)));
         let (valid, without_average) = match scores {
             Ok(scores) => scores,
-            Err(signal) => return Err(self.stop_here(&mut now, signal, timing, logs, progress)),
+            Err(signal) => return Err(self.stop_here(&mut run, signal, timing, logs, progress)),
         };
         let seconds = began.elapsed().as_secs_f64();
         timing.valid_seconds = Some(seconds - timing.train_seconds);
         timing.peak_memory_bytes = peak_memory_bytes();
 
-        let train = now.state.sums.means(self.train_floor);
+        let train = run.state.sums.means(self.train_floor);
         let further = FurtherNumbers {
             valid_loss_without_average: without_average.map(|terms| terms.loss),
-            ..self.further(&now, &train, &valid)
+            ..self.further(&run, &train, &valid)
         };
-        let state = &mut now.state;
+        let state = &mut run.state;
         let row = EpochRow {
             epoch,
             train,
@@ -113,7 +118,7 @@ impl Training<'_> {
         }
         let next_learning_rate = state.schedule.learning_rate_at(self.settings, state.step);
         self.persist(progress, SMALL_FILES, || self.write_pictures(&model, epoch))?;
-        self.save(&mut now, progress)?;
+        self.save(&mut run, progress)?;
         self.persist(progress, SMALL_FILES, || Ok(logs.timing.append(&timing)?))?;
         progress.epoch_ended(&EpochEnd {
             row,
@@ -123,16 +128,16 @@ impl Training<'_> {
             is_best: verdict.is_best,
             next_learning_rate,
         });
-        Ok(now)
+        Ok(run)
     }
 
     /// The numbers of a row that the settings ask for besides; they depend on the settings alone which there are.
-    fn further(&self, now: &Progressing, train: &Terms, valid: &Terms) -> FurtherNumbers {
+    fn further(&self, run: &ActiveRun, train: &Terms, valid: &Terms) -> FurtherNumbers {
         let likelihood = self.settings.likelihood;
         let is_loss = self.settings.minimises_the_loss();
         let is_plain = !likelihood.is_over_levels() && is_loss;
-        let objective = now.state.sums.objective();
-        let last_update = now.state.updates.saturating_sub(1);
+        let objective = run.state.sums.objective();
+        let last_update = run.state.updates.saturating_sub(1);
         FurtherNumbers {
             train_bits_per_dim: bits_per_dim(likelihood, train),
             valid_bits_per_dim: bits_per_dim(likelihood, valid),
@@ -163,14 +168,14 @@ impl Training<'_> {
     /// Saves what there is of a run that someone asked to stop.
     fn stop_here(
         &self,
-        now: &mut Progressing,
+        run: &mut ActiveRun,
         signal: StopSignal,
         mut timing: EpochTiming,
         logs: &mut Logs,
         progress: &mut Progress,
     ) -> TrainError {
         timing.peak_memory_bytes = peak_memory_bytes();
-        let saved = self.save(now, progress).and_then(|()| {
+        let saved = self.save(run, progress).and_then(|()| {
             if timing.train_steps > 0 {
                 logs.timing.append(&timing)?;
             }
@@ -179,7 +184,7 @@ impl Training<'_> {
         match saved {
             Ok(()) => TrainError::Stopped {
                 signal,
-                step: now.state.step,
+                step: run.state.step,
                 run_dir: self.folder.path().to_owned(),
             },
             Err(error) => error,
@@ -197,55 +202,50 @@ impl Training<'_> {
         )
     }
 
-    /// Makes the steps that are left of the epoch, or those before someone asked to stop.
+    /// Takes the steps that are left of an epoch, or those before someone asked to stop.
     fn train_epoch(
         &self,
-        now: &mut Progressing,
-        epoch: u32,
+        run: &mut ActiveRun,
+        number: u32,
         progress: &mut Progress,
     ) -> Result<Option<StopSignal>, TrainError> {
         let began = Instant::now();
-        let first_batch = now.state.batches;
+        let first_batch = run.state.batches;
         let plan = self.plan();
-        let batches = now.images.train.epoch(&plan, u64::from(epoch));
+        let batches = run.images.train.epoch(&plan, u64::from(number));
         // A crop shows other pixels than the split has; a flip shows the same ones elsewhere.
-        let cropped = (self.settings.augment == Augment::FlipCrop && self.train_floor.is_finite())
-            .then(|| plan.epoch(epoch.into()));
+        let is_cropped = self.settings.augment == Augment::FlipCrop && self.train_floor.is_finite();
+        let epoch = PresentEpoch {
+            number,
+            shown: is_cropped.then(|| plan.epoch(number.into())),
+        };
         let num_batches = plan.num_batches();
-        now.clock.epoch_begins();
+        run.clock.epoch_begins();
         for index in first_batch..num_batches {
             if let Some(signal) = self.stop.requested() {
+                self.settle(run, &epoch)?;
                 return Ok(Some(signal));
             }
             let images = batches.batch(index);
             let [batch, ..] = images.dims();
-            if let Some(terms) = self.step(now, epoch, images)? {
-                match &cropped {
-                    Some(shown) => {
-                        let floor = shown.pixel_entropy(index);
-                        now.state.sums.add_changed(terms, batch, floor);
-                    }
-                    None => now.state.sums.add(terms, batch),
-                }
-            }
-            now.state.batches = index + 1;
-            if now.clock.awaits_first_step() {
+            self.step(run, &epoch, images)?;
+            if run.clock.awaits_first_step() {
                 self.wait()?;
             }
             let seconds = began.elapsed().as_secs_f64();
-            if let Some(first) = now.clock.step_ends(batch, seconds) {
+            if let Some(first) = run.clock.step_ends(batch, seconds) {
                 progress.notice(&format!(
                     "the first step took {first:.1} s, in which kernels were compiled and tuned; no rate counts it"
                 ));
             }
             let shown = || StepProgress {
-                epoch,
+                epoch: number,
                 epochs: self.settings.epochs,
                 step: index + 1,
                 steps: num_batches,
-                rate: now.clock.rate(seconds),
+                rate: run.clock.rate(seconds),
                 seconds,
-                terms: now.state.sums.means(self.train_floor),
+                terms: run.state.sums.means(self.train_floor),
             };
             if index + 1 - first_batch >= STEPS_TO_ESTIMATE || seconds >= SECONDS_TO_ESTIMATE {
                 progress.estimate(&shown());
@@ -255,19 +255,21 @@ impl Training<'_> {
             }
             // The end of the epoch has a checkpoint of its own.
             let is_due = self.settings.checkpoint_every.is_some_and(|interval| {
-                interval.is_due(now.state.step, now.last_checkpoint.elapsed().as_secs_f64())
+                interval.is_due(run.state.step, run.last_checkpoint.elapsed().as_secs_f64())
             });
             let is_asked = self.stop.takes_checkpoint();
             if (is_due || is_asked) && index + 1 < num_batches {
-                self.save(now, progress)?;
+                self.settle(run, &epoch)?;
+                self.save(run, progress)?;
             }
             if is_asked {
                 progress.notice(&format!(
                     "asked for a checkpoint at step {}",
-                    now.state.step
+                    run.state.step
                 ));
             }
         }
+        self.settle(run, &epoch)?;
         Ok(None)
     }
 

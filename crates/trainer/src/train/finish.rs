@@ -22,13 +22,13 @@ use run_files::run_folder::RunFolderError;
 use run_files::run_record::{PerPart, PerSplit, RunSummary};
 use run_report::loss_curves::{LOSS_CURVES, write_svg};
 
-use super::{Progressing, SMALL_FILES, Training};
+use super::{ActiveRun, SMALL_FILES, Training};
 
 impl Training<'_> {
     /// Exports the weights of the best epoch, scores them on the test set, and draws the final pictures.
     pub(super) fn finish(
         &self,
-        now: &Progressing,
+        run: &ActiveRun,
         began: Instant,
         progress: &mut Progress,
     ) -> Result<(), TrainError> {
@@ -40,7 +40,7 @@ impl Training<'_> {
             }
             .into());
         };
-        let (model, best_epoch) = self.best_model(now, progress)?;
+        let (model, best_epoch) = self.best_model(run, progress)?;
         let best: EpochRow = rows
             .iter()
             .copied()
@@ -62,10 +62,10 @@ impl Training<'_> {
         // The checkpoint of the last epoch is all that is needed to do this again.
         let test = test.map_err(|signal| TrainError::Stopped {
             signal,
-            step: now.state.step,
+            step: run.state.step,
             run_dir: self.folder.path().to_owned(),
         })?;
-        let summary = self.summary(now, &model, best, last, test);
+        let summary = self.summary(run, &model, best, last, test);
         let curves = self.folder.join(LOSS_CURVES);
         let grid = self.folder.join(FINAL_SAMPLES);
         let test_images = &self.splits.test;
@@ -83,7 +83,7 @@ impl Training<'_> {
         let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
         let pictures: [PathBuf; 3] = [grid, reconstructions, curves];
         progress.finished(&Finish {
-            reason: if now.state.stopped {
+            reason: if run.state.stopped {
                 StopReason::EarlyStopping
             } else {
                 StopReason::EpochLimit
@@ -100,7 +100,7 @@ impl Training<'_> {
 
     fn summary(
         &self,
-        now: &Progressing,
+        run: &ActiveRun,
         model: &Vae,
         best: EpochRow,
         last: EpochRow,
@@ -114,7 +114,7 @@ impl Training<'_> {
             last,
             test,
             test_bits_per_dim: bits_per_dim(self.settings.likelihood, &test),
-            stopped_early: now.state.stopped,
+            stopped_early: run.state.stopped,
             latent: latent_statistics(model, test_images, batch_size, &self.device),
             parameters: PerPart {
                 encoder: model.encoder.num_params() as u64,
@@ -143,11 +143,11 @@ impl Training<'_> {
     /// best or the best one's checkpoint is damaged.
     fn best_model(
         &self,
-        now: &Progressing,
+        run: &ActiveRun,
         progress: &mut Progress,
     ) -> Result<(Vae, u32), TrainError> {
-        let Some(best) = now.state.best else {
-            return Ok((scored(now), now.state.epoch));
+        let Some(best) = run.state.best else {
+            return Ok((run.engine.scored_model(), run.state.epoch));
         };
         match self.folder.checkpoints(self.parameters).load(best) {
             Ok(mut checkpoint) => {
@@ -164,18 +164,10 @@ impl Training<'_> {
             Err(error) => {
                 progress.notice(&format!(
                     "the best weights, of epoch {}, are lost ({error}); those of epoch {} are exported instead",
-                    best.epoch, now.state.epoch
+                    best.epoch, run.state.epoch
                 ));
-                Ok((scored(now), now.state.epoch))
+                Ok((run.engine.scored_model(), run.state.epoch))
             }
         }
-    }
-}
-
-/// The model that scores are of.
-fn scored(now: &Progressing) -> Vae {
-    match &now.average {
-        Some(average) => average.model().clone(),
-        None => now.model.valid(),
     }
 }

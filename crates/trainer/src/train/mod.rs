@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use burn::prelude::*;
 use cifar_loader::{Splits, View, free_bytes};
-use vae_core::{Vae, VaeConfig};
+use vae_core::VaeConfig;
 
 use crate::device::open_device;
 use crate::experiment::data;
-use crate::step::adam::Adam;
-use crate::step::weight_average::WeightAverage;
+use crate::step::engine::{Engine, EngineOptions};
+use crate::step::fault::FaultInjector;
 use run_files::checkpoint::{Checkpoint, CheckpointError, Origin, TrainingState};
 
 use crate::device::memory;
@@ -18,7 +18,7 @@ use crate::experiment::evaluate::cross_entropy_floor;
 use crate::experiment::file_list::remove_file_list;
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
-use crate::experiment::weights::{WeightsError, load_values, named_values};
+use crate::experiment::weights::{WeightsError, named_values};
 use crate::process::progress::{Progress, RunStart};
 use crate::process::stop_request::StopRequest;
 use crate::step::replicas::Replicas;
@@ -87,16 +87,12 @@ struct Training<'a> {
     parameters: usize,
     stop: &'a StopRequest,
     from_best: bool,
-    #[cfg(test)]
-    faults: Vec<step::Fault>,
+    faults: FaultInjector,
 }
 
 /// What changes from step to step.
-struct Progressing {
-    model: Vae,
-    adam: Adam,
-    average: Option<WeightAverage>,
-    replicas: Replicas,
+struct ActiveRun {
+    engine: Engine,
     state: TrainingState,
     images: RunImages,
     clock: StepClock,
@@ -177,8 +173,7 @@ impl<'a> Training<'a> {
             parameters,
             stop: options.stop,
             from_best: options.from_best,
-            #[cfg(test)]
-            faults: Vec::new(),
+            faults: FaultInjector::none(),
         };
         if !training.folder.is_locked() {
             progress.notice(&format!(
@@ -275,53 +270,42 @@ impl<'a> Training<'a> {
 
     fn run(&self, progress: &mut Progress) -> Result<(), TrainError> {
         let began = Instant::now();
-        let (mut now, is_new) = self.start(progress)?;
+        let (mut run, is_new) = self.start(progress)?;
         progress.run_started(&RunStart {
             settings: self.settings,
             run_dir: self.folder.path(),
             train_images: self.splits.train.len(),
             valid_images: self.splits.valid.len(),
             parameters: self.parameters,
-            first_epoch: now.state.epoch + 1,
-            is_over: now.state.epoch >= self.settings.epochs || now.state.stopped,
+            first_epoch: run.state.epoch + 1,
+            is_over: run.state.epoch >= self.settings.epochs || run.state.stopped,
         });
-        let keep = (!is_new).then_some(now.state.metrics);
+        let keep = (!is_new).then_some(run.state.metrics);
         let mut logs = self.persist(progress, SMALL_FILES, || {
             Ok(Logs {
                 metrics: MetricsWriter::open_with(self.folder.path(), keep, &self.further_keys())?,
                 timing: TimingWriter::open(self.folder.path())?,
             })
         })?;
-        now.state.metrics = logs.metrics.lengths();
+        run.state.metrics = logs.metrics.lengths();
         if is_new {
-            let model = now.model.valid();
+            let model = run.engine.model().valid();
             self.persist(progress, SMALL_FILES, || self.write_pictures(&model, 0))?;
         }
-        while now.state.epoch < self.settings.epochs && !now.state.stopped {
-            now = self.epoch(now, &mut logs, progress)?;
+        while run.state.epoch < self.settings.epochs && !run.state.stopped {
+            run = self.epoch(run, &mut logs, progress)?;
         }
-        self.finish(&now, began, progress)
+        self.finish(&run, began, progress)
     }
 
     /// A new run at step 0, or the newest intact checkpoint; whether it is the former.
-    fn start(&self, progress: &mut Progress) -> Result<(Progressing, bool), TrainError> {
+    fn start(&self, progress: &mut Progress) -> Result<(ActiveRun, bool), TrainError> {
         let model = initial_model(&self.config, self.settings.seed, &self.device);
         let checkpoints = self.folder.checkpoints(self.parameters);
         let Some((mut checkpoint, failures)) = checkpoints.load_newest()? else {
-            let now = Progressing {
-                average: self
-                    .settings
-                    .ema
-                    .map(|decay| WeightAverage::new(decay, &model)),
-                model,
-                adam: Adam::new(),
-                replicas: self.replicas(),
-                state: TrainingState::new(Schedule::new(self.settings)),
-                images: self.images(),
-                clock: self.clock(),
-                last_checkpoint: Instant::now(),
-            };
-            return Ok((now, true));
+            let engine = Engine::new(model, self.replicas(), EngineOptions::of(self.settings));
+            let state = TrainingState::new(Schedule::new(self.settings));
+            return Ok((self.active(engine, state), true));
         };
         for failure in failures {
             progress.notice(&format!("passed over a damaged checkpoint: {failure}"));
@@ -332,24 +316,20 @@ impl<'a> Training<'a> {
             checkpoint = checkpoints.load(best)?;
         }
         let Checkpoint {
-            model: values,
-            mut optimizer,
+            model: weights,
+            optimizer,
             mut state,
             origin,
         } = checkpoint;
-        let of_average = WeightAverage::take_values(&mut optimizer);
-        let model = load_values(model, &values).map_err(|source| self.refused(source))?;
-        let adam = Adam::from_named_values(state.updates, &optimizer, &model, &self.device)
-            .ok_or_else(|| {
-                self.refused(WeightsError::Missing {
-                    name: "a moment of the optimizer".to_owned(),
-                })
-            })?;
-        let average = self.settings.ema.map(|decay| {
-            WeightAverage::from_values(decay, &model, &of_average)
-                .map_err(|source| self.refused(source))
-        });
-        let average = average.transpose()?;
+        let engine = Engine::restore(
+            model,
+            self.replicas(),
+            EngineOptions::of(self.settings),
+            state.updates,
+            &weights,
+            optimizer,
+        )
+        .map_err(|source| self.refused(source))?;
         if self.from_best {
             // Only now that it is known to fit.
             tell_left(&checkpoints.discard_after(state.position())?, progress);
@@ -369,17 +349,17 @@ impl<'a> Training<'a> {
             // The steps before were another training's.
             state.guard.non_finite_in_row = 0;
         }
-        let now = Progressing {
-            model,
-            adam,
-            average,
-            replicas: self.replicas(),
+        Ok((self.active(engine, state), false))
+    }
+
+    fn active(&self, engine: Engine, state: TrainingState) -> ActiveRun {
+        ActiveRun {
+            engine,
             state,
             images: self.images(),
             clock: self.clock(),
             last_checkpoint: Instant::now(),
-        };
-        Ok((now, false))
+        }
     }
 
     /// The model on the other devices.
@@ -410,22 +390,18 @@ impl<'a> Training<'a> {
         CheckpointError::Weights { path, source }.into()
     }
 
-    fn save(&self, now: &mut Progressing, progress: &mut Progress) -> Result<(), TrainError> {
-        let mut optimizer = now.adam.to_named_values(&now.model);
-        if let Some(average) = &now.average {
-            optimizer.extend(average.to_named_values());
-        }
+    fn save(&self, run: &mut ActiveRun, progress: &mut Progress) -> Result<(), TrainError> {
         let checkpoint = Checkpoint {
-            model: named_values(&now.model.valid()),
-            optimizer,
-            state: now.state.clone(),
+            model: named_values(&run.engine.model().valid()),
+            optimizer: run.engine.optimizer(),
+            state: run.state.clone(),
             origin: Some(self.origin.clone()),
         };
         let left = self.persist(progress, self.checkpoint_bytes(), || {
             Ok(self.folder.checkpoints(self.parameters).save(&checkpoint)?)
         })?;
         tell_left(&left, progress);
-        now.last_checkpoint = Instant::now();
+        run.last_checkpoint = Instant::now();
         Ok(())
     }
 

@@ -1,174 +1,127 @@
-//! One step, and what keeps one that is not finite away from the weights.
+//! One step of a run: what it is asked for, and what becomes of its report.
 
 use burn::prelude::*;
-#[cfg(test)]
-use burn::tensor::Gradients;
 use vae_core::DropoutMasks;
 
+use super::epoch::PresentEpoch;
 use super::error::TrainError;
-use crate::experiment::model::sampler;
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::weights::named_values;
-use crate::step::batch_parts::micro_batches;
-use crate::step::block_checkpointing::Forward;
-use crate::step::gradient_norms::GradientNorms;
+use crate::step::engine::{Outcome, StepReport, StepRequest};
 use crate::step::kl_objective::KlObjective;
-use crate::step::pass::{Inputs, Pass, PassOptions};
-use crate::step::running_statistics::{RunningStatistics, undo_last_pass};
-use run_files::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite, first_non_finite};
+use crate::step::pass::Inputs;
+use run_files::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite};
 use run_files::run_folder::pretty;
 
-use super::{Progressing, Training};
-
-/// A value that is not finite, put where a test wants it.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fault {
-    /// Step since the run began, from 0.
-    pub(super) step: u64,
-    pub(super) site: FaultSite,
-    pub(super) value: f32,
-}
-
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FaultSite {
-    Input,
-    Loss,
-    Gradient,
-}
+use super::{ActiveRun, Training};
 
 impl Training<'_> {
-    /// One step: the terms of its loss, or none where it was skipped and changed neither weights, nor moments, nor
-    /// running statistics.
+    /// Takes one step, and counts what is known of it and of those before.
     ///
     /// # Shapes
     /// - images: `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
     pub(super) fn step(
         &self,
-        now: &mut Progressing,
-        epoch: u32,
+        run: &mut ActiveRun,
+        epoch: &PresentEpoch<'_>,
         images: Tensor<4>,
-    ) -> Result<Option<[f64; 3]>, TrainError> {
-        let step = now.state.step;
-        #[cfg(test)]
-        let images = self.faulty_images(step, images);
+    ) -> Result<(), TrainError> {
+        let step = run.state.step;
         let [batch, ..] = images.dims();
-        let inputs = Inputs {
-            images,
-            noise: self.noise(step, batch),
-            dropout: self.dropout(step, batch),
+        let request = StepRequest {
+            step,
+            inputs: Inputs {
+                images,
+                noise: self.noise(step, batch),
+                dropout: self.dropout(step, batch),
+            },
+            learning_rate: run.state.schedule.learning_rate_at(self.settings, step),
+            kl: self.kl_objective(run.state.updates),
         };
-        let options = PassOptions {
-            micro_batch_size: self.settings.micro_batch_size,
-            sampler: sampler(self.settings),
-            gradient_checkpointing: self.settings.gradient_checkpointing,
-            kl: self.kl_objective(now.state.updates),
-        };
-        // Those of the main device, whose running statistics are the run's.
-        let passes = micro_batches(now.replicas.parts(batch)[0].len(), options.micro_batch_size);
-        // Blocks that are computed again update the statistics again.
-        let is_once = passes.len() == 1 && !options.gradient_checkpointing;
-        let before = Before::of(now, is_once);
-        let Pass {
-            terms,
-            gradients,
-            failed,
-            kl_means,
-        } = now.replicas.pass(&now.model, &inputs, options);
-        #[cfg(test)]
-        let terms = self.faulty_terms(step, terms);
-        let guard = &mut now.state.guard;
-        let images = batch as f64;
-        guard.saw_loss(step, (terms[0] + terms[1]) / images + terms[2]);
-        now.state.step += 1;
-
-        if let Some(mut cause) = first_non_finite(terms) {
-            if let Some(gradients) = &gradients {
-                let of_gradients = cause_of(&GradientNorms::read(&now.model, gradients), now);
-                cause.parameter = of_gradients.parameter;
-                cause.parameters = of_gradients.parameters;
-            }
-            self.skip(now, epoch, cause, failed, before)?;
-            return Ok(None);
-        }
-        #[cfg_attr(not(test), allow(unused_mut))]
-        let mut gradients = gradients.expect("a pass with finite terms has gradients");
-        #[cfg(test)]
-        self.faulty_gradient(step, now, &mut gradients);
-        let norms = GradientNorms::read(&now.model, &gradients);
-        if !norms.are_finite() {
-            let cause = cause_of(&norms, now);
-            self.skip(now, epoch, cause, None, before)?;
-            return Ok(None);
-        }
-        let factor = self.settings.skip_gradient_norm;
-        if now.state.guard.skips_large(norms.total(), factor) {
-            before.restore(now);
-            return Ok(None);
-        }
-        let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
-        now.state.rates.add(learning_rate);
-        now.model = now.adam.step(now.model.clone(), gradients, learning_rate);
-        if let Some(average) = &mut now.average {
-            average.update(&now.model, now.state.updates);
-        }
-        now.state.updates += 1;
-        if !self.settings.minimises_the_loss() {
-            let kl = options.kl.value(terms[1] / images, kl_means.as_deref());
-            let objective = terms[0] / images + kl + terms[2];
-            now.state.sums.add_objective(objective, batch);
-        }
-        Ok(Some(terms))
+        let report = run.engine.step(request, &mut run.state.guard, &self.faults);
+        run.state.step += 1;
+        run.state.batches += 1;
+        self.count(run, epoch, report)
     }
 
-    /// Takes a step back that is not finite, and stops after too many in a row.
-    ///
-    /// `forward` is given where the loss is not finite and no gradient has been computed yet.
-    fn skip(
+    /// Counts the last steps of all, where their outcome was still open.
+    pub(super) fn settle(
         &self,
-        now: &mut Progressing,
-        epoch: u32,
-        mut cause: NonFinite,
-        forward: Option<Forward>,
-        before: Before,
+        run: &mut ActiveRun,
+        epoch: &PresentEpoch<'_>,
     ) -> Result<(), TrainError> {
-        let stops = now.state.guard.skip_non_finite();
-        if let Some(forward) = forward {
-            // Also where nobody asks for the gradients: Burn keeps a graph, with all activations, until a backward pass has gone
-            // through it.
-            let gradients = forward.backward(&now.model);
-            let of_gradients = cause_of(&GradientNorms::read(&now.model, &gradients), now);
-            cause.parameter = of_gradients.parameter;
-            cause.parameters = of_gradients.parameters;
-        }
-        before.restore(now);
-        if !stops {
+        let report = run.engine.settle(&mut run.state.guard);
+        self.count(run, epoch, report)
+    }
+
+    /// Adds a step that was taken to the numbers of the epoch; after too many that were not finite, training stops.
+    fn count(
+        &self,
+        run: &mut ActiveRun,
+        epoch: &PresentEpoch<'_>,
+        report: Option<StepReport>,
+    ) -> Result<(), TrainError> {
+        let Some(report) = report else {
             return Ok(());
+        };
+        match &report.outcome {
+            Outcome::Taken => {}
+            Outcome::NotFinite { cause, stops: true } => {
+                return Err(self.diverged(run, epoch.number, &report, cause)?);
+            }
+            Outcome::TooLarge | Outcome::NotFinite { .. } => return Ok(()),
         }
-        let step = now.state.step - 1;
-        let learning_rate = now.state.schedule.learning_rate_at(self.settings, step);
-        let guard = &now.state.guard;
-        let report = Divergence {
+        let state = &mut run.state;
+        state.updates += 1;
+        state.rates.add(report.learning_rate);
+        let first_step = state.step - state.batches as u64;
+        match &epoch.shown {
+            Some(shown) => {
+                let floor = shown.pixel_entropy((report.step - first_step) as usize);
+                state.sums.add_changed(report.loss, report.images, floor);
+            }
+            None => state.sums.add(report.loss, report.images),
+        }
+        if !self.settings.minimises_the_loss() {
+            state.sums.add_objective(report.objective, report.images);
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of a training that stops, and gives the error that it stops with.
+    fn diverged(
+        &self,
+        run: &ActiveRun,
+        epoch: u32,
+        report: &StepReport,
+        cause: &NonFinite,
+    ) -> Result<TrainError, TrainError> {
+        let StepReport {
+            step,
+            learning_rate,
+            ..
+        } = *report;
+        let guard = &run.state.guard;
+        let divergence = Divergence {
             epoch,
             step,
             learning_rate,
             cause: cause.clone(),
-            largest_weight: largest_weight(now),
+            largest_weight: largest_weight(run),
             skipped_in_a_row: guard.non_finite_in_row,
             skipped: guard.skipped,
             last_losses: guard.recent_losses.iter().collect(),
         };
-        let report = serde_json::to_value(&report).expect("numbers and names serialise");
-        self.folder.write(DIVERGENCE, &pretty(&report))?;
-        Err(TrainError::Diverged {
+        let divergence = serde_json::to_value(&divergence).expect("numbers and names serialise");
+        self.folder.write(DIVERGENCE, &pretty(&divergence))?;
+        Ok(TrainError::Diverged {
             epoch,
             step,
             in_row: guard.non_finite_in_row,
             cause: cause.to_string(),
             report: self.folder.join(DIVERGENCE),
             run_dir: self.folder.path().to_owned(),
-            smaller_rate: now.state.schedule.smaller_rate(self.settings),
+            smaller_rate: run.state.schedule.smaller_rate(self.settings),
         })
     }
 
@@ -206,44 +159,8 @@ impl Training<'_> {
     }
 }
 
-/// The running statistics before a step, to be given back where it is skipped.
-enum Before {
-    /// The step is one pass, which can be taken back without having been prepared for.
-    OnePass,
-    /// It is several.
-    SeveralPasses(RunningStatistics),
-}
-
-impl Before {
-    fn of(now: &Progressing, is_once: bool) -> Self {
-        if is_once {
-            Self::OnePass
-        } else {
-            Self::SeveralPasses(RunningStatistics::read(&now.model))
-        }
-    }
-
-    fn restore(self, now: &mut Progressing) {
-        let model = now.model.clone();
-        now.model = match self {
-            Self::OnePass => undo_last_pass(model),
-            Self::SeveralPasses(statistics) => statistics.restore(model),
-        };
-    }
-}
-
-fn cause_of(norms: &GradientNorms, now: &Progressing) -> NonFinite {
-    let names = norms.not_finite(&now.model);
-    NonFinite {
-        term: "gradient",
-        value: norms.total().to_string(),
-        parameters: names.len(),
-        parameter: names.into_iter().next(),
-    }
-}
-
-fn largest_weight(now: &Progressing) -> Option<LargestWeight> {
-    let values = named_values(&now.model.valid());
+fn largest_weight(run: &ActiveRun) -> Option<LargestWeight> {
+    let values = named_values(&run.engine.model().valid());
     let largest = values.into_iter().map(|(name, (_, values))| LargestWeight {
         name,
         magnitude: values
@@ -251,36 +168,4 @@ fn largest_weight(now: &Progressing) -> Option<LargestWeight> {
             .fold(0.0, |largest, value| value.abs().max(largest)),
     });
     largest.max_by(|a, b| a.magnitude.total_cmp(&b.magnitude))
-}
-
-#[cfg(test)]
-impl Training<'_> {
-    fn fault(&self, step: u64, site: FaultSite) -> Option<f32> {
-        let mut faults = self.faults.iter();
-        faults
-            .find(|fault| fault.step == step && fault.site == site)
-            .map(|fault| fault.value)
-    }
-
-    fn faulty_images(&self, step: u64, images: Tensor<4>) -> Tensor<4> {
-        match self.fault(step, FaultSite::Input) {
-            Some(value) => images.mul_scalar(value),
-            None => images,
-        }
-    }
-
-    fn faulty_terms(&self, step: u64, mut terms: [f64; 3]) -> [f64; 3] {
-        if let Some(value) = self.fault(step, FaultSite::Loss) {
-            terms[1] = f64::from(value);
-        }
-        terms
-    }
-
-    fn faulty_gradient(&self, step: u64, now: &Progressing, gradients: &mut Gradients) {
-        if let Some(value) = self.fault(step, FaultSite::Gradient) {
-            let weight = now.model.decoder.dense.weight.val();
-            let gradient = weight.grad(gradients).expect("the decoder is trained");
-            weight.grad_replace(gradients, gradient.mul_scalar(0.0).add_scalar(value));
-        }
-    }
 }

@@ -1,10 +1,16 @@
 //! Runs that are stopped everywhere and continued, and steps that are not finite.
 
-use super::step::{Fault, FaultSite};
+use super::epoch::PresentEpoch;
 use super::*;
 use crate::process::progress::ProgressMode;
+use crate::step::fault::{Fault, FaultSite};
 use run_files::fault_cases::{cases, passed};
 use run_files::settings::{Augment, CheckpointInterval, Preset};
+
+pub(super) const FIRST_EPOCH: PresentEpoch<'static> = PresentEpoch {
+    number: 1,
+    shown: None,
+};
 
 /// Three epochs of six steps, of a second together.
 pub(super) fn tiny() -> Settings {
@@ -45,7 +51,7 @@ fn run_with(
     };
     let mut progress = silent();
     let mut training = Training::prepare(settings, options, &Device::flex(), &mut progress)?;
-    training.faults = faults.to_vec();
+    training.faults = FaultInjector::new(faults.to_vec());
     training.run(&mut progress)
 }
 
@@ -235,38 +241,40 @@ pub(super) fn skipped_steps_change_nothing(settings: &Settings) {
     let mut progress = silent();
     let mut training =
         Training::prepare(settings, options, &Device::flex(), &mut progress).expect("prepared");
-    for site in [FaultSite::Input, FaultSite::Loss, FaultSite::Gradient] {
-        training.faults.push(Fault {
-            step: 1 + training.faults.len() as u64,
-            site,
-            value: f32::NAN,
-        });
-    }
-    let (mut now, _) = training.start(&mut progress).expect("started");
+    let sites = [FaultSite::Input, FaultSite::Loss, FaultSite::Gradient];
+    let faults = sites.into_iter().zip(1..).map(|(site, step)| Fault {
+        step,
+        site,
+        value: f32::NAN,
+    });
+    training.faults = FaultInjector::new(faults.collect());
+    let (mut active, _) = training.start(&mut progress).expect("started");
     let batch = training.splits.train.batch(&[0, 1, 2, 3, 4]);
     let images = || batch.to_tensor(&training.device);
     training
-        .step(&mut now, 1, images())
-        .expect("a step")
-        .expect("taken");
-    let everything = |now: &Progressing| {
+        .step(&mut active, &FIRST_EPOCH, images())
+        .expect("a step");
+    assert_eq!(active.state.updates, 1);
+    let everything = |active: &ActiveRun| {
         (
-            named_values(&now.model.valid()),
-            now.adam.to_named_values(&now.model),
-            now.adam.steps(),
+            named_values(&active.engine.model().valid()),
+            active.engine.optimizer(),
+            active.engine.adam().steps(),
         )
     };
-    let before = everything(&now);
+    let before = everything(&active);
     for _ in 0..3 {
-        assert_eq!(training.step(&mut now, 1, images()).expect("a step"), None);
-        assert_same(&everything(&now), &before);
+        training
+            .step(&mut active, &FIRST_EPOCH, images())
+            .expect("a step");
+        assert_eq!(active.state.updates, 1);
+        assert_same(&everything(&active), &before);
     }
     training
-        .step(&mut now, 1, images())
-        .expect("a step")
-        .expect("taken");
-    assert!(everything(&now) != before);
-    assert_eq!((now.state.step, now.state.updates), (5, 2));
+        .step(&mut active, &FIRST_EPOCH, images())
+        .expect("a step");
+    assert!(everything(&active) != before);
+    assert_eq!((active.state.step, active.state.updates), (5, 2));
 }
 
 #[test]
@@ -337,15 +345,15 @@ fn going_back_to_the_best_epoch_forgets_what_came_after() {
     let mut progress = silent();
     let training =
         Training::prepare(&rough, options, &Device::flex(), &mut progress).expect("prepared");
-    let (now, is_new) = training.start(&mut progress).expect("started");
+    let (active, is_new) = training.start(&mut progress).expect("started");
     assert!(!is_new);
-    assert_eq!(u64::from(now.state.epoch), best(run_dir.path()));
+    assert_eq!(u64::from(active.state.epoch), best(run_dir.path()));
     let positions = training
         .folder
         .checkpoints(training.parameters)
         .positions()
         .expect("listed");
-    assert_eq!(positions.last(), Some(&now.state.position()));
+    assert_eq!(positions.last(), Some(&active.state.position()));
     // The same settings lead to the same end again.
     training.run(&mut progress).expect("trained");
     assert!(std::fs::read(run_dir.path().join("metrics.jsonl")).expect("readable") == whole);
