@@ -34,6 +34,12 @@ pub fn with_plain_blocks<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Whether this thread is within [`with_plain_blocks`].
+#[doc(hidden)]
+pub fn are_blocks_plain() -> bool {
+    ONLY_PLAIN.get()
+}
+
 /// The block's output by its fast form; none where the plain form is called for.
 pub(crate) fn fast_bottleneck(
     block: &BottleneckLayers<'_>,

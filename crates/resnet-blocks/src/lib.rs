@@ -33,7 +33,7 @@ pub use activation::Activation;
 pub use basic_block::{BasicBlock, BasicBlockConfig};
 pub use bottleneck::{Bottleneck, BottleneckConfig};
 pub use convolution::{Convolution, ConvolutionConfig};
-pub use dispatch::with_plain_blocks;
+pub use dispatch::{are_blocks_plain, with_plain_blocks};
 pub use initialization::{glorot_limit, glorot_uniform};
 pub use norm::{NormConfig, norm_activate, norm_add_activate, normalize, variance_factor};
 pub use parameters::{
