@@ -556,7 +556,7 @@ impl Tables {
                 kept[slot.offset..slot.offset + slot.len].fill(value);
             }
         }
-        let mut parameter = 0u32;
+        let mut parameter = 1u32;
         let mut table: Vec<u32> = Vec::with_capacity(CHUNK_NUMBERS * chunks.len());
         for (at, (slot, name)) in chunks.iter().enumerate() {
             parameter += u32::from(at > 0 && chunks[at - 1].1 != *name);

@@ -27,7 +27,7 @@ pub(crate) const RECORD_NOT_FINITE: usize = 4;
 pub(crate) const RECORD_PARAMETERS: usize = 5;
 pub(crate) const RECORD_LEN: usize = 6;
 
-/// Numbers of a chunk in the table of chunks: its first value, how many there are, and whose they are.
+/// Numbers of a chunk in the table of chunks: its first value, how many there are, and whose they are, counted from 1.
 pub(crate) const CHUNK_NUMBERS: usize = 3;
 
 /// Adds the penalty's gradient to that of each chunk of a parameter, and sums the chunk's squared gradient and its penalty. A cube a chunk.
@@ -132,7 +132,7 @@ pub(crate) fn decide(
         // A rare case: one unit has the time.
         let mut parameters = 0.0f32;
         if first > 0.0f32 {
-            let mut last = u32::MAX;
+            let mut last = 0u32;
             for chunk in 0..chunks {
                 let value = squares[chunk];
                 let parameter = table[CHUNK_NUMBERS * chunk + 2];
