@@ -3,7 +3,7 @@
 use rand_core::Rng;
 
 use crate::names::names;
-use crate::permutation::{Purpose, below, stream};
+use crate::permutation::{DataDraw, below, stream};
 use crate::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 
 /// Rows and columns of black around an image before it is cropped back to 32 x 32.
@@ -46,7 +46,7 @@ impl Augment {
         if self == Self::None {
             return centred;
         }
-        let mut rng = stream(Purpose::Augment, seed, epoch, u64::from(record_index));
+        let mut rng = stream(DataDraw::Augment, seed, epoch, u64::from(record_index));
         let flip = rng.next_u32() >> 31 == 1;
         if self == Self::Flip {
             return Placement { flip, ..centred };

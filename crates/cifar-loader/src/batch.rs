@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use crate::permutation::{Purpose, permutation};
+use crate::permutation::{DataDraw, permutation};
 use crate::pixel_entropy::shown_pixel_entropy;
 use crate::{Augment, IMAGE_BYTES, Placement, View};
 
@@ -90,7 +90,7 @@ impl BatchPlan {
     /// One epoch, with its order worked out once.
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
         let order = match self.shuffle_seed {
-            Some(seed) => permutation(Purpose::Shuffle, seed, epoch, self.view.len()),
+            Some(seed) => permutation(DataDraw::Shuffle, seed, epoch, self.view.len()),
             None => (0..self.view.len() as u32).collect(),
         };
         Epoch {

@@ -1,24 +1,24 @@
-//! Counter-based random numbers: every draw is a function of (purpose, seed, epoch, position).
+//! Counter-based random numbers: every draw is a function of (draw, seed, epoch, position).
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// What a stream of random numbers is for; two purposes never share numbers.
+/// What random numbers are drawn for; two of them never share numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum DataDraw {
     Shuffle,
     HeldOut,
     Augment,
 }
 
-/// The stream for one purpose, seed, epoch and position.
+/// The stream for one draw, seed, epoch and position.
 ///
-/// The ChaCha key is 16 bytes of purpose, the seed and the epoch (little endian); the position is the stream number.
-pub(crate) fn stream(purpose: Purpose, seed: u64, epoch: u64, position: u64) -> ChaCha8Rng {
-    let tag: &[u8; 16] = match purpose {
-        Purpose::Shuffle => b"cifar:shuffle:01",
-        Purpose::HeldOut => b"cifar:held-out:1",
-        Purpose::Augment => b"cifar:augment:01",
+/// The ChaCha key is 16 bytes of the draw, the seed and the epoch (little endian); the position is the stream number.
+pub(crate) fn stream(draw: DataDraw, seed: u64, epoch: u64, position: u64) -> ChaCha8Rng {
+    let tag: &[u8; 16] = match draw {
+        DataDraw::Shuffle => b"cifar:shuffle:01",
+        DataDraw::HeldOut => b"cifar:held-out:1",
+        DataDraw::Augment => b"cifar:augment:01",
     };
     let mut key = [0; 32];
     key[..16].copy_from_slice(tag);
@@ -44,10 +44,10 @@ pub(crate) fn below(rng: &mut impl Rng, bound: u32) -> u32 {
 }
 
 /// The numbers `0..len` in a random order (Fisher-Yates from the end).
-pub(crate) fn permutation(purpose: Purpose, seed: u64, epoch: u64, len: usize) -> Vec<u32> {
+pub(crate) fn permutation(draw: DataDraw, seed: u64, epoch: u64, len: usize) -> Vec<u32> {
     let len = u32::try_from(len).expect("a data set in memory has fewer than 2^32 images");
     let mut order: Vec<u32> = (0..len).collect();
-    let mut rng = stream(purpose, seed, epoch, 0);
+    let mut rng = stream(draw, seed, epoch, 0);
     for last in (1..len).rev() {
         let chosen = below(&mut rng, last + 1);
         order.swap(last as usize, chosen as usize);
@@ -65,15 +65,15 @@ mod tests {
     #[test]
     fn shuffles_are_pinned() {
         assert_eq!(
-            permutation(Purpose::Shuffle, 0, 0, 10),
+            permutation(DataDraw::Shuffle, 0, 0, 10),
             [7, 9, 4, 2, 0, 8, 6, 5, 3, 1]
         );
         assert_eq!(
-            permutation(Purpose::Shuffle, 42, 3, 10),
+            permutation(DataDraw::Shuffle, 42, 3, 10),
             [1, 5, 8, 3, 0, 6, 9, 7, 4, 2]
         );
         assert_eq!(
-            permutation(Purpose::HeldOut, 42, 3, 10),
+            permutation(DataDraw::HeldOut, 42, 3, 10),
             [1, 8, 7, 6, 4, 9, 3, 2, 0, 5]
         );
     }
@@ -83,7 +83,7 @@ mod tests {
         let mut counts = std::collections::BTreeMap::new();
         for epoch in 0..6000 {
             *counts
-                .entry(permutation(Purpose::Shuffle, 1, epoch, 3))
+                .entry(permutation(DataDraw::Shuffle, 1, epoch, 3))
                 .or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 6);
@@ -99,14 +99,14 @@ mod tests {
 
         #[test]
         fn a_permutation_holds_each_number_once(seed: u64, epoch: u64, len in 0usize..400) {
-            let mut order = permutation(Purpose::Shuffle, seed, epoch, len);
+            let mut order = permutation(DataDraw::Shuffle, seed, epoch, len);
             order.sort_unstable();
             prop_assert!(order.into_iter().eq(0..len as u32));
         }
 
         #[test]
         fn draws_stay_below_the_bound(seed: u64, bound in 1u32..) {
-            let mut rng = stream(Purpose::Augment, seed, 0, 0);
+            let mut rng = stream(DataDraw::Augment, seed, 0, 0);
             prop_assert!((0..8).all(|_| below(&mut rng, bound) < bound));
         }
     }

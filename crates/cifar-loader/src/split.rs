@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::names::names;
-use crate::permutation::{Purpose, permutation};
+use crate::permutation::{DataDraw, permutation};
 use crate::{Cifar10, Error, IMAGE_BYTES, NUM_CLASSES, Record, Records};
 
 /// Which images.
@@ -95,7 +95,7 @@ impl Cifar10 {
 
 /// Divides `view` into (kept, held out); the second has one tenth of the images.
 fn hold_out(view: &View, seed: u64) -> (View, View) {
-    let order = permutation(Purpose::HeldOut, seed, 0, view.len());
+    let order = permutation(DataDraw::HeldOut, seed, 0, view.len());
     let mut quota = [0; NUM_CLASSES];
     order
         .iter()

@@ -18,7 +18,7 @@ mod summary;
 mod timing;
 
 pub use latent_statistics::{ACTIVE_ABOVE, LatentStatistics};
-pub use summary::{PerPart, PerSplit, RunSummary, terms};
+pub use summary::{PerNetwork, PerSplit, RunSummary, terms};
 pub use timing::RunTiming;
 
 /// Everything that the files of a finished run tell.

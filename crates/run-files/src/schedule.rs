@@ -48,7 +48,7 @@ impl Schedule {
 
     /// Takes over another learning rate of the settings, in place of what halving has made of the old one; whether there
     /// was one. A cosine goes on where it stands after `epochs_done` epochs, with the settings' rates and length.
-    pub fn settings_changed(&mut self, settings: &Settings, epochs_done: u32) -> bool {
+    pub fn adopt_settings(&mut self, settings: &Settings, epochs_done: u32) -> bool {
         let changed = settings.learning_rate != self.initial_learning_rate;
         if changed {
             self.initial_learning_rate = settings.learning_rate;
@@ -189,13 +189,13 @@ mod tests {
     fn another_learning_rate_of_the_settings_replaces_the_halved_one() {
         let (mut schedule, _) = run([1800.0; 30]);
         assert_eq!(schedule.learning_rate, 0.0005);
-        assert!(!schedule.settings_changed(&Settings::default(), 30));
+        assert!(!schedule.adopt_settings(&Settings::default(), 30));
         assert_eq!(schedule.learning_rate, 0.0005, "nothing changed");
         let settings = Settings {
             learning_rate: 0.002,
             ..Settings::default()
         };
-        assert!(schedule.settings_changed(&settings, 30));
+        assert!(schedule.adopt_settings(&settings, 30));
         assert_eq!(schedule.learning_rate, 0.002);
     }
 
@@ -246,17 +246,17 @@ mod tests {
         }
         assert!(schedule.learning_rate < 1e-18);
         // Half of eight epochs are done: half of the rate is left.
-        assert!(!schedule.settings_changed(&long, 4));
+        assert!(!schedule.adopt_settings(&long, 4));
         assert!((schedule.learning_rate - 0.0005).abs() < 1e-15);
         // A tenth of the rate, late in the run: a tenth of what is left.
-        assert!(schedule.settings_changed(&of(8, 0.0001), 4));
+        assert!(schedule.adopt_settings(&of(8, 0.0001), 4));
         assert!((schedule.learning_rate - 0.00005).abs() < 1e-15);
         // Nothing changed, to the bit; before the first epoch too.
         let before = schedule.clone();
-        schedule.settings_changed(&of(8, 0.0001), 4);
+        schedule.adopt_settings(&of(8, 0.0001), 4);
         assert_eq!(schedule, before);
         let mut fresh = Schedule::new(&short);
-        fresh.settings_changed(&short, 0);
+        fresh.adopt_settings(&short, 0);
         assert_eq!(fresh, Schedule::new(&short));
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::download::publish::{part_path, publish_file};
-use crate::download::transfer::{Remote, Terms, agent, fetch_rest};
+use crate::download::transfer::{Remote, TransferLimits, agent, fetch_rest};
 use crate::download::transfer_failure::Failure;
 use crate::free_space::require;
 use crate::{DownloadOptions, Error, Event, KnownArchive, MirrorFailure};
@@ -57,14 +57,14 @@ pub(crate) fn from_mirrors(
         };
         let url = candidate.url;
         let next = fresh.front().copied();
-        let mut terms = Terms {
+        let mut limits = TransferLimits {
             options,
             known_total: archive.container.map(|container| container.bytes),
             max_bytes: archive.max_bytes(),
             next,
             is_slow_announced: candidate.slow_rate.is_some(),
         };
-        let reason = match from_mirror(archive, data_dir, url, &part, &mut terms, progress) {
+        let reason = match from_mirror(archive, data_dir, url, &part, &mut limits, progress) {
             Ok(folder) => return Ok(folder),
             Err(Failure::Local(error)) => return Err(error),
             Err(Failure::Slow { rate }) => {
@@ -112,20 +112,20 @@ fn from_mirror(
     data_dir: &Path,
     url: &str,
     part: &Path,
-    terms: &mut Terms<'_>,
+    limits: &mut TransferLimits<'_>,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<PathBuf, Failure> {
-    let agent = agent(url, terms.options);
+    let agent = agent(url, limits.options);
     let part_bytes = || fs::metadata(part).map_or(0, |metadata| metadata.len());
     let mut remote = Remote::default();
     let mut best = part_bytes();
-    let mut tries_left = terms.options.attempts.max(1);
-    let mut delay = terms.options.backoff;
+    let mut tries_left = limits.options.attempts.max(1);
+    let mut delay = limits.options.backoff;
     // Bytes from an earlier run may be what makes the whole wrong; a container from one go has no such excuse.
     let mut is_resumed = best > 0;
     for attempt in 1..=MAX_REQUESTS {
         let (reason, retry_after) =
-            match fetch_rest(&agent, url, part, &mut remote, terms, attempt, progress) {
+            match fetch_rest(&agent, url, part, &mut remote, limits, attempt, progress) {
                 Ok(()) => match publish_file(archive, data_dir, part, progress) {
                     Ok(folder) => {
                         let _ = fs::remove_file(part);
@@ -164,8 +164,8 @@ fn from_mirror(
         let bytes = part_bytes();
         is_resumed = bytes > 0;
         if bytes > best.saturating_add(PROGRESS_BYTES) {
-            tries_left = terms.options.attempts.max(1);
-            delay = terms.options.backoff;
+            tries_left = limits.options.attempts.max(1);
+            delay = limits.options.backoff;
         }
         best = best.max(bytes);
         tries_left -= 1;

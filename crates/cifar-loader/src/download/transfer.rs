@@ -34,7 +34,7 @@ impl Remote {
 }
 
 /// What a try may and may not do.
-pub(crate) struct Terms<'a> {
+pub(crate) struct TransferLimits<'a> {
     pub(crate) options: &'a DownloadOptions,
     /// Bytes of the publisher's container, where known.
     pub(crate) known_total: Option<u64>,
@@ -68,7 +68,7 @@ pub(crate) fn fetch_rest(
     url: &str,
     part: &Path,
     remote: &mut Remote,
-    terms: &mut Terms<'_>,
+    limits: &mut TransferLimits<'_>,
     attempt: u32,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<(), Failure> {
@@ -76,8 +76,8 @@ pub(crate) fn fetch_rest(
     let mut offset = file
         .seek(SeekFrom::End(0))
         .map_err(|source| local(part, source))?;
-    let known_total = remote.total.or(terms.known_total);
-    if offset > terms.max_bytes || known_total.is_some_and(|total| offset > total) {
+    let known_total = remote.total.or(limits.known_total);
+    if offset > limits.max_bytes || known_total.is_some_and(|total| offset > total) {
         truncate(&mut file, part)?;
         offset = 0;
     }
@@ -145,8 +145,11 @@ pub(crate) fn fetch_rest(
         .and_then(|tag| tag.to_str().ok())
         .filter(|tag| tag.starts_with('"'))
         .map(str::to_owned);
-    if let Some(total) = remote.total.filter(|total| *total > terms.max_bytes) {
-        let reason = format!("offers {total} bytes, expected at most {}", terms.max_bytes);
+    if let Some(total) = remote.total.filter(|total| *total > limits.max_bytes) {
+        let reason = format!(
+            "offers {total} bytes, expected at most {}",
+            limits.max_bytes
+        );
         return Err(Failure::Permanent { reason });
     }
     let mut body = response.into_body().into_reader();
@@ -157,7 +160,7 @@ pub(crate) fn fetch_rest(
         part,
         offset,
         remote.total,
-        terms,
+        limits,
         progress,
     )
 }
@@ -174,10 +177,10 @@ fn receive(
     part: &Path,
     mut offset: u64,
     total: Option<u64>,
-    terms: &mut Terms<'_>,
+    limits: &mut TransferLimits<'_>,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<(), Failure> {
-    let options = terms.options;
+    let options = limits.options;
     let start = Instant::now();
     let mut last_event = start;
     let mut shown = Meter::new(Duration::from_secs(10), start, offset);
@@ -205,8 +208,8 @@ fn receive(
             }
             bytes = &head;
         }
-        if offset.saturating_add(bytes.len() as u64) > terms.max_bytes {
-            let reason = format!("sends more than {} bytes", terms.max_bytes);
+        if offset.saturating_add(bytes.len() as u64) > limits.max_bytes {
+            let reason = format!("sends more than {} bytes", limits.max_bytes);
             return Err(Failure::Permanent { reason });
         }
         file.write_all(bytes)
@@ -237,15 +240,16 @@ fn receive(
             let slow = watched
                 .rate()
                 .filter(|rate| is_watched && *rate < options.slow_bytes_per_second);
-            if let Some(rate) = slow.filter(|_| terms.next.is_some() || !terms.is_slow_announced) {
-                terms.is_slow_announced = true;
+            if let Some(rate) = slow.filter(|_| limits.next.is_some() || !limits.is_slow_announced)
+            {
+                limits.is_slow_announced = true;
                 progress(&Event::Slow {
                     url,
                     rate,
                     time_left: watched.time_left(left),
-                    next: terms.next,
+                    next: limits.next,
                 });
-                if terms.next.is_some() {
+                if limits.next.is_some() {
                     return Err(Failure::Slow { rate });
                 }
             }

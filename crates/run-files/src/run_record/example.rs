@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{LatentStatistics, PerPart, PerSplit, RunSummary};
+use super::{LatentStatistics, PerNetwork, PerSplit, RunSummary};
 use crate::metrics::{EpochRow, MetricsWriter, Terms, TimingWriter};
 use crate::run_folder::{RunFolder, SUMMARY, pretty};
 use crate::settings::Settings;
@@ -42,12 +42,12 @@ pub fn summary() -> RunSummary {
             kl_per_dimension: vec![0.1 + 0.2, 1e-9, 4.5],
             mean_variance: vec![0.5, 1e-12, 0.9],
         },
-        parameters: PerPart {
+        parameters: PerNetwork {
             encoder: 10,
             decoder: 20,
             total: 30,
         },
-        multiply_accumulates_per_image: PerPart {
+        multiply_accumulates_per_image: PerNetwork {
             encoder: 100,
             decoder: 200,
             total: 300,

@@ -16,9 +16,9 @@ pub struct PerSplit<T> {
     pub test: T,
 }
 
-/// A count for each part of the model.
+/// A count for each network of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PerPart {
+pub struct PerNetwork {
     /// Images to a posterior.
     pub encoder: u64,
     /// Latents to images.
@@ -43,9 +43,9 @@ pub struct RunSummary {
     /// Of the exported weights on the test set.
     pub latent: LatentStatistics,
     /// Parameters, running statistics of the norms among them.
-    pub parameters: PerPart,
+    pub parameters: PerNetwork,
     /// Multiply-accumulates of one image, forward.
-    pub multiply_accumulates_per_image: PerPart,
+    pub multiply_accumulates_per_image: PerNetwork,
     /// Images of each split.
     pub images: PerSplit<u64>,
     /// Floor of the cross-entropy: the pixels' own entropy, in nats an image.
@@ -70,8 +70,8 @@ impl RunSummary {
                 "kl_per_dimension": self.latent.kl_per_dimension,
                 "mean_variance": self.latent.mean_variance,
             },
-            "parameters": part(&self.parameters),
-            "multiply_accumulates_per_image": part(&self.multiply_accumulates_per_image),
+            "parameters": per_network(&self.parameters),
+            "multiply_accumulates_per_image": per_network(&self.multiply_accumulates_per_image),
             "images": {
                 "train": self.images.train,
                 "valid": self.images.valid,
@@ -111,10 +111,10 @@ impl RunSummary {
                 kl_per_dimension,
                 mean_variance,
             },
-            parameters: summary.get("parameters")?.part()?,
+            parameters: summary.get("parameters")?.per_network()?,
             multiply_accumulates_per_image: summary
                 .get("multiply_accumulates_per_image")?
-                .part()?,
+                .per_network()?,
             images: summary.get("images")?.splits(|entry| entry.count())?,
             floor: summary.get("floor")?.splits(|entry| entry.number())?,
         })
@@ -147,8 +147,8 @@ fn row(row: &EpochRow) -> Value {
     object
 }
 
-fn part(part: &PerPart) -> Value {
-    json!({ "encoder": part.encoder, "decoder": part.decoder, "total": part.total })
+fn per_network(counts: &PerNetwork) -> Value {
+    json!({ "encoder": counts.encoder, "decoder": counts.decoder, "total": counts.total })
 }
 
 /// A value with its path, for messages.
@@ -235,8 +235,8 @@ impl Entry<'_> {
         self.get(key)?.number().map(Some)
     }
 
-    fn part(&self) -> Result<PerPart, String> {
-        Ok(PerPart {
+    fn per_network(&self) -> Result<PerNetwork, String> {
+        Ok(PerNetwork {
             encoder: self.get("encoder")?.count()?,
             decoder: self.get("decoder")?.count()?,
             total: self.get("total")?.count()?,

@@ -3,11 +3,7 @@
 //! Values come from flags, over environment variables, over a `--config` file, over a preset, over the defaults; see
 //! [`resolve`]. A run writes the complete [`Settings`] to its `config.json`.
 
-mod backends;
-mod checkpoint_interval;
-mod choices;
 mod config_file;
-mod devices;
 mod differences;
 mod domain;
 mod error;
@@ -20,20 +16,18 @@ mod print_config;
 mod resolve;
 mod row;
 mod rows;
+mod values;
 
-pub use backends::DeviceChoice;
-pub use checkpoint_interval::CheckpointInterval;
-pub use choices::{
-    Activation, Augment, OnDiskFull, Precision, Preset, RateSchedule, Sampler, UnknownChoice,
-    Validation,
-};
-pub use devices::Devices;
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
 pub use options::{EmbeddedData, Resume, expand_home};
 pub use resolve::{Provenance, Resolved, Source, resolve};
 pub use row::Change;
 pub use rows::{Key, Settings, TrainFlags};
+pub use values::{
+    Activation, Augment, CheckpointInterval, DeviceChoice, Devices, OnDiskFull, Precision, Preset,
+    RateSchedule, Sampler, UnknownChoice, Validation,
+};
 
 use std::path::Path;
 

@@ -1,24 +1,22 @@
 //! The commands of the program, one a file.
 
-mod bench_depths;
-mod bench_step;
+mod bench;
 mod error;
 mod evaluate;
 mod gpu_check;
-mod interpolate;
 mod output;
 mod path_argument;
-mod reconstruct;
+mod pictures;
 mod report;
-mod sample;
-mod sample_statistics;
 mod self_test;
 mod summary;
 mod train;
-mod traverse;
 mod verify_run;
 
 pub use error::TrainerError;
+
+use bench::{bench_depths, bench_step};
+use pictures::{interpolate, reconstruct, sample, sample_statistics, traverse};
 
 use std::path::Path;
 

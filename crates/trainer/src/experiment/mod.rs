@@ -2,20 +2,16 @@
 
 pub(crate) mod data;
 pub(crate) mod error;
-pub mod evaluate;
 pub(crate) mod export;
 pub(crate) mod file_list;
-pub mod importance;
-pub mod latent_pictures;
-pub mod latent_statistics;
 pub mod model;
-pub mod pictures;
-pub mod prior;
-pub mod prior_samples;
 pub mod random;
-pub mod sample_statistics;
+mod samples;
+mod scores;
 pub(crate) mod split_images;
 pub mod verify_run;
 pub mod weights;
 
 pub use error::ExperimentError;
+pub use samples::{latent_pictures, pictures, prior, prior_samples};
+pub use scores::{evaluate, importance, latent_statistics, sample_statistics};

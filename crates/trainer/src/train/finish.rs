@@ -19,7 +19,7 @@ use crate::process::progress::{Finish, Progress, StopReason};
 use crate::step::weight_average::WeightAverage;
 use run_files::metrics::{EpochRow, Terms, read_rows};
 use run_files::run_folder::RunFolderError;
-use run_files::run_record::{PerPart, PerSplit, RunSummary};
+use run_files::run_record::{PerNetwork, PerSplit, RunSummary};
 use run_report::loss_curves::{LOSS_CURVES, write_svg};
 
 use super::{ActiveRun, SMALL_FILES, Training};
@@ -116,12 +116,12 @@ impl Training<'_> {
             test_bits_per_dim: bits_per_dim(self.settings.likelihood, &test),
             stopped_early: run.state.stopped,
             latent: latent_statistics(model, test_images, batch_size, &self.device),
-            parameters: PerPart {
+            parameters: PerNetwork {
                 encoder: model.encoder.num_params() as u64,
                 decoder: model.decoder.num_params() as u64,
                 total: model.num_params() as u64,
             },
-            multiply_accumulates_per_image: PerPart {
+            multiply_accumulates_per_image: PerNetwork {
                 encoder: cost.encoder_multiply_accumulates,
                 decoder: cost.decoder_multiply_accumulates,
                 total: cost.multiply_accumulates(),

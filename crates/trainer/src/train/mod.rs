@@ -345,7 +345,7 @@ impl<'a> Training<'a> {
             state.position(),
             state.step
         ));
-        if state.schedule.settings_changed(self.settings, state.epoch) || self.from_best {
+        if state.schedule.adopt_settings(self.settings, state.epoch) || self.from_best {
             // The steps before were another training's.
             state.guard.non_finite_in_row = 0;
         }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::path_argument::path;
 use crate::process::stop_request::StopRequest;
 use crate::sweep::{Matching, Protocol, SweepOptions, SweepProgress, sweep};
@@ -8,7 +8,7 @@ use run_files::run_folder::RunFolderError;
 use run_files::shell::quoted;
 
 #[derive(clap::Args)]
-pub(super) struct BenchDepthsFlags {
+pub(in crate::commands) struct BenchDepthsFlags {
     /// Layers of the models: some of 28, 40, 70, 100
     #[arg(
         long,
@@ -70,7 +70,7 @@ enum SweepPreset {
     Demo,
 }
 
-pub(super) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerError> {
     let options = SweepOptions {
         depths: flags.depths.clone(),
         seeds: flags

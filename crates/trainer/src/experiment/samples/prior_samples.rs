@@ -8,9 +8,9 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use vae_core::Vae;
 
-use super::error::ExperimentError;
+use crate::experiment::ExperimentError;
 use crate::experiment::evaluate::latent_dim;
-use crate::experiment::pictures::LatentDraw;
+use crate::experiment::prior::LatentDraw;
 use crate::experiment::random::{Purpose, Stream};
 use run_files::output_file::{OutputFile, write_output};
 use run_files::run_folder::RunFolderError;

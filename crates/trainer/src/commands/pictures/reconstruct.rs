@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::load_run;
 use crate::commands::output::print_line;
 use crate::commands::path_argument::path;
@@ -9,7 +9,7 @@ use run_files::settings::DeviceChoice;
 use run_report::image_sheet::load_rgb_image;
 
 #[derive(clap::Args)]
-pub(super) struct ReconstructFlags {
+pub(in crate::commands) struct ReconstructFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct ReconstructFlags {
     device: DeviceChoice,
 }
 
-pub(super) fn run(flags: &ReconstructFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &ReconstructFlags) -> Result<(), TrainerError> {
     if is_same_file(&flags.image, &flags.out) {
         return Err(TrainerError::OutIsImage {
             path: flags.out.clone(),

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use cifar_loader::View;
 use vae_core::Vae;
 
-use super::error::ExperimentError;
+use crate::experiment::ExperimentError;
 use crate::experiment::evaluate::latent_dim;
 use run_files::run_record::LatentStatistics;
 use run_report::image_sheet::{SheetLayout, write_png};

@@ -8,7 +8,7 @@ use run_files::run_folder::file_error;
 use run_files::settings::{DeviceChoice, Settings};
 use vae_core::Vae;
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::load_run;
 use crate::commands::output::print_line;
 use crate::commands::path_argument::path;
@@ -23,7 +23,7 @@ use crate::process::progress::{Progress, ProgressMode};
 const MOST_IMAGES: u64 = 10_000_000;
 
 #[derive(clap::Args)]
-pub(super) struct SampleFlags {
+pub(in crate::commands) struct SampleFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
@@ -144,7 +144,7 @@ pub(super) fn check_temperature(temperature: f64) -> Result<(), TrainerError> {
     })
 }
 
-pub(super) fn run(flags: &SampleFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &SampleFlags) -> Result<(), TrainerError> {
     check_temperature(flags.temperature)?;
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use cifar_loader::Split;
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::{load_run, position};
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -12,7 +12,7 @@ use crate::experiment::latent_statistics::latent_statistics;
 use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
-pub(super) struct TraverseFlags {
+pub(in crate::commands) struct TraverseFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R")]
     run_dir: PathBuf,
@@ -42,7 +42,7 @@ pub(super) struct TraverseFlags {
 /// Images at a time for the statistics.
 const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
 
-pub(super) fn run(flags: &TraverseFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &TraverseFlags) -> Result<(), TrainerError> {
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());

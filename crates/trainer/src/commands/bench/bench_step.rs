@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::device::{DeviceError, open_device_for};
@@ -14,7 +14,7 @@ use run_files::run_folder::RunFolderError;
 use run_files::settings::{TrainFlags, resolve};
 
 #[derive(clap::Args)]
-pub(super) struct BenchStepFlags {
+pub(in crate::commands) struct BenchStepFlags {
     /// 28, 40, 70 or 100
     #[arg(long, value_name = "N", default_value = "28")]
     depth: String,
@@ -76,7 +76,7 @@ pub(super) struct BenchStepFlags {
     json: bool,
 }
 
-pub(super) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
     let training = TrainFlags {
         depth: Some(flags.depth.clone()),
         width: Some(flags.width.clone()),

@@ -5,15 +5,15 @@ use cifar_loader::Split;
 use run_files::settings::DeviceChoice;
 use serde_json::json;
 
-use super::error::TrainerError;
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
+use crate::commands::TrainerError;
 use crate::commands::load_run;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::sample_statistics::{StatisticsOptions, sample_statistics};
 
 #[derive(clap::Args)]
-pub(super) struct SampleStatisticsFlags {
+pub(in crate::commands) struct SampleStatisticsFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R")]
     run_dir: PathBuf,
@@ -51,7 +51,7 @@ pub(super) struct SampleStatisticsFlags {
 /// Images at a time.
 const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
 
-pub(super) fn run(flags: &SampleStatisticsFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), TrainerError> {
     check_temperature(flags.temperature)?;
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {

@@ -6,12 +6,13 @@ use burn::prelude::*;
 use cifar_loader::View;
 use vae_core::Vae;
 
-use super::error::ExperimentError;
+use crate::experiment::ExperimentError;
 use crate::experiment::prior::LatentPrior;
 use crate::experiment::prior_samples::PriorSamples;
 use run_files::output_file::write_output;
 use run_report::image_sheet::{ImageSheetError, SheetLayout, encode_png, write_png};
 
+pub use crate::experiment::prior::LatentDraw;
 pub use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 
 /// Images in a row of every sheet.
@@ -36,19 +37,6 @@ pub fn write_samples(
         sheet,
     };
     write_samples_from(model, rows, draw, path, device)
-}
-
-/// What the latents of a sheet are.
-#[derive(Clone, Copy, Debug)]
-pub struct LatentDraw<'a> {
-    /// What they are drawn from.
-    pub prior: &'a LatentPrior,
-    /// Multiplies their noise.
-    pub temperature: f64,
-    /// Equal seeds and sheet numbers give equal latents.
-    pub seed: u64,
-    /// The sheet's number.
-    pub sheet: u64,
 }
 
 /// As [`write_samples`], from any prior at any temperature.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use cifar_loader::Split;
 
-use super::error::TrainerError;
+use crate::commands::TrainerError;
 use crate::commands::{load_run, position};
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -11,7 +11,7 @@ use crate::experiment::latent_pictures::write_interpolations;
 use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
-pub(super) struct InterpolateFlags {
+pub(in crate::commands) struct InterpolateFlags {
     /// Folder of a finished run
     #[arg(long, value_name = "R")]
     run_dir: PathBuf,
@@ -39,7 +39,7 @@ fn parse_pair(text: &str) -> Result<[u32; 2], String> {
     pair.ok_or_else(|| "two positions of test images, as `3,17`".to_owned())
 }
 
-pub(super) fn run(flags: &InterpolateFlags) -> Result<(), TrainerError> {
+pub(in crate::commands) fn run(flags: &InterpolateFlags) -> Result<(), TrainerError> {
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());

@@ -160,6 +160,19 @@ impl MixturePrior {
     }
 }
 
+/// What the latents of a sheet are.
+#[derive(Clone, Copy, Debug)]
+pub struct LatentDraw<'a> {
+    /// What they are drawn from.
+    pub prior: &'a LatentPrior,
+    /// Multiplies their noise.
+    pub temperature: f64,
+    /// Equal seeds and sheet numbers give equal latents.
+    pub seed: u64,
+    /// The sheet's number.
+    pub sheet: u64,
+}
+
 impl LatentPrior {
     /// `count` latents one after the other, `[count, latent_dim]`: noise of the stream, its deviations multiplied by
     /// `temperature`.

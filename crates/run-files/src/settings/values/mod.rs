@@ -1,0 +1,14 @@
+//! What settings are: choices of a few words, devices, intervals.
+
+mod backends;
+mod checkpoint_interval;
+mod choices;
+mod devices;
+
+pub use backends::DeviceChoice;
+pub use checkpoint_interval::CheckpointInterval;
+pub use choices::{
+    Activation, Augment, OnDiskFull, Precision, Preset, RateSchedule, Sampler, UnknownChoice,
+    Validation,
+};
+pub use devices::Devices;

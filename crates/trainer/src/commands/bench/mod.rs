@@ -1,0 +1,4 @@
+//! The commands that measure how long training takes.
+
+pub(super) mod bench_depths;
+pub(super) mod bench_step;

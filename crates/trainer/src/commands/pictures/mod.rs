@@ -1,0 +1,7 @@
+//! The commands that draw: from the prior, of pictures, between them and along the latent.
+
+pub(super) mod interpolate;
+pub(super) mod reconstruct;
+pub(super) mod sample;
+pub(super) mod sample_statistics;
+pub(super) mod traverse;
