@@ -40,6 +40,8 @@ pub(crate) struct EngineOptions {
     pub(crate) skip_gradient_norm: Option<f64>,
     /// The decay of the weights' average; none for no average.
     pub(crate) average_decay: Option<f64>,
+    /// Kernel by kernel, where a GPU could replay a step as a graph.
+    pub(crate) is_launched: bool,
 }
 
 impl EngineOptions {
@@ -51,6 +53,7 @@ impl EngineOptions {
             gradient_checkpointing: settings.gradient_checkpointing,
             skip_gradient_norm: settings.skip_gradient_norm,
             average_decay: settings.ema,
+            is_launched: false,
         }
     }
 }

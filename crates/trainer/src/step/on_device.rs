@@ -51,7 +51,7 @@ impl OnDevice {
                     epsilon: EPSILON,
                 },
                 sampler: options.sampler,
-                is_captured: true,
+                is_captured: !options.is_launched,
             },
         )?;
         Some(Self {

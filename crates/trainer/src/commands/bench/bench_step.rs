@@ -48,6 +48,9 @@ pub(in crate::commands) struct BenchStepFlags {
     /// Time Burn's own layers in place of this project's operations
     #[arg(long)]
     plain_layers: bool,
+    /// Launch kernel by kernel where a GPU could replay a step as a graph
+    #[arg(long)]
+    launched: bool,
     /// Steps that count, after the warm-up
     #[arg(long, value_name = "N", default_value_t = 20)]
     steps: usize,
@@ -104,6 +107,7 @@ pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerErro
         steps: flags.steps.max(1),
         is_evaluation: flags.evaluation,
         is_plain: flags.plain_layers,
+        is_launched: flags.launched,
     };
     if let Some(folder) = &flags.scaling {
         return write_scaling(&time_scaling(&settings, options, &device)?, folder);
