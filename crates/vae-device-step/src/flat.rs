@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
-use burn::prelude::*;
+use burn::prelude::{Module, Tensor, TensorData};
 use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use resnet_blocks::cube::{
-    Affine, GradientSlots, LayerParameters, Matrix, Moments, Queue, Storage, Vector32,
+    Affine, GradientSlots, LayerParameters, Matrix, Moments, Storage, Vector32,
 };
 use resnet_blocks::parameter_names;
 
@@ -71,14 +71,6 @@ impl Layout {
         let entries = self.entries.iter();
         entries
             .filter(|(_, is_statistic, _)| !is_statistic)
-            .map(|(name, _, slot)| (name.as_str(), *slot))
-    }
-
-    /// Every statistic's name and place.
-    pub(crate) fn running(&self) -> impl Iterator<Item = (&str, Slot)> {
-        let entries = self.entries.iter();
-        entries
-            .filter(|(_, is_statistic, _)| *is_statistic)
             .map(|(name, _, slot)| (name.as_str(), *slot))
     }
 
@@ -292,9 +284,4 @@ fn part(buffer: &Handle, all: usize, slot: Slot) -> Vector32 {
 pub(crate) fn argument(handle: &Handle, len: usize) -> BufferArg {
     // SAFETY: callers give the number of values that the buffer was made with.
     unsafe { BufferArg::from_raw_parts(handle.clone(), len) }
-}
-
-/// A queue that takes its maps from CubeCL's pools.
-pub(crate) fn plain_queue(client: &Client) -> Queue {
-    Queue::new(client.clone())
 }

@@ -5,7 +5,7 @@ use cubecl::server::Handle;
 use resnet_blocks::cube::{
     Affine, Block, Buffer, Device, GradientSlots, KeptBlock, LayerParameters, Mask, Matrix, Moments,
     Queue, Statistics, Storage, Vector32, batch_statistics, column_sums, cubes, gradient_apply,
-    gradient_sums, norm_relu, units,
+    gradient_sums, units,
 };
 use resnet_blocks::{Activation, Sampling, Stage};
 use vae_core::Vae;
@@ -13,7 +13,7 @@ use vae_measures::Likelihood;
 
 use crate::flat::{Flat, argument};
 use crate::kernels::optimizer::RATES_KL_WEIGHT;
-use crate::kernels::{UNITS, latent, loss};
+use crate::kernels::{UNITS, dense, latent, loss};
 
 /// A dense layer and the norm behind it.
 struct DenseNorm {
@@ -35,6 +35,8 @@ struct Output {
 /// The model, its parameters in flat buffers.
 pub(crate) struct Network {
     pub(crate) storage: Storage,
+    /// Behind the norms of the dense layers.
+    activation: u32,
     encoder: Vec<Block>,
     dense: DenseNorm,
     mean: Output,
@@ -67,6 +69,12 @@ pub(crate) struct Batch {
     pub(crate) record: Handle,
 }
 
+impl Batch {
+    fn mask(&self, side: usize) -> Option<&Handle> {
+        self.masks.as_ref().map(|masks| &masks[side])
+    }
+}
+
 /// What the dense layer of one side keeps.
 struct KeptDense {
     input: Matrix,
@@ -79,14 +87,20 @@ impl Network {
     /// None where the kernels do not know the model's form.
     pub(crate) fn new(model: &Vae, flat: &Flat) -> Option<Self> {
         let (encoder, decoder) = (&model.encoder, &model.decoder);
-        let is_known = encoder.activation == Activation::Relu
-            && decoder.activation == Activation::Relu
+        let is_known = encoder.activation == decoder.activation
             && encoder.precision == decoder.precision
             && decoder.likelihood == Likelihood::Bernoulli
             && decoder.log_scale.is_none();
         if !is_known {
             return None;
         }
+        let activation = match encoder.activation {
+            Activation::Relu => dense::RELU,
+            Activation::Sigmoid => dense::SIGMOID,
+            Activation::Tanh => dense::TANH,
+            Activation::Silu => dense::SILU,
+            Activation::Gelu => return None,
+        };
         let storage = Storage::of(encoder.precision);
         let [channels, intermediate] = encoder.dense.weight.shape().dims();
         let [features, latent_dim] = encoder.mean.weight.shape().dims();
@@ -101,7 +115,7 @@ impl Network {
             return None;
         }
         let is_output_exchanged = layer.sampling == Sampling::Transposed;
-        let [rows, columns, ..] = layer.weight.shape().dims();
+        let [rows, columns, _, _] = layer.weight.shape().dims();
         let [output_channels] = layer.bias.shape().dims();
         debug_assert!(is_output_exchanged || rows == output_channels);
         debug_assert!(!is_output_exchanged || columns == output_channels);
@@ -109,6 +123,7 @@ impl Network {
         let decoder_blocks = blocks(&decoder.stages, "decoder", flat)?;
         Some(Self {
             storage,
+            activation,
             encoder: encoder_blocks,
             dense: dense_norm(flat, "encoder", channels, encoder.dense_norm.epsilon)?,
             mean: output(flat, "encoder.mean", features)?,
@@ -143,16 +158,14 @@ impl Network {
         let queue = &device.client;
         let (kept_encoder, map, _) =
             forward(&self.encoder, device, batch.input.clone(), batch.len, batch.size);
-        let dense = self.dense_forward(device, &self.dense, map);
+        let dense = self.dense_forward(device, &self.dense, map, batch.mask(0));
         let features = viewed(&dense.features, batch.len);
-        self.mask(queue, &features, batch, 0);
         let mean = product(device, &features, &self.mean.weight, Storage::F32);
         let log_variance = product(device, &features, &self.log_variance.weight, Storage::F32);
         let z = Matrix::empty(queue, batch.len, self.latent_dim, self.storage);
         self.draw(queue, batch, &mean, &log_variance, &z, share);
 
-        let latent_dense = self.dense_forward(device, &self.latent_dense, z);
-        self.mask(queue, &latent_dense.features, batch, 1);
+        let latent_dense = self.dense_forward(device, &self.latent_dense, z, batch.mask(1));
         let map = viewed(&latent_dense.features, batch.len * self.grid * self.grid);
         let (kept_decoder, map, _) = forward(&self.decoder, device, map, batch.len, [self.grid; 2]);
         let logits = Matrix::empty(queue, map.rows, self.image_channels, Storage::F32);
@@ -175,9 +188,9 @@ impl Network {
         drop((map, d_logits));
         let d_map = backward(&self.decoder, kept_decoder, d_map, true).expect("it is wanted");
         let d_features = viewed(&d_map, batch.len);
-        self.mask(queue, &d_features, batch, 1);
-        let d_z = self
-            .dense_backward(device, &self.latent_dense, latent_dense, &d_features, Storage::F32);
+        let (layer, mask) = (&self.latent_dense, batch.mask(1));
+        let d_z =
+            self.dense_backward(device, layer, latent_dense, &d_features, mask, Storage::F32);
         drop((d_map, d_features));
 
         let [d_mean, d_log_variance] =
@@ -193,20 +206,46 @@ impl Network {
         let weight = self.log_variance.weight.transposed();
         products.multiply(queue, d_log_variance.plain(), weight, &d_features, true);
         drop(features);
-        self.mask(queue, &d_features, batch, 0);
         let d_features = viewed(&d_features, batch.len * self.grid * self.grid);
-        let d_map = self.dense_backward(device, &self.dense, dense, &d_features, self.storage);
+        let (layer, mask) = (&self.dense, batch.mask(0));
+        let d_map = self.dense_backward(device, layer, dense, &d_features, mask, self.storage);
         drop(d_features);
         backward(&self.encoder, kept_encoder, d_map, false);
     }
 
-    fn dense_forward(&self, device: &Device, layer: &DenseNorm, input: Matrix) -> KeptDense {
+    fn dense_forward(
+        &self,
+        device: &Device,
+        layer: &DenseNorm,
+        input: Matrix,
+        mask: Option<&Handle>,
+    ) -> KeptDense {
         let queue = &device.client;
         let map = product(device, &input, &layer.weight, self.storage);
         let into = Some(&layer.moments);
         let (statistics, _) = batch_statistics(queue, &map, 1, layer.epsilon, into);
-        let affine = &layer.parameters.affine;
-        let features = norm_relu(queue, &map, &statistics, affine, false);
+        let Affine { gamma, beta } = &layer.parameters.affine;
+        let features = Matrix::empty(queue, map.rows, map.columns, map.storage);
+        let count = map.len();
+        // SAFETY: one unit a value; the mask has one for each, the statistics one for each channel.
+        unsafe {
+            dense::activate::launch_unchecked(
+                queue,
+                cubes(count),
+                units(),
+                map.argument(),
+                statistics.mean.argument(),
+                statistics.inverse.argument(),
+                gamma.argument(),
+                beta.argument(),
+                mask.map(|mask| argument(mask, count)).into(),
+                features.argument(),
+                count,
+                map.columns,
+                self.activation,
+                map.storage.elem(),
+            );
+        }
         KeptDense {
             input,
             map,
@@ -222,6 +261,7 @@ impl Network {
         layer: &DenseNorm,
         kept: KeptDense,
         gradient: &Matrix,
+        mask: Option<&Handle>,
         storage: Storage,
     ) -> Matrix {
         let queue = &device.client;
@@ -232,11 +272,34 @@ impl Network {
             ..
         } = kept;
         let affine = &layer.parameters.affine;
-        let mask = Mask::Input;
+        let of_norm = Matrix::empty(queue, map.rows, map.columns, map.storage);
+        let count = map.len();
+        // SAFETY: as in `dense_forward`.
+        unsafe {
+            dense::activate_gradient::launch_unchecked(
+                queue,
+                cubes(count),
+                units(),
+                map.argument(),
+                statistics.mean.argument(),
+                statistics.inverse.argument(),
+                affine.gamma.argument(),
+                affine.beta.argument(),
+                mask.map(|mask| argument(mask, count)).into(),
+                gradient.argument(),
+                of_norm.argument(),
+                count,
+                map.columns,
+                self.activation,
+                map.storage.elem(),
+            );
+        }
+        let mask = Mask::None;
         let slot: Option<&Affine> = Some(&layer.gradients.affine);
-        let sums = gradient_sums(queue, &map, mask, gradient, &statistics, affine, slot);
+        let sums = gradient_sums(queue, &map, mask, &of_norm, &statistics, affine, slot);
         let gradient =
-            gradient_apply(queue, &map, mask, gradient, &statistics, affine, &sums, 1, None);
+            gradient_apply(queue, &map, mask, &of_norm, &statistics, affine, &sums, 1, None);
+        drop(of_norm);
         let out = Matrix {
             buffer: layer.gradients.weight.buffer.clone(),
             rows: layer.weight.rows,
@@ -249,25 +312,6 @@ impl Network {
         let weight = layer.weight.transposed();
         products.multiply(queue, gradient.plain(), weight, &d_input, false);
         d_input
-    }
-
-    fn mask(&self, queue: &Queue, features: &Matrix, batch: &Batch, side: usize) {
-        let Some(masks) = &batch.masks else {
-            return;
-        };
-        let count = features.len();
-        // SAFETY: one unit a value, and the mask has one for each.
-        unsafe {
-            latent::multiply::launch_unchecked(
-                queue,
-                cubes(count),
-                units(),
-                features.argument(),
-                argument(&masks[side], count),
-                count,
-                features.storage.elem(),
-            );
-        }
     }
 
     fn draw(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use burn::nn::BatchNorm;
-use burn::prelude::*;
+use burn::prelude::Tensor;
 use cubecl::bytes::Bytes;
 use cubecl::client::Graph;
 use cubecl::prelude::*;
@@ -114,6 +114,8 @@ pub struct DeviceStep {
     norms: Vec<Norm>,
     options: StepOptions,
     device: BlockDevice,
+    /// Lives as long as the program, as what is read may outlive the step.
+    reader: &'static Client,
     rates: Handle,
     state: Handle,
     prepared: HashMap<Shape, Prepared>,
@@ -136,6 +138,7 @@ impl DeviceStep {
         let norms = norms(model)?;
         let tables = Tables::new(client, &flat, &norms)?;
         let step = Self {
+            reader: Box::leak(Box::new(client.clone())),
             rates: create(client, &[0.0; RATES_LEN]),
             state: create(client, &[0.0; STATE_LEN]),
             prepared: HashMap::new(),
@@ -184,7 +187,7 @@ impl DeviceStep {
         self.prepared.insert(shape, prepared);
         ran?;
         self.unread += 1;
-        let reading = self.client().read_async(vec![record]);
+        let reading = self.reader.read_async(vec![record]);
         Ok(Pending {
             reading: Box::pin(async move { reading.await.map_err(|error| format!("{error}")) }),
             batch,
@@ -216,7 +219,7 @@ impl DeviceStep {
         each * layout.parameters + 8 * layout.statistics + maps.sum::<usize>()
     }
 
-    /// The model with the present values.
+    /// The model with the present values. Clones of `model` get its running statistics too, because Burn's modules share them.
     ///
     /// # Errors
     /// If the device failed.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::prelude::*;
 
 use crate::operation::{Around, BlockConfig, Sizes, position};
 

@@ -98,22 +98,22 @@ const MAX_CUBES: usize = 65_535;
 
 /// How the values of a matrix are divided among cubes of 256 units, each taking vectors of one column.
 #[derive(Clone, Copy, Debug)]
-pub struct Division {
-    pub rows: usize,
-    pub channels: usize,
+pub(super) struct Division {
+    pub(super) rows: usize,
+    pub(super) channels: usize,
     /// Values of a vector: 16 bytes where the channels allow it.
-    pub width: usize,
+    pub(super) width: usize,
     /// Vectors of a row.
-    pub columns: usize,
-    pub units_x: usize,
-    pub units_y: usize,
+    pub(super) columns: usize,
+    pub(super) units_x: usize,
+    pub(super) units_y: usize,
     /// Cubes over the rows in a reduction.
-    pub splits: usize,
-    pub rows_per_cube: usize,
+    pub(super) splits: usize,
+    pub(super) rows_per_cube: usize,
 }
 
 impl Division {
-    pub fn of(matrix: &Matrix) -> Self {
+    pub(super) fn of(matrix: &Matrix) -> Self {
         let (rows, channels) = (matrix.rows, matrix.columns);
         let mut width = 16 / matrix.storage.size();
         while !channels.is_multiple_of(width) {
@@ -141,7 +141,7 @@ impl Division {
         }
     }
 
-    pub fn units(&self) -> CubeDim {
+    pub(super) fn units(&self) -> CubeDim {
         CubeDim::new_2d(self.units_x as u32, self.units_y as u32)
     }
 
@@ -150,12 +150,12 @@ impl Division {
     }
 
     /// Cubes of a reduction over the rows.
-    pub fn reducing(&self) -> CubeCount {
+    pub(super) fn reducing(&self) -> CubeCount {
         CubeCount::Static(self.cubes_x(), self.splits as u32, 1)
     }
 
     /// Cubes of a pass over all rows, [`ROWS`] a unit.
-    pub fn applying(&self) -> CubeCount {
+    pub(super) fn applying(&self) -> CubeCount {
         let cubes = self.rows.div_ceil(self.units_y * ROWS);
         assert!(
             cubes <= MAX_CUBES,
@@ -167,11 +167,11 @@ impl Division {
     }
 
     /// Cubes of 32 x 8 units, 32 channels each.
-    pub fn finishing(&self) -> CubeCount {
+    pub(super) fn finishing(&self) -> CubeCount {
         CubeCount::Static(self.channels.div_ceil(32) as u32, 1, 1)
     }
 
-    pub fn partial(&self, client: &Queue) -> Vector32 {
+    pub(super) fn partial(&self, client: &Queue) -> Vector32 {
         Vector32::empty(client, self.splits * self.channels)
     }
 }

@@ -99,7 +99,7 @@ pub fn batch_statistics(
 }
 
 /// The running statistics as those of the product without its bias.
-pub fn given_statistics(
+pub(super) fn given_statistics(
     client: &Queue,
     mean: &Vector32,
     variance: &Vector32,
@@ -163,7 +163,7 @@ pub fn norm_relu(
 }
 
 /// What the shortcut adds at the end of a block.
-pub enum Added<'a> {
+pub(super) enum Added<'a> {
     Nothing,
     Value(&'a Matrix),
     /// A map with every `stride`-th row and column of the output's, and its norm.
@@ -176,7 +176,7 @@ pub enum Added<'a> {
 }
 
 /// `relu(norm(x) + shortcut)` over images of `[height, width]` rows.
-pub fn block_tail(
+pub(super) fn block_tail(
     client: &Queue,
     x: &Matrix,
     statistics: &Statistics,

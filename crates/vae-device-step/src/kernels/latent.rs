@@ -1,4 +1,4 @@
-//! The draw from the posterior, its KL divergence, and what multiplies features.
+//! The draw from the posterior and its KL divergence.
 
 use cubecl::prelude::*;
 
@@ -69,20 +69,6 @@ pub(crate) fn draw_gradient<F: Float>(
         + weight * 0.5f32 * (logarithm.exp() - 1.0f32);
     mean_gradient[ABSOLUTE_POS] = F::cast_from(of_mean);
     log_variance_gradient[ABSOLUTE_POS] = F::cast_from(of_logarithm);
-}
-
-/// `values *= mask`.
-#[cube(launch_unchecked)]
-pub(crate) fn multiply<F: Float>(
-    values: &mut [F],
-    mask: &[f32],
-    count: usize,
-    #[define(F)] _elem: ElemType,
-) {
-    if ABSOLUTE_POS < count {
-        let value = f32::cast_from(values[ABSOLUTE_POS]) * mask[ABSOLUTE_POS];
-        values[ABSOLUTE_POS] = F::cast_from(value);
-    }
 }
 
 /// Copies values into a buffer that stays where it is.

@@ -3,6 +3,7 @@
 // The macro's launch functions take every argument of a kernel.
 #![allow(clippy::too_many_arguments)]
 
+pub(crate) mod dense;
 pub(crate) mod latent;
 pub(crate) mod loss;
 pub(crate) mod optimizer;
