@@ -32,7 +32,27 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
     image::RgbImage::new(40, 30)
         .save(bench.path("photo.png"))
         .expect("saved");
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 17] = [
+        &[
+            "traverse",
+            "--run-dir",
+            "r",
+            "--columns",
+            "2",
+            "--out",
+            "t.png",
+        ],
+        &[
+            "interpolate",
+            "--run-dir",
+            "r",
+            "--columns",
+            "2",
+            "--out",
+            "i.png",
+        ],
+        &["sample-statistics", "--run-dir", "r", "--images", "10"],
+        &["self-test", "--data", "5"],
         &["evaluate", "--run-dir", "r"],
         &["sample", "--run-dir", "r", "--out", "s.png"],
         &["verify-run", "--run-dir", "r"],
@@ -46,6 +66,15 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
             "photo.png",
             "--out",
             "g.png",
+        ],
+        &["self-test", "--data", "5", "--json"],
+        &[
+            "sample-statistics",
+            "--run-dir",
+            "r",
+            "--images",
+            "10",
+            "--json",
         ],
         &["report", "--run-dir", "r"],
         &["verify-run", "--run-dir", "r", "--json"],
@@ -61,7 +90,7 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
             "0",
         ],
     ];
-    let count = cases(4, 11, 11);
+    let count = cases(8, 17, 17);
     for command in &commands[..count] {
         let full = File::options()
             .write(true)
@@ -81,6 +110,19 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
             "{stderr}"
         );
     }
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device");
+    let output = bench
+        .xtask_command()
+        .args(["doctor", "--offline"])
+        .stdout(full)
+        .output()
+        .expect("ended");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(21), "doctor: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
     // A run's files are fine whatever becomes of its progress.
     let full = File::options()
         .write(true)
@@ -97,7 +139,7 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
     bench
         .trainer(&["verify-run", "--run-dir", "full"])
         .success();
-    passed("unwritable output", count + 1);
+    passed("unwritable output", count + 2);
 }
 
 #[cfg(unix)]
@@ -117,6 +159,14 @@ fn results_go_through_links_and_into_pipes_and_leave_them_what_they_are() {
     bench.trainer(&sample("link.png")).success();
     assert!(bench.path("link.png").is_symlink());
     assert!(bench.read("elsewhere/target.png") == expected);
+
+    let traverse = |out: &str| {
+        ["traverse", "--run-dir", "r", "--columns", "2", "--out", out].map(str::to_owned)
+    };
+    bench.trainer(&traverse("plain-rows.png")).success();
+    bench.trainer(&traverse("link.png")).success();
+    assert!(bench.path("link.png").is_symlink());
+    assert!(bench.read("elsewhere/target.png") == bench.read("plain-rows.png"));
 
     let status = bench
         .command("mkfifo")
@@ -142,6 +192,10 @@ fn results_go_through_links_and_into_pipes_and_leave_them_what_they_are() {
         .status();
     if made.is_ok_and(|status| status.success()) {
         bench.trainer(&sample("null")).success();
+        bench.trainer(&traverse("null")).success();
+        bench
+            .trainer(&["interpolate", "--run-dir", "r", "--out", "null"])
+            .success();
         bench
             .trainer(&["report", "--run-dir", "r", "--out", "null"])
             .success();

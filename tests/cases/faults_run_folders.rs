@@ -171,17 +171,20 @@ fn faults_links_in_a_run_folder_lead_nowhere() {
         "lock",
         "metrics.jsonl",
         "checkpoints",
+        // With other settings its manifest would be written anew.
+        "checkpoints/epoch-0001-batch-00000",
         "metrics.csv",
         "timing.jsonl",
         "samples",
         "reconstructions",
     ];
-    let count = cases(3, 7, 7);
+    let count = cases(4, 8, 8);
     for name in &names[..count] {
-        let run_dir = format!("linked-{name}");
+        let flat = name.replace('/', "-");
+        let run_dir = format!("linked-{flat}");
         copy_folder(&bench.path("whole"), &bench.path(&run_dir));
         let inside = bench.path(&format!("{run_dir}/{name}"));
-        let victim = bench.path(&format!("victim-{name}"));
+        let victim = bench.path(&format!("victim-{flat}"));
         fs::rename(&inside, &victim).expect("moved");
         if victim.is_dir() {
             fs::create_dir(victim.join("photos.old")).expect("created");
@@ -202,6 +205,29 @@ fn faults_links_in_a_run_folder_lead_nowhere() {
             );
         }
     }
+    // A pipe in place of a file is one on which a run would wait for ever.
+    for name in ["lock", "metrics.jsonl", "timing.jsonl"] {
+        let run_dir = format!("pipe-{name}");
+        copy_folder(&bench.path("whole"), &bench.path(&run_dir));
+        let inside = bench.path(&format!("{run_dir}/{name}"));
+        fs::remove_file(&inside).expect("removed");
+        let made = bench.command("mkfifo").arg(&inside).status();
+        assert!(made.expect("mkfifo is there").success());
+        bench
+            .trainer(&["train", "--run-dir", &run_dir, "--resume", "--epochs", "2"])
+            .failure(2, &[name, "not a regular file"]);
+    }
+    // Commands that read do not wait there either, nor read a device without end.
+    for name in ["environment.json", "summary.json", "metrics.jsonl"] {
+        let run_dir = format!("device-{name}");
+        copy_folder(&bench.path("whole"), &bench.path(&run_dir));
+        let inside = bench.path(&format!("{run_dir}/{name}"));
+        fs::remove_file(&inside).expect("removed");
+        symlink("/dev/zero", &inside).expect("linked");
+        bench
+            .trainer(&["report", "--run-dir", &run_dir])
+            .failure(21, &[name, "not a regular file"]);
+    }
     // The folder itself may be one, and a sweep's lock may not.
     symlink(bench.path("whole"), bench.path("link")).expect("linked");
     bench
@@ -214,7 +240,7 @@ fn faults_links_in_a_run_folder_lead_nowhere() {
         .trainer(&["bench-depths", "--preset", "demo", "--out", "sweep"])
         .failure(2, &["symbolic link"]);
     assert_eq!(bench.read("victim"), b"keep me\n");
-    passed("links", count + 2);
+    passed("links", count + 8);
 }
 
 #[test]

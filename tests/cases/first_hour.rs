@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use end_to_end_tests::Bench;
 
@@ -317,6 +318,126 @@ fn send(child: &Child, signal: &str) {
         .args([signal, &child.id().to_string()])
         .status();
     assert!(status.expect("kill is there").success());
+}
+
+/// The lines of a pipe, with the time of each, as they come.
+fn lines_of(pipe: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+        // The test may have heard enough.
+        lines.for_each(|line| drop(sender.send(line)));
+    });
+    receiver
+}
+
+#[test]
+fn a_run_of_hours_is_announced_as_one_with_what_takes_less() {
+    let bench = Bench::new();
+    let mut child = bench
+        .trainer_command()
+        .args(TINY)
+        .args(["--epochs", "1000000", "--run-dir", "r"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let lines = lines_of(child.stderr.take().expect("piped"));
+    let patience = Duration::from_secs(60);
+    let said = std::iter::from_fn(|| lines.recv_timeout(patience).ok())
+        .find(|line| line.contains("images/s an epoch takes"));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let said = said.expect("an estimate");
+    // Hours, and the flags that make them fewer.
+    let whole = said.split("1000000 epochs ").nth(1).expect("a time");
+    let is_of_hours = whole
+        .split(' ')
+        .next()
+        .expect("a word")
+        .matches(':')
+        .count()
+        == 2;
+    assert!(whole.contains(" d ") || is_of_hours, "{said}");
+    for flag in [
+        "--preset demo",
+        "--depth",
+        "--width",
+        "--limit-train",
+        "--epochs",
+    ] {
+        assert!(said.contains(flag), "no {flag} in {said}");
+    }
+    // A short run is not.
+    let short = bench.trainer(&train(&["--run-dir", "s"])).success();
+    assert!(!short.stderr.contains("an epoch takes"), "{}", short.stderr);
+}
+
+#[test]
+fn a_log_is_never_silent_for_long() {
+    let bench = Bench::new();
+    let interval = Duration::from_millis(500);
+    let mut child = bench
+        .trainer_command()
+        .args([
+            "train",
+            "--preset",
+            "demo",
+            "--width",
+            "0.25",
+            "--batch-size",
+            "400",
+        ])
+        .args([
+            "--limit-train",
+            "800",
+            "--limit-test",
+            "300",
+            "--epochs",
+            "1",
+            "--run-dir",
+            "r",
+        ])
+        .env("LOG_INTERVAL", "0.5")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let lines = lines_of(child.stdout.take().expect("piped"));
+    let (mut longest, mut since) = (Duration::ZERO, Instant::now());
+    let mut all = Vec::new();
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(300)) {
+        longest = longest.max(since.elapsed());
+        since = Instant::now();
+        all.push(line);
+    }
+    assert!(child.wait().expect("ended").success());
+    // Each of the two steps takes longer than that, and so do the pictures.
+    let broken = all
+        .iter()
+        .filter(|line| line.starts_with("still at work: "));
+    assert!(broken.count() >= 2, "{all:?}");
+    assert!(
+        all.iter()
+            .any(|line| line.starts_with("still at work: epoch 1, step ")),
+        "{all:?}"
+    );
+    assert!(
+        longest < 6 * interval,
+        "{longest:?} without a line: {all:?}"
+    );
+    bench
+        .trainer(&train(&["--run-dir", "r"]))
+        .failure(2, &["--resume"]);
+    let output = bench
+        .trainer_command()
+        .args(TINY)
+        .env("LOG_INTERVAL", "never")
+        .output()
+        .expect("ended");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("LOG_INTERVAL"), "{stderr}");
 }
 
 #[cfg(unix)]

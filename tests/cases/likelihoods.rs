@@ -352,3 +352,55 @@ fn the_self_test_shows_its_bounds_in_order() {
             .all(|check| check["holds"] == true)
     );
 }
+
+#[test]
+fn a_fid_is_refused_where_it_would_say_nothing() {
+    let bench = Bench::new();
+    train(&bench, "r", &[]);
+    std::fs::write(bench.path("w.pth"), b"not weights").expect("written");
+    let fid = |flags: &[&str]| {
+        let all = [&["fid", "--run-dir", "r", "--weights", "w.pth"], flags].concat();
+        bench.trainer(&all)
+    };
+    fid(&["--images", "2047"]).failure(2, &["--images 2047", "at least 2048", "papers"]);
+    // The embedded sample has 500 test images, and this run 20 of them.
+    fid(&["--images", "2048"]).failure(2, &["--split test", "20 images", "2048"]);
+}
+
+#[test]
+fn latents_are_measured_and_the_report_shows_them() {
+    let bench = Bench::new();
+    train(&bench, "r", &["--beta", "0.5"]);
+    let report = bench.trainer(&["report", "--run-dir", "r"]);
+    report.success();
+    let html = || String::from_utf8(bench.read("r/report.html")).expect("text");
+    for text in [
+        "mutual information",
+        "No estimate of mutual information from 20 images exceeds",
+        "Traversals of the most used dimensions",
+        "Interpolations between test images",
+        // What was minimised, beside the bound.
+        "Objective (training), negative ELBO (validation)",
+    ] {
+        assert!(html().contains(text), "{text}");
+    }
+    let found = bench
+        .trainer(&["latents", "--run-dir", "r", "--images", "10", "--json"])
+        .success()
+        .json();
+    assert_eq!(found["images"], 10);
+    assert!((number(&found["ceiling"]) - 10f64.ln()).abs() < 1e-12);
+    assert!(number(&found["mutual_information"]) <= number(&found["ceiling"]) + 1e-9);
+    let parts = number(&found["mutual_information"]) + number(&found["aggregated_posterior_kl"]);
+    assert!((parts - number(&found["average_kl"])).abs() < 1e-9);
+    // The report shows what was measured last; where there is no data it is written without.
+    bench.trainer(&["report", "--run-dir", "r"]).success();
+    assert!(html().contains("from 10 images exceeds"));
+    for name in ["latents.json", "traversals.png", "interpolations.png"] {
+        std::fs::remove_file(bench.path("r").join(name)).expect("was there");
+    }
+    bench
+        .trainer(&["report", "--run-dir", "r", "--data-dir", "nowhere"])
+        .success();
+    assert!(html().contains("They are drawn, and mutual information is measured, by"));
+}

@@ -14,6 +14,7 @@ mod faults_run_folders;
 mod faults_training;
 mod first_hour;
 mod gpu_check;
+mod latent_commands;
 mod likelihoods;
 mod memory;
 mod numbers;

@@ -172,3 +172,71 @@ fn every_kind_of_damage_to_a_run_is_named_with_the_code_of_its_kind() {
         .trainer(&["verify-run", "--run-dir", "nowhere"])
         .failure(2, &["nowhere"]);
 }
+
+/// Two heads of 65,536 x 8 weights, so that a third number a parameter is more than the room that a file's header is given.
+#[test]
+fn averaged_weights_are_saved_and_checked_against_the_best_checkpoint() {
+    let bench = Bench::new();
+    let train = |run_dir: &str, seed: &str| {
+        let run = [
+            "train",
+            "--preset",
+            "demo",
+            "--width",
+            "0.02",
+            "--latent-dim",
+            "8",
+            "--intermediate-dim",
+            "4096",
+            "--limit-train",
+            "50",
+            "--limit-test",
+            "10",
+            "--epochs",
+            "2",
+            "--ema",
+            "0.9",
+            "--seed",
+            seed,
+            "--run-dir",
+            run_dir,
+        ];
+        bench.trainer(&run).success();
+        bench
+            .trainer(&["verify-run", "--run-dir", run_dir])
+            .success();
+    };
+    train("r", "1");
+    train("other", "2");
+    // Another run's weights, with their own hashes in the list: only the checkpoint knows better.
+    let mut list: serde_json::Value =
+        serde_json::from_slice(&bench.read("r/files.json")).expect("JSON");
+    let other: serde_json::Value =
+        serde_json::from_slice(&bench.read("other/files.json")).expect("JSON");
+    let is_model = |entry: &serde_json::Value| entry["name"] == "model.safetensors";
+    let of_other = other["files"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|entry| is_model(entry));
+    let entries = list["files"].as_array_mut().expect("a list");
+    let of_own = entries
+        .iter_mut()
+        .find(|entry| is_model(entry))
+        .expect("listed");
+    *of_own = of_other.expect("listed").clone();
+    fs::write(bench.path("r/files.json"), list.to_string()).expect("written");
+    fs::copy(
+        bench.path("other/model.safetensors"),
+        bench.path("r/model.safetensors"),
+    )
+    .expect("copied");
+    let found = bench.trainer(&["verify-run", "--run-dir", "r"]);
+    assert_eq!(found.code, Some(20), "{}", found.stdout);
+    assert!(
+        found.stdout.contains("BAD  model.safetensors: ")
+            && found.stdout.contains("best checkpoint"),
+        "{}",
+        found.stdout
+    );
+}

@@ -177,16 +177,21 @@ fn ended(command: &mut Command) -> Ended {
     }
 }
 
-/// `xtask`'s program, built by Cargo as the alias does.
+/// `xtask`'s program, built by Cargo as the alias does; the variable `TEST_XTASK` names another one.
 fn xtask() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build("xtask"))
+    PROGRAM.get_or_init(|| given("TEST_XTASK").unwrap_or_else(|| build("xtask")))
 }
 
-/// The trainer's program, built as `cargo xtask train` builds it.
+/// The trainer's program, built as `cargo xtask train` builds it; the variable `TEST_TRAINER` names another one, such as
+/// that of an earlier commit, which must fail the test of a fault that was mended since.
 fn trainer() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build("trainer"))
+    PROGRAM.get_or_init(|| given("TEST_TRAINER").unwrap_or_else(|| build("trainer")))
+}
+
+fn given(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
 }
 
 /// Builds a program of the workspace with its default features and asks Cargo where it is.

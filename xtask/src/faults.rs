@@ -12,6 +12,7 @@ use anyhow::Context;
 
 use crate::build;
 use crate::fuzzing;
+use crate::output::{print_line, tell};
 
 /// What must be shown, in the order of the table.
 const ROWS: [&str; 18] = [
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
         };
         table.add(FUZZING, outcome, start.elapsed());
     }
-    println!("\n{}", table.print(args.no_fuzzing));
+    print_line(format_args!("\n{}", table.print(args.no_fuzzing)))?;
     Ok(if table.has_passed(args.no_fuzzing) {
         ExitCode::SUCCESS
     } else {
@@ -93,7 +94,7 @@ fn run_tests(is_quick: bool, table: &mut Table) -> anyhow::Result<()> {
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("cargo's output")?;
         let line = String::from_utf8_lossy(&line);
-        println!("{line}");
+        tell(&line);
         reader.read(&line, Instant::now(), table);
     }
     let status = child.wait().context("cargo")?;

@@ -11,22 +11,25 @@ use std::sync::Mutex;
 use anyhow::{Context, bail};
 
 use crate::build;
+use crate::output::tell;
 
 const RUST_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
 
-/// Each parser with its executions in the full set: 40 million in all, more where one takes less time.
-const TARGETS: [(&str, u64); 6] = [
-    ("record", 14_000_000),
-    ("tar", 6_000_000),
-    ("manifest", 6_000_000),
-    ("state", 5_000_000),
-    ("configuration", 5_000_000),
-    ("metrics", 4_000_000),
+/// Every parser.
+const TARGETS: [&str; 6] = [
+    "record",
+    "tar",
+    "manifest",
+    "state",
+    "configuration",
+    "metrics",
 ];
-/// Seconds for each parser in the quick set.
+/// Seconds for each parser in the quick set and in the full one. Time, and not a number of inputs, so that the full set is the
+/// larger one on every machine.
 const QUICK_SECONDS: u32 = 60;
+const FULL_SECONDS: u32 = 600;
 /// Inputs are at most so long, in bytes: two records, or a container of one.
 const LONGEST: u32 = 8192;
 
@@ -51,14 +54,19 @@ pub(crate) fn run(is_quick: bool) -> anyhow::Result<Outcome> {
         ));
     }
     let programs = build_programs()?;
+    let seconds = if is_quick {
+        QUICK_SECONDS
+    } else {
+        FULL_SECONDS
+    };
     let pending = Mutex::new(TARGETS.into_iter());
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                while let Some((target, runs)) = next(&pending) {
-                    println!("fuzzing {target}");
-                    let outcome = fuzz(&programs, target, (!is_quick).then_some(runs));
+                while let Some(target) = next(&pending) {
+                    tell(format_args!("fuzzing {target}"));
+                    let outcome = fuzz(&programs, target, seconds);
                     outcomes
                         .lock()
                         .expect("no other thread panics with the lock")
@@ -75,7 +83,7 @@ pub(crate) fn run(is_quick: bool) -> anyhow::Result<Outcome> {
     for (target, outcome) in outcomes {
         match outcome {
             Ok(count) => {
-                println!("fuzzing {target}: {count} executions");
+                tell(format_args!("fuzzing {target}: {count} executions"));
                 executions += count;
             }
             Err(error) => failures.push(format!("fuzzing {target}: {error:#}")),
@@ -130,18 +138,15 @@ fn working_folder() -> PathBuf {
     build::workspace().join("target").join("fuzz")
 }
 
-/// Fuzzes one parser for some executions, or else for the time of the quick set; returns the executions.
-fn fuzz(programs: &Path, target: &str, runs: Option<u64>) -> anyhow::Result<u64> {
+/// Fuzzes one parser for so many seconds; returns the executions.
+fn fuzz(programs: &Path, target: &str, seconds: u32) -> anyhow::Result<u64> {
     let found = working_folder().join("corpus").join(target);
     fs::create_dir_all(&found)?;
     let artifacts = working_folder().join("artifacts");
     fs::create_dir_all(&artifacts)?;
     let log = working_folder().join(format!("{target}.log"));
     let kept = build::workspace().join("fuzz").join("corpus").join(target);
-    let limit = match runs {
-        Some(runs) => format!("-runs={runs}"),
-        None => format!("-max_total_time={QUICK_SECONDS}"),
-    };
+    let limit = format!("-max_total_time={seconds}");
     let status = Command::new(programs.join(target))
         // New inputs go into the first folder; the second is the one under version control.
         .args([&found, &kept])
@@ -189,14 +194,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_full_set_is_forty_million_executions() {
-        assert_eq!(
-            TARGETS.iter().map(|(_, runs)| runs).sum::<u64>(),
-            40_000_000
-        );
-    }
-
-    #[test]
     fn statistics_and_failures_are_read() {
         let messages = "x\nstat::number_of_executed_units: 1504\nstat::peak_rss_mb: 63";
         assert_eq!(executions(messages), Some(1504));
@@ -208,7 +205,7 @@ mod tests {
     #[test]
     fn every_parser_has_a_program_and_a_kept_corpus() {
         let fuzz = build::workspace().join("fuzz");
-        for (target, _) in TARGETS {
+        for target in TARGETS {
             assert!(fuzz.join("targets").join(format!("{target}.rs")).is_file());
             let corpus = fs::read_dir(fuzz.join("corpus").join(target)).unwrap();
             assert!(corpus.count() > 0, "{target}");

@@ -10,6 +10,7 @@ mod doctor;
 mod download;
 mod faults;
 mod fuzzing;
+mod output;
 mod sanitize;
 mod trainer;
 
@@ -47,6 +48,9 @@ enum Command {
     /// Score a trained model on a split
     #[command(disable_help_flag = true)]
     Evaluate(Forwarded),
+    /// Measure what the latents tell about the images, and draw what the decoder makes of them
+    #[command(disable_help_flag = true)]
+    Latents(Forwarded),
     /// Draw the decoder's pictures along each of the most used latent dimensions
     #[command(disable_help_flag = true)]
     Traverse(Forwarded),
@@ -56,6 +60,9 @@ enum Command {
     /// Compare drawn images with real ones: sharpness, colours, copies
     #[command(disable_help_flag = true)]
     SampleStatistics(Forwarded),
+    /// Fréchet Inception distance of drawn images from a split's, by pytorch-fid's protocol; takes the weights as a file
+    #[command(disable_help_flag = true)]
+    Fid(Forwarded),
     /// Bound a model whose likelihood is known: ELBO <= importance-weighted bounds <= log p
     #[command(disable_help_flag = true)]
     SelfTest(Forwarded),
@@ -103,15 +110,17 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Command::Doctor(flags) => return doctor::run(&flags),
+        Command::Doctor(flags) => return code_of(doctor::run(&flags)),
         Command::Faults(flags) => return code_of(faults::run(&flags)),
         Command::Sanitize(_) => return code_of(sanitize::run()),
         Command::Train(forwarded) => ("train", forwarded),
         Command::Sample(forwarded) => ("sample", forwarded),
         Command::Evaluate(forwarded) => ("evaluate", forwarded),
+        Command::Latents(forwarded) => ("latents", forwarded),
         Command::Traverse(forwarded) => ("traverse", forwarded),
         Command::Interpolate(forwarded) => ("interpolate", forwarded),
         Command::SampleStatistics(forwarded) => ("sample-statistics", forwarded),
+        Command::Fid(forwarded) => ("fid", forwarded),
         Command::SelfTest(forwarded) => ("self-test", forwarded),
         Command::Reconstruct(forwarded) => ("reconstruct", forwarded),
         Command::VerifyRun(forwarded) => ("verify-run", forwarded),
@@ -128,6 +137,10 @@ fn main() -> ExitCode {
 fn code_of(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
-        ExitCode::FAILURE
+        if error.is::<output::OutputError>() {
+            ExitCode::from(output::UNWRITABLE)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }

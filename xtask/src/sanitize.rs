@@ -1,6 +1,6 @@
 //! The kernels with unsafe code under AddressSanitizer.
 //!
-//! The checks lie in `crates/resnet-blocks/sanitize/`, outside the workspace. The sanitizer comes with the compiler, but
+//! The checks lie in `crates/resnet-blocks/sanitize/`, outside the workspace, also those of `vae-core`. The sanitizer comes with the compiler, but
 //! only an unstable flag turns it on.
 
 use std::process::ExitCode;

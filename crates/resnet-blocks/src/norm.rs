@@ -141,6 +141,52 @@ mod tests {
         );
     }
 
+    /// Mean and variance after batches of these shapes, the numbers of `tests/golden/running_statistics.py` in them.
+    fn after_batches<const D: usize>(channels: usize, shapes: [[usize; D]; 3]) -> [Vec<f32>; 2] {
+        let device = Device::flex().autodiff();
+        let norm = NormConfig::new()
+            .with_momentum(0.25)
+            .init(channels, &device);
+        for (start, shape) in shapes.into_iter().enumerate() {
+            let count: usize = shape.iter().product();
+            let values: Vec<f32> = (0..count)
+                .map(|index| (((index * 7 + start) % 11) as f32 - 5.0) / 4.0)
+                .collect();
+            let batch = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
+            normalize(&norm, batch);
+        }
+        let norm = norm.valid();
+        [norm.running_mean, norm.running_var].map(|state| {
+            let data = state.value().into_data();
+            data.try_to_vec::<f32>().expect("float32")
+        })
+    }
+
+    #[test]
+    fn running_statistics_are_pytorchs() {
+        let found = [
+            after_batches(3, [[5, 3], [4, 3], [2, 3]]),
+            after_batches(2, [[3, 2, 2, 2], [2, 2, 1, 3], [2, 2, 1, 1]]),
+        ];
+        // PyTorch 2.5.1 in float64, by tests/golden/running_statistics.py.
+        let expected: [[&[f64]; 2]; 2] = [
+            [
+                &[-0.15546875, 0.2890625, -0.21171875],
+                &[0.88798828125, 0.47119140625, 0.5872070312500001],
+            ],
+            [
+                &[-0.115234375, -0.0185546875],
+                &[0.7479580965909092, 1.1402920809659092],
+            ],
+        ];
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            for (found, expected) in found.iter().zip(*expected) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error < 1e-6, "{found} and {expected}");
+            }
+        }
+    }
+
     #[test]
     fn a_single_value_leaves_the_running_variance_finite() {
         let device = Device::flex().autodiff();

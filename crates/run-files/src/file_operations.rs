@@ -71,11 +71,23 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Opens a file of a run folder to be read. A pipe, on which nobody may ever write, and a device, which may never end, are
+/// refused: a folder that was handed over may hold them.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
+    }
+    File::open(path)
+}
+
 /// Reads a file, at most one byte more than it should have.
 pub fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     may_fail("read")?;
     let mut content = Vec::new();
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     file.take(bytes.saturating_add(1))
         .read_to_end(&mut content)?;
     Ok(content)

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::atomic_file::write_atomically;
-use crate::file_operations::open_no_link;
+use crate::file_operations::{open_no_link, open_regular};
 
 mod batch_loss;
 mod epoch_rates;
@@ -443,7 +443,8 @@ const LARGEST_JSONL: u64 = 1 << 28;
 /// [`MetricsError::Unreadable`] or [`MetricsError::Malformed`].
 pub fn read_rows(path: &Path) -> Result<Vec<EpochRow>, MetricsError> {
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST_JSONL).read_to_string(&mut text));
+    let read =
+        open_regular(path).and_then(|file| file.take(LARGEST_JSONL).read_to_string(&mut text));
     read.map_err(|cause| MetricsError::Unreadable {
         path: path.to_owned(),
         cause,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::atomic_file::write_atomically;
 use crate::checkpoint::{CheckpointError, CheckpointFolder, Origin, Position};
 use crate::disk::is_full;
-use crate::file_operations::{open_no_link, try_lock};
+use crate::file_operations::{open_no_link, read_at_most, try_lock};
 use crate::metrics::{METRICS_CSV, METRICS_JSONL, TIMING_JSONL};
 use crate::settings::{Difference, Settings, SettingsError, differences};
 use crate::shell::quoted_path;
@@ -93,6 +93,12 @@ pub enum RunFolderError {
         /// The link.
         path: PathBuf,
     },
+    /// A pipe or a device stands where a run writes a file.
+    #[error("{} is not a regular file, and a run writes one there; remove it", .path.display())]
+    NoRegularFile {
+        /// What stands there.
+        path: PathBuf,
+    },
     /// Its checkpoints could not be looked at.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -119,6 +125,7 @@ impl RunFolderError {
             | Self::NothingToResume { .. }
             | Self::ConfigEdited { .. }
             | Self::LinkInside { .. }
+            | Self::NoRegularFile { .. }
             | Self::Settings(_) => 2,
             Self::Checkpoint(_) => 20,
             Self::File { .. } => 21,
@@ -146,27 +153,48 @@ pub struct RunFolder {
     _lock: File,
 }
 
-/// What a run writes to in its folder under one name for its whole life, where a link would lead out of the folder. The folder
-/// itself may be a link.
-const NO_LINKS: [&str; 7] = [
-    "samples",
-    "reconstructions",
-    "checkpoints",
-    LOCK,
-    METRICS_JSONL,
-    METRICS_CSV,
-    TIMING_JSONL,
-];
+/// The folders and files that a run writes to under one name for its whole life, where a link would lead out of the run folder.
+/// The run folder itself may be a link.
+const FOLDERS: [&str; 3] = ["samples", "reconstructions", "checkpoints"];
+const FILES: [&str; 4] = [LOCK, METRICS_JSONL, METRICS_CSV, TIMING_JSONL];
 
-/// A folder that was handed over may hold links to files that are not its own.
+/// A folder that was handed over may hold links to files that are not its own, also in place of a checkpoint, whose manifest
+/// is written anew where settings change; and pipes, on which a run would wait for ever.
 fn refuse_links(run_dir: &Path) -> Result<(), RunFolderError> {
-    let paths = NO_LINKS.map(|name| run_dir.join(name));
-    let is_link =
-        |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-    match paths.into_iter().find(is_link) {
-        Some(path) => Err(RunFolderError::LinkInside { path }),
-        None => Ok(()),
+    let kind = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.file_type());
+    let checkpoints = fs::read_dir(run_dir.join("checkpoints"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.to_str().and_then(Position::from_folder_name).is_some()
+        })
+        .map(|entry| entry.path());
+    let named = FOLDERS.iter().chain(&FILES).map(|name| run_dir.join(name));
+    for path in named.chain(checkpoints) {
+        if kind(&path).is_ok_and(|kind| kind.is_symlink()) {
+            return Err(RunFolderError::LinkInside { path });
+        }
     }
+    for path in FILES.map(|name| run_dir.join(name)) {
+        if kind(&path).is_ok_and(|kind| !kind.is_file()) {
+            return Err(RunFolderError::NoRegularFile { path });
+        }
+    }
+    Ok(())
+}
+
+/// An `environment.json` has a few lines for each process that went on with the run.
+const LARGEST_ENVIRONMENT: u64 = 1 << 26;
+
+/// The `environment.json` of a run, whoever wrote it there.
+///
+/// # Errors
+/// Where it cannot be read or is no JSON.
+pub fn read_environment(run_dir: &Path) -> std::io::Result<Value> {
+    let bytes = read_at_most(&run_dir.join(ENVIRONMENT), LARGEST_ENVIRONMENT)?;
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 impl RunFolder {
@@ -193,7 +221,7 @@ impl RunFolder {
     }
 
     fn lock(path: &Path) -> Result<Self, RunFolderError> {
-        for folder in ["", "samples", "reconstructions", "checkpoints"] {
+        for folder in std::iter::once("").chain(FOLDERS) {
             let folder = path.join(folder);
             fs::create_dir_all(&folder).map_err(file_error(&folder))?;
         }
@@ -262,8 +290,7 @@ impl RunFolder {
         changed: &[Difference],
     ) -> Result<(), RunFolderError> {
         let now = environment::of_this_process(settings, data_hash, data_source);
-        let before = fs::read(self.path.join(ENVIRONMENT)).ok();
-        let before = before.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let before = read_environment(&self.path).ok();
         let environment = match before.filter(|_| self.holds_a_run()) {
             Some(before) => environment::resumed(before, now, changed),
             None => now,
@@ -317,7 +344,7 @@ pub fn read_settings(run_dir: &Path) -> Result<Settings, RunFolderError> {
 /// Where there is none, or it is damaged.
 pub fn read_config(run_dir: &Path) -> Result<Settings, RunFolderError> {
     let path = run_dir.join(CONFIG);
-    if !path.exists() {
+    if !path.is_file() {
         return Err(RunFolderError::NoRun {
             path: run_dir.to_owned(),
             missing: "run",
@@ -355,11 +382,14 @@ pub fn recorded_data_hash(run_dir: &Path) -> Result<String, RunFolderError> {
     if let Some((_, _, hash)) = recorded_origin(run_dir)? {
         return Ok(hash);
     }
-    let path = run_dir.join(ENVIRONMENT);
-    let text = fs::read(&path).map_err(file_error(&path))?;
-    let hash = serde_json::from_slice::<Value>(&text)
-        .ok()
-        .and_then(|environment| environment["data_hash"].as_str().map(str::to_owned));
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let environment = match read_environment(run_dir) {
+        Ok(environment) => environment,
+        // No JSON, or the beginning of one.
+        Err(error) if matches!(error.kind(), InvalidData | UnexpectedEof) => Value::Null,
+        Err(error) => return Err(file_error(&run_dir.join(ENVIRONMENT))(error)),
+    };
+    let hash = environment["data_hash"].as_str().map(str::to_owned);
     hash.ok_or(RunFolderError::NoRun {
         path: run_dir.to_owned(),
         missing: "readable environment.json",
@@ -467,7 +497,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn links_that_lead_out_of_the_folder_are_refused_and_nothing_behind_them_is_touched() {
-        for name in NO_LINKS {
+        for name in FOLDERS.into_iter().chain(FILES) {
             let parent = tempfile::tempdir().expect("a folder");
             let victim = parent.path().join("victim");
             if matches!(name, "samples" | "reconstructions" | "checkpoints") {
@@ -486,11 +516,49 @@ mod tests {
                     || fs::read(&victim).is_ok_and(|bytes| bytes == b"keep")
             );
         }
+        // In place of a checkpoint: with changed settings its manifest is written anew.
+        let parent = tempfile::tempdir().expect("a folder");
+        let (run_dir, victim) = (parent.path().join("run"), parent.path().join("victim"));
+        fs::create_dir_all(run_dir.join("checkpoints")).expect("created");
+        fs::create_dir(&victim).expect("created");
+        let inside = run_dir.join("checkpoints/epoch-0001-batch-00000");
+        std::os::unix::fs::symlink(&victim, &inside).expect("linked");
+        let error = RunFolder::resume(&run_dir).err().expect("refused");
+        assert!(
+            matches!(error, RunFolderError::LinkInside { .. }),
+            "{error}"
+        );
+
         // The folder itself may be one.
         let parent = tempfile::tempdir().expect("a folder");
         fs::create_dir(parent.path().join("elsewhere")).expect("created");
         let linked = parent.path().join("run");
         std::os::unix::fs::symlink(parent.path().join("elsewhere"), &linked).expect("linked");
         RunFolder::create(&linked).expect("taken");
+    }
+
+    /// Opening a pipe waits for somebody at its other end.
+    #[cfg(unix)]
+    #[test]
+    fn pipes_in_place_of_files_are_refused_at_once() {
+        let pipe = |path: &Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.expect("mkfifo is there").success());
+        };
+        for name in FILES {
+            let parent = tempfile::tempdir().expect("a folder");
+            pipe(&parent.path().join(name));
+            let error = RunFolder::resume(parent.path()).err().expect("refused");
+            assert!(
+                matches!(error, RunFolderError::NoRegularFile { .. }),
+                "{error}"
+            );
+        }
+        let parent = tempfile::tempdir().expect("a folder");
+        for name in [CONFIG, ENVIRONMENT] {
+            pipe(&parent.path().join(name));
+        }
+        read_settings(parent.path()).expect_err("no settings");
+        recorded_data_hash(parent.path()).expect_err("no hash");
     }
 }

@@ -1,11 +1,11 @@
 //! A finished run, read back from its folder: what comparisons and reports are made of.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::file_operations::read_at_most;
 use crate::metrics::{EpochRow, METRICS_JSONL, MetricsError, TIMING_JSONL, read_rows};
 use crate::run_folder::{ENVIRONMENT, RunFolderError, SUMMARY, read_settings};
 use crate::settings::Settings;
@@ -13,10 +13,12 @@ use crate::shell::quoted_path;
 
 #[doc(hidden)]
 pub mod example;
+mod latent_record;
 mod latent_statistics;
 mod summary;
 mod timing;
 
+pub use latent_record::{INTERPOLATIONS, LATENTS, LatentRecord, TRAVERSALS};
 pub use latent_statistics::{ACTIVE_ABOVE, LatentStatistics};
 pub use summary::{PerNetwork, PerSplit, RunSummary, terms};
 pub use timing::RunTiming;
@@ -36,6 +38,8 @@ pub struct RunRecord {
     pub timing: RunTiming,
     /// `summary.json`.
     pub summary: RunSummary,
+    /// `latents.json`, where it was made for the weights of the summary.
+    pub latents: Option<LatentRecord>,
 }
 
 /// Why a run's folder could not be read back.
@@ -131,14 +135,18 @@ impl RunRecord {
             settings,
             rows,
             timing,
+            latents: LatentRecord::read(run_dir, summary.best.epoch),
             summary,
         })
     }
 }
 
+/// No file of a run that is text comes near this size, in bytes.
+const LARGEST: u64 = 1 << 28;
+
 fn read(path: &Path) -> Result<String, RunRecordError> {
     // A line that a killed process wrote half of may end within a character.
-    let bytes = fs::read(path).map_err(|cause| RunRecordError::Unreadable {
+    let bytes = read_at_most(path, LARGEST).map_err(|cause| RunRecordError::Unreadable {
         path: path.to_owned(),
         cause,
     })?;

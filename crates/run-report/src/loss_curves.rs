@@ -87,8 +87,8 @@ pub fn render_svg(rows: &[EpochRow]) -> String {
 }
 
 /// Titles and charts of loss, excess and KL; `colours` of training and validation. Bits per dimension stand in place of the
-/// excess where the rows have them.
-pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> [(&'static str, Chart); 3] {
+/// excess where the rows have them. Where something else than the loss was minimised, a fourth chart has it beside the bound.
+pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart)> {
     let chart = |quantity: fn(&Terms) -> f64| {
         let splits: [fn(&EpochRow) -> &Terms; 2] = [|row| &row.train, |row| &row.valid];
         let curves = splits.into_iter().zip(colours).map(|(split, colour)| {
@@ -114,11 +114,28 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> [(&'static str, Chart); 
     } else {
         ("cross-entropy excess", chart(|terms| terms.excess))
     };
-    [
+    let mut panels = vec![
         ("loss", chart(|terms| terms.loss)),
         second,
         ("KL divergence", chart(|terms| terms.kl)),
-    ]
+    ];
+    if rows.iter().any(|row| row.further.train_objective.is_some()) {
+        let curves: [fn(&EpochRow) -> Option<f64>; 2] = [
+            |row| row.further.train_objective,
+            |row| row.further.valid_elbo.map(|bound| -bound),
+        ];
+        let curves = curves.into_iter().zip(colours).map(|(curve, colour)| {
+            let points = rows
+                .iter()
+                .map(|row| (f64::from(row.epoch), curve(row).unwrap_or(f64::NAN)));
+            Curve::new(points.collect(), colour)
+        });
+        panels.push((
+            "objective (training), negative ELBO (validation)",
+            Chart::over_epochs(curves.collect()),
+        ));
+    }
+    panels
 }
 
 fn layout(title: &str, chart: &Chart) -> Layout {

@@ -15,8 +15,8 @@ pub use commands::TrainerError;
 pub use device::DeviceError;
 pub use experiment::data::split;
 pub use experiment::{
-    ExperimentError, evaluate, importance, latent_pictures, latent_statistics, model, pictures,
-    prior, prior_samples, random, sample_statistics, verify_run, weights,
+    ExperimentError, evaluate, fid, importance, latent_pictures, latent_record, latent_statistics,
+    model, pictures, prior, prior_samples, random, sample_statistics, verify_run, weights,
 };
 pub use process::{progress, stop_request};
 pub use run_files::{

@@ -12,10 +12,10 @@ use cifar_loader::{Augment, BatchPlan, Cifar10};
 use resnet_blocks::{map_named_parameters, with_plain_blocks};
 use trainer::adam::Adam;
 use trainer::evaluate::read_terms;
-use trainer::model::initial_model;
+use trainer::model::{Model, initial_model};
 use trainer::random::{Purpose, Stream};
 use trainer::weights::named_values;
-use vae_core::{Depth, Sampler, Vae, VaeConfig};
+use vae_core::{Depth, Sampler, VaeConfig};
 
 const BATCH: usize = 8;
 const STEPS: usize = 200;
@@ -34,7 +34,7 @@ fn config() -> VaeConfig {
 }
 
 /// Every weight times `1 +- 1e-7`, by a draw of its own.
-fn perturbed(model: Vae, run: u64) -> Vae {
+fn perturbed(model: Model, run: u64) -> Model {
     let values = named_values(&model);
     let mut draws = Stream::new(run, Purpose::Samples, 0);
     map_named_parameters(model, |name, shape| {
@@ -49,7 +49,7 @@ fn perturbed(model: Vae, run: u64) -> Vae {
 }
 
 /// The mean loss of the last steps.
-fn train(mut model: Vae) -> f64 {
+fn train(mut model: Model) -> f64 {
     let device = Device::flex().autodiff();
     let data = Cifar10::sample().expect("embedded");
     let batch = NonZeroUsize::new(BATCH).expect("not zero");

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(feature = "flex"), forbid(unsafe_code))]
 
+mod autoencoder;
 mod block_shape;
 mod config;
 mod cost;
@@ -15,6 +16,7 @@ mod likelihood;
 mod penalty;
 mod vae;
 
+pub use autoencoder::{Autoencoder, Segment, Segments};
 pub use block_shape::BlockShape;
 pub use config::{ConfigError, VaeConfig};
 pub use cost::Cost;

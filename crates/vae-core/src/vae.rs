@@ -1,7 +1,9 @@
 //! Encoder and decoder together, and the loss.
 
 use burn::prelude::*;
+use resnet_blocks::Stage;
 
+use crate::autoencoder::{Autoencoder, Segment, Segments};
 use crate::decoder::Decoder;
 use crate::diagonal_gaussian::{DiagonalGaussian, Sampler};
 use crate::dropout::DropoutMasks;
@@ -107,13 +109,6 @@ impl Vae {
         }
     }
 
-    /// The same model with another likelihood that reads the same map; none where `likelihood` reads another.
-    pub fn scored_as(mut self, likelihood: Likelihood) -> Option<Self> {
-        let fits = self.decoder.likelihood.can_be_scored_as(likelihood);
-        self.decoder.likelihood = likelihood;
-        fits.then_some(self)
-    }
-
     /// The reconstruction from the posterior's mean, in \[0, 1\].
     ///
     /// # Shapes
@@ -131,4 +126,71 @@ impl Vae {
         l2_penalty(&self.encoder.mean, MEAN_PENALTY)
             + l2_penalty(&self.encoder.log_variance, LOG_VARIANCE_PENALTY)
     }
+}
+
+impl Autoencoder for Vae {
+    fn latent_dim(&self) -> usize {
+        let [_, latent_dim] = self.encoder.mean.weight.shape().dims();
+        latent_dim
+    }
+
+    fn likelihood(&self) -> Likelihood {
+        self.decoder.likelihood
+    }
+
+    fn score_as(&mut self, likelihood: Likelihood) -> bool {
+        let fits = self.decoder.likelihood.can_be_scored_as(likelihood);
+        if fits {
+            self.decoder.likelihood = likelihood;
+        }
+        fits
+    }
+
+    fn forward(
+        &self,
+        images: Tensor<4>,
+        noise: Tensor<2>,
+        sampler: Sampler,
+        dropout: Option<DropoutMasks>,
+    ) -> VaeOutput {
+        Vae::forward(self, images, noise, sampler, dropout)
+    }
+
+    fn posterior(&self, images: Tensor<4>) -> DiagonalGaussian {
+        self.encoder.forward(images, None)
+    }
+
+    fn output_map(&self, latents: Tensor<2>) -> Tensor<4> {
+        self.decoder.forward(latents, None)
+    }
+
+    fn nll(&self, map: Tensor<4>, images: Tensor<4>) -> Tensor<1> {
+        self.decoder.likelihood.nll(map, images)
+    }
+
+    fn generate(&self, latents: Tensor<2>) -> Tensor<4> {
+        self.decoder.generate(latents)
+    }
+
+    fn penalty(&self) -> Tensor<1> {
+        self.l2()
+    }
+
+    fn segments(&self) -> Segments<'_> {
+        let Self { encoder, decoder } = self;
+        Segments {
+            encoder: blocks(&encoder.stages),
+            posterior: Box::new(|maps, mask| encoder.posterior(maps, mask)),
+            first_maps: Box::new(|latents, mask| decoder.first_maps(latents, mask)),
+            decoder: blocks(&decoder.stages),
+            output: Box::new(|maps| decoder.output_map(maps)),
+        }
+    }
+}
+
+fn blocks(stages: &[Stage]) -> Vec<Segment<'_>> {
+    let blocks = stages.iter().flat_map(|stage| &stage.blocks);
+    blocks
+        .map(|block| Box::new(|maps| block.forward(maps)) as Segment<'_>)
+        .collect()
 }

@@ -145,11 +145,12 @@ impl GaussianMixture {
     /// [`MixtureError::Malformed`].
     pub fn validate(&self) -> Result<(), MixtureError> {
         let (components, dimensions) = (self.weights.len(), self.dimensions);
+        // A file may name any number of dimensions.
+        let means = components.checked_mul(dimensions);
+        let factors = means.and_then(|means| means.checked_mul(dimensions));
         let reason = if components == 0 || dimensions == 0 {
             "it is empty"
-        } else if self.means.len() != components * dimensions
-            || self.factors.len() != components * dimensions * dimensions
-        {
+        } else if means != Some(self.means.len()) || factors != Some(self.factors.len()) {
             "lengths do not agree"
         } else if self
             .means
@@ -487,6 +488,7 @@ mod tests {
             |it| it.factors[7] = f64::INFINITY,
             |it| it.means.truncate(3),
             |it| it.dimensions = 0,
+            |it| it.dimensions = usize::MAX / 2,
         ] {
             assert!(matches!(broken(change), MixtureError::Malformed { .. }));
         }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::output::print_line;
+
 /// The whole takes no longer, whatever hangs.
 const LIMIT: Duration = Duration::from_millis(4500);
 
@@ -119,7 +121,7 @@ impl Finding {
 type Check = Box<dyn FnOnce() -> Vec<Finding> + Send>;
 
 /// Runs every check and prints what it found.
-pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
+pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let (data_dir, run_dir) = (args.data_dir.clone(), args.run_dir.clone());
     let device = args.device;
@@ -148,27 +150,24 @@ pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
         let checks: Vec<Value> = findings.iter().map(Finding::json).collect();
-        println!(
-            "{}",
-            json!({"checks": checks, "exit_code": code, "seconds": seconds})
-        );
+        print_line(json!({"checks": checks, "exit_code": code, "seconds": seconds}))?;
     } else {
-        findings
-            .iter()
-            .for_each(|finding| println!("{}", finding.line()));
+        for finding in &findings {
+            print_line(finding.line())?;
+        }
         let count = |status| {
             findings
                 .iter()
                 .filter(|found| found.status == status)
                 .count()
         };
-        println!(
+        print_line(format_args!(
             "{} red, {} warnings, {seconds:.1} s",
             count(Status::Red),
             count(Status::Warn)
-        );
+        ))?;
     }
-    ExitCode::from(code)
+    Ok(ExitCode::from(code))
 }
 
 /// Runs the checks side by side, and gives up those that are not done at the deadline.

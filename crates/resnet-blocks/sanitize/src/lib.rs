@@ -1,4 +1,5 @@
-//! The kernels of `resnet-blocks` that have unsafe code, compiled here once more so that a sanitizer sees every access.
+//! The kernels of `resnet-blocks` and `vae-core` that have unsafe code, compiled here once more so that a sanitizer sees every
+//! access.
 //!
 //! Each case owns slices that end where the kernel's last element ends: one element further is found.
 
@@ -10,6 +11,71 @@ mod flex {
     pub(crate) mod elementwise;
     #[allow(unsafe_code)]
     pub(crate) mod product;
+}
+
+#[allow(dead_code, reason = "the kernel uses it, and more")]
+#[path = "../../../vae-core/src/likelihood"]
+mod likelihood {
+    mod level_bounds;
+    mod flex {
+        #[allow(unsafe_code)]
+        mod kernel;
+        mod real;
+
+        #[cfg(test)]
+        mod tests {
+            use super::kernel::{LANES, Lane, Pixels, Rows, evaluate};
+            use super::real::Real;
+
+            /// Value and derivatives of one mixture at every position, in float64.
+            fn mixture<T: Real, const WITH_GRADIENT: bool>(components: usize) -> Vec<f64> {
+                // Low-discrepancy numbers: no pattern that a kernel could hide in, and the same for both types.
+                let number = |index: usize| (index as f64 * 0.618_033_988_75).fract();
+                let mut pixels = Pixels::<T>::new();
+                for colour in 0..3 {
+                    for lane in 0..LANES {
+                        // Both ends among them, which have one edge only.
+                        let level = match lane {
+                            0 => 0.0,
+                            1 => 255.0,
+                            _ => (number(3 * lane + colour) * 256.0).floor(),
+                        };
+                        pixels.set(colour, lane, T::from_f64(level / 255.0));
+                    }
+                }
+                let lane = |row: usize| -> Lane<T> {
+                    std::array::from_fn(|lane| T::from_f64(4.0 * number(97 * row + lane) - 2.0))
+                };
+                // Both slices end where the kernel's last row ends.
+                let mut values: Box<[Lane<T>]> = (0..10 * components).map(lane).collect();
+                let mut joint: Box<[Lane<T>]> = vec![[T::ZERO; LANES]; components].into();
+                let mut result = [T::ZERO; LANES];
+                let rows = Rows {
+                    values: &mut values,
+                    components,
+                };
+                evaluate::<T, WITH_GRADIENT>(rows, &pixels, &mut joint, &mut result);
+                let mut all: Vec<T> = result.to_vec();
+                if WITH_GRADIENT {
+                    all.extend(values.iter().flatten());
+                }
+                all.into_iter().map(Real::wide).collect()
+            }
+
+            #[test]
+            fn mixtures_stay_inside_their_slices_and_are_right() {
+                for components in (1..14).chain([30, 100]) {
+                    let narrow = mixture::<f32, true>(components);
+                    let wide = mixture::<f64, true>(components);
+                    for (narrow, wide) in narrow.iter().zip(&wide) {
+                        let error = (narrow - wide).abs() / wide.abs().max(1.0);
+                        assert!(error < 1e-4, "{components} components: {narrow} and {wide}");
+                    }
+                    assert_eq!(narrow[..LANES], mixture::<f32, false>(components)[..]);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -116,8 +116,8 @@ impl CheckpointFolder {
     pub fn of_run(run_dir: &Path, parameters: usize) -> Self {
         Self {
             folder: run_dir.join("checkpoints"),
-            // The optimizer keeps two float32 numbers a parameter.
-            largest: (8 * parameters as u64 + LARGEST_HEADER).max(LARGEST_STATE),
+            // The optimizer keeps two float32 numbers a parameter, and a third where the weights are averaged.
+            largest: (12 * parameters as u64 + LARGEST_HEADER).max(LARGEST_STATE),
         }
     }
 

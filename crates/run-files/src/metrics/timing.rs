@@ -75,7 +75,11 @@ impl TimingWriter {
         };
         let line = serde_json::to_string(entry).map_err(io::Error::from);
         let line = line.map_err(unwritable)? + "\n";
-        if let Err(cause) = self.file.write_all(line.as_bytes()) {
+        #[cfg(test)]
+        let begun = crate::file_operations::failing::before_write(&mut self.file, line.as_bytes());
+        #[cfg(not(test))]
+        let begun = Ok(());
+        if let Err(cause) = begun.and_then(|()| self.file.write_all(line.as_bytes())) {
             // Half a line would stand before the next one. Where the cut fails, the next resume ends that line.
             let _ = self.file.set_len(self.length);
             return Err(unwritable(cause));
@@ -133,6 +137,25 @@ mod tests {
                 "\n{\"ep\n{\"event\":\"resume\"}\n"
             )
         );
+    }
+
+    /// A disk that fills up within a line, and a run that waits for room and then writes it again.
+    #[test]
+    fn a_line_that_found_no_room_leaves_nothing_and_can_be_written_again() {
+        use crate::file_operations::failing::{Failure, with_failure};
+        let folder = tempfile::tempdir().unwrap();
+        let mut timing = TimingWriter::open(folder.path()).unwrap();
+        let entry = |epoch: u32| json!({"epoch": epoch, "train_seconds": 2.5});
+        timing.append(&entry(1)).unwrap();
+        let failed = with_failure(0, Failure::ShortWrite, || timing.append(&entry(2)));
+        assert!(failed.unwrap_err().full_at().is_some());
+        timing.append(&entry(2)).unwrap();
+        let text = fs::read_to_string(folder.path().join(TIMING_JSONL)).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        assert_eq!(lines, [entry(1), entry(2)]);
     }
 
     #[test]

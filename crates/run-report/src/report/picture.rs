@@ -4,6 +4,10 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use run_files::file_operations::read_at_most;
+
+/// A larger file, in bytes, is no sheet of a run.
+const LARGEST: u64 = 1 << 26;
 
 const PNG_SIGNATURE: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 
@@ -17,7 +21,7 @@ pub(super) struct Picture {
 impl Picture {
     /// Reads a PNG file; none where there is no such file or it is no PNG, since a report is worth having without it.
     pub(super) fn read(path: &Path) -> Option<Self> {
-        Self::from_png(&std::fs::read(path).ok()?)
+        Self::from_png(&read_at_most(path, LARGEST).ok()?)
     }
 
     fn from_png(bytes: &[u8]) -> Option<Self> {

@@ -12,8 +12,9 @@ use crate::chart::Curve;
 use crate::loss_curves::panels;
 use run_files::metrics::Terms;
 use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
-use run_files::run_record::RunRecord;
+use run_files::run_record::{INTERPOLATIONS, RunRecord, TRAVERSALS};
 use run_files::settings::Settings;
+use run_files::shell::quoted_path;
 use run_files::wording::{count, duration, memory, nats, rounded_count, three_digits};
 
 /// What a sheet of samples shows, for those who do not see it.
@@ -44,6 +45,7 @@ pub(super) fn render(record: &RunRecord) -> String {
         ("curves", "Loss curves"),
         ("samples", "Samples and reconstructions"),
         ("latent", "Latent"),
+        ("traversals", "Traversals and interpolations"),
         ("configuration", "Configuration"),
         ("environment", "Environment"),
     ]);
@@ -61,6 +63,10 @@ pub(super) fn render(record: &RunRecord) -> String {
     page.block("whole", |page| {
         page.heading("latent", "Latent");
         latent(page, record);
+    });
+    page.block("whole", |page| {
+        page.heading("traversals", "Traversals and interpolations");
+        traversals(page, record);
     });
     page.heading("configuration", "Configuration");
     page.pairs("Every setting of the run", &settings(record));
@@ -304,11 +310,68 @@ fn latent(page: &mut Page, record: &RunRecord) {
         latent.mean_variance.len(),
         nats(latent.kl_per_dimension.iter().sum())
     ));
+    if let Some(warning) = latent.collapse_warning() {
+        page.alarm("The latent is not used", &[warning]);
+    }
+    if let Some(found) = &record.latents {
+        let caution = if found.is_at_ceiling() {
+            " The estimate is at this ceiling: read it as at least so much, and the aggregated posterior's divergence as at most so \
+             much."
+        } else {
+            ""
+        };
+        page.paragraph(&format!(
+            "Of {} test images, the mean divergence of {} nats is in two parts: {} nats of mutual information, which is what a \
+             latent tells about the image that it is of, and {} nats from the aggregated posterior, the mixture of all \
+             posteriors, to the prior. No estimate of mutual information from {} images exceeds their logarithm, {} nats.{caution}",
+            count(found.images),
+            nats(found.average_kl),
+            nats(found.mutual_information),
+            nats(found.aggregated_posterior_kl),
+            count(found.images),
+            nats(found.ceiling),
+        ));
+    }
     page.block("columns", |page| {
         let curve = Curve::new(spectrum(&[&latent.kl_per_dimension]), &curve_colour(0));
         page.chart(
             "KL divergence of each dimension, sorted",
             &super::spectrum::chart(vec![curve]),
         );
+    });
+}
+
+fn traversals(page: &mut Page, record: &RunRecord) {
+    let Some(found) = &record.latents else {
+        page.paragraph("They are drawn, and mutual information is measured, by");
+        page.command(&format!(
+            "cargo xtask report --run-dir {}",
+            quoted_path(&record.run_dir)
+        ));
+        return;
+    };
+    let read = |file: &str| Picture::read(&record.run_dir.join(file));
+    let listed = |items: Vec<String>| items.join(", ");
+    let dimensions = listed(found.traversed.iter().map(usize::to_string).collect());
+    let pairs = found.interpolated.iter();
+    let pairs = listed(pairs.map(|[a, b]| format!("{a} to {b}")).collect());
+    page.block("columns", |page| {
+        page.picture(
+            "Traversals of the most used dimensions",
+            &format!(
+                "Test image 0, with one dimension of its latent a row from 3 standard deviations of the prior below 0 to as many \
+                 above; from the top, dimensions {dimensions}."
+            ),
+            read(TRAVERSALS).as_ref(),
+        );
+        if !pairs.is_empty() {
+            page.picture(
+                "Interpolations between test images",
+                &format!(
+                    "Along the straight line between two images' latents, one pair a row; from the top, test images {pairs}."
+                ),
+                read(INTERPOLATIONS).as_ref(),
+            );
+        }
     });
 }

@@ -77,12 +77,36 @@ fn curves(page: &mut Page, groups: &[ReportGroup<'_>]) {
         for (title, chart) in titles.iter().zip(&charts) {
             page.chart(title, chart);
         }
-        let titles = ["Training excess", "Validation excess"];
-        let charts = over_epochs(groups, &[|row| row.train.excess, |row| row.valid.excess]);
+        let (titles, charts) = if are_over_levels(groups) {
+            (
+                [
+                    "Training bits per dimension",
+                    "Validation bits per dimension",
+                ],
+                over_epochs(
+                    groups,
+                    &[
+                        |row| row.further.train_bits_per_dim.unwrap_or(f64::NAN),
+                        |row| row.further.valid_bits_per_dim.unwrap_or(f64::NAN),
+                    ],
+                ),
+            )
+        } else {
+            (
+                ["Training excess", "Validation excess"],
+                over_epochs(groups, &[|row| row.train.excess, |row| row.valid.excess]),
+            )
+        };
         for (title, chart) in titles.iter().zip(&charts) {
             page.chart(title, chart);
         }
     });
+}
+
+/// Whether the runs' likelihood is a distribution over grey levels; it is the same for all of a sweep.
+fn are_over_levels(groups: &[ReportGroup<'_>]) -> bool {
+    let mut runs = groups.iter().flat_map(|group| &group.runs);
+    runs.any(|run| run.summary.test_bits_per_dim.is_some())
 }
 
 fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
@@ -101,20 +125,40 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
     } else {
         ""
     };
-    page.paragraph(&format!(
-        "Excess is the cross-entropy above its floor, the pixels' own entropy. {bars}{apart}"
-    ));
+    let measure = if are_over_levels(groups) {
+        "Bits per dimension are the negative ELBO over 3072 ln 2."
+    } else {
+        "Excess is the cross-entropy above its floor, the pixels' own entropy."
+    };
+    page.paragraph(&format!("{measure} {bars}{apart}"));
     page.legend(&legend);
     page.block("columns", |page| {
-        let nats = "nats per image";
-        page.chart(
-            "Test excess",
-            &over_depth(groups, nats, false, |run| run.summary.test.excess),
-        );
-        page.chart(
-            "Training excess, best epoch",
-            &over_depth(groups, nats, false, |run| run.summary.best.train.excess),
-        );
+        if are_over_levels(groups) {
+            let bits = "bits per dimension";
+            page.chart(
+                "Test bits per dimension",
+                &over_depth(groups, bits, false, |run| {
+                    run.summary.test_bits_per_dim.unwrap_or(f64::NAN)
+                }),
+            );
+            page.chart(
+                "Training bits per dimension, best epoch",
+                &over_depth(groups, bits, false, |run| {
+                    let further = &run.summary.best.further;
+                    further.train_bits_per_dim.unwrap_or(f64::NAN)
+                }),
+            );
+        } else {
+            let nats = "nats per image";
+            page.chart(
+                "Test excess",
+                &over_depth(groups, nats, false, |run| run.summary.test.excess),
+            );
+            page.chart(
+                "Training excess, best epoch",
+                &over_depth(groups, nats, false, |run| run.summary.best.train.excess),
+            );
+        }
         page.chart(
             "Training time of an epoch",
             &over_depth(groups, "seconds", true, |run| run.timing.seconds_per_epoch),

@@ -138,6 +138,8 @@ fn a_runs_report_tells_its_numbers_settings_and_pictures() {
     let html = std::fs::read_to_string(&out).unwrap();
     check(&html);
     assert_eq!(html.matches("<img").count(), 2);
+    // What is not there yet is named with its command.
+    assert!(html.contains("cargo xtask report --run-dir"), "{html}");
     // Three of losses, one of the latent.
     assert_eq!(html.matches("<svg").count(), 4);
     for text in [
@@ -242,4 +244,60 @@ fn a_report_that_cannot_be_written_says_where() {
     let path = folder.path().join("no-such-folder").join(REPORT);
     let error = write_run_report(&path, &record(28, true, 1)).unwrap_err();
     assert!(error.to_string().contains("no-such-folder"), "{error}");
+}
+
+#[test]
+fn a_runs_report_shows_traversals_interpolations_and_information() {
+    use run_files::run_record::{INTERPOLATIONS, LATENTS, LatentRecord, TRAVERSALS};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let mut summary = summary();
+    summary.latent.kl_per_dimension = vec![0.0; 3];
+    summary.latent.mean_variance = vec![0.0; 3];
+    write_run(&path, &Settings::default(), &summary);
+    for file in [TRAVERSALS, INTERPOLATIONS] {
+        write_png(
+            &path.join(file),
+            &[0.5; VALUES],
+            SheetLayout::with_columns(1),
+        )
+        .unwrap();
+    }
+    let mut latents = LatentRecord {
+        weights_of_epoch: summary.best.epoch,
+        images: 2000,
+        average_kl: 9.25,
+        mutual_information: 7.5,
+        aggregated_posterior_kl: 1.75,
+        ceiling: 2000f64.ln(),
+        traversed: vec![17, 4],
+        interpolated: vec![[8, 9]],
+    };
+    let html = |latents: &LatentRecord| {
+        std::fs::write(path.join(LATENTS), latents.to_json()).unwrap();
+        let out = path.join(REPORT);
+        write_run_report(&out, &RunRecord::read(&path).unwrap()).unwrap();
+        let html = std::fs::read_to_string(&out).unwrap();
+        check(&html);
+        html
+    };
+    let shown = html(&latents);
+    assert_eq!(shown.matches("src=\"data:image/png").count(), 2);
+    for text in [
+        "dimensions 17, 4",
+        "test images 8 to 9",
+        "7.50 nats of mutual information",
+        "7.60 nats",
+        "at least so much",
+    ] {
+        assert!(shown.contains(text), "{text}");
+    }
+    // A collapse stands there with what helps.
+    assert!(shown.contains("The latent is not used") && shown.contains("--kl-warmup"));
+    latents.mutual_information = 5.0;
+    assert!(!html(&latents).contains("at least so much"));
+    // Of other weights, it is not shown.
+    latents.weights_of_epoch += 1;
+    assert!(!html(&latents).contains("dimensions 17, 4"));
 }

@@ -14,7 +14,9 @@ use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::evaluate::{EvaluationOptions, evaluate, floor};
-use crate::experiment::importance::{Estimate, ImportanceOptions, importance_bound};
+use crate::experiment::importance::{
+    Estimate, ImportanceBound, ImportanceOptions, importance_bound,
+};
 use crate::experiment::model::sampler;
 use run_files::run_record::terms;
 use run_files::settings::{DeviceChoice, Sampler};
@@ -53,19 +55,19 @@ pub(super) struct EvaluateFlags {
 
 pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     let (mut settings, mut model, device) = load_run(&flags.run_dir, flags.device)?;
-    let trained_with = model.decoder.likelihood;
+    let trained_with = model.likelihood();
     if let Some(likelihood) = flags.likelihood {
-        model = model
-            .scored_as(likelihood)
-            .ok_or_else(|| TrainerError::UnfittingFlag {
+        if !model.score_as(likelihood) {
+            return Err(TrainerError::UnfittingFlag {
                 flag: "--likelihood",
                 given: likelihood.to_string(),
                 reason: format!(
                     "the run was trained with {trained_with}, whose output means something else"
                 ),
-            })?;
+            });
+        }
     }
-    let likelihood = model.decoder.likelihood;
+    let likelihood = model.likelihood();
     settings.sampler = flags.sampler.unwrap_or(settings.sampler);
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());
@@ -108,6 +110,14 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
             };
             importance_bound(&model, view, options, &device, |_| {})
         });
+    let is_finite =
+        |bound: &ImportanceBound| bound.elbo.nats.is_finite() && bound.bound.nats.is_finite();
+    if importance.as_ref().is_some_and(|bound| !is_finite(bound)) {
+        return Err(ExperimentError::ScoreNotFinite {
+            run_dir: flags.run_dir.clone(),
+        }
+        .into());
+    }
     if flags.json {
         let result = json!({
             "split": flags.split.to_string(),

@@ -4,6 +4,7 @@ mod bench;
 mod error;
 mod evaluate;
 mod gpu_check;
+mod latents;
 mod output;
 mod path_argument;
 mod pictures;
@@ -16,7 +17,7 @@ mod verify_run;
 pub use error::TrainerError;
 
 use bench::{bench_depths, bench_step};
-use pictures::{interpolate, reconstruct, sample, sample_statistics, traverse};
+use pictures::{fid, interpolate, reconstruct, sample, sample_statistics, traverse};
 
 use std::path::Path;
 
@@ -24,12 +25,11 @@ use burn::module::Module;
 use burn::tensor::Device;
 use cifar_loader::View;
 use clap::{Parser, Subcommand};
-use vae_core::Vae;
 
 use crate::device::open_device;
 use crate::experiment::ExperimentError;
 use crate::experiment::file_list::FileList;
-use crate::experiment::model::model_config;
+use crate::experiment::model::{Model, model_config};
 use crate::experiment::weights::{WeightsError, from_safetensors, load_values};
 use run_files::file_operations::read_at_most;
 use run_files::run_folder::{MODEL, file_error, read_settings};
@@ -64,6 +64,8 @@ enum Command {
     Sample(sample::SampleFlags),
     /// Score a trained model on a split
     Evaluate(evaluate::EvaluateFlags),
+    /// Measure what the latents tell about the images, and draw what the decoder makes of them
+    Latents(latents::LatentsFlags),
     /// Draw the decoder's pictures along each of the most used latent dimensions
     Traverse(traverse::TraverseFlags),
     /// Draw the decoder's pictures from one test image to another
@@ -72,6 +74,8 @@ enum Command {
     Reconstruct(reconstruct::ReconstructFlags),
     /// Compare drawn images with real ones: sharpness, colours, copies
     SampleStatistics(sample_statistics::SampleStatisticsFlags),
+    /// Fréchet Inception distance of drawn images from a split's, by pytorch-fid's protocol; takes the weights as a file
+    Fid(fid::FidFlags),
     /// Bound a model whose likelihood is known: ELBO <= importance-weighted bounds <= log p
     SelfTest(self_test::SelfTestFlags),
     /// Check every file of a run: hashes, manifests, tensors, metrics
@@ -106,9 +110,11 @@ impl Arguments {
             Command::Train(flags) => train::run(&flags),
             Command::Sample(flags) => sample::run(&flags),
             Command::Evaluate(flags) => evaluate::run(&flags),
+            Command::Latents(flags) => latents::run(&flags),
             Command::Traverse(flags) => traverse::run(&flags),
             Command::Interpolate(flags) => interpolate::run(&flags),
             Command::SampleStatistics(flags) => sample_statistics::run(&flags),
+            Command::Fid(flags) => fid::run(&flags),
             Command::SelfTest(flags) => self_test::run(&flags),
             Command::Reconstruct(flags) => reconstruct::run(&flags),
             Command::VerifyRun(flags) => verify_run::run(&flags),
@@ -142,8 +148,31 @@ fn position(flag: &'static str, image: u32, view: &View) -> Result<(), TrainerEr
     })
 }
 
+/// Pictures of a sheet at most, which is kept in memory until it is whole.
+const MOST_PICTURES: usize = 10_000;
+
+/// Checks that a sheet can be made of so many rows and columns.
+fn sheet_size(rows: usize, columns: usize) -> Result<(), TrainerError> {
+    if rows
+        .checked_mul(columns)
+        .is_some_and(|pictures| pictures <= MOST_PICTURES)
+    {
+        return Ok(());
+    }
+    Err(TrainerError::UnfittingFlag {
+        flag: "--columns",
+        given: columns.to_string(),
+        reason: format!(
+            "with {rows} rows that is more than the {MOST_PICTURES} pictures that a sheet holds"
+        ),
+    })
+}
+
 /// A finished run's settings and model, for inference.
-fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Device), TrainerError> {
+fn load_run(
+    run_dir: &Path,
+    device: DeviceChoice,
+) -> Result<(Settings, Model, Device), TrainerError> {
     let settings = read_settings(run_dir)?;
     let device = open_device(device)?;
     let path = run_dir.join(MODEL);
@@ -153,7 +182,7 @@ fn load_run(run_dir: &Path, device: DeviceChoice) -> Result<(Settings, Vae, Devi
         }
         .into());
     }
-    let template = model_config(&settings)?.init(&device);
+    let template = Model::new(&model_config(&settings)?, &device);
     // Four bytes a parameter, and a header; no other file need be read to its end.
     let largest = 4 * template.num_params() as u64 + (1 << 20);
     let bytes = read_at_most(&path, largest).map_err(file_error(&path))?;

@@ -6,6 +6,7 @@ use vae_core::{DiagonalGaussian, Sampler};
 use vae_measures::{LinearGaussian, LogMeanExp, Mean};
 
 use super::error::TrainerError;
+use crate::commands::output::{print, print_line};
 use crate::device::open_device;
 use crate::experiment::random::{Purpose, Stream};
 use run_files::settings::DeviceChoice;
@@ -56,9 +57,9 @@ pub(super) fn run(flags: &SelfTestFlags) -> Result<(), TrainerError> {
     let found = measure(flags.seed, flags.data.get(), &device);
     let checks = checks(&found);
     if flags.json {
-        println!("{:#}", to_json(flags, &found, &checks));
+        print_line(format_args!("{:#}", to_json(flags, &found, &checks)))?;
     } else {
-        print_table(flags, &found, &checks);
+        print(&table(flags, &found, &checks))?;
     }
     match checks.iter().filter(|(_, holds)| !holds).count() {
         0 => Ok(()),
@@ -194,33 +195,37 @@ fn checks(found: &Found) -> Vec<(String, bool)> {
     checks
 }
 
-fn print_table(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) {
-    println!(
-        "linear-Gaussian model of {DIMENSIONS} dimensions and {LATENTS} latents, {} data, nats a datum\n",
-        flags.data
+fn table(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) -> String {
+    let mut lines = vec![
+        format!(
+            "linear-Gaussian model of {DIMENSIONS} dimensions and {LATENTS} latents, {} data, nats a datum\n",
+            flags.data
+        ),
+        format!("ELBO, exact          {:10.4}", found.elbo),
+    ];
+    lines.extend(found.bounds.iter().map(|(draws, bound)| {
+        let name = format!("IW bound, {draws} draws");
+        format!("{name:<20} {:10.4}", bound.mean())
+    }));
+    lines.extend([
+        format!("log p(x), exact      {:10.4}\n", found.log_likelihood),
+        format!(
+            "KL divergence: {:.4} in closed form, {:.4} of the draws",
+            found.kl,
+            found.kl + found.sampled_kl.mean()
+        ),
+        format!(
+            "the post's sampler draws what costs {:.4}, where its loss reports {:.4}\n",
+            found.blog_kl.mean(),
+            found.kl
+        ),
+    ]);
+    lines.extend(
+        checks
+            .iter()
+            .map(|(check, holds)| format!("{}  {check}", if *holds { "ok  " } else { "FAIL" })),
     );
-    println!("ELBO, exact          {:10.4}", found.elbo);
-    for (draws, bound) in &found.bounds {
-        println!(
-            "{:<20} {:10.4}",
-            format!("IW bound, {draws} draws"),
-            bound.mean()
-        );
-    }
-    println!("log p(x), exact      {:10.4}\n", found.log_likelihood);
-    println!(
-        "KL divergence: {:.4} in closed form, {:.4} of the draws",
-        found.kl,
-        found.kl + found.sampled_kl.mean()
-    );
-    println!(
-        "the post's sampler draws what costs {:.4}, where its loss reports {:.4}\n",
-        found.blog_kl.mean(),
-        found.kl
-    );
-    for (check, holds) in checks {
-        println!("{}  {check}", if *holds { "ok  " } else { "FAIL" });
-    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 fn to_json(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) -> Value {

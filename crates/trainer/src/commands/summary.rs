@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::error::TrainerError;
 use crate::commands::output::{print, print_line};
-use crate::device::step_memory::{CIFAR_BYTES, StepMemory, form_and_place, predict};
+use crate::device::step_memory::{CIFAR_BYTES, StepMemory, StepSize, form_and_place, predict};
 use crate::experiment::model::model_config;
 use run_files::settings::{Devices, TrainFlags, resolve};
 
@@ -31,6 +31,12 @@ pub(super) struct SummaryFlags {
     /// f32 or bf16
     #[arg(long, value_name = "NAME")]
     precision: Option<String>,
+    /// Distribution of the pixels, as for train
+    #[arg(long, value_name = "NAME")]
+    likelihood: Option<String>,
+    /// Decay of a moving average of the weights, as for train
+    #[arg(long, value_name = "D")]
+    ema: Option<String>,
     /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
@@ -54,6 +60,8 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
         batch_size: flags.batch_size.clone(),
         micro_batch_size: flags.micro_batch_size.clone(),
         precision: flags.precision.clone(),
+        likelihood: flags.likelihood.clone(),
+        ema: flags.ema.clone(),
         gradient_checkpointing: flags.gradient_checkpointing,
         device: flags.device.clone(),
         no_shortcuts: flags.no_shortcuts,
@@ -67,9 +75,10 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
     let memory = predict(
         &config,
         form_and_place(&settings),
-        settings.batch_size.div_ceil(settings.device.count()),
-        settings.micro_batch_size,
-        settings.gradient_checkpointing,
+        StepSize::of(
+            &settings,
+            settings.batch_size.div_ceil(settings.device.count()),
+        ),
     );
     if flags.json {
         let summary = json!({

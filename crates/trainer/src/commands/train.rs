@@ -1,12 +1,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::TrainerError;
 use crate::commands::output::print;
 use crate::device::auto_batch;
 use crate::device::memory::device_failure;
 use crate::device::open_device_for;
-use crate::process::progress::{Progress, ProgressMode, at_terminal};
+use crate::process::progress::{LOG_INTERVAL, Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::train::{TrainError, TrainOptions, train};
 use run_files::run_folder::{CONFIG, RunFolderError, read_config, was_begun};
@@ -66,6 +67,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         stop: &stop,
     };
     let mut progress = Progress::new(mode);
+    progress.breaks_silence_after(log_interval(&environment)?);
     for change in from_environment {
         progress.notice(&change);
     }
@@ -92,6 +94,26 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         )))
     });
     Ok(trained?)
+}
+
+/// Seconds between two lines of a log, by the variable LOG_INTERVAL.
+fn log_interval(environment: &dyn Fn(&str) -> Option<String>) -> Result<Duration, TrainerError> {
+    const NAME: &str = "LOG_INTERVAL";
+    let Some(value) = environment(NAME).filter(|value| !value.is_empty()) else {
+        return Ok(LOG_INTERVAL);
+    };
+    let seconds = value.parse::<f64>().ok();
+    match seconds.filter(|seconds| (0.1..=86_400.0).contains(seconds)) {
+        Some(seconds) => Ok(Duration::from_secs_f64(seconds)),
+        None => Err(SettingsError::InvalidValue {
+            key: NAME,
+            value,
+            given_by: format!("environment variable {NAME}"),
+            allowed: "seconds from 0.1 to 86400".to_owned(),
+            nearest: None,
+        }
+        .into()),
+    }
 }
 
 /// The settings' environment variables, which a path that is no UTF-8 would otherwise drop without a word.

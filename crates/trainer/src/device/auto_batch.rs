@@ -4,7 +4,9 @@ use vae_core::VaeConfig;
 
 use super::error::DeviceError;
 use crate::device::memory::free_bytes;
-use crate::device::step_memory::{CIFAR_BYTES, Place, evaluation_bytes, form_and_place, predict};
+use crate::device::step_memory::{
+    CIFAR_BYTES, Place, StepSize, evaluation_bytes, form_and_place, predict,
+};
 use crate::experiment::model::model_config;
 use run_files::disk::amount;
 use run_files::memory_limit::MemoryLimit;
@@ -48,13 +50,11 @@ pub(crate) fn choose(
 /// What a run needs with at most `most` images at a time, in bytes.
 fn needed(settings: &Settings, config: &VaeConfig, batch: usize, most: usize) -> u64 {
     let place = form_and_place(settings);
-    let step = predict(
-        config,
-        place,
-        batch,
-        Some(most),
-        settings.gradient_checkpointing,
-    );
+    let size = StepSize {
+        micro_batch: Some(most),
+        ..StepSize::of(settings, batch)
+    };
+    let step = predict(config, place, size);
     let tensors = (step.activations + step.in_flight).max(evaluation_bytes(config));
     let others = step.total() - step.activations - step.in_flight;
     // The data set lies where the batches are made: in the host's memory, or in the GPU's.

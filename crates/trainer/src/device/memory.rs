@@ -4,7 +4,7 @@ use vae_core::VaeConfig;
 
 use super::error::DeviceError;
 use crate::device::process_memory;
-use crate::device::step_memory::{form_and_place, predict};
+use crate::device::step_memory::{StepSize, form_and_place, predict};
 use run_files::settings::{DeviceChoice, Settings};
 
 /// Refuses a training on the CPU that needs more than all memory that this process may have, before the system ends it halfway.
@@ -36,9 +36,7 @@ fn least_bytes(settings: &Settings, config: &VaeConfig) -> u64 {
     let step = predict(
         config,
         form_and_place(settings),
-        settings.batch_size,
-        settings.micro_batch_size,
-        settings.gradient_checkpointing,
+        StepSize::of(settings, settings.batch_size),
     );
     (step.activations + step.in_flight) / 2
 }

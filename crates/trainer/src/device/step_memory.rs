@@ -4,7 +4,7 @@
 //! below is a tensor with a name; only what the program itself takes and what the allocator holds besides were measured.
 
 use serde::Serialize;
-use vae_core::{BlockShape, Precision, VaeConfig};
+use vae_core::{BlockShape, Likelihood, Precision, VaeConfig};
 
 use run_files::settings::{DeviceChoice, Settings};
 
@@ -48,7 +48,8 @@ pub(crate) enum Place {
 /// The peak memory of a training step, part by part, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct StepMemory {
-    /// Weights, gradients and both moments: four float32 numbers a parameter; one more where micro-batches are summed.
+    /// Weights, gradients and both moments: four float32 numbers a parameter; one more where micro-batches are summed, and one
+    /// for the moving average.
     pub(crate) parameters: u64,
     /// What the blocks keep for the backward pass, where that is most.
     pub(crate) activations: u64,
@@ -102,26 +103,49 @@ fn keeps_freed(delay: Option<&str>) -> bool {
         .is_none_or(|delay| !(0..1000).contains(&delay))
 }
 
-/// The peak memory of a step over `batch` images, in micro-batches of at most `micro_batch` images.
+/// What a step is made of, besides the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StepSize {
+    /// Images.
+    pub(crate) batch: usize,
+    /// Images at a time at most.
+    pub(crate) micro_batch: Option<usize>,
+    /// Whether blocks are computed again in the backward pass.
+    pub(crate) recomputes: bool,
+    /// Whether a moving average of the weights is kept.
+    pub(crate) has_average: bool,
+}
+
+impl StepSize {
+    /// Of a run with these settings, over `batch` images.
+    pub(crate) fn of(settings: &Settings, batch: usize) -> Self {
+        Self {
+            batch,
+            micro_batch: settings.micro_batch_size,
+            recomputes: settings.gradient_checkpointing,
+            has_average: settings.ema.is_some(),
+        }
+    }
+}
+
+/// The peak memory of a step.
 pub(crate) fn predict(
     config: &VaeConfig,
     (form, place): (Form, Place),
-    batch: usize,
-    micro_batch: Option<usize>,
-    gradient_checkpointing: bool,
+    size: StepSize,
 ) -> StepMemory {
-    let parts = crate::step::batch_parts::micro_batches(batch, micro_batch);
+    let parts = crate::step::batch_parts::micro_batches(size.batch, size.micro_batch);
     let images = parts[0].len() as u64;
     let blocks: Vec<BlockShape> = config.block_shapes().into_iter().flatten().collect();
     let parameters = config.num_params();
-    let copies = if parts.len() > 1 { 5 } else { 4 };
+    let copies = 4 + u64::from(parts.len() > 1) + u64::from(size.has_average);
 
     let needs = blocks.iter().map(|block| {
         let need = match form {
             Form::Fast => fast_block(block, images),
             Form::Plain(precision) => plain_block(block, images, precision),
         };
-        if gradient_checkpointing {
+        if size.recomputes {
             need.recomputed(block, images)
         } else {
             need
@@ -134,6 +158,11 @@ pub(crate) fn predict(
         if kept + need.backward > peak.0 + peak.1 {
             peak = (kept, need.backward);
         }
+    }
+    // Before the last block's backward pass comes that of the likelihood, while every block holds what it kept.
+    let of_likelihood = likelihood_bytes(config, place, images);
+    if kept + of_likelihood > peak.0 + peak.1 {
+        peak = (kept, of_likelihood);
     }
     let (activations, in_flight) = peak;
     let parameters = copies * F32 * parameters;
@@ -183,6 +212,21 @@ impl BlockNeed {
             kept: F32 * images * (block.pixels_in() * block.channels_in) as u64,
             backward: self.kept + self.backward,
         }
+    }
+}
+
+/// What the likelihood's backward pass holds, beside what the blocks kept.
+fn likelihood_bytes(config: &VaeConfig, place: Place, images: u64) -> u64 {
+    let pixels = (config.image_size * config.image_size) as u64;
+    let map = F32 * images * pixels * config.likelihood.map_channels(config.image_channels) as u64;
+    let is_mixture = matches!(config.likelihood, Likelihood::LogisticMixture { .. });
+    match place {
+        // One pass on flex: the map, its gradient, that gradient with each image's factor, and what the output layer makes of
+        // it.
+        Place::Host { .. } if is_mixture => 4 * map,
+        // By Burn's own operations a value of the map appears in some thirty intermediate results.
+        _ if is_mixture => 30 * map,
+        _ => 6 * map,
     }
 }
 
@@ -269,17 +313,30 @@ mod tests {
     #[test]
     fn the_prediction_grows_with_the_batch_and_shrinks_with_micro_batches() {
         let config = config(Depth::Depth40, 0.125);
-        let total =
-            |batch, micro| predict(&config, (Form::Fast, HOST), batch, micro, false).total();
+        let size = |batch, micro_batch| StepSize {
+            batch,
+            micro_batch,
+            recomputes: false,
+            has_average: false,
+        };
+        let of = |size| predict(&config, (Form::Fast, HOST), size);
+        let total = |batch, micro| of(size(batch, micro)).total();
         assert!(total(25, None) < total(50, None));
         assert_eq!(total(50, None), total(50, Some(50)));
         assert!(total(50, Some(25)) < total(50, None));
         // Summing gradients takes one more number a parameter.
         let parameters = F32 * config.num_params();
-        let of_parameters =
-            |batch, micro| predict(&config, (Form::Fast, HOST), batch, micro, false).parameters;
-        let more = of_parameters(50, Some(25)) - of_parameters(25, None);
+        let more = of(size(50, Some(25))).parameters - of(size(25, None)).parameters;
         assert_eq!(more, parameters);
+        // And so does their average.
+        let averaged = StepSize {
+            has_average: true,
+            ..size(25, None)
+        };
+        assert_eq!(
+            of(averaged).parameters - of(size(25, None)).parameters,
+            parameters
+        );
     }
 
     #[test]

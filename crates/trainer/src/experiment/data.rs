@@ -5,7 +5,7 @@ use std::path::Path;
 use cifar_loader::{Augment, Cifar10, Split, SplitOptions, Splits, Validation};
 
 use super::error::ExperimentError;
-use run_files::run_folder::{ENVIRONMENT, recorded_data_hash};
+use run_files::run_folder::{read_environment, recorded_data_hash};
 use run_files::settings::{self, Settings};
 
 /// Where `cargo xtask download` puts the data set.
@@ -84,9 +84,7 @@ fn described(source: &str, hash: &str) -> String {
 
 /// Where the run found its data.
 fn recorded_source(run_dir: &Path) -> String {
-    let environment = std::fs::read(run_dir.join(ENVIRONMENT)).ok();
-    let environment =
-        environment.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    let environment = read_environment(run_dir).ok();
     let source = environment.and_then(|value| value["data_source"].as_str().map(str::to_owned));
     source.unwrap_or_else(|| "an unknown place".to_owned())
 }

@@ -89,6 +89,9 @@ pub enum ExperimentError {
     /// A mixture to draw latents from could not be fitted or read.
     #[error(transparent)]
     Prior(#[from] PriorError),
+    /// The weights of the FID's network could not be read.
+    #[error(transparent)]
+    Inception(#[from] inception_features::WeightsError),
     /// A picture could not be written or read.
     #[error(transparent)]
     Picture(#[from] ImageSheetError),
@@ -98,7 +101,11 @@ impl ExperimentError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Model(_) | Self::EmptySplit { .. } | Self::Settings(_) | Self::Prior(_) => 2,
+            Self::Model(_)
+            | Self::EmptySplit { .. }
+            | Self::Settings(_)
+            | Self::Prior(_)
+            | Self::Inception(_) => 2,
             Self::Data(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
             Self::NoData | Self::OtherData { .. } => 12,

@@ -3,10 +3,12 @@
 use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::View;
-use vae_core::Vae;
 
 use super::error::ExperimentError;
-use crate::experiment::weights::{NamedValues, named_values, to_pytorch_safetensors};
+use crate::experiment::model::Model;
+use crate::experiment::weights::{
+    DECODER_PREFIX, ENCODER_PREFIX, NamedValues, named_values, of_network, to_pytorch_safetensors,
+};
 use run_files::run_folder::{DECODER, ENCODER, MODEL, REFERENCE, RunFolder, SUMMARY, pretty};
 use run_files::run_record::RunSummary;
 
@@ -16,18 +18,19 @@ use run_files::run_record::RunSummary;
 /// Where a file cannot be written.
 pub(crate) fn export(
     folder: &RunFolder,
-    model: &Vae,
+    model: &Model,
     test_images: &View,
     device: &Device,
     summary: &RunSummary,
 ) -> Result<(), ExperimentError> {
-    let parts: [(&str, NamedValues); 4] = [
-        (MODEL, named_values(model)),
-        (ENCODER, named_values(&model.encoder)),
-        (DECODER, named_values(&model.decoder)),
+    let whole = named_values(model);
+    let files: [(&str, NamedValues); 4] = [
+        (ENCODER, of_network(&whole, ENCODER_PREFIX)),
+        (DECODER, of_network(&whole, DECODER_PREFIX)),
+        (MODEL, whole),
         (REFERENCE, reference(model, test_images, device)),
     ];
-    for (name, values) in parts {
+    for (name, values) in files {
         let bytes = to_pytorch_safetensors(&values).map_err(|source| {
             run_files::checkpoint::CheckpointError::Weights {
                 path: folder.join(name),
@@ -40,13 +43,13 @@ pub(crate) fn export(
 }
 
 /// Images, posterior, and the logits of the posterior's mean.
-fn reference(model: &Vae, test_images: &View, device: &Device) -> NamedValues {
+fn reference(model: &Model, test_images: &View, device: &Device) -> NamedValues {
     let positions: Vec<u32> = (0..test_images.len().min(8) as u32).collect();
     let images = test_images
         .batch(&positions)
         .to_tensor(&device.clone().inner());
-    let posterior = model.encoder.forward(images.clone(), None);
-    let logits = model.decoder.forward(posterior.mean.clone(), None);
+    let posterior = model.posterior(images.clone());
+    let logits = model.output_map(posterior.mean.clone());
     let named = [
         ("images", images.into_data()),
         ("mean", posterior.mean.into_data()),

@@ -67,7 +67,7 @@ pub(crate) fn write_file_list(folder: &RunFolder) -> Result<(), ExperimentError>
     for name in names {
         let path = folder.join(&name);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
-            let content = fs::read(&path).map_err(file_error(&path))?;
+            let content = read_at_most(&path, u64::MAX).map_err(file_error(&path))?;
             files.push(ManifestEntry::of(&name, &content));
         }
     }

@@ -14,4 +14,4 @@ pub mod weights;
 
 pub use error::ExperimentError;
 pub use samples::{latent_pictures, pictures, prior, prior_samples};
-pub use scores::{evaluate, importance, latent_statistics, sample_statistics};
+pub use scores::{evaluate, fid, importance, latent_record, latent_statistics, sample_statistics};

@@ -1,11 +1,47 @@
 //! The model that settings describe, with initial weights that depend on the seed alone.
 
+use std::ops::{Deref, DerefMut};
+
 use burn::prelude::*;
 use resnet_blocks::{glorot_limit, map_named_parameters};
-use vae_core::{Activation, ConfigError, Depth, Precision, Sampler, Shortcuts, Vae, VaeConfig};
+use vae_core::{
+    Activation, Autoencoder, ConfigError, Depth, Precision, Sampler, Shortcuts, Vae, VaeConfig,
+};
 
 use crate::experiment::random::{Purpose, Stream};
 use run_files::settings::{self, Settings};
+
+/// A model of any family. What it does is [`Autoencoder`]'s; it derefs to one.
+#[derive(Module, Debug)]
+pub enum Model {
+    /// Encoder and decoder are ResNets.
+    ResNet(Vae),
+}
+
+impl Model {
+    /// With the initial values of its layers, which depend on the device's own generator.
+    pub fn new(config: &VaeConfig, device: &Device) -> Self {
+        Self::ResNet(config.init(device))
+    }
+}
+
+impl Deref for Model {
+    type Target = dyn Autoencoder;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::ResNet(model) => model,
+        }
+    }
+}
+
+impl DerefMut for Model {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::ResNet(model) => model,
+        }
+    }
+}
 
 /// The configuration of the model.
 ///
@@ -53,9 +89,9 @@ pub fn sampler(settings: &Settings) -> Sampler {
 /// The model with Glorot-uniform weights drawn from the seed; biases and shifts 0, scales 1.
 ///
 /// Equal seeds give equal weights on every device: Burn's own generators differ between backends.
-pub fn initial_model(config: &VaeConfig, seed: u64, device: &Device) -> Vae {
+pub fn initial_model(config: &VaeConfig, seed: u64, device: &Device) -> Model {
     let mut index = 0;
-    map_named_parameters(config.init(device), |_, shape| {
+    map_named_parameters(Model::new(config, device), |_, shape| {
         index += 1;
         // Vectors are biases, scales, shifts and running statistics, whose constants stand already.
         if shape.len() < 2 {

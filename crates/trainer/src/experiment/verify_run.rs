@@ -6,16 +6,23 @@ use burn::prelude::*;
 
 use super::error::ExperimentError;
 use crate::experiment::file_list::{FILES, FileList};
-use crate::experiment::model::model_config;
-use crate::experiment::weights::{NamedValues, from_safetensors, load_values};
-use run_files::checkpoint::{CheckpointFolder, Position};
+use crate::experiment::model::{Model, model_config};
+use crate::experiment::samples::prior::{LARGEST_PRIOR, MixturePrior};
+use crate::experiment::weights::{
+    DECODER_PREFIX, ENCODER_PREFIX, NamedValues, check_values, from_safetensors, of_network,
+    take_average,
+};
+use run_files::checkpoint::{CheckpointFolder, ManifestEntry, Position};
 use run_files::file_operations::read_at_most;
 use run_files::metrics::{EpochRow, METRICS_CSV, METRICS_JSONL, read_rows};
 use run_files::run_folder::{
-    CONFIG, DECODER, ENCODER, ENVIRONMENT, MODEL, RECORD_FORMAT, read_config, read_settings,
+    CONFIG, DECODER, ENCODER, MODEL, RECORD_FORMAT, read_config, read_environment, read_settings,
     recorded_origin,
 };
 use run_files::run_record::RunRecord;
+
+/// No `metrics.csv` that a run writes comes near this size, in bytes.
+const LARGEST_CSV: u64 = 1 << 28;
 
 /// One thing looked at, and what is wrong with it.
 #[derive(Debug)]
@@ -41,23 +48,27 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
         Some((_, settings, _)) => settings,
         None => read_config(run_dir)?,
     };
-    let config = model_config(&settings)?;
-    let model = config.init(device);
+    let model = Model::new(&model_config(&settings)?, device);
     let parameters = model.num_params();
     let mut findings = vec![finding(CONFIG, 2, config_json.map(|_| ()))];
 
     let checkpoints = CheckpointFolder::of_run(run_dir, parameters);
     let (mut newest, mut best) = (None, None);
+    let has_average = settings.ema.is_some();
     for (position, loaded) in checkpoints.check_all()? {
         let name = format!("checkpoints/{}", position.folder_name());
         let fits = loaded.and_then(|checkpoint| {
-            load_values(model.clone(), &checkpoint.model).map_err(|source| {
+            check_values(&model, "", &checkpoint.model).map_err(|source| {
                 run_files::checkpoint::CheckpointError::Weights {
                     path: run_dir.join(&name),
                     source,
                 }
             })?;
-            best = Some(checkpoint.model);
+            best = Some(exported(
+                checkpoint.model,
+                checkpoint.optimizer,
+                has_average,
+            ));
             newest = Some(checkpoint.state);
             Ok(())
         });
@@ -69,7 +80,7 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
         best = checkpoints
             .load(position)
             .ok()
-            .map(|checkpoint| checkpoint.model);
+            .map(|checkpoint| exported(checkpoint.model, checkpoint.optimizer, has_average));
     }
 
     if newest.is_some() || run_dir.join(METRICS_JSONL).exists() {
@@ -141,16 +152,10 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
             .map_err(|error| error.to_string())
             .and_then(|bytes| {
                 let values = from_safetensors(&bytes).map_err(|error| error.to_string())?;
-                let fits = match name {
-                    ENCODER => load_values(model.encoder.clone(), &values).map(|_| ()),
-                    DECODER => load_values(model.decoder.clone(), &values).map(|_| ()),
-                    _ => load_values(model.clone(), &values).map(|_| ()),
-                };
+                let fits = check_values(&model, prefix(name), &values);
                 fits.map_err(|error| error.to_string())?;
-                // An average of weights over steps is exported in place of a checkpoint's own.
-                let is_own = is_finished && settings.ema.is_none();
-                if is_own && let Some(best) = &best {
-                    let expected = part(best, name);
+                if is_finished && let Some(best) = &best {
+                    let expected = of_network(best, prefix(name));
                     if let Some((name, _)) = expected
                         .iter()
                         .find(|(name, value)| values.get(*name) != Some(value))
@@ -167,29 +172,59 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
         findings.retain(|finding| finding.name != name);
         findings.push(finding(name, 20, checked));
     }
+    findings.extend(priors(run_dir, settings.latent_dim));
     Ok(findings)
 }
 
-/// The tensors of a model that one of the exported files holds, by their names there.
-fn part(model: &NamedValues, file: &str) -> NamedValues {
-    let prefix = match file {
-        ENCODER => "encoder.",
-        DECODER => "decoder.",
-        _ => "",
-    };
-    let named = model.iter().filter_map(|(name, values)| {
-        let name = name.strip_prefix(prefix)?;
-        Some((name.to_owned(), values.clone()))
+/// What a run exports of a checkpoint: its weights, or their average over the steps where it keeps one.
+fn exported(model: NamedValues, mut optimizer: NamedValues, has_average: bool) -> NamedValues {
+    if has_average {
+        take_average(&mut optimizer)
+    } else {
+        model
+    }
+}
+
+/// The mixtures that were fitted after training: whether they are some, and of the weights that are there.
+fn priors(run_dir: &Path, latent_dim: usize) -> Vec<Finding> {
+    let weights = read_at_most(&run_dir.join(MODEL), u64::MAX);
+    let sha256 = weights.map(|bytes| ManifestEntry::of(MODEL, &bytes).sha256);
+    let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| MixturePrior::is_file_name(name))
+        .collect();
+    names.sort();
+    let checked = names.into_iter().map(|name| {
+        let path = run_dir.join(&name);
+        let checked = read_at_most(&path, LARGEST_PRIOR)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| {
+                MixturePrior::from_json(&path, &bytes, latent_dim)
+                    .map_err(|error| error.to_string())
+            })
+            .and_then(|prior| match &sha256 {
+                Ok(sha256) if prior.weights_sha256 == *sha256 => Ok(()),
+                _ => Err("fitted to other weights; sampling with it fits it again".to_owned()),
+            });
+        finding(&name, 21, checked)
     });
-    named.collect()
+    checked.collect()
+}
+
+/// What stands before the names of an exported file's tensors in the model's.
+fn prefix(file: &str) -> &'static str {
+    match file {
+        ENCODER => ENCODER_PREFIX,
+        DECODER => DECODER_PREFIX,
+        _ => "",
+    }
 }
 
 /// Whether the run is finished, and by a program that lists the files of finished runs.
 fn has_ended(run_dir: &Path) -> bool {
-    let environment = std::fs::read(run_dir.join(ENVIRONMENT)).ok();
-    let format = environment
-        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
-        .and_then(|environment| environment["format"].as_u64());
+    let environment = read_environment(run_dir).ok();
+    let format = environment.and_then(|environment| environment["format"].as_u64());
     format.is_some_and(|format| format >= RECORD_FORMAT) && RunRecord::read(run_dir).is_ok()
 }
 
@@ -203,8 +238,9 @@ pub fn newest_intact(findings: &[Finding]) -> Option<Position> {
 
 /// Compares `metrics.csv` with the rows of the other file, of which it must have at least so many.
 fn csv_rows(run_dir: &Path, rows: &[EpochRow], expected: usize) -> Result<(), String> {
-    let text =
-        std::fs::read_to_string(run_dir.join(METRICS_CSV)).map_err(|error| error.to_string())?;
+    let text = read_at_most(&run_dir.join(METRICS_CSV), LARGEST_CSV)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+        .map_err(|error| error.to_string())?;
     // Half a row, or one more than the other file has, is what a kill leaves and the next resume cuts off.
     let found = text.matches('\n').count().saturating_sub(1);
     if found < expected {

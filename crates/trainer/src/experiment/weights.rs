@@ -1,10 +1,10 @@
 //! A module's tensors by name, in PyTorch's names and layouts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use resnet_blocks::{map_named_parameters, named_parameters};
+use resnet_blocks::{map_named_parameters, named_parameters, parameter_names};
 
 pub use run_files::weights::{
     NamedValues, WeightsError, from_safetensors, to_pytorch_safetensors, to_safetensors,
@@ -32,6 +32,72 @@ pub fn named_values<M: Module>(module: &M) -> NamedValues {
         );
     }
     named
+}
+
+/// Before the names of the weights' average in a checkpoint, where no moment of the optimizer has such a name.
+pub(crate) const AVERAGE: &str = "average.";
+
+/// Takes the values of an average out of those that a checkpoint keeps beside the weights, and gives them the weights' own names.
+pub(crate) fn take_average(values: &mut NamedValues) -> NamedValues {
+    let names: Vec<String> = values
+        .keys()
+        .filter(|name| name.starts_with(AVERAGE))
+        .cloned()
+        .collect();
+    let taken = names.into_iter().filter_map(|name| {
+        let value = values.remove(&name)?;
+        Some((name[AVERAGE.len()..].to_owned(), value))
+    });
+    taken.collect()
+}
+
+/// Before the names of an encoder's parameters.
+pub const ENCODER_PREFIX: &str = "encoder.";
+/// Before the names of a decoder's parameters.
+pub const DECODER_PREFIX: &str = "decoder.";
+
+/// The values of a model's encoder or decoder alone, by names without the prefix.
+pub fn of_network(whole: &NamedValues, prefix: &str) -> NamedValues {
+    let of_network = whole.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix(prefix)?;
+        Some((name.to_owned(), value.clone()))
+    });
+    of_network.collect()
+}
+
+/// Whether these are the values of a model's encoder or decoder, by names without the prefix; with an empty one, of all of it.
+///
+/// # Errors
+/// If names or shapes differ from the module's.
+pub fn check_values<M: Module>(
+    module: &M,
+    prefix: &str,
+    values: &NamedValues,
+) -> Result<(), WeightsError> {
+    let parameters: BTreeMap<String, Vec<usize>> = parameter_names(module)
+        .into_iter()
+        .filter_map(|parameter| {
+            let name = parameter.name.strip_prefix(prefix)?;
+            Some((name.to_owned(), parameter.shape))
+        })
+        .collect();
+    for (name, expected) in &parameters {
+        match values.get(name) {
+            None => return Err(WeightsError::Missing { name: name.clone() }),
+            Some((found, _)) if found != expected => {
+                return Err(WeightsError::Shape {
+                    name: name.clone(),
+                    expected: expected.clone(),
+                    found: found.clone(),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    match values.keys().find(|name| !parameters.contains_key(*name)) {
+        Some(name) => Err(WeightsError::Unexpected { name: name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Puts the values into the module's parameters and running statistics, all of them and no others.

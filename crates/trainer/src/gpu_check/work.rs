@@ -13,7 +13,7 @@ use super::row::{DeviceRow, PytorchRow, Row, StageRow, StepRow};
 use super::start::time_start;
 use crate::device::memory::free_bytes;
 use crate::device::open_device;
-use crate::device::step_memory::{form_and_place, predict};
+use crate::device::step_memory::{StepSize, form_and_place, predict};
 use crate::experiment::model::model_config;
 use crate::timing::TimingError;
 use crate::timing::pytorch_timing::{PytorchForm, threads, time_pytorch};
@@ -183,7 +183,11 @@ fn time(
     let is_plain = form == Form::BurnsLayers;
     let settings = settings(case, options)?;
     let config = model_config(&settings)?;
-    let predicted = predict(&config, form_and_place(&settings), case.batch, None, false);
+    let predicted = predict(
+        &config,
+        form_and_place(&settings),
+        StepSize::of(&settings, case.batch),
+    );
     let timing = timing(form, options);
     let all = timing.warmup + timing.steps;
     on_row(stage("compiling the kernels of the first step".to_owned(), false));

@@ -1,5 +1,6 @@
 //! The program as a process: its terminal, its signals, its children.
 
+mod heartbeat;
 pub(crate) mod lifeline;
 pub(crate) mod own_program;
 pub mod progress;

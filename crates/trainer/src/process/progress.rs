@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 use run_files::metrics::{EpochRow, Terms};
 use run_files::settings::Settings;
 
+use super::heartbeat::Heartbeat;
+
 mod text;
 
 /// Seconds between two updates of the bar.
@@ -23,8 +25,8 @@ const BAR_INTERVAL: f64 = 0.1;
 /// Seconds between two step events for programs; one for each step would make gigabytes of a long run.
 const JSON_INTERVAL: f64 = 1.0;
 
-/// Seconds between two lines of a log within an epoch.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two lines of a log within an epoch, unless LOG_INTERVAL says otherwise.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A run that takes longer than this is told how long, in seconds.
 const LONG_RUN: f64 = 3600.0;
@@ -179,8 +181,11 @@ pub struct Progress {
     epoch_seconds: Option<f64>,
     /// Notices that are given once.
     told: BTreeSet<String>,
-    /// When the last line was written.
+    /// When the last line was written, and how long after it a log is due another one.
     last_line: Instant,
+    log_interval: Duration,
+    /// Breaks longer silences of a log.
+    heartbeat: Option<Heartbeat>,
     /// Whether it has been said how long the run takes.
     is_estimated: bool,
 }
@@ -215,7 +220,23 @@ impl Progress {
             epoch_seconds: None,
             told: BTreeSet::new(),
             last_line: Instant::now(),
+            log_interval: LOG_INTERVAL,
+            heartbeat: None,
             is_estimated: false,
+        }
+    }
+
+    /// Sees to it that a log is never without a line for longer than this.
+    pub fn breaks_silence_after(&mut self, interval: Duration) {
+        self.log_interval = interval;
+        if self.mode == ProgressMode::Plain {
+            self.heartbeat = Some(Heartbeat::start(interval, io::stdout()));
+        }
+    }
+
+    fn now_at(&self, place: impl FnOnce() -> String) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.now_at(place());
         }
     }
 
@@ -246,7 +267,7 @@ impl Progress {
         let interval = match self.mode {
             ProgressMode::Terminal => BAR_INTERVAL,
             ProgressMode::Json => JSON_INTERVAL,
-            ProgressMode::Plain => return self.last_line.elapsed() >= PLAIN_INTERVAL,
+            ProgressMode::Plain => return self.last_line.elapsed() >= self.log_interval,
         };
         // An earlier time than the last one shown belongs to a new epoch.
         self.last_shown
@@ -297,6 +318,11 @@ impl Progress {
         }
     }
 
+    /// The run is at a step of which nothing need be shown.
+    pub fn passes_step(&self, epoch: u32, step: usize, steps: usize) {
+        self.now_at(|| format!("epoch {epoch}, step {step} of {steps}"));
+    }
+
     /// Says once, from the pace of the first steps, how long a long run takes and how there is less to do.
     pub fn estimate(&mut self, step: &StepProgress) {
         let Some(rate) = step.rate.filter(|_| !self.is_estimated) else {
@@ -312,8 +338,10 @@ impl Progress {
 
     /// So many of a split's images have been scored: a log is told where that takes long.
     pub fn evaluated(&mut self, split: &str, done: usize, of: usize) {
-        if self.mode == ProgressMode::Plain && self.last_line.elapsed() >= PLAIN_INTERVAL {
-            self.line(&format!("scoring {split} images: {done} of {of}"));
+        let place = || format!("scoring {split} images: {done} of {of}");
+        self.now_at(place);
+        if self.mode == ProgressMode::Plain && self.last_line.elapsed() >= self.log_interval {
+            self.line(&place());
         }
     }
 
@@ -321,6 +349,7 @@ impl Progress {
     pub fn epoch_ended(&mut self, end: &EpochEnd) {
         self.last_shown = None;
         self.epoch_seconds = Some(end.seconds);
+        self.now_at(|| format!("after epoch {}", end.row.epoch));
         if self.mode == ProgressMode::Json {
             let mut fields = end.row.to_json();
             fields.insert("seconds".to_owned(), end.seconds.into());
@@ -384,6 +413,9 @@ impl Progress {
     /// One line on stdout, above the bar if there is one.
     fn line(&mut self, line: &str) {
         self.last_line = Instant::now();
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.line_written();
+        }
         let (bar, stdout) = (&self.bar, &mut self.stdout);
         bar.suspend(|| write_ignoring_failure(stdout, &text::printable(line)));
     }

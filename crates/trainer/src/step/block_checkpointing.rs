@@ -6,11 +6,10 @@
 use burn::module::{ModuleMapper, Param};
 use burn::prelude::*;
 use burn::tensor::Gradients;
-use resnet_blocks::{Block, Stage, mean_in_fixed_order, sum_in_fixed_order};
-use vae_core::{
-    DiagonalGaussian, DropoutMasks, LossTerms, PixelLikelihood, Sampler, Vae, VaeOutput,
-};
+use resnet_blocks::{mean_in_fixed_order, sum_in_fixed_order};
+use vae_core::{DiagonalGaussian, DropoutMasks, LossTerms, Sampler, Segment, VaeOutput};
 
+use crate::experiment::model::Model;
 use crate::step::gradient_sum::merge_gradients;
 use crate::step::kl_objective::{KlWeights, kl_sums};
 use crate::step::running_statistics::RunningStatistics;
@@ -36,7 +35,7 @@ pub(crate) struct ForwardInputs {
 
 impl Forward {
     /// Makes the forward pass.
-    pub(crate) fn new(model: &Vae, inputs: ForwardInputs, gradient_checkpointing: bool) -> Self {
+    pub(crate) fn new(model: &Model, inputs: ForwardInputs, gradient_checkpointing: bool) -> Self {
         if gradient_checkpointing {
             return Self::Recomputing(Box::new(Recomputing::new(model, inputs)));
         }
@@ -66,12 +65,12 @@ impl Forward {
     }
 
     /// The gradients of the mean loss.
-    pub(crate) fn backward(self, model: &Vae) -> Gradients {
+    pub(crate) fn backward(self, model: &Model) -> Gradients {
         self.backward_weighted(model, &KlWeights::One)
     }
 
     /// The gradients of the mean loss with the KL divergence weighted.
-    pub(crate) fn backward_weighted(self, model: &Vae, kl: &KlWeights) -> Gradients {
+    pub(crate) fn backward_weighted(self, model: &Model, kl: &KlWeights) -> Gradients {
         match self {
             Self::Kept(output) => {
                 let terms = &output.terms;
@@ -107,14 +106,14 @@ pub(crate) struct Recomputing {
 
 /// Each latent dimension's mean KL divergence over images that are encoded in parts, as a training pass would encode them;
 /// the running statistics stay.
-pub(crate) fn kl_means(model: &Vae, parts: impl Iterator<Item = ForwardInputs>) -> Vec<f64> {
+pub(crate) fn kl_means(model: &Model, parts: impl Iterator<Item = ForwardInputs>) -> Vec<f64> {
     let statistics = RunningStatistics::read(model);
     let untracked = model.clone().map(&mut Untracked);
     let (mut sums, mut images) = (Vec::new(), 0);
     for part in parts {
         let [batch, ..] = part.images.dims();
         let (encoder_mask, _) = masks(&part.dropout);
-        let of_part = kl_sums(&untracked.encoder.forward(part.images, encoder_mask));
+        let of_part = kl_sums(&encoded(&untracked, part.images, encoder_mask));
         sums.resize(of_part.len(), 0.0);
         sums.iter_mut()
             .zip(of_part)
@@ -125,16 +124,22 @@ pub(crate) fn kl_means(model: &Vae, parts: impl Iterator<Item = ForwardInputs>) 
     sums.into_iter().map(|sum| sum / images as f64).collect()
 }
 
-fn blocks(stages: &[Stage]) -> impl DoubleEndedIterator<Item = &Block> {
-    stages.iter().flat_map(|stage| &stage.blocks)
+/// The posterior of a training pass.
+fn encoded(model: &Model, images: Tensor<4>, mask: Option<Tensor<2>>) -> DiagonalGaussian {
+    let segments = model.segments();
+    let maps = segments
+        .encoder
+        .iter()
+        .fold(images, |maps, segment| segment(maps));
+    (segments.posterior)(maps, mask)
 }
 
-/// Applies blocks; the inputs of all, and the output.
-fn through(stages: &[Stage], mut maps: Tensor<4>) -> (Vec<Tensor<4>>, Tensor<4>) {
+/// Applies segments; the inputs of all, and the output.
+fn through(segments: &[Segment<'_>], mut maps: Tensor<4>) -> (Vec<Tensor<4>>, Tensor<4>) {
     let mut inputs = Vec::new();
-    for block in blocks(stages) {
+    for segment in segments {
         inputs.push(maps.clone());
-        maps = block.forward(maps);
+        maps = segment(maps);
     }
     (inputs, maps)
 }
@@ -156,23 +161,25 @@ impl ModuleMapper for Untracked {
 }
 
 impl Recomputing {
-    fn new(model: &Vae, inputs: ForwardInputs) -> Self {
+    fn new(model: &Model, inputs: ForwardInputs) -> Self {
         // The same running statistics, which this pass updates, and no graph.
         let untracked = model.clone().map(&mut Untracked);
         let (encoder_mask, decoder_mask) = masks(&inputs.dropout);
-        let (encoder, middle) = through(&untracked.encoder.stages, inputs.images.clone());
-        let posterior = untracked.encoder.posterior(middle.clone(), encoder_mask);
+        let segments = untracked.segments();
+        let (encoder, middle) = through(&segments.encoder, inputs.images.clone());
+        let posterior = (segments.posterior)(middle.clone(), encoder_mask);
         let latent = posterior.draw(inputs.sampler, inputs.noise.clone());
-        let first = untracked.decoder.first_maps(latent, decoder_mask);
-        let (decoder, last) = through(&untracked.decoder.stages, first);
+        let first = (segments.first_maps)(latent, decoder_mask);
+        let (decoder, last) = through(&segments.decoder, first);
         let last = last.require_grad();
-        let logits = model.decoder.output_map(last.clone());
+        let map = (model.segments().output)(last.clone());
         let [batch, ..] = inputs.images.dims();
         let terms = LossTerms {
-            cross_entropy: model.decoder.likelihood.nll(logits, inputs.images.clone()),
+            cross_entropy: model.nll(map, inputs.images.clone()),
             kl: posterior.kl_to_standard_normal(),
-            l2: untracked.l2().expand([batch]),
+            l2: untracked.penalty().expand([batch]),
         };
+        drop(segments);
         Self {
             inputs,
             encoder,
@@ -184,7 +191,7 @@ impl Recomputing {
         }
     }
 
-    fn backward(self, model: &Vae, kl: &KlWeights) -> Gradients {
+    fn backward(self, model: &Model, kl: &KlWeights) -> Gradients {
         let Self {
             inputs,
             encoder,
@@ -201,20 +208,18 @@ impl Recomputing {
             .grad_remove(&mut all)
             .expect("the output layer's input is a leaf");
         drop(last);
-        for (block, maps) in blocks(&model.decoder.stages)
-            .rev()
-            .zip(decoder.into_iter().rev())
-        {
-            gradient = back_through(model, &mut all, maps, gradient, |maps| block.forward(maps));
+        let segments = model.segments();
+        for (segment, maps) in segments.decoder.iter().zip(decoder).rev() {
+            gradient = back_through(model, &mut all, maps, gradient, segment);
         }
         let (encoder_mask, decoder_mask) = masks(&inputs.dropout);
         let [batch, ..] = inputs.images.dims();
         let maps = middle.require_grad();
-        let posterior = model.encoder.posterior(maps.clone(), encoder_mask);
+        let posterior = (segments.posterior)(maps.clone(), encoder_mask);
         let latent = posterior.draw(inputs.sampler, inputs.noise.clone());
-        let first = model.decoder.first_maps(latent, decoder_mask);
+        let first = (segments.first_maps)(latent, decoder_mask);
         let weighted = kl.of(&posterior, posterior.kl_to_standard_normal());
-        let own = weighted + model.l2().expand([batch]);
+        let own = weighted + model.penalty().expand([batch]);
         // In this order the gradients of the log-variance are added as in an ordinary pass, to the bit.
         let loss = weighted_sum(first, gradient) + mean_in_fixed_order(own);
         let mut part = loss.backward();
@@ -223,11 +228,8 @@ impl Recomputing {
             .expect("the maps between both sides are a leaf");
         merge_gradients(model, &mut all, part);
         drop(maps);
-        for (block, maps) in blocks(&model.encoder.stages)
-            .rev()
-            .zip(encoder.into_iter().rev())
-        {
-            gradient = back_through(model, &mut all, maps, gradient, |maps| block.forward(maps));
+        for (segment, maps) in segments.encoder.iter().zip(encoder).rev() {
+            gradient = back_through(model, &mut all, maps, gradient, segment);
         }
         drop(statistics.restore(model.clone()));
         all
@@ -239,20 +241,20 @@ fn weighted_sum(maps: Tensor<4>, gradient: Tensor<4>) -> Tensor<1> {
     sum_in_fixed_order(maps * gradient)
 }
 
-/// Computes a block again and goes back through it: its parameters' gradients go to `all`, that of its input is returned.
+/// Computes a segment again and goes back through it: its parameters' gradients go to `all`, that of its input is returned.
 fn back_through(
-    model: &Vae,
+    model: &Model,
     all: &mut Gradients,
     input: Tensor<4>,
     gradient: Tensor<4>,
-    block: impl Fn(Tensor<4>) -> Tensor<4>,
+    segment: &Segment<'_>,
 ) -> Tensor<4> {
     let input = input.require_grad();
-    let output = block(input.clone());
+    let output = segment(input.clone());
     let mut part = weighted_sum(output, gradient).backward();
     let gradient = input
         .grad_remove(&mut part)
-        .expect("a block's input is a leaf");
+        .expect("a segment's input is a leaf");
     merge_gradients(model, all, part);
     gradient
 }

@@ -10,10 +10,10 @@ use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
 use run_files::settings::Settings;
 use run_files::step_guard::StepGuard;
-use vae_core::{Sampler, Vae};
+use vae_core::Sampler;
 
 use crate::experiment::evaluate::read_terms;
-use crate::experiment::model::sampler;
+use crate::experiment::model::{Model, sampler};
 use crate::experiment::weights::{NamedValues, WeightsError, load_values};
 use crate::step::adam::Adam;
 use crate::step::batch_parts::micro_batches;
@@ -98,7 +98,7 @@ pub(crate) enum Outcome {
 
 /// A model with all that its steps need: its optimizer, the average of its weights, and its replicas on other devices.
 pub(crate) struct Engine {
-    model: Vae,
+    model: Model,
     adam: Adam,
     average: Option<WeightAverage>,
     replicas: Replicas,
@@ -110,7 +110,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Before the first step.
-    pub(crate) fn new(model: Vae, replicas: Replicas, options: EngineOptions) -> Self {
+    pub(crate) fn new(model: Model, replicas: Replicas, options: EngineOptions) -> Self {
         let average = options
             .average_decay
             .map(|decay| WeightAverage::new(decay, &model));
@@ -131,7 +131,7 @@ impl Engine {
     /// # Errors
     /// Where names or shapes are not those of `model`, which has any values.
     pub(crate) fn restore(
-        model: Vae,
+        model: Model,
         replicas: Replicas,
         options: EngineOptions,
         updates: u64,
@@ -168,18 +168,18 @@ impl Engine {
     }
 
     /// The model as it is trained.
-    pub(crate) fn model(&self) -> &Vae {
+    pub(crate) fn model(&self) -> &Model {
         &self.model
     }
 
     /// The average of the weights, where one is kept.
-    pub(crate) fn average(&self) -> Option<&Vae> {
+    pub(crate) fn average(&self) -> Option<&Model> {
         self.average.as_ref().map(WeightAverage::model)
     }
 
     /// The model that scores and pictures are of: the average where there is one. It has no gradients, and its norms use
     /// their running statistics.
-    pub(crate) fn scored_model(&self) -> Vae {
+    pub(crate) fn scored_model(&self) -> Model {
         match self.average() {
             Some(average) => average.clone(),
             None => self.model.valid(),

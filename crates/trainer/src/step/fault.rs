@@ -1,9 +1,13 @@
 //! Values that are put into a step on purpose, to see what becomes of those that are not finite.
 
+use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::Gradients;
+use resnet_blocks::parameter_names;
 use run_files::metrics::BatchLoss;
-use vae_core::Vae;
+
+use crate::experiment::model::Model;
+use crate::experiment::weights::DECODER_PREFIX;
 
 /// A value, and where it is put.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +25,7 @@ pub(crate) enum FaultSite {
     Input,
     /// The loss as it is read: its KL divergence.
     Loss,
-    /// The gradient of the decoder's first dense layer, all of it.
+    /// The gradient of the decoder's first parameter, all of it.
     Gradient,
 }
 
@@ -65,13 +69,42 @@ impl FaultInjector {
         loss
     }
 
-    pub(super) fn gradients(&self, step: u64, model: &Vae, mut gradients: Gradients) -> Gradients {
-        if let Some(value) = self.at(step, FaultSite::Gradient) {
-            let weight = model.decoder.dense.weight.val();
-            if let Some(gradient) = weight.grad(&gradients) {
-                weight.grad_replace(&mut gradients, gradient.mul_scalar(0.0).add_scalar(value));
-            }
+    pub(super) fn gradients(
+        &self,
+        step: u64,
+        model: &Model,
+        mut gradients: Gradients,
+    ) -> Gradients {
+        let Some(value) = self.at(step, FaultSite::Gradient) else {
+            return gradients;
+        };
+        let mut names = parameter_names(model).into_iter();
+        if let Some(first) = names.find(|each| each.name.starts_with(DECODER_PREFIX)) {
+            model.visit(&mut Filler {
+                gradients: &mut gradients,
+                parameter: first.id,
+                value,
+            });
         }
         gradients
+    }
+}
+
+/// Gives one parameter's gradient the same value everywhere.
+struct Filler<'a> {
+    gradients: &'a mut Gradients,
+    parameter: ParamId,
+    value: f32,
+}
+
+impl ModuleVisitor for Filler<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if param.id == self.parameter
+            && let Some(gradient) = value.grad(self.gradients)
+        {
+            let filled = gradient.mul_scalar(0.0).add_scalar(self.value);
+            value.grad_replace(self.gradients, filled);
+        }
     }
 }

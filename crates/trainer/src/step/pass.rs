@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use burn::prelude::*;
 use burn::tensor::Gradients;
-use vae_core::{DropoutMasks, Sampler, Vae};
+use vae_core::{DropoutMasks, Sampler};
 
 use crate::experiment::evaluate::read_terms;
+use crate::experiment::model::Model;
 use crate::step::batch_parts::micro_batches;
 use crate::step::block_checkpointing::{Forward, ForwardInputs};
 use crate::step::gradient_sum::add_gradients;
@@ -125,7 +126,7 @@ pub(crate) struct Pass {
 /// # Errors
 /// What `ended` gives.
 pub(crate) fn pass<E>(
-    model: &Vae,
+    model: &Model,
     inputs: &Inputs,
     batch: usize,
     options: PassOptions,
@@ -179,7 +180,7 @@ pub(crate) fn pass<E>(
 
 /// A pass that nobody watches.
 pub(crate) fn unwatched_pass(
-    model: &Vae,
+    model: &Model,
     inputs: &Inputs,
     batch: usize,
     options: PassOptions,
@@ -235,13 +236,13 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn read(model: &Vae, gradients: &Gradients) -> Vec<Vec<f64>> {
+    pub(crate) fn read(model: &Model, gradients: &Gradients) -> Vec<Vec<f64>> {
         let mut reader = Reader(gradients, Vec::new());
         model.visit(&mut reader);
         reader.1
     }
 
-    fn model_and_inputs(images: u32) -> (Vae, Inputs) {
+    fn model_and_inputs(images: u32) -> (Model, Inputs) {
         let device = Device::flex().autodiff();
         let (model, inputs, _) = model_and_inputs_on(images, Precision::F32, device);
         (model, inputs)
@@ -251,7 +252,7 @@ pub(crate) mod tests {
         images: u32,
         precision: Precision,
         device: Device,
-    ) -> (Vae, Inputs, VaeConfig) {
+    ) -> (Model, Inputs, VaeConfig) {
         let settings = Settings {
             depth: 28,
             width: 0.02,
@@ -299,7 +300,7 @@ pub(crate) mod tests {
 
     /// By hand: each part by itself, the mean of its losses, and the mean over all images in float64; and the terms.
     pub(crate) fn weighted_mean(
-        model: &Vae,
+        model: &Model,
         inputs: &Inputs,
         parts: &[Range<usize>],
     ) -> (Vec<Vec<f64>>, BatchLoss) {
@@ -363,7 +364,7 @@ pub(crate) mod tests {
             let values = data.try_to_vec::<f64>().expect("float64");
             values.iter().map(|value| value * value).sum::<f64>()
         };
-        let encoder = &model.encoder;
+        let Model::ResNet(vae_core::Vae { encoder, .. }) = &model;
         let expected = 0.01 * squares(&encoder.mean) + 0.1 * squares(&encoder.log_variance);
         assert!((found.loss.l2 - expected).abs() < 1e-5 * expected);
     }

@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
-use vae_core::{Vae, VaeConfig};
+use vae_core::VaeConfig;
 
+use crate::experiment::model::Model;
 use crate::step::adam::trainable;
 use crate::step::batch_parts::{equal_parts, micro_batches};
 use crate::step::block_checkpointing::kl_means;
@@ -118,7 +119,7 @@ impl Replicas {
     /// What `ended` gives.
     pub(crate) fn pass<E>(
         &mut self,
-        model: &Vae,
+        model: &Model,
         inputs: &Inputs,
         options: PassOptions,
         ended: &mut impl FnMut(Phase) -> Result<(), E>,
@@ -188,7 +189,7 @@ impl Replicas {
 
     /// Each latent dimension's mean KL divergence over the whole batch, where free bits need it and the batch is divided: one
     /// more pass through the encoder, in the parts that the batch will be computed in.
-    fn kl_means(&self, model: &Vae, inputs: &Inputs, options: PassOptions) -> Option<Vec<f64>> {
+    fn kl_means(&self, model: &Model, inputs: &Inputs, options: PassOptions) -> Option<Vec<f64>> {
         options.kl.free_bits?;
         let parts: Vec<Range<usize>> = self
             .parts(inputs.len())
@@ -236,7 +237,7 @@ fn work(
     requests: &Receiver<Request>,
     answers: &Answers,
 ) {
-    let mut model = config.init(device);
+    let mut model = Model::new(config, device);
     for request in requests {
         let Request {
             weights,
@@ -323,7 +324,7 @@ mod tests {
     use run_files::settings::Precision;
     use vae_core::Sampler;
 
-    fn start(images: u32, others: usize) -> (Vae, Inputs, Replicas) {
+    fn start(images: u32, others: usize) -> (Model, Inputs, Replicas) {
         let device = Device::flex().autodiff();
         let (model, inputs, config) = model_and_inputs_on(images, Precision::F32, device.clone());
         let others = vec![device.clone(); others];
@@ -338,7 +339,7 @@ mod tests {
         kl: crate::step::kl_objective::KlObjective::LOSS,
     };
 
-    fn passed(replicas: &mut Replicas, model: &Vae, inputs: &Inputs) -> Pass {
+    fn passed(replicas: &mut Replicas, model: &Model, inputs: &Inputs) -> Pass {
         let mut nobody = |_| Ok::<(), std::convert::Infallible>(());
         let made = replicas.pass(model, inputs, OPTIONS, &mut nobody);
         made.unwrap_or_else(|never| match never {})

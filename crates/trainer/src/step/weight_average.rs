@@ -4,24 +4,23 @@ use std::collections::HashMap;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
-use vae_core::Vae;
 use vae_measures::average_decay;
 
-use crate::experiment::weights::{NamedValues, WeightsError, load_values, named_values};
-
-/// Before the names of the average's values in a checkpoint.
-const PREFIX: &str = "average.";
+use crate::experiment::model::Model;
+use crate::experiment::weights::{
+    AVERAGE, NamedValues, WeightsError, load_values, named_values, take_average,
+};
 
 /// Averages of all parameters and of the norms' running statistics, so that both belong together.
 pub(crate) struct WeightAverage {
     decay: f64,
     /// Without gradients.
-    model: Vae,
+    model: Model,
 }
 
 impl WeightAverage {
     /// An average that starts as the weights.
-    pub(crate) fn new(decay: f64, model: &Vae) -> Self {
+    pub(crate) fn new(decay: f64, model: &Model) -> Self {
         Self {
             decay,
             model: model.valid(),
@@ -29,12 +28,12 @@ impl WeightAverage {
     }
 
     /// The model with averaged weights, for evaluation.
-    pub(crate) fn model(&self) -> &Vae {
+    pub(crate) fn model(&self) -> &Model {
         &self.model
     }
 
     /// Takes in the weights after an update, before which there were so many: `a + (1 - d) (w - a)` with the decay warmed up.
-    pub(crate) fn update(&mut self, model: &Vae, updates_before: u64) {
+    pub(crate) fn update(&mut self, model: &Model, updates_before: u64) {
         let mut weights = Weights(HashMap::new());
         model.valid().visit(&mut weights);
         let rate = 1.0 - average_decay(self.decay, updates_before);
@@ -48,22 +47,13 @@ impl WeightAverage {
     pub(crate) fn to_named_values(&self) -> NamedValues {
         let values = named_values(&self.model).into_iter();
         values
-            .map(|(name, value)| (format!("{PREFIX}{name}"), value))
+            .map(|(name, value)| (format!("{AVERAGE}{name}"), value))
             .collect()
     }
 
     /// Takes the values of an average out of those that a checkpoint keeps beside the weights.
     pub(crate) fn take_values(values: &mut NamedValues) -> NamedValues {
-        let names: Vec<String> = values
-            .keys()
-            .filter(|name| name.starts_with(PREFIX))
-            .cloned()
-            .collect();
-        let taken = names.into_iter().filter_map(|name| {
-            let value = values.remove(&name)?;
-            Some((name[PREFIX.len()..].to_owned(), value))
-        });
-        taken.collect()
+        take_average(values)
     }
 
     /// Restores what [`to_named_values`](Self::to_named_values) gave, its names without the prefix.
@@ -72,7 +62,7 @@ impl WeightAverage {
     /// Where names or shapes are not the model's.
     pub(crate) fn from_values(
         decay: f64,
-        model: &Vae,
+        model: &Model,
         values: &NamedValues,
     ) -> Result<Self, WeightsError> {
         Ok(Self {
@@ -121,7 +111,7 @@ mod tests {
             .with_latent_dim(3)
     }
 
-    fn model(seed: u64) -> Vae {
+    fn model(seed: u64) -> Model {
         initial_model(&config(), seed, &Device::flex().autodiff())
     }
 

@@ -2,6 +2,7 @@
 
 use run_files::run_record::RunRecord;
 use run_report::statistics::Estimate;
+use vae_measures::Likelihood;
 
 /// One measured quantity of a run.
 #[derive(Clone, Copy, Debug)]
@@ -16,18 +17,42 @@ pub struct Column {
     pub counts: bool,
     /// Whether it depends on the machine and its load, so that equal runs differ in it.
     pub reads_clock: bool,
+    /// Under which likelihoods it means something.
+    pub meaning: Meaning,
     /// The quantity of one run, in the unit of the key; none where the system did not tell.
     pub value: fn(&RunRecord) -> Option<f64>,
 }
 
+/// Under which likelihoods a quantity means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Whatever the likelihood.
+    Always,
+    /// Where the likelihood is a distribution over the 256 grey levels.
+    OverLevels,
+    /// Where it is the cross-entropy of grey levels.
+    OfGreyLevels,
+}
+
+/// The columns of runs with this likelihood.
+pub fn columns(likelihood: Likelihood) -> impl Iterator<Item = &'static Column> {
+    static ALL: [Column; COLUMNS.len()] = COLUMNS;
+    ALL.iter().filter(move |column| match column.meaning {
+        Meaning::Always => true,
+        Meaning::OverLevels => likelihood.is_over_levels(),
+        Meaning::OfGreyLevels => !likelihood.is_over_levels(),
+    })
+}
+
 /// Every measured column, in the order of the table.
-pub const COLUMNS: [Column; 12] = [
+pub const COLUMNS: [Column; 14] = [
     Column {
         key: "epochs",
         title: "epochs",
         digits: 1,
         counts: true,
         reads_clock: false,
+        meaning: Meaning::Always,
         value: |run| Some(f64::from(run.summary.last.epoch)),
     },
     Column {
@@ -36,6 +61,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 1,
         counts: true,
         reads_clock: false,
+        meaning: Meaning::Always,
         value: |run| Some(f64::from(run.summary.best.epoch)),
     },
     Column {
@@ -44,6 +70,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 1,
         counts: false,
         reads_clock: true,
+        meaning: Meaning::Always,
         value: |run| Some(run.timing.train_seconds),
     },
     Column {
@@ -52,6 +79,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 2,
         counts: false,
         reads_clock: true,
+        meaning: Meaning::Always,
         value: |run| Some(run.timing.seconds_per_epoch),
     },
     Column {
@@ -60,6 +88,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 1,
         counts: false,
         reads_clock: true,
+        meaning: Meaning::Always,
         value: |run| Some(run.timing.images_per_second),
     },
     Column {
@@ -68,6 +97,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 0,
         counts: false,
         reads_clock: true,
+        meaning: Meaning::Always,
         value: |run| {
             let bytes = run.timing.peak_memory_bytes?;
             Some(bytes as f64 / (1u64 << 20) as f64)
@@ -79,6 +109,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 2,
         counts: false,
         reads_clock: false,
+        meaning: Meaning::Always,
         value: |run| Some(run.summary.best.train.loss),
     },
     Column {
@@ -87,6 +118,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 2,
         counts: false,
         reads_clock: false,
+        meaning: Meaning::Always,
         value: |run| Some(run.summary.best.valid.loss),
     },
     Column {
@@ -95,6 +127,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 2,
         counts: false,
         reads_clock: false,
+        meaning: Meaning::Always,
         value: |run| Some(run.summary.test.cross_entropy),
     },
     Column {
@@ -103,7 +136,26 @@ pub const COLUMNS: [Column; 12] = [
         digits: 2,
         counts: false,
         reads_clock: false,
+        meaning: Meaning::OfGreyLevels,
         value: test_excess,
+    },
+    Column {
+        key: "test_negative_elbo",
+        title: "test negative ELBO",
+        digits: 2,
+        counts: false,
+        reads_clock: false,
+        meaning: Meaning::OverLevels,
+        value: test_negative_elbo,
+    },
+    Column {
+        key: "test_bits_per_dim",
+        title: "test bits/dim",
+        digits: 4,
+        counts: false,
+        reads_clock: false,
+        meaning: Meaning::OverLevels,
+        value: |run| run.summary.test_bits_per_dim,
     },
     Column {
         key: "test_kl",
@@ -111,6 +163,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 2,
         counts: false,
         reads_clock: false,
+        meaning: Meaning::Always,
         value: |run| Some(run.summary.test.kl),
     },
     Column {
@@ -119,6 +172,7 @@ pub const COLUMNS: [Column; 12] = [
         digits: 1,
         counts: true,
         reads_clock: false,
+        meaning: Meaning::Always,
         value: |run| Some(run.summary.latent.active() as f64),
     },
 ];
@@ -127,6 +181,11 @@ pub const COLUMNS: [Column; 12] = [
 pub(super) fn test_excess(run: &RunRecord) -> Option<f64> {
     // A log-probability over grey levels has no floor.
     Some(run.summary.test.excess).filter(|excess| !excess.is_nan())
+}
+
+/// The negative evidence lower bound on the test set in nats an image: what depths are compared by where there is no floor.
+pub(super) fn test_negative_elbo(run: &RunRecord) -> Option<f64> {
+    Some(run.summary.test.cross_entropy + run.summary.test.kl)
 }
 
 impl Column {
@@ -183,6 +242,18 @@ mod tests {
         assert_eq!(text("epochs", &[4.0, 5.0]), "4.5 ± 0.7");
         assert_eq!(text("active_dimensions", &[7.0]), "7");
         assert_eq!(text("test_kl", &[]), "-");
+    }
+
+    #[test]
+    fn bits_per_dimension_stand_where_the_likelihood_has_them() {
+        let keys = |likelihood: &str| -> Vec<&str> {
+            let likelihood = likelihood.parse().expect("a likelihood");
+            columns(likelihood).map(|column| column.key).collect()
+        };
+        let (grey, levels) = (keys("bernoulli"), keys("logistic-mixture:10"));
+        assert!(grey.contains(&"test_excess") && !grey.contains(&"test_bits_per_dim"));
+        assert!(levels.contains(&"test_bits_per_dim") && !levels.contains(&"test_excess"));
+        assert_eq!((grey.len(), levels.len()), (12, 13));
     }
 
     #[test]

@@ -8,14 +8,14 @@ use run_report::statistics::{Estimate, WelchInterval};
 /// Probability with which each interval holds its true difference.
 const CONFIDENCE: f64 = 0.95;
 
-/// The excess of one group minus that of another.
+/// What is compared (the excess, or the negative ELBO) of one group minus that of another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The group that is subtracted, by position.
     pub earlier: usize,
     /// The group it is subtracted from, by position.
     pub later: usize,
-    /// Difference of the mean excesses, in nats an image; none where one has no finished run.
+    /// Difference of the means, in nats an image; none where one has no finished run.
     pub difference: Option<f64>,
     /// With 95 % confidence; none where one has fewer than two runs.
     pub interval: Option<WelchInterval>,
@@ -23,13 +23,13 @@ pub struct Comparison {
     pub simultaneous_interval: Option<WelchInterval>,
 }
 
-/// Compares, by their excesses: with and without shortcuts alike, each depth with the one before and with the first;
+/// Compares, by their scores, of which lower is better: with and without shortcuts alike, each depth with the one before and with the first;
 /// and at each depth, without shortcuts against with.
-pub fn compare(groups: &[PlannedGroup], excesses: &[Option<Estimate>]) -> Vec<Comparison> {
+pub fn compare(groups: &[PlannedGroup], scores: &[Option<Estimate>]) -> Vec<Comparison> {
     let mut comparisons: Vec<Comparison> = pairs(groups)
         .into_iter()
         .map(|(earlier, later)| {
-            let both = excesses[earlier].zip(excesses[later]);
+            let both = scores[earlier].zip(scores[later]);
             Comparison {
                 earlier,
                 later,
@@ -45,7 +45,7 @@ pub fn compare(groups: &[PlannedGroup], excesses: &[Option<Estimate>]) -> Vec<Co
         .filter(|comparison| comparison.interval.is_some())
         .count();
     for comparison in &mut comparisons {
-        let both = excesses[comparison.earlier].zip(excesses[comparison.later]);
+        let both = scores[comparison.earlier].zip(scores[comparison.later]);
         comparison.simultaneous_interval = both.and_then(|(earlier, later)| {
             let confidence = 1.0 - (1.0 - CONFIDENCE) / intervals.max(1) as f64;
             WelchInterval::of(&earlier, &later, confidence)

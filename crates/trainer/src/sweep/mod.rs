@@ -17,7 +17,7 @@ mod run_search;
 mod sweep_progress;
 mod tables;
 
-pub use columns::{COLUMNS, Column};
+pub use columns::{COLUMNS, Column, Meaning, columns};
 pub use comparisons::{Comparison, compare};
 pub use error::SweepError;
 pub use files::{REPORT_HTML, RESULTS_JSON, TABLE_CSV, TABLE_MD};
@@ -227,9 +227,7 @@ impl Sweep<'_> {
     }
 
     fn finished(&self, turn: &Turn, record: Box<RunRecord>) -> Outcome {
-        let test = &record.summary.test;
-        self.progress
-            .run_finished(turn, test.cross_entropy, test.excess);
+        self.progress.run_finished(turn, &record.summary);
         Outcome::Finished(record)
     }
 

@@ -8,6 +8,7 @@ use super::error::SweepError;
 use super::matching::{Matching, matched_width, mismatch};
 use crate::experiment::model::model_config;
 use run_files::settings::{Preset, Settings, TrainFlags, resolve};
+use vae_measures::Likelihood;
 
 /// The sweep on the embedded sample: sized to end well within 10 minutes on 2 CPU cores with every depth and two seeds.
 /// Small batches, because what a small sample lacks is steps.
@@ -65,6 +66,8 @@ pub struct SweepOptions {
     pub width: Option<String>,
     /// Dimensions of the latent.
     pub latent_dim: Option<String>,
+    /// Distribution of the pixels.
+    pub likelihood: Option<String>,
     /// Images a step.
     pub batch_size: Option<String>,
     /// Epochs at most.
@@ -176,6 +179,13 @@ impl Plan {
         })
     }
 
+    /// The likelihood of every run.
+    pub fn likelihood(&self) -> Likelihood {
+        self.runs
+            .first()
+            .map_or(Likelihood::Bernoulli, |run| run.settings.likelihood)
+    }
+
     /// The runs of one group, seed by seed.
     pub fn runs_of(&self, group: usize) -> impl Iterator<Item = (usize, &PlannedRun)> {
         self.runs
@@ -261,6 +271,7 @@ fn run_settings(
         depth: Some(depth.to_string()),
         width: width.or_else(|| or_demo(&options.width, DEMO.width)),
         latent_dim: or_demo(&options.latent_dim, DEMO.latent_dim),
+        likelihood: options.likelihood.clone(),
         batch_size: or_demo(&options.batch_size, DEMO.batch_size),
         epochs: or_demo(&options.epochs, DEMO.epochs),
         limit_train: options.limit_train.clone(),

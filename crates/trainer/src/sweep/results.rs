@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cifar_loader::{Cifar10, Splits};
 use serde_json::{Map, Value, json};
 
-use super::columns::{COLUMNS, test_excess};
+use super::columns::{columns, test_excess, test_negative_elbo};
 use super::comparisons::{Comparison, compare};
 use super::identity::run_identity;
 use super::plan::{Plan, PlannedGroup, SweepOptions};
@@ -110,19 +110,38 @@ impl SweepResults {
         })
     }
 
-    /// The comparisons of the groups by their excess on the test set.
+    /// The comparisons of the groups on the test set: by their excess, or by their negative ELBO where there is no floor.
     pub fn comparisons(&self) -> Vec<Comparison> {
-        let excesses: Vec<Option<Estimate>> = (0..self.plan.groups.len())
+        let (_, compared) = self.compared();
+        let scores: Vec<Option<Estimate>> = (0..self.plan.groups.len())
             .map(|group| {
                 let values: Vec<f64> = self
                     .records_of(group)
                     .into_iter()
-                    .filter_map(test_excess)
+                    .filter_map(compared)
                     .collect();
                 Estimate::of(&values)
             })
             .collect();
-        compare(&self.plan.groups, &excesses)
+        compare(&self.plan.groups, &scores)
+    }
+
+    /// What groups are compared by: its key, and its value for a run.
+    pub(super) fn compared(&self) -> (&'static str, fn(&RunRecord) -> Option<f64>) {
+        if self.plan.likelihood().is_over_levels() {
+            ("test_negative_elbo", test_negative_elbo)
+        } else {
+            ("test_excess", test_excess)
+        }
+    }
+
+    /// A verdict about an excess, in the words of what is compared.
+    pub(super) fn in_words(&self, verdict: &str) -> String {
+        if self.plan.likelihood().is_over_levels() {
+            verdict.replace("excess", "negative ELBO")
+        } else {
+            verdict.to_owned()
+        }
     }
 
     /// `results.json`; a number that is not finite becomes `null`.
@@ -149,8 +168,7 @@ impl SweepResults {
 
     fn group(&self, position: usize, group: &PlannedGroup) -> Value {
         let records = self.records_of(position);
-        let statistics: Map<String, Value> = COLUMNS
-            .iter()
+        let statistics: Map<String, Value> = columns(self.plan.likelihood())
             .map(|column| (column.key.to_owned(), json!(column.estimate(&records))))
             .collect();
         json!({
@@ -173,14 +191,14 @@ impl SweepResults {
             json!({ "depth": depth, "shortcuts": shortcuts })
         };
         json!({
-            "of": "test_excess",
+            "of": self.compared().0,
             "later": group(comparison.later),
             "minus": group(comparison.earlier),
             "difference": comparison.difference,
             "interval": comparison.interval,
-            "verdict": comparison.verdict(),
+            "verdict": self.in_words(comparison.verdict()),
             "simultaneous_interval": comparison.simultaneous_interval,
-            "simultaneous_verdict": comparison.simultaneous_verdict(),
+            "simultaneous_verdict": self.in_words(comparison.simultaneous_verdict()),
         })
     }
 
@@ -209,7 +227,7 @@ impl SweepResults {
                 value["settings"] = json!(record.settings);
                 value["environment"] = record.environment.clone();
                 value["summary"] = record.summary.to_json();
-                for column in COLUMNS.iter().filter(|column| column.reads_clock) {
+                for column in columns(self.plan.likelihood()).filter(|column| column.reads_clock) {
                     value["timing"][column.key] = json!((column.value)(record));
                 }
             }

@@ -4,11 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::identity::run_identity;
 use run_files::metrics::{METRICS_JSONL, read_rows};
-use run_files::run_folder::{CONFIG, ENVIRONMENT, changed_settings, read_settings};
+use run_files::run_folder::{CONFIG, changed_settings, read_environment, read_settings};
 use run_files::run_record::RunRecord;
 
 /// Folders within folders that are looked into.
@@ -79,8 +77,7 @@ fn search(folder: &Path, levels: usize, found: &mut HashMap<String, FoundRun>) {
 
 fn read_run(folder: &Path) -> Option<(String, FoundRun)> {
     let settings = read_settings(folder).ok()?;
-    let environment = fs::read(folder.join(ENVIRONMENT)).ok()?;
-    let environment: Value = serde_json::from_slice(&environment).ok()?;
+    let environment = read_environment(folder).ok()?;
     // A run whose settings were changed on its way is not the one that its last settings describe.
     if !changed_settings(&environment).is_empty() {
         return None;

@@ -1,5 +1,7 @@
 //! Telling people and programs how a sweep goes.
 
+use run_files::metrics::Terms;
+use run_files::run_record::RunSummary;
 use run_files::wording::rough_duration;
 use serde_json::{Value, json};
 
@@ -73,13 +75,16 @@ impl SweepProgress {
         let number = |key: &str| event[key].as_f64().unwrap_or(f64::NAN);
         match event["event"].as_str() {
             Some("epoch") => {
+                let score = match event["valid/bits_per_dim"].as_f64() {
+                    Some(bits) => format!("{bits:.4} bits/dim"),
+                    None => format!("excess {:.2}", number("valid/excess")),
+                };
                 let text = format!(
-                    "{}: epoch {}  loss {:.2}  valid {:.2} (excess {:.2}, KL {:.2})  {:.1} s",
+                    "{}: epoch {}  loss {:.2}  valid {:.2} ({score}, KL {:.2})  {:.1} s",
                     turn.text(),
                     event["epoch"],
                     number("train/loss"),
                     number("valid/loss"),
-                    number("valid/excess"),
                     number("valid/kl"),
                     number("seconds"),
                 );
@@ -95,12 +100,24 @@ impl SweepProgress {
     }
 
     /// A run is finished.
-    pub(super) fn run_finished(&self, turn: &Turn, cross_entropy: f64, excess: f64) {
+    pub(super) fn run_finished(&self, turn: &Turn, summary: &RunSummary) {
+        let Terms {
+            cross_entropy,
+            excess,
+            ..
+        } = summary.test;
+        let mut fields = json!({ "test_cross_entropy": cross_entropy, "test_excess": excess });
+        let score = match summary.test_bits_per_dim {
+            Some(bits) => {
+                fields["test_bits_per_dim"] = json!(bits);
+                format!("{bits:.4} bits/dim")
+            }
+            None => format!("{excess:.2} above the floor"),
+        };
         let text = format!(
-            "{}: test cross-entropy {cross_entropy:.2}, {excess:.2} above the floor",
+            "{}: test cross-entropy {cross_entropy:.2}, {score}",
             turn.text()
         );
-        let fields = json!({ "test_cross_entropy": cross_entropy, "test_excess": excess });
         self.tell_of("run_finished", turn, &text, fields);
     }
 

@@ -1,6 +1,6 @@
 //! The tables of a sweep, for people: means with their spread, comparisons, and the post's numbers beside ours.
 
-use super::columns::{COLUMNS, estimate_text};
+use super::columns::{columns, estimate_text};
 use super::plan::Protocol;
 use super::published::{PUBLISHED_TEST_FLOOR, PublishedRun, published};
 use super::results::SweepResults;
@@ -23,12 +23,13 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
         .flatten()
         .any(|run| run.timing.train_seconds >= LONG_SECONDS);
 
-    let mut columns: Vec<String> = ["depth", "shortcuts", "seeds"].map(str::to_owned).into();
+    let likelihood = results.plan.likelihood();
+    let mut titles: Vec<String> = ["depth", "shortcuts", "seeds"].map(str::to_owned).into();
     if is_matched {
-        columns.extend(["width", "mismatch"].map(str::to_owned));
+        titles.extend(["width", "mismatch"].map(str::to_owned));
     }
-    columns.extend(["parameters", "multiply-accumulates an image"].map(str::to_owned));
-    columns.extend(COLUMNS.iter().map(|column| match column.key {
+    titles.extend(["parameters", "multiply-accumulates an image"].map(str::to_owned));
+    titles.extend(columns(likelihood).map(|column| match column.key {
         "train_seconds" if in_hours => "training time, h".to_owned(),
         _ => column.title.to_owned(),
     }));
@@ -48,7 +49,7 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
             row.push(format!("{:+.2} %", 100.0 * group.mismatch.unwrap_or(0.0)));
         }
         row.extend([count(group.parameters), count(group.multiply_accumulates)]);
-        row.extend(COLUMNS.iter().map(|column| {
+        row.extend(columns(likelihood).map(|column| {
             let estimate = column.estimate(records);
             match column.key {
                 "train_seconds" if in_hours => column.text(estimate.map(hours)),
@@ -58,7 +59,7 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
         row
     });
     ReportTable {
-        columns,
+        columns: titles,
         rows: rows.collect(),
         notes: main_notes(results),
     }
@@ -74,12 +75,20 @@ fn main_notes(results: &SweepResults) -> Vec<String> {
         "Training and validation loss are those of the best epoch, which has the lowest validation loss and whose weights \
          are scored on the test set. The training loss is the mean over the epoch while the weights moved."
             .to_owned(),
-        format!(
+        if results.plan.likelihood().is_over_levels() {
+            format!(
+                "The likelihood is {}, a distribution over the 256 grey levels: test cross-entropy is -log p(image given latent), the \
+                 negative ELBO adds the KL divergence to it, and bits/dim are that over 3072 ln 2, without penalties.",
+                results.plan.likelihood()
+            )
+        } else {
+            format!(
             "The excess is the test cross-entropy minus its floor, the entropy of the pixels themselves: {:.2} nats an image \
              on these {} test images (training images of seed 1: {:.2}), computed from the data \
              in float64.",
             floor.test, results.data.images.test, floor.train
-        ),
+        )
+        },
         format!(
             "A latent dimension, of {latent_dim}, is active where the variance of the posterior mean over the test images is \
              above 0.01."
@@ -103,7 +112,7 @@ fn main_notes(results: &SweepResults) -> Vec<String> {
     notes
 }
 
-/// The comparisons, in nats of excess on the test set.
+/// The comparisons, in nats of excess, or of the negative ELBO, on the test set.
 pub(super) fn comparison_table(results: &SweepResults) -> ReportTable {
     let comparisons = results.comparisons();
     let group = |position: usize| results.plan.groups[position].label();
@@ -122,12 +131,16 @@ pub(super) fn comparison_table(results: &SweepResults) -> ReportTable {
             ),
             difference,
             interval,
-            comparison.verdict().to_owned(),
-            comparison.simultaneous_verdict().to_owned(),
+            results.in_words(comparison.verdict()),
+            results.in_words(comparison.simultaneous_verdict()),
         ]
     });
     let columns = [
-        "difference of excess",
+        if results.plan.likelihood().is_over_levels() {
+            "difference of negative ELBO"
+        } else {
+            "difference of excess"
+        },
         "nats an image",
         "95 % confidence interval",
         "verdict",
@@ -153,7 +166,8 @@ pub(super) fn comparison_table(results: &SweepResults) -> ReportTable {
 
 /// The post's rows beside ours, under its own protocol only.
 pub(super) fn published_table(results: &SweepResults) -> Option<ReportTable> {
-    if results.options.protocol != Protocol::Blog {
+    // The post's are cross-entropies of grey levels.
+    if results.options.protocol != Protocol::Blog || results.plan.likelihood().is_over_levels() {
         return None;
     }
     let columns = [
@@ -240,8 +254,14 @@ pub(super) fn lines(results: &SweepResults) -> Vec<String> {
     let mut lines: Vec<String> = groups
         .map(|(position, group)| {
             let records = results.records_of(position);
-            let told = COLUMNS.iter().filter(|column| {
-                ["test_excess", "test_kl", "active_dimensions"].contains(&column.key)
+            let told = columns(results.plan.likelihood()).filter(|column| {
+                [
+                    "test_excess",
+                    "test_bits_per_dim",
+                    "test_kl",
+                    "active_dimensions",
+                ]
+                .contains(&column.key)
             });
             let told: Vec<String> = told
                 .map(|column| {

@@ -9,6 +9,7 @@ use resnet_blocks::with_plain_blocks;
 use serde::Serialize;
 
 use super::error::TimingError;
+use super::likelihood_timing::{LikelihoodTiming, processor_seconds, time_likelihood};
 use crate::device::DeviceError;
 use crate::experiment::data;
 use crate::experiment::model::{initial_model, model_config};
@@ -42,6 +43,10 @@ pub struct StepTiming {
     pub steps: usize,
     /// Medians of the parts.
     pub phases: Phases,
+    /// Seconds of all processors together a step, where the system tells.
+    pub processor_seconds_per_step: Option<f64>,
+    /// What of it is the likelihood alone; none in evaluation.
+    pub likelihood: Option<LikelihoodTiming>,
 }
 
 /// Medians of the parts of a step, in seconds.
@@ -149,7 +154,11 @@ fn timed_steps(
     let mut epoch = split.epoch(&plan, 0);
     let mut phases: [Vec<f64>; 4] = Default::default();
     let mut wholes = Vec::new();
+    let mut processors = None;
     for step in 0..warmup + steps {
+        if step == warmup {
+            processors = processor_seconds();
+        }
         let mut seconds = [0.0; 4];
         let whole = Instant::now();
         let mut began = whole;
@@ -203,6 +212,13 @@ fn timed_steps(
         }
         on_step(step + 1);
     }
+    let processors = processor_seconds().zip(processors);
+    // After the steps, whose memory it must not add to.
+    let peak_bytes = peak_memory_bytes();
+    let likelihood = (!options.is_evaluation).then(|| {
+        let images = split.epoch(&plan, 0).batch(0);
+        time_likelihood(engine.model(), images, steps, &device)
+    });
     let counted = &wholes[warmup..];
     let seconds_per_step = median(counted);
     let [
@@ -216,7 +232,7 @@ fn timed_steps(
         fastest: counted.iter().copied().fold(f64::INFINITY, f64::min),
         slowest: counted.iter().copied().fold(0.0, f64::max),
         images_per_second: settings.batch_size as f64 / seconds_per_step,
-        peak_bytes: peak_memory_bytes(),
+        peak_bytes,
         first_step_seconds: wholes[0],
         steps,
         phases: Phases {
@@ -225,6 +241,9 @@ fn timed_steps(
             backward_seconds,
             optimizer_seconds,
         },
+        processor_seconds_per_step: processors
+            .map(|(after, before)| (after - before) / steps as f64),
+        likelihood,
     })
 }
 

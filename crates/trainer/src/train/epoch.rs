@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, Epoch};
-use vae_core::Vae;
 
 use super::error::TrainError;
 use crate::device::DeviceError;
 use crate::experiment::data;
 use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, evaluate_until};
-use crate::experiment::model::sampler;
+use crate::experiment::model::{Model, sampler};
 use crate::experiment::pictures::{write_reconstructions, write_samples};
 use crate::process::progress::{EpochEnd, Progress, StepProgress};
 use crate::process::stop_request::StopSignal;
@@ -27,7 +26,7 @@ const SAMPLE_ROWS: usize = 4;
 /// Images at a time in evaluation: enough to fill a device, whatever the training batch.
 const EVALUATION_BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
 
-/// What the time of a run is estimated from, whichever comes first.
+/// What the time of a run is estimated from, whichever comes first; a shorter epoch is enough.
 const STEPS_TO_ESTIMATE: usize = 20;
 const SECONDS_TO_ESTIMATE: f64 = 20.0;
 
@@ -69,7 +68,7 @@ impl Training<'_> {
 
         let model = run.engine.scored_model();
         let of = self.splits.valid.len();
-        let mut score = |model: &Vae| {
+        let mut score = |model: &Model| {
             evaluate_until(
                 model,
                 &run.images.valid,
@@ -226,6 +225,7 @@ impl Training<'_> {
                 self.settle(run, &epoch)?;
                 return Ok(Some(signal));
             }
+            progress.passes_step(number, index + 1, num_batches);
             let images = batches.batch(index);
             let [batch, ..] = images.dims();
             self.step(run, &epoch, images)?;
@@ -247,7 +247,11 @@ impl Training<'_> {
                 seconds,
                 terms: run.state.sums.means(self.train_floor),
             };
-            if index + 1 - first_batch >= STEPS_TO_ESTIMATE || seconds >= SECONDS_TO_ESTIMATE {
+            let steps = index + 1 - first_batch;
+            if steps >= STEPS_TO_ESTIMATE
+                || seconds >= SECONDS_TO_ESTIMATE
+                || index + 1 == num_batches
+            {
                 progress.estimate(&shown());
             }
             if progress.step_due(seconds) {
@@ -292,7 +296,7 @@ impl Training<'_> {
         }
     }
 
-    pub(super) fn write_pictures(&self, model: &Vae, epoch: u32) -> Result<(), TrainError> {
+    pub(super) fn write_pictures(&self, model: &Model, epoch: u32) -> Result<(), TrainError> {
         let name = format!("epoch-{epoch:04}.png");
         let samples = self.folder.join("samples").join(&name);
         write_samples(

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::prelude::*;
-use vae_core::Vae;
+use resnet_blocks::parameter_names;
 
 use super::error::TrainError;
 use crate::experiment::evaluate::{bits_per_dim, cross_entropy_floor, evaluate_until};
 use crate::experiment::export::export;
 use crate::experiment::file_list::write_file_list;
 use crate::experiment::latent_statistics::latent_statistics;
+use crate::experiment::model::Model;
 use crate::experiment::pictures::{
     FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples,
 };
-use crate::experiment::weights::load_values;
+use crate::experiment::weights::{DECODER_PREFIX, ENCODER_PREFIX, load_values};
 use crate::process::progress::{Finish, Progress, StopReason};
 use crate::step::weight_average::WeightAverage;
 use run_files::metrics::{EpochRow, Terms, read_rows};
@@ -66,6 +67,9 @@ impl Training<'_> {
             run_dir: self.folder.path().to_owned(),
         })?;
         let summary = self.summary(run, &model, best, last, test);
+        if let Some(warning) = summary.latent.collapse_warning() {
+            progress.notice(&warning);
+        }
         let curves = self.folder.join(LOSS_CURVES);
         let grid = self.folder.join(FINAL_SAMPLES);
         let test_images = &self.splits.test;
@@ -101,7 +105,7 @@ impl Training<'_> {
     fn summary(
         &self,
         run: &ActiveRun,
-        model: &Vae,
+        model: &Model,
         best: EpochRow,
         last: EpochRow,
         test: Terms,
@@ -109,6 +113,12 @@ impl Training<'_> {
         let test_images = &self.splits.test;
         let batch_size = self.evaluation(0).batch_size;
         let cost = self.config.cost();
+        let names = parameter_names(model);
+        let count = |prefix| {
+            let of_network = names.iter().filter(|each| each.name.starts_with(prefix));
+            let sizes = of_network.map(|each| each.shape.iter().product::<usize>());
+            sizes.sum::<usize>() as u64
+        };
         RunSummary {
             best,
             last,
@@ -117,8 +127,8 @@ impl Training<'_> {
             stopped_early: run.state.stopped,
             latent: latent_statistics(model, test_images, batch_size, &self.device),
             parameters: PerNetwork {
-                encoder: model.encoder.num_params() as u64,
-                decoder: model.decoder.num_params() as u64,
+                encoder: count(ENCODER_PREFIX),
+                decoder: count(DECODER_PREFIX),
                 total: model.num_params() as u64,
             },
             multiply_accumulates_per_image: PerNetwork {
@@ -145,13 +155,13 @@ impl Training<'_> {
         &self,
         run: &ActiveRun,
         progress: &mut Progress,
-    ) -> Result<(Vae, u32), TrainError> {
+    ) -> Result<(Model, u32), TrainError> {
         let Some(best) = run.state.best else {
             return Ok((run.engine.scored_model(), run.state.epoch));
         };
         match self.folder.checkpoints(self.parameters).load(best) {
             Ok(mut checkpoint) => {
-                let model = self.config.init(&self.device.clone().inner());
+                let model = Model::new(&self.config, &self.device.clone().inner());
                 let of_average = WeightAverage::take_values(&mut checkpoint.optimizer);
                 let values = if self.settings.ema.is_some() {
                     &of_average

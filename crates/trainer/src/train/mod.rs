@@ -16,7 +16,7 @@ use run_files::checkpoint::{Checkpoint, CheckpointError, Origin, TrainingState};
 use crate::device::memory;
 use crate::experiment::evaluate::cross_entropy_floor;
 use crate::experiment::file_list::remove_file_list;
-use crate::experiment::model::{initial_model, model_config};
+use crate::experiment::model::{Model, initial_model, model_config};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::experiment::weights::{WeightsError, named_values};
 use crate::process::progress::{Progress, RunStart};
@@ -141,7 +141,7 @@ impl<'a> Training<'a> {
         let data = data::load_recorded(settings, recorded.as_deref())?;
         let splits = data::split(settings, &data)?;
         // Parameters are counted from their shapes; no value is drawn.
-        let parameters = config.init(&device.clone().inner()).num_params();
+        let parameters = Model::new(&config, &device.clone().inner()).num_params();
         let other_devices = settings
             .device
             .others()

@@ -2,12 +2,7 @@
 
 use burn::prelude::*;
 
-/// Half the width of a level on the scale from -1 to 1.
-pub(super) const HALF_LEVEL: f64 = 1.0 / 255.0;
-/// Log-scales below count as this one, with derivative 0.
-pub(super) const SMALLEST_LOG_SCALE: f64 = -7.0;
-/// Log-scales above count as this one, with derivative 0: in float32 the inverse of the next few scales would vanish.
-pub(super) const LARGEST_LOG_SCALE: f64 = 64.0;
+pub(super) use super::level_bounds::{HALF_LEVEL, LARGEST_LOG_SCALE, SMALLEST_LOG_SCALE};
 
 /// The nearest grey level of values in \[0, 1\], as a number from 0 to 255.
 pub(super) fn levels<const D: usize>(images: Tensor<D>) -> Tensor<D> {

@@ -10,6 +10,7 @@ mod bernoulli;
 #[cfg(feature = "flex")]
 mod flex;
 mod gaussian;
+mod level_bounds;
 mod levels;
 mod logistic;
 mod mixture;

@@ -1,5 +1,7 @@
 """Feature files and their Frechet distances by SciPy: python make.py > expected.txt, beside features_{a,b}.f32.
 
+The third number is that of pytorch-fid's own function (pip install pytorch-fid torch torchvision) for the first two files.
+
 pytorch-fid's formula: ||mean difference||^2 + trace(cov_a + cov_b - 2 sqrtm(cov_a cov_b)), covariances with n - 1.
 """
 import numpy as np
@@ -23,3 +25,9 @@ def distance(a, b):
 
 print(repr(float(distance(a, b))))
 print(repr(float(distance(a[:100], a[100:]))))
+
+
+from pytorch_fid.fid_score import calculate_frechet_distance  # noqa: E402
+
+moments = [(x.astype(np.float64).mean(0), np.cov(x.astype(np.float64), rowvar=False)) for x in (a, b)]
+print(repr(float(calculate_frechet_distance(*moments[0], *moments[1]))))

@@ -26,6 +26,9 @@ pub(in crate::commands) struct BenchDepthsFlags {
     /// Dimensions of the latent [default: 256]
     #[arg(long, value_name = "Z", allow_negative_numbers = true)]
     latent_dim: Option<String>,
+    /// Distribution of the pixels, as for train: with one over grey levels the tables have bits/dim [default: bernoulli]
+    #[arg(long, value_name = "NAME")]
+    likelihood: Option<String>,
     /// Images a step [default: 25]
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     batch_size: Option<String>,
@@ -82,6 +85,7 @@ pub(in crate::commands) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerEr
         demo: flags.preset.is_some(),
         width: flags.width.clone(),
         latent_dim: flags.latent_dim.clone(),
+        likelihood: flags.likelihood.clone(),
         batch_size: flags.batch_size.clone(),
         epochs: flags.epochs.clone(),
         limit_train: flags.limit_train.clone(),

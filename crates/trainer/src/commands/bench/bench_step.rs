@@ -141,6 +141,7 @@ pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerErro
     result["device"] = json!(settings.device.main().to_string());
     result["depth"] = json!(settings.depth);
     result["width"] = json!(settings.width);
+    result["likelihood_name"] = json!(settings.likelihood.to_string());
     result["precision"] = json!(settings.precision);
     result["gradient_checkpointing"] = json!(settings.gradient_checkpointing);
     result["batch_size"] = json!(settings.batch_size);
@@ -211,6 +212,23 @@ fn lines(timing: &StepTiming, result: &Value) -> String {
         phases.backward_seconds,
         phases.optimizer_seconds
     );
+    if let Some(processors) = timing.processor_seconds_per_step {
+        text += &format!("processors      {processors:.4} s a step, all together\n");
+    }
+    if let Some(likelihood) = timing.likelihood {
+        let (seconds, of, unit) = match (
+            likelihood.processor_seconds,
+            timing.processor_seconds_per_step,
+        ) {
+            (Some(seconds), Some(of)) => (seconds, of, " of processors"),
+            _ => (likelihood.seconds, timing.seconds_per_step, ""),
+        };
+        text += &format!(
+            "likelihood      {seconds:.4} s{unit} for its value and gradient, {:.1} % of a step  ({})\n",
+            100.0 * seconds / of,
+            result["likelihood_name"].as_str().unwrap_or("?")
+        );
+    }
     if let Some(bytes) = timing.peak_bytes {
         text += &format!(
             "peak memory     {:.0} MiB\n",

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 
 use crate::commands::TrainerError;
-use crate::commands::{load_run, position};
+use crate::commands::output::print_line;
+use crate::commands::path_argument::path;
+use crate::commands::{load_run, position, sheet_size};
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::latent_pictures::write_interpolations;
@@ -13,10 +15,10 @@ use run_files::settings::DeviceChoice;
 #[derive(clap::Args)]
 pub(in crate::commands) struct InterpolateFlags {
     /// Folder of a finished run
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// The picture to write, a PNG: one row for each pair
-    #[arg(long, value_name = "F.png")]
+    #[arg(long, value_name = "F.png", value_parser = path())]
     out: PathBuf,
     /// Two test images, from 0, as `3,17`; may be given several times [default: 0,1 2,3 .. 8,9]
     #[arg(long, value_name = "A,B", value_parser = parse_pair)]
@@ -25,7 +27,7 @@ pub(in crate::commands) struct InterpolateFlags {
     #[arg(long, value_name = "N", default_value = "11")]
     columns: NonZeroUsize,
     /// Folder of the data set; default: the run's
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
@@ -48,13 +50,17 @@ pub(in crate::commands) fn run(flags: &InterpolateFlags) -> Result<(), TrainerEr
     let splits = split(&settings, &data)?;
     let view = splits.get(Split::Test);
     let pairs = if flags.pair.is_empty() {
-        (0..5).map(|row| [2 * row, 2 * row + 1]).collect()
+        // As many of the first as there are; a single image is its own neighbour.
+        let images = u32::try_from(view.len()).unwrap_or(u32::MAX);
+        let of_row = |row: u32| [2 * row, (2 * row + 1).min(images - 1)];
+        (0..5.min(images.div_ceil(2))).map(of_row).collect()
     } else {
         flags.pair.clone()
     };
     for image in pairs.iter().flatten() {
         position("--pair", *image, view)?;
     }
+    sheet_size(pairs.len(), flags.columns.get())?;
     write_interpolations(
         &model,
         view,
@@ -63,6 +69,5 @@ pub(in crate::commands) fn run(flags: &InterpolateFlags) -> Result<(), TrainerEr
         &flags.out,
         &device,
     )?;
-    println!("{}", flags.out.display());
-    Ok(())
+    print_line(flags.out.display())
 }

@@ -1,5 +1,6 @@
 //! The commands that draw: from the prior, of pictures, between them and along the latent.
 
+pub(super) mod fid;
 pub(super) mod interpolate;
 pub(super) mod reconstruct;
 pub(super) mod sample;

@@ -1,12 +1,13 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use crate::experiment::model::Model;
 use burn::tensor::Device;
 use run_files::atomic_file::write_atomically;
+use run_files::checkpoint::ManifestEntry;
 use run_files::file_operations::read_at_most;
-use run_files::run_folder::file_error;
+use run_files::run_folder::{MODEL, file_error};
 use run_files::settings::{DeviceChoice, Settings};
-use vae_core::Vae;
 
 use crate::commands::TrainerError;
 use crate::commands::load_run;
@@ -15,7 +16,7 @@ use crate::commands::path_argument::path;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::pictures::LatentDraw;
-use crate::experiment::prior::{LatentPrior, MixturePrior};
+use crate::experiment::prior::{LARGEST_PRIOR, LatentPrior, MixturePrior};
 use crate::experiment::prior_samples::{PriorSamples, SampleForm, write_prior_samples};
 use crate::process::progress::{Progress, ProgressMode};
 
@@ -54,7 +55,7 @@ pub(in crate::commands) struct SampleFlags {
     #[arg(long, value_name = "P", default_value = "normal", value_parser = parse_prior)]
     prior: PriorChoice,
     /// Folder of the data set that a mixture is fitted to; default: the run's
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// flex (the CPU), ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
@@ -72,8 +73,6 @@ pub(super) enum PriorChoice {
 const MOST_COMPONENTS: usize = 1000;
 /// Images encoded at a time.
 const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
-/// A file of a mixture is read up to this size, in bytes: 1,000 components of 256 dimensions as text.
-const LARGEST_PRIOR: u64 = 2 << 30;
 
 pub(super) fn parse_prior(text: &str) -> Result<PriorChoice, String> {
     if text == "normal" {
@@ -97,32 +96,39 @@ pub(super) fn prior(
     choice: PriorChoice,
     run_dir: &Path,
     settings: &Settings,
-    model: &Vae,
+    model: &Model,
     device: &Device,
 ) -> Result<LatentPrior, TrainerError> {
     let PriorChoice::Mixture { components } = choice else {
         return Ok(LatentPrior::StandardNormal);
     };
     let path = MixturePrior::path(run_dir, components);
+    let weights_sha256 = weights_sha256(run_dir)?;
+    let mut progress = Progress::new(ProgressMode::Plain);
     if path.exists() {
         let bytes = read_at_most(&path, LARGEST_PRIOR).map_err(file_error(&path))?;
-        return Ok(LatentPrior::Mixture(MixturePrior::from_json(
-            &path,
-            &bytes,
-            settings.latent_dim,
-        )?));
+        let prior = MixturePrior::from_json(&path, &bytes, settings.latent_dim)?;
+        if prior.weights_sha256 == weights_sha256 {
+            return Ok(LatentPrior::Mixture(prior));
+        }
+        progress.notice(&format!(
+            "{} was fitted to other weights than the run has now: it is fitted again",
+            path.display()
+        ));
     }
-    let mut progress = Progress::new(ProgressMode::Plain);
     let data = data::load_for_run(settings, run_dir)?;
     let splits = split(settings, &data)?;
-    let fitted = MixturePrior::fit(
-        model,
-        &splits.train,
-        components,
-        BATCH,
-        settings.seed,
-        device,
-    )?;
+    let fitted = MixturePrior {
+        weights_sha256,
+        ..MixturePrior::fit(
+            model,
+            &splits.train,
+            components,
+            BATCH,
+            settings.seed,
+            device,
+        )?
+    };
     write_atomically(&path, &fitted.to_json()).map_err(file_error(&path))?;
     progress.notice(&format!(
         "fitted {components} Gaussians over the {} used dimensions; kept in {}",
@@ -130,6 +136,13 @@ pub(super) fn prior(
         path.display()
     ));
     Ok(LatentPrior::Mixture(fitted))
+}
+
+/// The hash of the weights that a finished run exported.
+fn weights_sha256(run_dir: &Path) -> Result<String, TrainerError> {
+    let path = run_dir.join(MODEL);
+    let bytes = read_at_most(&path, u64::MAX).map_err(file_error(&path))?;
+    Ok(ManifestEntry::of(MODEL, &bytes).sha256)
 }
 
 /// A temperature that a picture can be made at.

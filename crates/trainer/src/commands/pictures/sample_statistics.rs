@@ -8,6 +8,8 @@ use serde_json::json;
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
 use crate::commands::TrainerError;
 use crate::commands::load_run;
+use crate::commands::output::{print, print_line};
+use crate::commands::path_argument::path;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::sample_statistics::{StatisticsOptions, sample_statistics};
@@ -15,14 +17,14 @@ use crate::experiment::sample_statistics::{StatisticsOptions, sample_statistics}
 #[derive(clap::Args)]
 pub(in crate::commands) struct SampleStatisticsFlags {
     /// Folder of a finished run
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
-    /// Images drawn, and test images compared with
-    #[arg(long, value_name = "N", default_value = "2000")]
-    images: NonZeroUsize,
-    /// Drawn and test images whose nearest training image is looked for
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    neighbours: usize,
+    /// Images drawn, and test images compared with, 1 to 1000000
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    images: u32,
+    /// Drawn and test images whose nearest training image is looked for, 1 to 10000
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    neighbours: u32,
     /// Standard deviation of the latents, in the prior's
     #[arg(
         long,
@@ -38,7 +40,7 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Folder of the data set; default: the run's
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
@@ -61,8 +63,8 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
     let data = data::load_for_run(&settings, &flags.run_dir)?;
     let splits = split(&settings, &data)?;
     let options = StatisticsOptions {
-        images: flags.images,
-        neighbours: flags.neighbours,
+        images: NonZeroUsize::new(flags.images as usize).expect("the flag is at least 1"),
+        neighbours: flags.neighbours as usize,
         batch_size: BATCH,
         prior: &prior,
         temperature: flags.temperature,
@@ -84,32 +86,31 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
             "nearest_training": found.nearest_training,
             "nearest_training_of_test": found.nearest_training_of_real,
         });
-        println!("{found:#}");
-        return Ok(());
+        return print_line(format_args!("{found:#}"));
     }
-    println!(
-        "{} images drawn at temperature {}, {} test images, {} training images\n",
+    let mut text = format!(
+        "{} images drawn at temperature {}, {} test images, {} training images\n\n",
         found.drawn,
         flags.temperature,
         found.real,
         train.len()
     );
-    println!("power, drawn over test, at 1 to 16 cycles an image (below 1: blurred)");
+    text += "power, drawn over test, at 1 to 16 cycles an image (below 1: blurred)\n";
     for cycles in found.power_ratio.chunks(8) {
         let cells: Vec<String> = cycles.iter().map(|ratio| format!("{ratio:7.3}")).collect();
-        println!("{}", cells.join(""));
+        text += &format!("{}\n", cells.join(""));
     }
-    println!(
-        "fine detail (9 to 16 cycles)       {:8.4}",
+    text += &format!(
+        "fine detail (9 to 16 cycles)       {:8.4}\n",
         found.fine_detail()
     );
-    println!(
-        "colours, distance 0 to 1           {:8.4}  (training to test: {:.4})",
+    text += &format!(
+        "colours, distance 0 to 1           {:8.4}  (training to test: {:.4})\n",
         found.colour_distance, found.colour_distance_of_training
     );
-    println!(
-        "nearest training image, median     {:8.3}  (of test images: {:.3}; copies would be far nearer)",
+    text += &format!(
+        "nearest training image, median     {:8.3}  (of test images: {:.3}; copies would be far nearer)\n",
         found.nearest_training, found.nearest_training_of_real
     );
-    Ok(())
+    print(&text)
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 
 use crate::commands::TrainerError;
-use crate::commands::{load_run, position};
+use crate::commands::output::print;
+use crate::commands::path_argument::path;
+use crate::commands::{load_run, position, sheet_size};
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::latent_pictures::{TraversalOptions, write_traversal};
@@ -14,10 +16,10 @@ use run_files::settings::DeviceChoice;
 #[derive(clap::Args)]
 pub(in crate::commands) struct TraverseFlags {
     /// Folder of a finished run
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// The picture to write, a PNG: one row for each latent dimension, the most used ones first
-    #[arg(long, value_name = "F.png")]
+    #[arg(long, value_name = "F.png", value_parser = path())]
     out: PathBuf,
     /// The test image that the other dimensions are taken from, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -28,11 +30,16 @@ pub(in crate::commands) struct TraverseFlags {
     /// Pictures a row
     #[arg(long, value_name = "N", default_value = "11")]
     columns: NonZeroUsize,
-    /// From this many standard deviations of the prior below 0 to as many above
-    #[arg(long, value_name = "X", default_value_t = 3.0)]
+    /// From this many standard deviations of the prior below 0 to as many above, at most 100
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 3.0,
+        allow_negative_numbers = true
+    )]
     range: f64,
     /// Folder of the data set; default: the run's
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// flex, ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
@@ -42,11 +49,23 @@ pub(in crate::commands) struct TraverseFlags {
 /// Images at a time for the statistics.
 const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
 
+/// Standard deviations of the prior that no decoder has ever seen a latent beyond.
+const LARGEST_RANGE: f64 = 100.0;
+
 pub(in crate::commands) fn run(flags: &TraverseFlags) -> Result<(), TrainerError> {
+    if !(flags.range > 0.0 && flags.range <= LARGEST_RANGE) {
+        return Err(TrainerError::UnfittingFlag {
+            flag: "--range",
+            given: flags.range.to_string(),
+            reason: format!("a range is a number above 0 and at most {LARGEST_RANGE}"),
+        });
+    }
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());
     }
+    let rows = flags.dimensions.get().min(settings.latent_dim);
+    sheet_size(rows, flags.columns.get())?;
     let data = data::load_for_run(&settings, &flags.run_dir)?;
     let splits = split(&settings, &data)?;
     let view = splits.get(Split::Test);
@@ -66,10 +85,10 @@ pub(in crate::commands) fn run(flags: &TraverseFlags) -> Result<(), TrainerError
         &flags.out,
         &device,
     )?;
-    for dimension in shown {
+    let lines = shown.into_iter().map(|dimension| {
         let kl = statistics.kl_per_dimension[dimension];
-        println!("dimension {dimension:4}  KL {kl:7.3} nats an image");
-    }
-    println!("{}", flags.out.display());
-    Ok(())
+        format!("dimension {dimension:4}  KL {kl:7.3} nats an image\n")
+    });
+    let lines: String = lines.collect();
+    print(&format!("{lines}{}\n", flags.out.display()))
 }

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use burn::prelude::*;
 use cifar_loader::View;
-use vae_core::Vae;
 
 use crate::experiment::ExperimentError;
-use crate::experiment::evaluate::latent_dim;
+use crate::experiment::model::Model;
+use run_files::output_file::write_output;
+use run_files::run_folder::file_error;
 use run_files::run_record::LatentStatistics;
-use run_report::image_sheet::{SheetLayout, write_png};
+use run_report::image_sheet::{SheetLayout, encode_png};
 
 /// Which lines a traversal follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub struct TraversalOptions {
 /// # Panics
 /// If `image` is no position of `view`.
 pub fn write_traversal(
-    model: &Vae,
+    model: &Model,
     view: &View,
     image: u32,
     statistics: &LatentStatistics,
@@ -64,7 +65,7 @@ pub fn write_traversal(
 /// # Panics
 /// If the pairs are no positions of `view`.
 pub fn write_interpolations(
-    model: &Vae,
+    model: &Model,
     view: &View,
     pairs: &[[u32; 2]],
     columns: usize,
@@ -75,7 +76,7 @@ pub fn write_interpolations(
     let mut sheet = Vec::new();
     for pair in pairs {
         let both = means(model, view, pair, &device);
-        let (from, to) = both.split_at(latent_dim(model));
+        let (from, to) = both.split_at(model.latent_dim());
         let rows = positions(columns).map(|share| {
             let mixed = from.iter().zip(to);
             mixed
@@ -104,24 +105,28 @@ fn positions(columns: usize) -> impl Iterator<Item = f64> {
 }
 
 /// The posteriors' means of images of a split, one after the other.
-fn means(model: &Vae, view: &View, images: &[u32], device: &Device) -> Vec<f32> {
+fn means(model: &Model, view: &View, images: &[u32], device: &Device) -> Vec<f32> {
     let images = view.batch(images).to_tensor(device);
-    let data = model.encoder.forward(images, None).mean.into_data();
+    let data = model.posterior(images).mean.into_data();
     let data = data.convert_dtype(burn::tensor::DType::F32);
     data.try_to_vec::<f32>()
         .expect("converted to float32 just now")
 }
 
+/// Latents decoded at a time.
+const AT_A_TIME: usize = 100;
+
 /// The pictures of some latents.
-fn decode(model: &Vae, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
-    let shape = [latents.len(), latent_dim(model)];
-    let latents = TensorData::new(latents.concat(), shape);
-    let images = model
-        .decoder
-        .generate(Tensor::<2>::from_data(latents, device));
-    let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
-    data.try_to_vec::<f32>()
-        .expect("converted to float32 just now")
+fn decode(model: &Model, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
+    let parts = latents.chunks(AT_A_TIME).map(|latents| {
+        let shape = [latents.len(), model.latent_dim()];
+        let latents = TensorData::new(latents.concat(), shape);
+        let images = model.generate(Tensor::<2>::from_data(latents, device));
+        let data = images.into_data().convert_dtype(burn::tensor::DType::F32);
+        data.try_to_vec::<f32>()
+            .expect("converted to float32 just now")
+    });
+    parts.collect::<Vec<_>>().concat()
 }
 
 fn write_sheet(path: &Path, pixels: &[f32], columns: usize) -> Result<(), ExperimentError> {
@@ -129,7 +134,8 @@ fn write_sheet(path: &Path, pixels: &[f32], columns: usize) -> Result<(), Experi
         upscale: 2,
         ..SheetLayout::with_columns(columns)
     };
-    Ok(write_png(path, pixels, layout)?)
+    let png = encode_png(pixels, layout)?;
+    Ok(write_output(path, &png).map_err(file_error(path))?)
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -138,7 +144,7 @@ mod tests {
     use crate::experiment::model::initial_model;
     use vae_core::{Depth, VaeConfig};
 
-    fn model() -> Vae {
+    fn model() -> Model {
         let config = VaeConfig::preset(Depth::Depth28)
             .with_width_multiplier(0.02)
             .with_latent_dim(4);

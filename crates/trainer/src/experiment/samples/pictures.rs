@@ -4,9 +4,9 @@ use std::path::Path;
 
 use burn::prelude::*;
 use cifar_loader::View;
-use vae_core::Vae;
 
 use crate::experiment::ExperimentError;
+use crate::experiment::model::Model;
 use crate::experiment::prior::LatentPrior;
 use crate::experiment::prior_samples::PriorSamples;
 use run_files::output_file::write_output;
@@ -23,7 +23,7 @@ const COLUMNS: usize = 10;
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_samples(
-    model: &Vae,
+    model: &Model,
     rows: usize,
     seed: u64,
     sheet: u64,
@@ -44,7 +44,7 @@ pub fn write_samples(
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_samples_from(
-    model: &Vae,
+    model: &Model,
     rows: usize,
     draw: LatentDraw<'_>,
     path: &Path,
@@ -59,7 +59,7 @@ pub fn write_samples_from(
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_reconstructions(
-    model: &Vae,
+    model: &Model,
     view: &View,
     path: &Path,
     device: &Device,
@@ -84,7 +84,7 @@ pub fn write_reconstructions(
 /// # Errors
 /// If the picture cannot be written.
 pub fn write_reconstruction(
-    model: &Vae,
+    model: &Model,
     image: Vec<f32>,
     path: &Path,
     device: &Device,

@@ -7,10 +7,9 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
 use serde::{Deserialize, Serialize};
-use vae_core::Vae;
 use vae_measures::{GaussianMixture, MixtureError, MixtureFit};
 
-use crate::experiment::evaluate::latent_dim;
+use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
 
 /// Where new images' latents come from.
@@ -32,10 +31,16 @@ pub struct MixturePrior {
     pub dimensions: Vec<usize>,
     /// Over those dimensions.
     pub mixture: GaussianMixture,
+    /// SHA-256 of the file of weights that it was fitted to: a run that goes on exports others.
+    #[serde(default)]
+    pub weights_sha256: String,
 }
 
 /// Images that a mixture is fitted to at most; more change it little and take longer.
 const MOST_IMAGES: usize = 20_000;
+
+/// A file of a mixture is read up to this size, in bytes: 1,000 components of 256 dimensions as text.
+pub(crate) const LARGEST_PRIOR: u64 = 2 << 30;
 
 /// Mean KL divergence of a dimension, in nats, below which its posteriors are the prior and nothing is to fit.
 const LEAST_KL: f64 = 0.01;
@@ -71,7 +76,7 @@ impl MixturePrior {
     /// # Panics
     /// If the split is empty.
     pub fn fit(
-        model: &Vae,
+        model: &Model,
         view: &View,
         components: usize,
         batch_size: NonZeroUsize,
@@ -79,14 +84,14 @@ impl MixturePrior {
         device: &Device,
     ) -> Result<Self, PriorError> {
         let device = device.clone().inner();
-        let latent_dim = latent_dim(model);
+        let latent_dim = model.latent_dim();
         let plan = BatchPlan::evaluation(view.first(MOST_IMAGES), batch_size);
         let mut kl = vec![0.0; latent_dim];
         let mut draws: Vec<f64> = Vec::new();
         for index in 0..plan.num_batches() {
             let images = plan.batch(0, index).to_tensor(&device);
             let [batch, ..] = images.dims();
-            let posterior = model.encoder.forward(images, None);
+            let posterior = model.posterior(images);
             let sums = wide(posterior.kl_per_dimension().sum_dim(0));
             kl.iter_mut().zip(sums).for_each(|(kl, sum)| *kl += sum);
             let noise = Stream::new(seed, Purpose::InformationNoise, index as u64)
@@ -117,12 +122,20 @@ impl MixturePrior {
             latent_dim,
             dimensions,
             mixture,
+            weights_sha256: String::new(),
         })
     }
 
     /// The file of a mixture of so many components, in the run folder.
     pub fn path(run_dir: &Path, components: usize) -> PathBuf {
         run_dir.join(format!("prior-mixture-{components}.json"))
+    }
+
+    /// Whether a file of that name in a run folder is one of these.
+    pub(crate) fn is_file_name(name: &str) -> bool {
+        name.strip_prefix("prior-mixture-")
+            .and_then(|rest| rest.strip_suffix(".json"))
+            .is_some_and(|components| components.parse::<u32>().is_ok())
     }
 
     /// The file's bytes.
@@ -145,6 +158,10 @@ impl MixturePrior {
             .mixture
             .validate()
             .map_err(|error| refuse(error.to_string()))?;
+        let values = prior.mixture.means.iter().chain(&prior.mixture.factors);
+        if values.into_iter().any(|value| !(*value as f32).is_finite()) {
+            return Err(refuse("a value is too large".to_owned()));
+        }
         let is_fitting = prior.latent_dim == latent_dim
             && prior.dimensions.len() == prior.mixture.dimensions
             && prior.dimensions.is_sorted_by(|a, b| a < b)
@@ -229,6 +246,7 @@ mod tests {
                 means: vec![10.0, -20.0],
                 factors: vec![1.0, 0.0, 0.0, 1.0],
             },
+            weights_sha256: "abc".to_owned(),
         }
     }
 
@@ -267,7 +285,18 @@ mod tests {
             MixturePrior::from_json(&path, &bytes, 3).expect("read"),
             prior()
         );
-        for (bytes, latent_dim) in [(&bytes[..], 4), (&bytes[1..], 3), (b"{}", 3)] {
+        // Sizes whose product no number holds, and a mean that is none in float32.
+        let text = String::from_utf8(bytes.clone()).expect("text");
+        let huge = text.replace("\"dimensions\":2,", "\"dimensions\":9223372036854775807,");
+        let far = text.replace("10.0", "1e300");
+        assert!(huge != text && far != text);
+        for (bytes, latent_dim) in [
+            (&bytes[..], 4),
+            (&bytes[1..], 3),
+            (b"{}", 3),
+            (huge.as_bytes(), 3),
+            (far.as_bytes(), 3),
+        ] {
             let error = MixturePrior::from_json(&path, bytes, latent_dim).expect_err("refused");
             assert!(error.to_string().contains("delete it"), "{error}");
         }

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use vae_core::Vae;
 
 use crate::experiment::ExperimentError;
-use crate::experiment::evaluate::latent_dim;
+use crate::experiment::model::Model;
 use crate::experiment::prior::LatentDraw;
 use crate::experiment::random::{Purpose, Stream};
 use run_files::output_file::{OutputFile, write_output};
@@ -29,7 +28,7 @@ const ROWS_IN_MEMORY: usize = 100;
 
 /// Draws from the prior, decoded a hundred at a time.
 pub struct PriorSamples<'a> {
-    model: &'a Vae,
+    model: &'a Model,
     device: Device,
     draw: LatentDraw<'a>,
     latents: Stream,
@@ -38,7 +37,7 @@ pub struct PriorSamples<'a> {
 
 impl<'a> PriorSamples<'a> {
     /// `count` draws, the same for equal seed and sheet number.
-    pub fn new(model: &'a Vae, count: usize, draw: LatentDraw<'a>, device: &Device) -> Self {
+    pub fn new(model: &'a Model, count: usize, draw: LatentDraw<'a>, device: &Device) -> Self {
         Self {
             model,
             device: device.clone().inner(),
@@ -59,7 +58,7 @@ impl Iterator for PriorSamples<'_> {
             return None;
         }
         self.left -= batch;
-        let latent_dim = latent_dim(self.model);
+        let latent_dim = self.model.latent_dim();
         let LatentDraw {
             prior, temperature, ..
         } = self.draw;
@@ -67,7 +66,6 @@ impl Iterator for PriorSamples<'_> {
         let latents = TensorData::new(latents, [batch, latent_dim]);
         let images = self
             .model
-            .decoder
             .generate(Tensor::<2>::from_data(latents, &self.device));
         let data = images.into_data().convert_dtype(DType::F32);
         Some(

@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
 use resnet_blocks::sum_in_fixed_order;
-use vae_core::{Likelihood, LossTerms, Sampler, Vae, VaeConfig};
+use vae_core::{Likelihood, LossTerms, Sampler, VaeConfig};
 
+use crate::experiment::model::Model;
 use crate::experiment::random::evaluation_noise;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::process::stop_request::{StopRequest, StopSignal};
@@ -33,7 +34,7 @@ pub struct EvaluationOptions {
 /// # Panics
 /// If the split is empty.
 pub fn evaluate(
-    model: &Vae,
+    model: &Model,
     view: &View,
     floor: f64,
     options: EvaluationOptions,
@@ -61,7 +62,7 @@ pub fn evaluate(
 /// # Panics
 /// If the split is empty.
 pub(crate) fn evaluate_until(
-    model: &Vae,
+    model: &Model,
     images: &SplitImages,
     floor: f64,
     options: EvaluationOptions,
@@ -71,7 +72,7 @@ pub(crate) fn evaluate_until(
     let view = images.view();
     assert!(!view.is_empty(), "a mean needs at least one image");
     let device = images.device();
-    let latent_dim = latent_dim(model);
+    let latent_dim = model.latent_dim();
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
     let batches = images.epoch(&plan, 0);
     let mut sums = TermSums::default();
@@ -117,12 +118,6 @@ pub(crate) fn bits_per_dim(likelihood: Likelihood, terms: &Terms) -> Option<f64>
     likelihood
         .is_over_levels()
         .then(|| vae_measures::bits_per_dim(nats, IMAGE_BYTES))
-}
-
-/// Dimensions of the model's latent.
-pub(crate) fn latent_dim(model: &Vae) -> usize {
-    let [_, latent_dim] = model.encoder.mean.weight.shape().dims();
-    latent_dim
 }
 
 /// Reads the loss of a batch, in one transfer.

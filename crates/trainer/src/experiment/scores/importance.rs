@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
-use vae_core::{DiagonalGaussian, PixelLikelihood, Sampler, Vae};
+use vae_core::{DiagonalGaussian, Sampler};
 use vae_measures::{LogMeanExp, Mean};
 
+use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 
@@ -63,7 +64,7 @@ impl From<Mean> for Estimate {
 /// # Panics
 /// If the split is empty.
 pub fn importance_bound(
-    model: &Vae,
+    model: &Model,
     view: &View,
     options: ImportanceOptions,
     device: &Device,
@@ -96,14 +97,14 @@ pub fn importance_bound(
 
 /// ELBO and bound of each image of a batch whose first one has position `first`.
 fn batch_bounds(
-    model: &Vae,
+    model: &Model,
     images: Tensor<4>,
     first: u64,
     options: ImportanceOptions,
     device: &Device,
 ) -> Vec<(f64, f64)> {
     let [batch, ..] = images.dims();
-    let posterior = model.encoder.forward(images.clone(), None);
+    let posterior = model.posterior(images.clone());
     let [_, latent_dim] = posterior.mean.dims();
     let kl = wide(sampled_from(&posterior, options.sampler).kl_to_standard_normal());
     let mut weights = vec![LogMeanExp::new(); batch];
@@ -115,8 +116,8 @@ fn batch_bounds(
         let noise = Tensor::<2>::from_data(TensorData::new(noise, [batch, latent_dim]), device);
         let latent = posterior.draw(options.sampler, noise.clone());
         let ratio = posterior.log_prior_ratio(options.sampler, latent.clone(), noise);
-        let map = model.decoder.forward(latent, None);
-        let nll = model.decoder.likelihood.nll(map, images.clone());
+        let map = model.output_map(latent);
+        let nll = model.nll(map, images.clone());
         // Apart, so that their sum is in float64.
         let (nll, ratio) = (wide(nll), wide(ratio));
         for (image, (nll, ratio)) in nll.into_iter().zip(ratio).enumerate() {
@@ -165,7 +166,7 @@ mod tests {
     use crate::experiment::model::initial_model;
     use vae_core::{Depth, Likelihood, VaeConfig};
 
-    fn model(likelihood: Likelihood) -> Vae {
+    fn model(likelihood: Likelihood) -> Model {
         let config = VaeConfig::preset(Depth::Depth28)
             .with_width_multiplier(0.02)
             .with_latent_dim(5)
@@ -212,13 +213,14 @@ mod tests {
     #[test]
     fn a_bernoulli_model_is_scored_as_renormalised_and_costs_more() {
         let (model, view, device) = (model(Likelihood::Bernoulli), view(4), Device::flex());
-        let found = |model: &Vae| {
+        let found = |model: &Model| {
             importance_bound(model, &view, options(2, 4), &device, |_| {})
                 .elbo
                 .nats
         };
-        let rescored = model.clone().scored_as(Likelihood::RenormalisedBernoulli);
-        let (plain, renormalised) = (found(&model), found(&rescored.expect("the same map")));
+        let mut rescored = model.clone();
+        assert!(rescored.score_as(Likelihood::RenormalisedBernoulli));
+        let (plain, renormalised) = (found(&model), found(&rescored));
         // Z of 256 levels is above that of two.
         assert!(renormalised < plain - 3072.0, "{renormalised} {plain}");
         // The ELBO is the evaluation's, but for the draws.

@@ -6,11 +6,10 @@ use std::num::NonZeroUsize;
 use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
-use vae_core::Vae;
 
 pub use run_files::run_record::{ACTIVE_ABOVE, LatentStatistics};
 
-use crate::experiment::evaluate::latent_dim;
+use crate::experiment::model::Model;
 
 /// Encodes every image of `view` once and gathers each dimension's statistics, in float64.
 ///
@@ -20,7 +19,7 @@ use crate::experiment::evaluate::latent_dim;
 /// # Panics
 /// If the split is empty.
 pub fn latent_statistics(
-    model: &Vae,
+    model: &Model,
     view: &View,
     batch_size: NonZeroUsize,
     device: &Device,
@@ -28,10 +27,10 @@ pub fn latent_statistics(
     assert!(!view.is_empty(), "a mean needs at least one image");
     let device = device.clone().inner();
     let plan = BatchPlan::evaluation(view.clone(), batch_size);
-    let mut moments = Moments::new(latent_dim(model));
+    let mut moments = Moments::new(model.latent_dim());
     for index in 0..plan.num_batches() {
         let images = plan.batch(0, index).to_tensor(&device);
-        let posterior = model.encoder.forward(images, None);
+        let posterior = model.posterior(images);
         moments.add(&values(posterior.mean), &values(posterior.log_variance));
     }
     moments.finish()

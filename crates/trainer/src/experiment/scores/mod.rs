@@ -1,6 +1,8 @@
 //! What a finished model is worth: the loss of a split, a tighter bound, what the latents do, how drawn images differ from real ones.
 
 pub mod evaluate;
+pub mod fid;
 pub mod importance;
+pub mod latent_record;
 pub mod latent_statistics;
 pub mod sample_statistics;

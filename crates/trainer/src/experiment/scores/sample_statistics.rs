@@ -4,10 +4,9 @@ use std::num::NonZeroUsize;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, IMAGE_BYTES, View};
-use vae_core::Vae;
 use vae_measures::{ColourHistogram, RadialSpectrum, nearest_distance};
 
-use crate::experiment::evaluate::latent_dim;
+use crate::experiment::model::Model;
 use crate::experiment::prior::LatentPrior;
 use crate::experiment::random::{Purpose, Stream};
 
@@ -66,7 +65,7 @@ impl SampleStatistics {
 /// # Panics
 /// If a split is empty.
 pub fn sample_statistics(
-    model: &Vae,
+    model: &Model,
     real: &View,
     training: &View,
     options: StatisticsOptions<'_>,
@@ -76,7 +75,7 @@ pub fn sample_statistics(
     let count = options.images.get();
     let real = real.first(count);
     let mut of_drawn = Collected::new(true, options.neighbours);
-    let latent_dim = latent_dim(model);
+    let latent_dim = model.latent_dim();
     let mut done = 0;
     while done < count {
         let batch = options.batch_size.get().min(count - done);
@@ -90,9 +89,7 @@ pub fn sample_statistics(
             })
             .collect();
         let latents = TensorData::new(latents, [batch, latent_dim]);
-        let images = model
-            .decoder
-            .generate(Tensor::<2>::from_data(latents, &device));
+        let images = model.generate(Tensor::<2>::from_data(latents, &device));
         of_drawn.add(images);
         done += batch;
     }
@@ -148,7 +145,7 @@ impl Collected {
             spectrum: has_spectrum.then(|| RadialSpectrum::new(SIDE)),
             colours: ColourHistogram::new(),
             kept: Vec::new(),
-            most_kept: most_kept * IMAGE_BYTES,
+            most_kept: most_kept.saturating_mul(IMAGE_BYTES),
         }
     }
 

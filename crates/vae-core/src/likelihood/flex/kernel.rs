@@ -15,7 +15,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::real::Real;
-use crate::likelihood::levels::{HALF_LEVEL, LARGEST_LOG_SCALE, SMALLEST_LOG_SCALE};
+use crate::likelihood::level_bounds::{HALF_LEVEL, LARGEST_LOG_SCALE, SMALLEST_LOG_SCALE};
 
 /// Positions treated at a time: a whole number of the widest registers, and few enough that a mixture of 10 stays in the
 /// nearest cache.

@@ -1,0 +1,126 @@
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use cifar_loader::Split;
+use run_files::run_record::{INTERPOLATIONS, LatentRecord, RunRecord, TRAVERSALS};
+use run_files::settings::DeviceChoice;
+use serde_json::json;
+
+use super::error::TrainerError;
+use crate::commands::load_run;
+use crate::commands::output::{print, print_line};
+use crate::commands::path_argument::path;
+use crate::experiment::data;
+use crate::experiment::data::split;
+use crate::experiment::latent_record::{LatentRecordOptions, USUAL_IMAGES, write_latent_record};
+
+#[derive(clap::Args)]
+pub(super) struct LatentsFlags {
+    /// Folder of a finished run, where latents.json, traversals.png and interpolations.png are written: its report shows them
+    #[arg(long, value_name = "R", value_parser = path())]
+    run_dir: PathBuf,
+    /// Test images that mutual information is estimated from, at most 10000; the time grows with the square
+    #[arg(long, value_name = "N", default_value_t = USUAL_IMAGES.get() as u32, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    images: u32,
+    /// Folder of the data set; default: the run's
+    #[arg(long, value_name = "D", value_parser = path())]
+    data_dir: Option<PathBuf>,
+    /// flex (the CPU), ndarray or cuda:N
+    #[arg(long, value_name = "X", default_value = "flex")]
+    device: DeviceChoice,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures the latents of a run and keeps what was found in its folder.
+pub(super) fn measure(
+    record: &RunRecord,
+    images: NonZeroUsize,
+    data_dir: Option<&Path>,
+    device: DeviceChoice,
+) -> Result<LatentRecord, TrainerError> {
+    let run_dir = &record.run_dir;
+    let (mut settings, model, device) = load_run(run_dir, device)?;
+    if let Some(folder) = data_dir {
+        settings.data_dir = Some(folder.to_owned());
+    }
+    let data = data::load_for_run(&settings, run_dir)?;
+    let splits = split(&settings, &data)?;
+    let options = LatentRecordOptions {
+        weights_of_epoch: record.summary.best.epoch,
+        images,
+        seed: settings.seed,
+        statistics: &record.summary.latent,
+    };
+    let test = splits.get(Split::Test);
+    Ok(write_latent_record(
+        run_dir, &model, test, options, &device,
+    )?)
+}
+
+pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
+    let record = RunRecord::read(&flags.run_dir)?;
+    let images = NonZeroUsize::new(flags.images as usize).unwrap_or(USUAL_IMAGES);
+    let data_dir = flags.data_dir.as_deref();
+    let found = measure(&record, images, data_dir, flags.device)?;
+    let statistics = &record.summary.latent;
+    let warning = statistics.collapse_warning();
+    if flags.json {
+        let found = json!({
+            "active_dimensions": statistics.active(),
+            "latent_dim": statistics.mean_variance.len(),
+            "kl_per_dimension": statistics.kl_per_dimension,
+            "images": found.images,
+            "average_kl": found.average_kl,
+            "mutual_information": found.mutual_information,
+            "aggregated_posterior_kl": found.aggregated_posterior_kl,
+            "ceiling": found.ceiling,
+            "is_at_ceiling": found.is_at_ceiling(),
+            "collapse": warning,
+            "traversed": found.traversed,
+            "interpolated": found.interpolated,
+        });
+        return print_line(format_args!("{found:#}"));
+    }
+    let mut text = format!(
+        "active dimensions       {:10}  of {}: the variance of the posterior's mean over the test images is above 0.01\n",
+        statistics.active(),
+        statistics.mean_variance.len()
+    );
+    let mut line = |name: &str, nats: f64, what: &str| {
+        text += &format!("{name:<23} {nats:10.3}  {what}\n");
+    };
+    let of = format!("nats an image, mean over {} test images", found.images);
+    line("KL to the prior", found.average_kl, &of);
+    let (at_most, at_least) = if found.is_at_ceiling() {
+        ("at most: ", "at least: the estimate is at its ceiling; ")
+    } else {
+        ("", "")
+    };
+    let information = format!(
+        "{at_least}what a latent tells about which image it is of; no estimate from {} images exceeds their logarithm, {:.3}",
+        found.images, found.ceiling
+    );
+    line("mutual information", found.mutual_information, &information);
+    let marginal = format!("{at_most}how far all posteriors together are from the prior");
+    line(
+        "aggregated posterior KL",
+        found.aggregated_posterior_kl,
+        &marginal,
+    );
+    for dimension in &found.traversed {
+        let kl = statistics.kl_per_dimension.get(*dimension);
+        text += &format!(
+            "  dimension {dimension:4}        {:10.3}\n",
+            kl.copied().unwrap_or(f64::NAN)
+        );
+    }
+    if let Some(warning) = warning {
+        text += &format!("warning: {warning}\n");
+    }
+    for name in [TRAVERSALS, INTERPOLATIONS] {
+        text += &format!("{}\n", flags.run_dir.join(name).display());
+    }
+    print(&text)
+}

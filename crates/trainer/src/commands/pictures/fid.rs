@@ -1,0 +1,178 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cifar_loader::Split;
+use inception_features::{Inception, PROTOCOL, PUBLISHED_WEIGHTS, Weights};
+use run_files::settings::DeviceChoice;
+use serde_json::json;
+
+use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
+use crate::commands::TrainerError;
+use crate::commands::load_run;
+use crate::commands::output::{print, print_line};
+use crate::commands::path_argument::path;
+use crate::experiment::ExperimentError;
+use crate::experiment::data;
+use crate::experiment::data::split;
+use crate::experiment::fid::{FEWEST_IMAGES, FidOptions, fid};
+use crate::experiment::pictures::LatentDraw;
+use crate::process::progress::{Progress, ProgressMode};
+
+#[derive(clap::Args)]
+pub(in crate::commands) struct FidFlags {
+    /// Folder of a finished run
+    #[arg(long, value_name = "R", value_parser = path())]
+    run_dir: PathBuf,
+    /// Weights of the FID's Inception network: pt_inception-2015-12-05-6726825d.pth of pytorch-fid's release fid_weights, or
+    /// safetensors with the same names
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    weights: PathBuf,
+    /// Images drawn, and at most as many of the split, from 2048 on: papers have 10000 or 50000
+    #[arg(long, value_name = "N", default_value = "10000")]
+    images: NonZeroUsize,
+    /// train, valid or test: the real images
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    split: Split,
+    /// The split's reconstructions too (rFID)
+    #[arg(long)]
+    reconstructions: bool,
+    /// Standard deviation of the latents, in the prior's
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    temperature: f64,
+    /// normal, or mixture:K
+    #[arg(long, value_name = "P", default_value = "normal", value_parser = parse_prior)]
+    prior: PriorChoice,
+    /// Seed of the latents; default: the run's
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Folder of the data set; default: the run's
+    #[arg(long, value_name = "D", value_parser = path())]
+    data_dir: Option<PathBuf>,
+    /// Images at a time in the Inception network
+    #[arg(long, value_name = "B", default_value = "25")]
+    batch_size: NonZeroUsize,
+    /// flex (the CPU), ndarray or cuda:N
+    #[arg(long, value_name = "X", default_value = "flex")]
+    device: DeviceChoice,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Time between two lines about what is done.
+const BETWEEN_LINES: Duration = Duration::from_secs(30);
+
+pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
+    check_temperature(flags.temperature)?;
+    let too_few = |flag, given: String, images: usize| TrainerError::UnfittingFlag {
+        flag,
+        given,
+        reason: format!(
+            "a FID of {images} images says nothing: the covariance of 2048 features needs at least {FEWEST_IMAGES}, and papers \
+             use 10,000 or 50,000"
+        ),
+    };
+    if flags.images.get() < FEWEST_IMAGES {
+        return Err(too_few(
+            "--images",
+            flags.images.to_string(),
+            flags.images.get(),
+        ));
+    }
+    let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
+    if let Some(folder) = &flags.data_dir {
+        settings.data_dir = Some(folder.clone());
+    }
+    let data = data::load_for_run(&settings, &flags.run_dir)?;
+    let splits = split(&settings, &data)?;
+    let view = splits.get(flags.split);
+    if view.len() < FEWEST_IMAGES {
+        return Err(too_few("--split", flags.split.to_string(), view.len()));
+    }
+    let weights = Weights::read(&flags.weights).map_err(ExperimentError::from)?;
+    let inception = Inception::new(&weights, &device).map_err(ExperimentError::from)?;
+    let prior_of_draws = prior(flags.prior, &flags.run_dir, &settings, &model, &device)?;
+    let seed = flags.seed.unwrap_or(settings.seed);
+    let options = FidOptions {
+        images: flags.images,
+        batch_size: flags.batch_size,
+        draw: LatentDraw {
+            prior: &prior_of_draws,
+            temperature: flags.temperature,
+            seed,
+            sheet: 1,
+        },
+        has_reconstructions: flags.reconstructions,
+    };
+    let mut progress = Progress::new(ProgressMode::Plain);
+    if !weights.are_published() {
+        progress.notice(&format!(
+            "{} is not the file that published FIDs were computed with ({PUBLISHED_WEIGHTS}): this one compares with none of them",
+            flags.weights.display()
+        ));
+    }
+    let real = view.len().min(flags.images.get());
+    let whole = flags.images.get() + real * if flags.reconstructions { 2 } else { 1 };
+    let (begin, mut told) = (Instant::now(), Instant::now());
+    let found = fid(&model, &inception, view, options, &device, |done| {
+        if told.elapsed() >= BETWEEN_LINES {
+            told = Instant::now();
+            let left = begin.elapsed().as_secs_f64() / done as f64 * (whole - done) as f64;
+            progress.notice(&format!(
+                "{done} of {whole} images, about {:.0} minutes left",
+                (left / 60.0).ceil()
+            ));
+        }
+    });
+    if !found.drawn.is_finite() {
+        return Err(ExperimentError::ScoreNotFinite {
+            run_dir: flags.run_dir.clone(),
+        }
+        .into());
+    }
+    let of_prior = match flags.prior {
+        PriorChoice::Normal => "normal".to_owned(),
+        PriorChoice::Mixture { components } => format!("mixture:{components}"),
+    };
+    if flags.json {
+        let found = json!({
+            "fid": found.drawn,
+            "reconstruction_fid": found.reconstructed,
+            "drawn": found.num_drawn,
+            "real": found.num_real,
+            "split": flags.split.to_string(),
+            "data_set": data.name(),
+            "data_hash": data.fingerprint().to_string(),
+            "prior": of_prior,
+            "temperature": flags.temperature,
+            "seed": seed,
+            "protocol": PROTOCOL,
+            "weights_sha256": weights.sha256(),
+            "weights_are_published": weights.are_published(),
+        });
+        return print_line(format_args!("{found:#}"));
+    }
+    let mut text = format!("FID             {:10.3}  ", found.drawn);
+    text += &format!(
+        "{} images drawn from the {of_prior} prior at temperature {} with seed {seed}\n",
+        found.num_drawn, flags.temperature
+    );
+    if let Some(distance) = found.reconstructed {
+        text += &format!("rFID            {distance:10.3}  reconstructions of the same images\n");
+    }
+    text += &format!(
+        "real images     {:10}  {} split of {}\n",
+        found.num_real,
+        flags.split,
+        data.name()
+    );
+    text += &format!("protocol        {PROTOCOL}\n");
+    text += &format!("weights         SHA-256 {}\n", weights.sha256());
+    print(&text)
+}

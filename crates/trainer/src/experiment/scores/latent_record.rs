@@ -1,0 +1,168 @@
+//! What a finished model's latents tell about the images, with pictures of what the decoder makes of them.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use cifar_loader::{BatchPlan, View};
+use run_files::atomic_file::write_atomically;
+use run_files::run_folder::file_error;
+use run_files::run_record::{INTERPOLATIONS, LATENTS, LatentRecord, LatentStatistics, TRAVERSALS};
+use vae_measures::LatentInformation;
+
+use crate::experiment::ExperimentError;
+use crate::experiment::latent_pictures::{TraversalOptions, write_interpolations, write_traversal};
+use crate::experiment::model::Model;
+use crate::experiment::random::{Purpose, Stream};
+
+/// Images that the estimates are of unless another number is asked for: their cost grows with the square.
+pub const USUAL_IMAGES: NonZeroUsize = NonZeroUsize::new(2000).expect("a constant above zero");
+
+/// Images at a time.
+const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
+/// Rows and columns of the pictures, and how far a traversal goes, in the prior's standard deviations.
+const DIMENSIONS: usize = 10;
+const COLUMNS: usize = 11;
+const RANGE: f64 = 3.0;
+const PAIRS: u32 = 5;
+
+/// The mean KL divergence of the first `images` of a split, in its two parts: estimates from one draw of each image's
+/// posterior among all of them.
+///
+/// # Panics
+/// If the split is empty.
+pub fn latent_information(
+    model: &Model,
+    view: &View,
+    images: NonZeroUsize,
+    seed: u64,
+    device: &Device,
+) -> LatentInformation {
+    let device = device.clone().inner();
+    let view = view.first(images.get());
+    let dimensions = model.latent_dim();
+    let plan = BatchPlan::evaluation(view.clone(), BATCH);
+    let (mut means, mut log_variances) = (Vec::new(), Vec::new());
+    for index in 0..plan.num_batches() {
+        let images = plan.batch(0, index).to_tensor(&device);
+        let posterior = model.posterior(images);
+        means.extend(wide(posterior.mean));
+        log_variances.extend(wide(posterior.log_variance));
+    }
+    let noise: Vec<f64> = (0..view.len() as u64)
+        .flat_map(|image| {
+            // Other numbers than those that a mixture prior is fitted to, which are streams of batches.
+            let index = 1 << 40 | image;
+            Stream::new(seed, Purpose::InformationNoise, index).standard_normal(dimensions)
+        })
+        .map(f64::from)
+        .collect();
+    LatentInformation::estimate(&means, &log_variances, &noise, dimensions)
+}
+
+/// What [`write_latent_record`] goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct LatentRecordOptions<'a> {
+    /// The epoch of the weights.
+    pub weights_of_epoch: u32,
+    /// Test images that the estimates are of.
+    pub images: NonZeroUsize,
+    /// Of the run.
+    pub seed: u64,
+    /// Of the run's summary: which dimensions are used most.
+    pub statistics: &'a LatentStatistics,
+}
+
+/// Measures a finished model and writes the record with its two pictures into the run folder, the record last.
+///
+/// # Errors
+/// If a file cannot be written.
+///
+/// # Panics
+/// If the test split is empty.
+pub fn write_latent_record(
+    run_dir: &Path,
+    model: &Model,
+    test: &View,
+    options: LatentRecordOptions<'_>,
+    device: &Device,
+) -> Result<LatentRecord, ExperimentError> {
+    let found = latent_information(model, test, options.images, options.seed, device);
+    let traversal = TraversalOptions {
+        dimensions: DIMENSIONS,
+        columns: COLUMNS,
+        range: RANGE,
+    };
+    let traversals = run_dir.join(TRAVERSALS);
+    let statistics = options.statistics;
+    let traversed = write_traversal(model, test, 0, statistics, traversal, &traversals, device)?;
+    let interpolated: Vec<[u32; 2]> = (0..PAIRS)
+        .map(|row| [2 * row, 2 * row + 1])
+        .filter(|[_, last]| (*last as usize) < test.len())
+        .collect();
+    let interpolations = run_dir.join(INTERPOLATIONS);
+    if !interpolated.is_empty() {
+        write_interpolations(model, test, &interpolated, COLUMNS, &interpolations, device)?;
+    }
+    let record = LatentRecord {
+        weights_of_epoch: options.weights_of_epoch,
+        images: test.len().min(options.images.get()) as u64,
+        average_kl: found.average_kl,
+        mutual_information: found.mutual_information,
+        aggregated_posterior_kl: found.marginal_kl,
+        ceiling: found.ceiling,
+        traversed,
+        interpolated,
+    };
+    let path = run_dir.join(LATENTS);
+    write_atomically(&path, &record.to_json()).map_err(file_error(&path))?;
+    Ok(record)
+}
+
+fn wide(tensor: Tensor<2>) -> Vec<f64> {
+    let data = tensor.into_data().convert_dtype(DType::F64);
+    data.try_to_vec::<f64>()
+        .expect("converted to float64 just now")
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::experiment::latent_statistics::latent_statistics;
+    use crate::experiment::model::initial_model;
+    use vae_core::{Depth, VaeConfig};
+
+    #[test]
+    fn the_parts_sum_to_the_kl_and_the_pictures_are_there() {
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(4);
+        let device = Device::flex();
+        let model = initial_model(&config, 2, &device);
+        let view = cifar_loader::Cifar10::sample().expect("embedded").test();
+        let view = view.first(7);
+        let statistics = latent_statistics(&model, &view, BATCH, &device);
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = LatentRecordOptions {
+            weights_of_epoch: 2,
+            images: USUAL_IMAGES,
+            seed: 1,
+            statistics: &statistics,
+        };
+        let record = write_latent_record(folder.path(), &model, &view, options, &device);
+        let record = record.expect("written");
+        let kl: f64 = statistics.kl_per_dimension.iter().sum();
+        assert!((record.average_kl / kl - 1.0).abs() < 1e-9);
+        let parts = record.mutual_information + record.aggregated_posterior_kl;
+        assert!((parts / kl - 1.0).abs() < 1e-9);
+        assert_eq!((record.images, record.ceiling), (7, 7f64.ln()));
+        assert!(record.mutual_information <= record.ceiling);
+        // Seven images make three pairs.
+        assert_eq!((record.traversed.len(), record.interpolated.len()), (4, 3));
+        for name in [TRAVERSALS, INTERPOLATIONS] {
+            assert!(image::open(folder.path().join(name)).is_ok(), "{name}");
+        }
+        assert_eq!(LatentRecord::read(folder.path(), 2), Some(record));
+    }
+}
