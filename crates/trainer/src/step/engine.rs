@@ -403,9 +403,9 @@ impl Engine {
 
 /// The step on the model's device, where it knows one, and the model is to be trained there alone.
 #[cfg(feature = "cube")]
-fn on_device(model: &Vae, replicas: &Replicas, options: EngineOptions) -> Option<OnDevice> {
+fn on_device(model: &Model, replicas: &Replicas, options: EngineOptions) -> Option<OnDevice> {
     let is_alone = replicas.parts(2).len() == 1;
-    let is_trained = model.encoder.mean.weight.val().device().is_autodiff();
+    let is_trained = model.devices().iter().all(Device::is_autodiff);
     (is_alone && is_trained)
         .then(|| OnDevice::new(model, options))
         .flatten()

@@ -3,12 +3,13 @@
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
-use vae_core::{DropoutMasks, Vae};
+use vae_core::DropoutMasks;
 use vae_device_step::{
     AdamOptions, DeviceStep, Outcome as DeviceOutcome, Pending, StepError, StepInputs, StepOptions,
     StepRates,
 };
 
+use crate::experiment::model::Model;
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
 use crate::step::engine::{EngineOptions, Outcome, StepReport, StepRequest};
@@ -35,7 +36,8 @@ struct Open {
 
 impl OnDevice {
     /// None where the model is on processors, or a run has something that the device's step does not know.
-    pub(crate) fn new(model: &Vae, options: EngineOptions) -> Option<Self> {
+    pub(crate) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
+        let Model::ResNet(model) = model;
         let is_known = options.micro_batch_size.is_none()
             && !options.gradient_checkpointing
             && options.average_decay.is_none();
@@ -118,9 +120,10 @@ impl OnDevice {
     }
 
     /// The model as it is on the device; none where it is the one that was read last.
-    pub(crate) fn model(&mut self, model: &Vae) -> Option<Vae> {
+    pub(crate) fn model(&mut self, model: &Model) -> Option<Model> {
+        let Model::ResNet(model) = model;
         let is_ahead = std::mem::take(&mut self.is_ahead);
-        is_ahead.then(|| checked(self.step.model(model.clone())))
+        is_ahead.then(|| Model::ResNet(checked(self.step.model(model.clone()))))
     }
 
     /// The optimizer's moments.
