@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: what is wrong is red, with its fix and its exit code, and it never takes 5 seconds.
+//! `cargo xtask doctor`: each failed check says what to do and has its exit code, and the whole never takes 5 seconds.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

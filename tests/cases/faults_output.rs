@@ -185,6 +185,16 @@ fn results_go_through_links_and_into_pipes_and_leave_them_what_they_are() {
         .file_type();
     assert!(kind.is_fifo(), "{kind:?}");
 
+    // Standard output, which here is a pipe without a name: the picture and nothing else.
+    let output = bench
+        .trainer_command()
+        .args(sample("/dev/stdout"))
+        .output()
+        .expect("ended");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(output.stdout == expected, "{} bytes", output.stdout.len());
+
     // A device of one's own, where this process may make one.
     let made = bench
         .command("mknod")

@@ -70,7 +70,10 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
     assert!(step["peak_bytes"].as_f64() > Some(1e6), "{step:#}");
     let start = rows(&results, "start");
     assert_eq!(start.len(), 2, "without kept kernels and with them");
-    assert!(start.iter().all(|row| row["seconds"].as_f64() > Some(0.0)), "{start:#?}");
+    assert!(
+        start.iter().all(|row| row["seconds"].as_f64() > Some(0.0)),
+        "{start:#?}"
+    );
 
     let table = String::from_utf8(bench.read("out/results.md")).expect("text");
     for title in ["## Parity", "## Training steps", "tiny size"] {
@@ -107,7 +110,11 @@ fn one_part_alone_keeps_the_results_of_the_others() {
     check(&bench, &["--part", "products-f32"]).success();
     let after = results(&bench);
     // Burn's own layers are made only where somebody asks for them.
-    assert!(!parts(&after).iter().any(|part| part["part"] == "layers-28-4-f32"));
+    assert!(
+        !parts(&after)
+            .iter()
+            .any(|part| part["part"] == "layers-28-4-f32")
+    );
     check(&bench, &["--part", "layers-28-4-f32"]).success();
     let with_layers = results(&bench);
     assert_eq!(rows(&with_layers, "layers-28-4-f32")[0]["is_plain"], true);

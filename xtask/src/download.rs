@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use cifar_loader::{
     DownloadOptions, Event, OFFICIAL, download, import_file, mirrors_from_environment,
 };
+use run_files::wording;
 use serde_json::{Value, json};
+
+use crate::path_argument::path;
 
 /// Get the whole of CIFAR-10 (170 MB) and verify it.
 ///
@@ -16,13 +19,13 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
     /// Folder that gets `cifar-10-batches-bin/`
-    #[arg(long, value_name = "D", default_value = "data")]
+    #[arg(long, value_name = "D", default_value = "data", value_parser = path())]
     data_dir: PathBuf,
     /// Address to download from; may be repeated, in the order of trying
     #[arg(long = "url", value_name = "U", conflicts_with = "from_file")]
     urls: Vec<String>,
     /// Use this copy of cifar-10-binary.tar.gz instead of the network
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", value_parser = path())]
     from_file: Option<PathBuf>,
     /// Print events as JSON, one a line, on standard output
     #[arg(long)]
@@ -165,7 +168,7 @@ fn message(event: &Event<'_>) -> String {
         } => {
             format!(
                 "downloading {url}, continued after {}",
-                megabytes(*resume_from)
+                wording::amount(*resume_from)
             )
         }
         Event::Transfer {
@@ -176,15 +179,15 @@ fn message(event: &Event<'_>) -> String {
             ..
         } => {
             let whole = total
-                .map(|total| format!(" of {}", megabytes(total)))
+                .map(|total| format!(" of {}", wording::amount(total)))
                 .unwrap_or_default();
             let rate = rate
-                .map(|rate| format!(", {}/s", amount(rate)))
+                .map(|rate| format!(", {}/s", wording::amount(rate as u64)))
                 .unwrap_or_default();
             let left = time_left
-                .map(|left| format!(", {} left", duration(left)))
+                .map(|left| format!(", {} left", wording::duration(left.as_secs() as f64)))
                 .unwrap_or_default();
-            format!("  {}{whole}{rate}{left}", megabytes(*bytes))
+            format!("  {}{whole}{rate}{left}", wording::amount(*bytes))
         }
         Event::Slow {
             url,
@@ -193,7 +196,7 @@ fn message(event: &Event<'_>) -> String {
             next,
         } => {
             let left = time_left
-                .map(|left| format!(" ({} left)", duration(left)))
+                .map(|left| format!(" ({} left)", wording::duration(left.as_secs() as f64)))
                 .unwrap_or_default();
             let then = match next {
                 Some(next) => format!("trying {next}"),
@@ -201,7 +204,10 @@ fn message(event: &Event<'_>) -> String {
                     "staying, since no other mirror is left; --url U names another one".to_owned()
                 }
             };
-            format!("{url} is slow: {}/s{left}; {then}", amount(*rate))
+            format!(
+                "{url} is slow: {}/s{left}; {then}",
+                wording::amount(*rate as u64)
+            )
         }
         Event::Restarting { url, reason } => format!("{}: starting over: {reason}", host(url)),
         Event::Retrying { url, reason, delay } => {
@@ -218,7 +224,11 @@ fn message(event: &Event<'_>) -> String {
             format!("{}: given up: {reason}{then}", host(url))
         }
         Event::Verifying { bytes, total } => {
-            format!("  verified {} of {}", megabytes(*bytes), megabytes(*total))
+            format!(
+                "  verified {} of {}",
+                wording::amount(*bytes),
+                wording::amount(*total)
+            )
         }
         Event::Published { folder } => format!("published {}", folder.display()),
         other => format!("{other:?}"),
@@ -285,27 +295,6 @@ fn host(url: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
-/// Bytes in the unit that suits them.
-fn amount(bytes: f64) -> String {
-    if bytes >= 1e6 {
-        format!("{:.1} MB", bytes / 1e6)
-    } else {
-        format!("{:.0} kB", bytes / 1e3)
-    }
-}
-
-fn duration(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..60 => format!("{seconds} s"),
-        seconds @ 60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        seconds => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,7 +310,7 @@ mod tests {
         };
         assert_eq!(
             message(&event),
-            "  42.1 MB of 170.1 MB, 85 kB/s, 25 min 05 s left"
+            "  42.1 MB of 170.1 MB, 85 kB/s, 25 min 5 s left"
         );
         assert_eq!(machine_form(&event)["seconds_left"], 1505.0);
     }

@@ -11,6 +11,7 @@ mod download;
 mod faults;
 mod fuzzing;
 mod output;
+mod path_argument;
 mod sanitize;
 mod trainer;
 
@@ -30,7 +31,7 @@ Exit codes:
 
 /// Train ResNet variational autoencoders on CIFAR-10, at any depth.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -1,12 +1,14 @@
 //! Hands a command to the trainer's program.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use run_files::settings::{DeviceChoice, Devices};
 use serde_json::Value;
 
 use crate::build;
+use crate::path_argument::at_home;
 
 /// Milliseconds that the trainer's allocator keeps freed memory before it gives it back to the system. A training step
 /// frees hundreds of megabytes and asks for them again at once; with its default of 1,000 a step of several seconds meets them gone.
@@ -47,16 +49,13 @@ fn features(name: &str, flags: &[OsString]) -> Vec<&'static str> {
     let device = last_value(flags, "--device")
         .or_else(|| (name == "train").then(|| recorded_device(flags)).flatten())
         .or_else(|| (name == "gpu-check").then(|| "cuda".to_owned()));
-    match device
-        .as_deref()
-        .map(|device| device.split([':', ',']).next().unwrap_or(device))
-    {
-        Some("ndarray") => vec!["ndarray"],
-        Some("cuda") => vec!["cuda"],
-        Some("vulkan") => vec!["vulkan"],
-        // Flex, or a name that the trainer will refuse with a list of those there are.
-        _ => vec![],
-    }
+    // A name that nothing is known of the trainer will refuse with a list of those there are.
+    let devices = device.and_then(|device| device.parse::<Devices>().ok());
+    let feature = devices.map(|devices| devices.main().feature());
+    feature
+        .filter(|feature| *feature != DeviceChoice::Flex.feature())
+        .into_iter()
+        .collect()
 }
 
 /// The value of the last `FLAG VALUE` or `FLAG=VALUE`.
@@ -85,22 +84,14 @@ fn recorded_device(flags: &[OsString]) -> Option<String> {
     });
     let of_run = || {
         let run_dir = last_value(flags, "--run-dir").or_else(|| std::env::var("OUTDIR").ok())?;
-        Some(at_home(&run_dir).join("config.json"))
+        Some(at_home(Path::new(&run_dir)).join("config.json"))
     };
     let file = last_value(flags, "--config")
-        .map(|file| at_home(&file))
+        .map(|file| at_home(Path::new(&file)))
         .or_else(|| is_resumed.then(of_run).flatten())?;
     let text = std::fs::read_to_string(file).ok()?;
     let settings: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()?;
     Some(settings["device"].as_str()?.to_owned())
-}
-
-/// As the trainer reads a path that a shell has left with its `~`.
-fn at_home(path: &str) -> PathBuf {
-    match (Path::new(path).strip_prefix("~"), std::env::var_os("HOME")) {
-        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => path.into(),
-    }
 }
 
 /// The checkout's commit, with `-dirty` where files differ from it; empty where this is no checkout.

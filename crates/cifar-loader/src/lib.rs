@@ -17,6 +17,7 @@ mod container;
 #[cfg(feature = "burn")]
 mod device_images;
 mod free_space;
+mod image_set;
 mod names;
 mod permutation;
 #[cfg(feature = "burn")]
@@ -35,6 +36,7 @@ pub use download::progress::Event;
 pub use download::{download, import_file};
 pub use error::{Error, MirrorFailure};
 pub use free_space::free_bytes;
+pub use image_set::ImageSet;
 pub use pixel_entropy::{image_pixel_entropy, pixel_entropy_floor};
 pub use record::{
     CHANNELS, CLASS_NAMES, HEIGHT, IMAGE_BYTES, NUM_CLASSES, RECORD_BYTES, Record, Records, WIDTH,

@@ -72,25 +72,29 @@ impl Cifar10 {
     /// # Errors
     /// [`Error::EmptySplit`] when a split would hold no image.
     pub fn split(&self, options: &SplitOptions) -> Result<Splits, Error> {
-        let test = self.test();
-        let (train, valid) = match options.validation {
-            Validation::HeldOut => hold_out(&self.train(), options.seed),
-            Validation::Test => (self.train(), test.clone()),
-        };
-        let limited = |view: View, limit: Option<usize>, split| {
-            let view = view.first(limit.unwrap_or(usize::MAX));
-            if view.is_empty() {
-                Err(Error::EmptySplit { split })
-            } else {
-                Ok(view)
-            }
-        };
-        Ok(Splits {
-            train: limited(train, options.limit_train, Split::Train)?,
-            valid: limited(valid, options.limit_test, Split::Valid)?,
-            test: limited(test, options.limit_test, Split::Test)?,
-        })
+        split(&self.train(), self.test(), options)
     }
+}
+
+/// Splits what there is to learn from, and limits it and the test images.
+pub(crate) fn split(all: &View, test: View, options: &SplitOptions) -> Result<Splits, Error> {
+    let (train, valid) = match options.validation {
+        Validation::HeldOut => hold_out(all, options.seed),
+        Validation::Test => (all.clone(), test.clone()),
+    };
+    let limited = |view: View, limit: Option<usize>, split| {
+        let view = view.first(limit.unwrap_or(usize::MAX));
+        if view.is_empty() {
+            Err(Error::EmptySplit { split })
+        } else {
+            Ok(view)
+        }
+    };
+    Ok(Splits {
+        train: limited(train, options.limit_train, Split::Train)?,
+        valid: limited(valid, options.limit_test, Split::Valid)?,
+        test: limited(test, options.limit_test, Split::Test)?,
+    })
 }
 
 /// Divides `view` into (kept, held out); the second has one tenth of the images.

@@ -26,11 +26,11 @@ impl OutputFile {
     /// # Errors
     /// Where the system refuses.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let target = followed(path)?;
-        match fs::metadata(&target) {
+        // By the system's own way along the links: `/dev/stdout` leads to a pipe that has no name of its own.
+        match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(metadata) if !metadata.is_file() => {
-                let file = OpenOptions::new().write(true).open(&target)?;
+                let file = OpenOptions::new().write(true).open(path)?;
                 return Ok(Self {
                     file: BufWriter::new(file),
                     places: None,
@@ -38,6 +38,7 @@ impl OutputFile {
             }
             _ => {}
         }
+        let target = followed(path)?;
         let Some(name) = target.file_name() else {
             let reason = format!("{} names no file", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));

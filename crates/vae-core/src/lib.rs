@@ -16,7 +16,7 @@ mod likelihood;
 mod penalty;
 mod vae;
 
-pub use autoencoder::{Autoencoder, Segment, Segments};
+pub use autoencoder::{Autoencoder, LossTerms, Segment, Segments, VaeOutput};
 pub use block_shape::BlockShape;
 pub use config::{ConfigError, VaeConfig};
 pub use cost::Cost;
@@ -28,5 +28,5 @@ pub use encoder::Encoder;
 pub use likelihood::{PixelLikelihood, PixelNoise, bernoulli_cross_entropy};
 pub use penalty::l2_penalty;
 pub use resnet_blocks::{Activation, NormConfig, Precision, Shortcuts};
-pub use vae::{LossTerms, Vae, VaeOutput, penalty_weight};
+pub use vae::{Vae, penalty_weight};
 pub use vae_measures::{Likelihood, LikelihoodError, Scale};

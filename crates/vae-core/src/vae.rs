@@ -3,7 +3,7 @@
 use burn::prelude::*;
 use resnet_blocks::Stage;
 
-use crate::autoencoder::{Autoencoder, Segment, Segments};
+use crate::autoencoder::{Autoencoder, LossTerms, Segment, Segments, VaeOutput};
 use crate::decoder::Decoder;
 use crate::diagonal_gaussian::{DiagonalGaussian, Sampler};
 use crate::dropout::DropoutMasks;
@@ -34,43 +34,6 @@ pub struct Vae {
     pub encoder: Encoder,
     /// Latents to images.
     pub decoder: Decoder,
-}
-
-/// The loss, term by term: nats per image, each `[batch]`.
-#[derive(Clone, Debug)]
-pub struct LossTerms {
-    /// Negative log-probability of the image given its latent; under a Bernoulli likelihood the cross-entropy of its grey
-    /// levels. `[batch]`
-    pub cross_entropy: Tensor<1>,
-    /// KL divergence of the posterior to the standard normal; `[batch]`
-    pub kl: Tensor<1>,
-    /// 0.01 times the squares of the mean head plus 0.1 times those of the log-variance head, the same for each image;
-    /// `[batch]`
-    pub l2: Tensor<1>,
-}
-
-impl LossTerms {
-    /// What is minimised, per image: the sum of the three terms.
-    ///
-    /// # Shapes
-    /// - output: `[batch]`
-    pub fn loss(&self) -> Tensor<1> {
-        self.cross_entropy.clone() + self.kl.clone() + self.l2.clone()
-    }
-}
-
-/// Everything a pass computes.
-#[derive(Clone, Debug)]
-pub struct VaeOutput {
-    /// q(z given images)
-    pub posterior: DiagonalGaussian,
-    /// The draw from the posterior; `[batch, latent_dim]`
-    pub latent: Tensor<2>,
-    /// The decoder's output map: for Bernoulli families the logits of the reconstruction;
-    /// `[batch, map_channels, image_size, image_size]`
-    pub logits: Tensor<4>,
-    /// The loss, term by term.
-    pub terms: LossTerms,
 }
 
 impl Vae {

@@ -3,9 +3,9 @@
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use resnet_blocks::cube::{
-    Affine, Block, Buffer, Device, GradientSlots, KeptBlock, LayerParameters, Mask, Matrix, Moments,
-    Queue, Statistics, Storage, Vector32, batch_statistics, column_sums, cubes, gradient_apply,
-    gradient_sums, units,
+    Affine, Block, Buffer, Device, GradientSlots, KeptBlock, LayerParameters, Mask, Matrix,
+    Moments, Queue, Statistics, Storage, Vector32, batch_statistics, column_sums, cubes,
+    gradient_apply, gradient_sums, units,
 };
 use resnet_blocks::{Activation, Sampling, Stage};
 use vae_core::Vae;
@@ -140,10 +140,7 @@ impl Network {
 
     /// Features of the encoder's and the decoder's dense layer for each image.
     pub(crate) fn features(&self) -> [usize; 2] {
-        [
-            self.mean.weight.rows,
-            self.latent_dense.parameters.bias.len,
-        ]
+        [self.mean.weight.rows, self.latent_dense.parameters.bias.len]
     }
 
     /// Writes each image's terms of the loss, the moments of every norm, and the gradients of the mean of the objective but for the penalties.
@@ -156,8 +153,13 @@ impl Network {
         share: f32,
     ) {
         let queue = &device.client;
-        let (kept_encoder, map, _) =
-            forward(&self.encoder, device, batch.input.clone(), batch.len, batch.size);
+        let (kept_encoder, map, _) = forward(
+            &self.encoder,
+            device,
+            batch.input.clone(),
+            batch.len,
+            batch.size,
+        );
         let dense = self.dense_forward(device, &self.dense, map, batch.mask(0));
         let features = viewed(&dense.features, batch.len);
         let mean = product(device, &features, &self.mean.weight, Storage::F32);
@@ -170,12 +172,20 @@ impl Network {
         let (kept_decoder, map, _) = forward(&self.decoder, device, map, batch.len, [self.grid; 2]);
         let logits = Matrix::empty(queue, map.rows, self.image_channels, Storage::F32);
         let weight = self.output.weight.operand(!self.is_output_exchanged);
-        device.products.multiply(queue, map.plain(), weight, &logits, false);
+        device
+            .products
+            .multiply(queue, map.plain(), weight, &logits, false);
         let d_logits = self.loss(queue, batch, &logits);
         drop(logits);
 
         // Backward.
-        column_sums(queue, &d_logits, None, None, Some(&self.output.bias_gradient));
+        column_sums(
+            queue,
+            &d_logits,
+            None,
+            None,
+            Some(&self.output.bias_gradient),
+        );
         let (left, right) = if self.is_output_exchanged {
             (&map, &d_logits)
         } else {
@@ -184,17 +194,24 @@ impl Network {
         weight_gradient(device, left, right, &self.output);
         let d_map = Matrix::empty(queue, map.rows, map.columns, self.storage);
         let weight = self.output.weight.operand(self.is_output_exchanged);
-        device.products.multiply(queue, d_logits.plain(), weight, &d_map, false);
+        device
+            .products
+            .multiply(queue, d_logits.plain(), weight, &d_map, false);
         drop((map, d_logits));
         let d_map = backward(&self.decoder, kept_decoder, d_map, true).expect("it is wanted");
         let d_features = viewed(&d_map, batch.len);
         let (layer, mask) = (&self.latent_dense, batch.mask(1));
-        let d_z =
-            self.dense_backward(device, layer, latent_dense, &d_features, mask, Storage::F32);
+        let d_z = self.dense_backward(device, layer, latent_dense, &d_features, mask, Storage::F32);
         drop((d_map, d_features));
 
-        let [d_mean, d_log_variance] =
-            self.draw_gradient(queue, batch, [&mean, &log_variance, &d_z], rates, rates_len, share);
+        let [d_mean, d_log_variance] = self.draw_gradient(
+            queue,
+            batch,
+            [&mean, &log_variance, &d_z],
+            rates,
+            rates_len,
+            share,
+        );
         for (head, gradient) in [(&self.mean, &d_mean), (&self.log_variance, &d_log_variance)] {
             column_sums(queue, gradient, None, None, Some(&head.bias_gradient));
             weight_gradient(device, &features, gradient, head);
@@ -297,8 +314,17 @@ impl Network {
         let mask = Mask::None;
         let slot: Option<&Affine> = Some(&layer.gradients.affine);
         let sums = gradient_sums(queue, &map, mask, &of_norm, &statistics, affine, slot);
-        let gradient =
-            gradient_apply(queue, &map, mask, &of_norm, &statistics, affine, &sums, 1, None);
+        let gradient = gradient_apply(
+            queue,
+            &map,
+            mask,
+            &of_norm,
+            &statistics,
+            affine,
+            &sums,
+            1,
+            None,
+        );
         drop(of_norm);
         let out = Matrix {
             buffer: layer.gradients.weight.buffer.clone(),
@@ -418,13 +444,19 @@ fn blocks(stages: &[Stage], side: &str, flat: &Flat) -> Option<Vec<Block>> {
             };
             let name = format!("{side}.stages.{at_stage}.{at}");
             let mut layers = vec!["reduce", "spatial", "expand"];
-            if flat.layout.slot(&format!("{name}.shortcut.weight")).is_some() {
+            if flat
+                .layout
+                .slot(&format!("{name}.shortcut.weight"))
+                .is_some()
+            {
                 layers.push("shortcut");
             }
             let named = |layer: &&str| (format!("{name}.{layer}"), format!("{name}.{layer}_norm"));
             let names: Vec<_> = layers.iter().map(named).collect();
             let parameters = names.iter().map(|(layer, norm)| flat.layer(layer, norm));
-            let gradients = names.iter().map(|(layer, norm)| flat.gradient_slots(layer, norm));
+            let gradients = names
+                .iter()
+                .map(|(layer, norm)| flat.gradient_slots(layer, norm));
             let moments = names.iter().map(|(_, norm)| flat.moment_slots(norm));
             all.push(Block::new(
                 block,
@@ -509,7 +541,13 @@ fn weight_gradient(device: &Device, left: &Matrix, right: &Matrix, layer: &Outpu
         storage: Storage::F32,
     };
     let products = &device.products;
-    products.multiply(&device.client, left.transposed(), right.plain(), &out, false);
+    products.multiply(
+        &device.client,
+        left.transposed(),
+        right.plain(),
+        &out,
+        false,
+    );
 }
 
 /// The same values in rows of another length.

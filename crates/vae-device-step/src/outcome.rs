@@ -6,7 +6,8 @@ use std::pin::Pin;
 use cubecl::prelude::*;
 
 use crate::kernels::optimizer::{
-    RECORD_NOT_FINITE, RECORD_PARAMETERS, RECORD_PENALTY, RECORD_SQUARED_NORM, RECORD_TAKEN, RECORD_UPDATES,
+    RECORD_NOT_FINITE, RECORD_PARAMETERS, RECORD_PENALTY, RECORD_SQUARED_NORM, RECORD_TAKEN,
+    RECORD_UPDATES,
 };
 
 /// A step cannot be made or read.

@@ -19,8 +19,8 @@ use vae_core::{DropoutMasks, Sampler, Vae};
 use crate::factors::AdamOptions;
 use crate::flat::{Flat, argument, create, read};
 use crate::kernels::optimizer::{
-    self, CHUNK_NUMBERS, RATES_FACTORS, RATES_KL_WEIGHT, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM, RECORD_LEN,
-    STATE_LEN, STATE_UPDATES,
+    self, CHUNK_NUMBERS, RATES_FACTORS, RATES_KL_WEIGHT, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM,
+    RECORD_LEN, STATE_LEN, STATE_UPDATES,
 };
 use crate::kernels::{UNITS, latent, running};
 use crate::network::{Batch, Network, record_len};
@@ -166,7 +166,10 @@ impl DeviceStep {
     /// If the inputs are on another device, or more than three steps have not been [observed](Self::observe).
     pub fn step(&mut self, inputs: StepInputs, rates: StepRates) -> Result<Pending, StepError> {
         if self.unread > MOST_UNREAD {
-            let text = format!("{} steps are under way; observe their outcomes first", self.unread);
+            let text = format!(
+                "{} steps are under way; observe their outcomes first",
+                self.unread
+            );
             return Err(StepError(text));
         }
         let [batch, _, height, width] = inputs.images.dims();
@@ -208,14 +211,19 @@ impl DeviceStep {
 
     /// Whether any step has been captured.
     pub fn is_captured(&self) -> bool {
-        self.prepared.values().any(|prepared| prepared.graph.is_some())
+        self.prepared
+            .values()
+            .any(|prepared| prepared.graph.is_some())
     }
 
     /// Bytes on the device: parameters, moments and gradients, and the maps of every size of batch.
     pub fn bytes(&self) -> usize {
         let layout = &self.flat.layout;
         let each = if self.flat.narrow.is_some() { 18 } else { 16 };
-        let maps = self.prepared.values().map(|prepared| prepared.workspace.bytes());
+        let maps = self
+            .prepared
+            .values()
+            .map(|prepared| prepared.workspace.bytes());
         each * layout.parameters + 8 * layout.statistics + maps.sum::<usize>()
     }
 
@@ -292,9 +300,7 @@ impl DeviceStep {
 
     fn prepare(&self, shape: Shape) -> Prepared {
         let client = self.client();
-        let Shape {
-            batch, size, ..
-        } = shape;
+        let Shape { batch, size, .. } = shape;
         let storage = self.network.storage;
         let rows = batch * size[0] * size[1];
         let queue = Queue::new(client.clone());
@@ -598,7 +604,11 @@ fn norms(model: &Vae) -> Option<Vec<Norm>> {
             push(layer, norm, Some(scale));
         }
     }
-    push("encoder.dense".to_owned(), &model.encoder.dense_norm, Some(1));
+    push(
+        "encoder.dense".to_owned(),
+        &model.encoder.dense_norm,
+        Some(1),
+    );
     push("decoder.dense".to_owned(), &model.decoder.dense_norm, None);
     let mut scale = 1;
     for block in stage_norms(&model.decoder.stages, "decoder")? {

@@ -67,12 +67,20 @@ fn model(config: &VaeConfig, device: &Device) -> Vae {
             })
             .collect();
         let data = TensorData::new(values, shape.to_vec());
-        Some(if is_reference { data.convert_dtype(DType::F64) } else { data })
+        Some(if is_reference {
+            data.convert_dtype(DType::F64)
+        } else {
+            data
+        })
     })
 }
 
 fn batch(config: &VaeConfig, len: usize, step: usize, device: &Device) -> StepInputs {
-    let dtype = if *device == vulkan() { DType::F32 } else { DType::F64 };
+    let dtype = if *device == vulkan() {
+        DType::F32
+    } else {
+        DType::F64
+    };
     let uniform = |features: usize, salt: usize| {
         let values = wave(len * features, step + 31 * salt);
         let data = TensorData::new(values, [len, features]).convert_dtype(dtype);
@@ -133,7 +141,8 @@ struct Gradients<'a> {
 impl ModuleVisitor for Gradients<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let gradient = param.val().grad(self.gradients);
-        self.found.push(gradient.map(|gradient| float32(gradient.into_data())));
+        self.found
+            .push(gradient.map(|gradient| float32(gradient.into_data())));
     }
 }
 
@@ -158,7 +167,10 @@ fn by_burn(
         read(terms.l2.clone())[0],
     ];
     let objective = terms.cross_entropy + terms.kl.mul_scalar(kl_weight) + terms.l2;
-    (sums, resnet_blocks::with_plain_blocks(|| objective.mean().backward()))
+    (
+        sums,
+        resnet_blocks::with_plain_blocks(|| objective.mean().backward()),
+    )
 }
 
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
@@ -177,7 +189,9 @@ fn close(found: f64, expected: f64, tolerance: f64) -> bool {
 /// Biases before a norm: their gradient is zero but for rounding.
 fn has_influence(name: &str) -> bool {
     let before_a_norm = ["reduce", "spatial", "expand", "shortcut", "dense"];
-    !before_a_norm.iter().any(|layer| name.ends_with(&format!("{layer}.bias")))
+    !before_a_norm
+        .iter()
+        .any(|layer| name.ends_with(&format!("{layer}.bias")))
 }
 
 fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
@@ -195,7 +209,10 @@ fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
     let inputs = batch(config, 5, 1, &vulkan());
     let outcome = step(&mut engine, inputs, rates(kl_weight));
     assert!(outcome.is_taken && outcome.not_finite.is_none() && outcome.updates == 1);
-    for (found, expected) in [outcome.cross_entropy, outcome.kl, outcome.l2].into_iter().zip(terms) {
+    for (found, expected) in [outcome.cross_entropy, outcome.kl, outcome.l2]
+        .into_iter()
+        .zip(terms)
+    {
         assert!(close(found, expected, 1e-4), "{found} and {expected}");
     }
     let found = engine.gradients().expect("a device that works");
@@ -207,7 +224,10 @@ fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
         let name = &parameter.name;
         // A dense layer's values lie in Burn's order on both sides.
         let found = &found[name];
-        square += found.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+        square += found
+            .iter()
+            .map(|value| f64::from(*value).powi(2))
+            .sum::<f64>();
         if has_influence(name) {
             let distance = distance(found, &expected);
             assert!(distance < 5e-3, "{name}: {distance:e}");
@@ -288,7 +308,10 @@ fn check_golden(depth: Depth, file: &str) {
     }
     let error = autoencoder::distance(&whole_expected, &whole_found);
     let error = error / autoencoder::norm(&whole_expected);
-    assert!(error <= tolerances.whole_gradient, "as one vector: {error:e}");
+    assert!(
+        error <= tolerances.whole_gradient,
+        "as one vector: {error:e}"
+    );
 
     let after = named_parameters(&engine.model(template).expect("a device that works"));
     let mut checked = 0;
@@ -310,9 +333,7 @@ fn check_golden(depth: Depth, file: &str) {
 
 fn values<M: Module>(model: &M) -> BTreeMap<String, Vec<f32>> {
     let named = named_parameters(model).into_iter();
-    let values = named.map(|parameter| {
-        (parameter.name, float32(parameter.data))
-    });
+    let values = named.map(|parameter| (parameter.name, float32(parameter.data)));
     values.collect()
 }
 
@@ -322,7 +343,8 @@ fn twenty_steps_are_those_of_burns_adam() {
     let mut expected = model(&config, &reference().autodiff());
     let mut adam = AdamConfig::new().with_epsilon(1e-7).init();
     let start = model(&config, &vulkan());
-    let mut engine = DeviceStep::new(&start, options(Sampler::Correct, true)).expect("known kernels");
+    let mut engine =
+        DeviceStep::new(&start, options(Sampler::Correct, true)).expect("known kernels");
     let mut pending = Vec::new();
     for number in 0..20 {
         let inputs = batch(&config, 8, number, &reference().autodiff());
@@ -351,7 +373,10 @@ fn twenty_steps_are_those_of_burns_adam() {
         let tolerance = if name.contains("running") { 5e-3 } else { 2e-2 };
         let moved = distance(&expected, &before[&name]);
         let distance = distance(&found[&name], &expected);
-        assert!(distance < tolerance && distance < 0.2 * moved, "{name}: {distance:e} of {moved:e}");
+        assert!(
+            distance < tolerance && distance < 0.2 * moved,
+            "{name}: {distance:e} of {moved:e}"
+        );
     }
 }
 
@@ -363,8 +388,14 @@ fn check_terms(
     let outcome = pending.wait().expect("an outcome");
     engine.observe(&outcome);
     assert_eq!(outcome.updates, number as u64 + 1);
-    for (found, expected) in [outcome.cross_entropy, outcome.kl, outcome.l2].into_iter().zip(terms) {
-        assert!(close(found, expected, 2e-3), "step {number}: {found} and {expected}");
+    for (found, expected) in [outcome.cross_entropy, outcome.kl, outcome.l2]
+        .into_iter()
+        .zip(terms)
+    {
+        assert!(
+            close(found, expected, 2e-3),
+            "step {number}: {found} and {expected}"
+        );
     }
 }
 
@@ -434,7 +465,12 @@ fn replayed_steps_have_the_bits_of_launched_ones_and_so_has_a_resumed_run() {
             let inputs = batch(&config, len, number, &vulkan());
             outcomes.push(step(&mut engine, inputs, rates(1.0)));
         }
-        assert_eq!(engine.is_captured(), is_captured, "{:?}", engine.capture_failure());
+        assert_eq!(
+            engine.is_captured(),
+            is_captured,
+            "{:?}",
+            engine.capture_failure()
+        );
         (outcomes, bits(&engine, &config))
     };
     let launched = run(false, None);

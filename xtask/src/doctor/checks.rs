@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use cifar_loader::{Cifar10, free_bytes};
+use run_files::wording;
 
 use super::Finding;
 use crate::build;
@@ -18,10 +19,6 @@ const LEAST_DISK: u64 = 2 * GIGABYTE;
 /// Two compilers of Burn at a time, and a training run of a narrow model.
 const ENOUGH_MEMORY: u64 = 4 * GIGABYTE;
 const LEAST_MEMORY: u64 = GIGABYTE;
-
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / GIGABYTE as f64)
-}
 
 /// The first line that a program prints, if it starts and ends well.
 pub(super) fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
@@ -109,7 +106,7 @@ pub(super) fn memory() -> Vec<Finding> {
     else {
         return Vec::new();
     };
-    let message = format!("{} available", gigabytes(free));
+    let message = format!("{} available", wording::amount(free));
     let fix = "end other programs, or choose a smaller --width and --batch-size";
     vec![match free {
         ..LEAST_MEMORY => Finding::red("memory", 31, message, fix),
@@ -133,7 +130,7 @@ pub(super) fn disk() -> Vec<Finding> {
     };
     let message = format!(
         "{} free at {}",
-        gigabytes(free),
+        wording::amount(free),
         build::workspace().display()
     );
     let fix = "make room; `cargo clean` frees what earlier builds take";

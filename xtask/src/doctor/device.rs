@@ -2,44 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use run_files::settings::DeviceChoice;
+
 use super::Finding;
 use super::checks::first_line;
 
-/// Where tensors are to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Device {
-    /// Processors, by the backend of that name.
-    Processors(&'static str),
-    /// The NVIDIA card of that number.
-    Cuda(usize),
-    /// The device of that number that Vulkan lists.
-    Vulkan(usize),
-}
-
-/// Reads the name that `--device` takes.
-pub(crate) fn parse(text: &str) -> Result<Device, String> {
-    match text.split_once(':') {
-        None if text == "flex" => Ok(Device::Processors("flex")),
-        None if text == "ndarray" => Ok(Device::Processors("ndarray")),
-        None if text == "cuda" => Ok(Device::Cuda(0)),
-        Some(("cuda", number)) => number
-            .parse()
-            .map(Device::Cuda)
-            .map_err(|_| format!("`{number}` is no number of a card")),
-        None if text == "vulkan" => Ok(Device::Vulkan(0)),
-        Some(("vulkan", number)) => number
-            .parse()
-            .map(Device::Vulkan)
-            .map_err(|_| format!("`{number}` is no number of a device")),
-        _ => Err("expected flex, ndarray, cuda, cuda:N, vulkan or vulkan:N".to_owned()),
-    }
-}
-
-pub(super) fn check(device: Device) -> Vec<Finding> {
+pub(super) fn check(device: DeviceChoice) -> Vec<Finding> {
     match device {
-        Device::Processors(name) => vec![Finding::ok("device", format!("{name}, on processors"))],
-        Device::Cuda(index) => vec![driver(index), compiler()],
-        Device::Vulkan(index) => vec![loader(index)],
+        DeviceChoice::Cuda(index) => vec![driver(index), compiler()],
+        DeviceChoice::Vulkan(index) => vec![loader(index)],
+        other => vec![Finding::ok("device", format!("{other}, on processors"))],
     }
 }
 
@@ -61,7 +33,12 @@ fn loader(index: usize) -> Finding {
             Finding::ok("device", format!("vulkan:{index} by {}", library.display()))
         }
         Some(_) => Finding::red("device", 32, "Vulkan without a driver", install),
-        None => Finding::red("device", 32, "no loader for Vulkan (libvulkan.so.1)", install),
+        None => Finding::red(
+            "device",
+            32,
+            "no loader for Vulkan (libvulkan.so.1)",
+            install,
+        ),
     }
 }
 
@@ -153,20 +130,4 @@ fn toolkit_folders(part: &str) -> Vec<PathBuf> {
         folders.extend(driver_folders());
     }
     folders
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_are_named_as_in_training() {
-        assert_eq!(parse("cuda"), Ok(Device::Cuda(0)));
-        assert_eq!(parse("cuda:3"), Ok(Device::Cuda(3)));
-        assert_eq!(parse("vulkan:1"), Ok(Device::Vulkan(1)));
-        assert_eq!(parse("flex"), Ok(Device::Processors("flex")));
-        for text in ["", "cuda:", "cuda:x", "flex:1", "gpu"] {
-            assert!(parse(text).is_err(), "{text}");
-        }
-    }
 }

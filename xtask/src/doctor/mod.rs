@@ -9,29 +9,31 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use run_files::settings::DeviceChoice;
 use serde_json::{Value, json};
 
 use crate::output::print_line;
+use crate::path_argument::path;
 
 /// The whole takes no longer, whatever hangs.
 const LIMIT: Duration = Duration::from_millis(4500);
 
 /// Check toolchain, disk, data, memory, device and mirrors, in less than 5 seconds.
 ///
-/// Exit code 0 if nothing is red, else that of the first red line: 1 toolchain, 10 network (only where the data is
-/// missing too), 11 checksum, 12 data set, 21 disk, 31 memory, 32 device. Missing data alone is no red line: the preset
+/// Exit code 0 where every check passed or only warned, else that of the first that failed: 1 toolchain, 10 network (only where the data is
+/// missing too), 11 checksum, 12 data set, 21 disk, 31 memory, 32 device. Missing data alone is no failure: the preset
 /// `demo` needs none.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// Folder of the CIFAR-10 files
-    #[arg(long, value_name = "D", default_value = "data")]
+    #[arg(long, value_name = "D", default_value = "data", value_parser = path())]
     data_dir: PathBuf,
     /// Folder that runs are written to
-    #[arg(long, value_name = "D", default_value = "runs")]
+    #[arg(long, value_name = "D", default_value = "runs", value_parser = path())]
     run_dir: PathBuf,
     /// Device of the runs: flex, ndarray, cuda or cuda:N
-    #[arg(long, value_name = "X", default_value = "flex", value_parser = device::parse)]
-    device: device::Device,
+    #[arg(long, value_name = "X", default_value = "flex")]
+    device: DeviceChoice,
     /// Do not ask the mirrors
     #[arg(long)]
     offline: bool,
@@ -54,7 +56,7 @@ pub(crate) struct Finding {
     check: &'static str,
     status: Status,
     message: String,
-    /// What to do about it; every red line has one.
+    /// What to do about it; every failed check has one.
     fix: Option<String>,
     /// The exit code where the line is red.
     code: u8,

@@ -58,7 +58,11 @@ impl Block {
         moments: Vec<Moments>,
     ) -> Option<Self> {
         let config = crate::dispatch::block_config(&block.layers())?;
-        let expected = if config.around == Around::Projection { 4 } else { 3 };
+        let expected = if config.around == Around::Projection {
+            4
+        } else {
+            3
+        };
         for found in [layers.len(), gradients.len(), moments.len()] {
             assert_eq!(found, expected, "layers of the block");
         }
@@ -123,7 +127,13 @@ impl Block {
             (batch * size[0] * size[1], channels_in),
             "the block's input"
         );
-        let sizes = Sizes::of(&self.config, batch, channels_in, [channels(0), channels(2)], size);
+        let sizes = Sizes::of(
+            &self.config,
+            batch,
+            channels_in,
+            [channels(0), channels(2)],
+            size,
+        );
         let spatial = &self.layers[1];
         let is_exchanged = self.config.is_transposed;
         let layers = Layers {

@@ -162,8 +162,7 @@ impl Forward<'_> {
             Source::Batch { moments, into } => {
                 let client = &self.device.client;
                 let into = into.map(|all| &all[index]);
-                let (statistics, of_norm) =
-                    batch_statistics(client, map, spread, epsilon, into);
+                let (statistics, of_norm) = batch_statistics(client, map, spread, epsilon, into);
                 moments.push(of_norm);
                 statistics
             }

@@ -24,7 +24,9 @@ pub use block::{Block, KeptBlock, LayerParameters};
 pub use exposure::{device_of, pixels, values};
 pub use forward::Device;
 pub use matrix::{Matrix, Storage, Vector32, cubes, units};
-pub use norm::{Affine, Mask, Moments, Statistics, batch_statistics, gradient_apply, gradient_sums, norm_relu};
+pub use norm::{
+    Affine, Mask, Moments, Statistics, batch_statistics, gradient_apply, gradient_sums, norm_relu,
+};
 pub use pixels::column_sums;
 pub use product::{Operand, Products};
 pub use queue::{Buffer, Queue, Workspace};

@@ -56,7 +56,9 @@ pub fn batch_statistics(
 ) -> (Statistics, Moments) {
     let d = Division::of(x);
     let (sums, squares) = (d.partial(client), d.partial(client));
-    let moments = into.cloned().unwrap_or_else(|| Moments::empty(client, d.channels));
+    let moments = into
+        .cloned()
+        .unwrap_or_else(|| Moments::empty(client, d.channels));
     let inverse = Vector32::empty(client, d.channels);
     let elem = x.storage.elem();
     // SAFETY: the division matches the buffers, and every access is bounded by rows and columns.

@@ -68,13 +68,10 @@ impl Workspace {
 
     fn take(self: &Arc<Self>, client: &Client, bytes: usize) -> Buffer {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = free
-            .get_mut(&bytes)
-            .and_then(Vec::pop)
-            .unwrap_or_else(|| {
-                self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                client.empty(bytes)
-            });
+        let handle = free.get_mut(&bytes).and_then(Vec::pop).unwrap_or_else(|| {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            client.empty(bytes)
+        });
         Buffer(Arc::new(Lease {
             handle,
             home: Some((self.clone(), bytes)),
@@ -94,7 +91,10 @@ struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some((workspace, bytes)) = &self.home {
-            let mut free = workspace.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free = workspace
+                .free
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             free.entry(*bytes).or_default().push(self.handle.clone());
         }
     }

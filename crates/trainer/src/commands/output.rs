@@ -1,6 +1,7 @@
 //! What a command prints.
 
 use std::io::Write;
+use std::path::Path;
 
 use super::error::TrainerError;
 
@@ -14,6 +15,19 @@ pub(super) fn print(text: &str) -> Result<(), TrainerError> {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
         .map_err(|source| TrainerError::Output { source })
+}
+
+/// Prints where a result was written. Nothing of a pipe or a device, which may be this very output.
+///
+/// # Errors
+/// As [`print`].
+pub(super) fn print_place(path: &Path) -> Result<(), TrainerError> {
+    let has_place = std::fs::metadata(path).map_or(true, |found| found.is_file() || found.is_dir());
+    if has_place {
+        print_line(path.display())
+    } else {
+        Ok(())
+    }
 }
 
 /// As [`print`], and ends the line.

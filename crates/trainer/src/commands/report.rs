@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::error::TrainerError;
 use super::latents::measure;
-use crate::commands::output::print_line;
+use crate::commands::output::print_place;
 use crate::commands::path_argument::path;
 use crate::experiment::latent_record::USUAL_IMAGES;
 use crate::process::progress::{Progress, ProgressMode};
@@ -53,5 +53,5 @@ pub(super) fn run(flags: &ReportFlags) -> Result<(), TrainerError> {
             out
         }
     };
-    print_line(out.display())
+    print_place(&out)
 }

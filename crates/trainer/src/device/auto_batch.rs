@@ -16,7 +16,7 @@ use run_files::settings::Settings;
 /// memory, or `limit`. Gives none where the whole batch fits.
 ///
 /// # Errors
-/// Where not even two images fit; where nobody tells the free memory and there is no limit; where the settings fit no model.
+/// Where not even two images fit; where the free memory is unknown and there is no limit; where the settings fit no model.
 pub(crate) fn choose(
     settings: &Settings,
     limit: Option<MemoryLimit>,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cifar_loader::{Augment, Cifar10, Split, SplitOptions, Splits, Validation};
+use cifar_loader::{Augment, Cifar10, ImageSet, Split, SplitOptions, Splits, Validation};
 
 use super::error::ExperimentError;
 use run_files::run_folder::{read_environment, recorded_data_hash};
@@ -11,20 +11,33 @@ use run_files::settings::{self, Settings};
 /// Where `cargo xtask download` puts the data set.
 const DEFAULT_FOLDER: &str = "data";
 
+/// A data set of any kind.
+pub(crate) type Data = Box<dyn ImageSet>;
+
+/// The data set inside the program.
+fn embedded() -> Result<Data, ExperimentError> {
+    Ok(Box::new(Cifar10::sample()?))
+}
+
+/// The data set that lies in a folder.
+fn in_folder(folder: &Path) -> Result<Data, cifar_loader::Error> {
+    Ok(Box::new(Cifar10::load(folder)?))
+}
+
 /// Loads and verifies the data set: `--data-dir` where given; the embedded sample for the demo and where it was asked for by name;
 /// else what lies in `data`.
 ///
 /// # Errors
 /// Where the folder holds no complete, unchanged CIFAR-10.
-pub(crate) fn load(settings: &Settings) -> Result<Cifar10, ExperimentError> {
+pub(crate) fn load(settings: &Settings) -> Result<Data, ExperimentError> {
     if settings.uses_sample() {
-        return Ok(Cifar10::sample()?);
+        return embedded();
     }
     if let Some(folder) = &settings.data_dir {
-        return Ok(Cifar10::load(folder)?);
+        return Ok(in_folder(folder)?);
     }
     let folder = Path::new(DEFAULT_FOLDER);
-    match Cifar10::load(folder) {
+    match in_folder(folder) {
         Err(cifar_loader::Error::DatasetMissing { .. }) => Err(ExperimentError::NoData),
         loaded => Ok(loaded?),
     }
@@ -38,10 +51,10 @@ pub(crate) fn load(settings: &Settings) -> Result<Cifar10, ExperimentError> {
 pub(crate) fn load_recorded(
     settings: &Settings,
     recorded: Option<&str>,
-) -> Result<Cifar10, ExperimentError> {
+) -> Result<Data, ExperimentError> {
     match (load(settings), recorded) {
         (Err(ExperimentError::NoData), Some(recorded)) => {
-            let sample = Cifar10::sample()?;
+            let sample = embedded()?;
             if sample.fingerprint().to_string() == recorded {
                 Ok(sample)
             } else {
@@ -56,10 +69,7 @@ pub(crate) fn load_recorded(
 ///
 /// # Errors
 /// As [`load`], and where the data is not that of the run.
-pub(crate) fn load_for_run(
-    settings: &Settings,
-    run_dir: &Path,
-) -> Result<Cifar10, ExperimentError> {
+pub(crate) fn load_for_run(settings: &Settings, run_dir: &Path) -> Result<Data, ExperimentError> {
     let recorded = recorded_data_hash(run_dir)?;
     let data = load_recorded(settings, Some(&recorded))?;
     let found = data.fingerprint().to_string();
@@ -74,7 +84,7 @@ pub(crate) fn load_for_run(
 }
 
 /// Name and place of a data set.
-pub(crate) fn described_source(data: &Cifar10) -> String {
+pub(crate) fn described_source(data: &dyn ImageSet) -> String {
     format!("{} ({})", data.name(), data.source())
 }
 
@@ -93,7 +103,7 @@ fn recorded_source(run_dir: &Path) -> String {
 ///
 /// # Errors
 /// Where one of them is empty.
-pub fn split(settings: &Settings, data: &Cifar10) -> Result<Splits, ExperimentError> {
+pub fn split(settings: &Settings, data: &dyn ImageSet) -> Result<Splits, ExperimentError> {
     let splits = data.split(&SplitOptions {
         validation: validation(settings),
         seed: settings.seed,

@@ -177,10 +177,19 @@ mod tests {
         let compiling = stage("compiling kernels", false);
         let (made, _) = shell(&format!("{compiling}; sleep 60"), 0.5);
         let reason = made.reason.expect("late");
-        assert!(reason.ends_with("it stood at: compiling kernels"), "{reason}");
-        let (ready, step) = (stage("kernels are there", true), stage("step 2 of 30", false));
+        assert!(
+            reason.ends_with("it stood at: compiling kernels"),
+            "{reason}"
+        );
+        let (ready, step) = (
+            stage("kernels are there", true),
+            stage("step 2 of 30", false),
+        );
         // Longer than the limit as a whole, and neither half is.
-        let (made, _) = shell(&format!("{compiling}; sleep 2; {ready}; sleep 2; {step}; {ROW}"), 3.5);
+        let (made, _) = shell(
+            &format!("{compiling}; sleep 2; {ready}; sleep 2; {step}; {ROW}"),
+            3.5,
+        );
         assert_eq!((made.rows.len(), made.reason), (1, None));
     }
 

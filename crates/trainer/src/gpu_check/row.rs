@@ -23,9 +23,11 @@ impl Row {
     /// Why this is no success, if it is none.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
-            Self::Device(_) | Self::Step(_) | Self::Product(_) | Self::Start(_) | Self::Stage(_) => {
-                None
-            }
+            Self::Device(_)
+            | Self::Step(_)
+            | Self::Product(_)
+            | Self::Start(_)
+            | Self::Stage(_) => None,
             Self::Parity(row) => row.failure(),
             Self::Determinism(row) => row.failure(),
             Self::Pytorch(row) => row.failure(),

@@ -24,7 +24,15 @@ pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRo
     let scale = options.scale;
     let began = Instant::now();
     let output = this_program()
-        .args(["bench-step", "--depth", "28", "--steps", "1", "--warmup", "0"])
+        .args([
+            "bench-step",
+            "--depth",
+            "28",
+            "--steps",
+            "1",
+            "--warmup",
+            "0",
+        ])
         .args(["--width", &scale.width.to_string()])
         .args(["--latent-dim", &scale.latent_dim.to_string()])
         .args(["--batch-size", &scale.batches[0].to_string()])

@@ -286,6 +286,7 @@ mod tests {
             batch: 25,
             precision: Precision::F32,
             is_plain: false,
+            is_launched: false,
             seconds_per_step: 0.02,
             fastest: 0.02,
             slowest: 0.02,

@@ -190,7 +190,10 @@ fn time(
     );
     let timing = timing(form, options);
     let all = timing.warmup + timing.steps;
-    on_row(stage("compiling the kernels of the first step".to_owned(), false));
+    on_row(stage(
+        "compiling the kernels of the first step".to_owned(),
+        false,
+    ));
     let mut on_step = |done: usize| {
         let text = format!("step {} of {all}", done + 1);
         on_row(stage(text, done == 1));
@@ -231,7 +234,13 @@ fn time_in_pytorch(
 ) -> Result<PytorchRow, GpuCheckError> {
     let settings = settings(case, options)?;
     let timed = match &options.python {
-        Some(python) => time_pytorch(python, &settings, timing(Form::Usual, options), form, threads()),
+        Some(python) => time_pytorch(
+            python,
+            &settings,
+            timing(Form::Usual, options),
+            form,
+            threads(),
+        ),
         None => Err(TimingError::Pytorch {
             reason: "`--python` names none".to_owned(),
         }),

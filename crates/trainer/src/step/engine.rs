@@ -41,6 +41,7 @@ pub(crate) struct EngineOptions {
     /// The decay of the weights' average; none for no average.
     pub(crate) average_decay: Option<f64>,
     /// Kernel by kernel, where a GPU could replay a step as a graph.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Processors replay nothing.
     pub(crate) is_launched: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cifar_loader::{Cifar10, Splits};
+use cifar_loader::{ImageSet, Splits};
 use serde_json::{Map, Value, json};
 
 use super::columns::{columns, test_excess, test_negative_elbo};
@@ -33,7 +33,7 @@ pub struct DataFacts {
 impl DataFacts {
     /// Of a data set and the splits that one seed makes of it: the training and validation images of another seed
     /// differ, those of the test set do not.
-    pub fn of(data: &Cifar10, splits: &Splits) -> Self {
+    pub fn of(data: &dyn ImageSet, splits: &Splits) -> Self {
         let Splits { train, valid, test } = splits;
         Self {
             name: data.name().to_owned(),

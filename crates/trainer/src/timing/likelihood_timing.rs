@@ -36,12 +36,12 @@ pub(super) fn time_likelihood(
     repetitions: usize,
     device: &Device,
 ) -> LikelihoodTiming {
-    let plain = device.clone().inner();
+    let device = device.clone().inner();
     let [batch, ..] = images.dims();
     let model = model.valid();
-    let map = model.output_map(Tensor::zeros([batch, model.latent_dim()], &plain));
-    let map = map.to_device(&device.clone().autodiff());
-    let images = images.to_device(&map.device());
+    let latents = Tensor::zeros([batch, model.latent_dim()], &device);
+    // As the decoder leaves it in memory, and then as the beginning of a graph.
+    let (map, images) = (model.output_map(latents).autodiff(), images.autodiff());
     let once = || {
         let map = map.clone().detach().require_grad();
         let nll = model.nll(map.clone(), images.clone());

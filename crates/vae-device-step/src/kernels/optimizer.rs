@@ -177,7 +177,8 @@ pub(crate) fn adam<G: Float, N: Size>(
         + gradient * Vector::<f32, N>::new(rest_1);
     let new_second = second[ABSOLUTE_POS] * Vector::<f32, N>::new(beta_2)
         + gradient * gradient * Vector::<f32, N>::new(rest_2);
-    let root = (new_second * Vector::<f32, N>::new(second_scale)).sqrt() + Vector::<f32, N>::new(epsilon);
+    let root =
+        (new_second * Vector::<f32, N>::new(second_scale)).sqrt() + Vector::<f32, N>::new(epsilon);
     let new = weights[ABSOLUTE_POS] - new_first / root * Vector::<f32, N>::new(step_size);
     first[ABSOLUTE_POS] = new_first;
     second[ABSOLUTE_POS] = new_second;

@@ -30,5 +30,6 @@ pub(crate) fn update_running(
     if bias != NO_BIAS {
         moment += weights[bias as usize];
     }
-    running[ABSOLUTE_POS] = running[ABSOLUTE_POS] * kept[ABSOLUTE_POS] + moment * factors[ABSOLUTE_POS];
+    running[ABSOLUTE_POS] =
+        running[ABSOLUTE_POS] * kept[ABSOLUTE_POS] + moment * factors[ABSOLUTE_POS];
 }

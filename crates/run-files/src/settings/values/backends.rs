@@ -62,8 +62,7 @@ const BACKENDS: [Backend; 4] = [
 
 impl DeviceChoice {
     /// The forms a device is written in.
-    pub const FORMS: &'static str =
-        "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of any maker)";
+    pub const FORMS: &'static str = "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of any maker)";
 
     /// Its backend, and its index among the backend's GPUs.
     fn row(self) -> (&'static Backend, Option<usize>) {

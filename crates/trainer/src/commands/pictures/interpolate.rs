@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 
 use crate::commands::TrainerError;
-use crate::commands::output::print_line;
+use crate::commands::output::print_place;
 use crate::commands::path_argument::path;
 use crate::commands::{load_run, position, sheet_size};
 use crate::experiment::data;
@@ -69,5 +69,5 @@ pub(in crate::commands) fn run(flags: &InterpolateFlags) -> Result<(), TrainerEr
         &flags.out,
         &device,
     )?;
-    print_line(flags.out.display())
+    print_place(&flags.out)
 }

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::TrainerError;
 use crate::commands::load_run;
-use crate::commands::output::print_line;
+use crate::commands::output::print_place;
 use crate::commands::path_argument::path;
 use crate::experiment::pictures::write_reconstruction;
 use run_files::settings::DeviceChoice;
@@ -36,7 +36,7 @@ pub(in crate::commands) fn run(flags: &ReconstructFlags) -> Result<(), TrainerEr
     let (_, model, device) = load_run(&flags.run_dir, flags.device)?;
     let image = load_rgb_image(&flags.image, flags.background)?;
     write_reconstruction(&model, image, &flags.out, &device)?;
-    print_line(flags.out.display())
+    print_place(&flags.out)
 }
 
 /// Whether both names lead to one file that is there.

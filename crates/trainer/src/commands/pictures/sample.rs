@@ -11,7 +11,7 @@ use run_files::settings::{DeviceChoice, Settings};
 
 use crate::commands::TrainerError;
 use crate::commands::load_run;
-use crate::commands::output::print_line;
+use crate::commands::output::print_place;
 use crate::commands::path_argument::path;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -175,5 +175,5 @@ pub(in crate::commands) fn run(flags: &SampleFlags) -> Result<(), TrainerError> 
     let form = flags.form.unwrap_or_else(|| SampleForm::of(&flags.out));
     let samples = PriorSamples::new(&model, count, draw, &device);
     write_prior_samples(samples, count, form, &flags.out)?;
-    print_line(flags.out.display())
+    print_place(&flags.out)
 }

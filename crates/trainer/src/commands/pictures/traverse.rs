@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 
 use crate::commands::TrainerError;
-use crate::commands::output::print;
+use crate::commands::output::{print, print_place};
 use crate::commands::path_argument::path;
 use crate::commands::{load_run, position, sheet_size};
 use crate::experiment::data;
@@ -90,5 +90,6 @@ pub(in crate::commands) fn run(flags: &TraverseFlags) -> Result<(), TrainerError
         format!("dimension {dimension:4}  KL {kl:7.3} nats an image\n")
     });
     let lines: String = lines.collect();
-    print(&format!("{lines}{}\n", flags.out.display()))
+    print(&lines)?;
+    print_place(&flags.out)
 }
