@@ -51,7 +51,18 @@ fn wave(count: usize, step: usize) -> Vec<f32> {
 
 /// A model with values that are no start: biases, scales and running statistics too. On the reference device in float64.
 fn model(config: &VaeConfig, device: &Device) -> Vae {
-    let is_reference = *device != vulkan();
+    model_of(config, device, usual_type(device))
+}
+
+fn usual_type(device: &Device) -> DType {
+    if *device == vulkan() {
+        DType::F32
+    } else {
+        DType::F64
+    }
+}
+
+fn model_of(config: &VaeConfig, device: &Device, dtype: DType) -> Vae {
     let mut count = 0;
     map_named_parameters(config.init(device), |name, shape| {
         count += 1;
@@ -66,21 +77,21 @@ fn model(config: &VaeConfig, device: &Device) -> Vae {
                 () => 3.0 * (value - 0.5) / (fan as f32).sqrt(),
             })
             .collect();
-        let data = TensorData::new(values, shape.to_vec());
-        Some(if is_reference {
-            data.convert_dtype(DType::F64)
-        } else {
-            data
-        })
+        Some(TensorData::new(values, shape.to_vec()).convert_dtype(dtype))
     })
 }
 
 fn batch(config: &VaeConfig, len: usize, step: usize, device: &Device) -> StepInputs {
-    let dtype = if *device == vulkan() {
-        DType::F32
-    } else {
-        DType::F64
-    };
+    batch_of(config, len, step, device, usual_type(device))
+}
+
+fn batch_of(
+    config: &VaeConfig,
+    len: usize,
+    step: usize,
+    device: &Device,
+    dtype: DType,
+) -> StepInputs {
     let uniform = |features: usize, salt: usize| {
         let values = wave(len * features, step + 31 * salt);
         let data = TensorData::new(values, [len, features]).convert_dtype(dtype);
@@ -195,14 +206,22 @@ fn has_influence(name: &str) -> bool {
 }
 
 fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
-    let expected_model = model(config, &reference().autodiff());
-    let inputs = batch(config, 5, 1, &reference().autodiff());
-    let (terms, gradients) = by_burn(&expected_model, inputs, sampler, kl_weight);
-    let mut expected = Gradients {
-        gradients: &gradients,
-        found: Vec::new(),
+    let gradients_in = |dtype: DType| {
+        let device = reference().autodiff();
+        let model = model_of(config, &device, dtype);
+        let inputs = batch_of(config, 5, 1, &device, dtype);
+        let (terms, gradients) = by_burn(&model, inputs, sampler, kl_weight);
+        let mut read = Gradients {
+            gradients: &gradients,
+            found: Vec::new(),
+        };
+        model.visit(&mut read);
+        let found = read.found;
+        (model, terms, found)
     };
-    expected_model.visit(&mut expected);
+    let (expected_model, terms, expected) = gradients_in(DType::F64);
+    // What float32 makes of the same gradients by Burn's operations.
+    let (_, _, rounded) = gradients_in(DType::F32);
 
     let on_device = model(config, &vulkan());
     let mut engine = DeviceStep::new(&on_device, options(sampler, false)).expect("known kernels");
@@ -216,11 +235,14 @@ fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
         assert!(close(found, expected, 1e-4), "{found} and {expected}");
     }
     let found = engine.gradients().expect("a device that works");
-    let (mut all_found, mut all_expected) = (Vec::new(), Vec::new());
+    let (mut all_found, mut all_expected, mut all_rounded) = (Vec::new(), Vec::new(), Vec::new());
     let mut square = 0.0;
     let mut checked = 0;
-    for (parameter, expected) in parameter_names(&expected_model).iter().zip(expected.found) {
-        let Some(expected) = expected else { continue };
+    let pairs = expected.into_iter().zip(rounded);
+    for (parameter, pair) in parameter_names(&expected_model).iter().zip(pairs) {
+        let (Some(expected), Some(rounded)) = pair else {
+            continue;
+        };
         let name = &parameter.name;
         // A dense layer's values lie in Burn's order on both sides.
         let found = &found[name];
@@ -229,18 +251,29 @@ fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
             .map(|value| f64::from(*value).powi(2))
             .sum::<f64>();
         if has_influence(name) {
+            let of_rounding = distance(&rounded, &expected);
             let distance = distance(found, &expected);
-            assert!(distance < 5e-3, "{name}: {distance:e}");
+            let allowed = autoencoder::FLOAT32.single_gradient.max(4.0 * of_rounding);
+            assert!(
+                distance < allowed,
+                "{name}: {distance:e}, {of_rounding:e} by Burn's"
+            );
             checked += 1;
             all_found.extend_from_slice(found);
             all_expected.extend(expected);
+            all_rounded.extend(rounded);
         } else {
             assert!(found.iter().all(|value| *value == 0.0), "{name}");
         }
     }
     assert!(checked > 50, "{checked} parameters");
+    let of_rounding = distance(&all_rounded, &all_expected);
     let distance = distance(&all_found, &all_expected);
-    assert!(distance < 1e-3, "the gradient as one vector: {distance:e}");
+    let allowed = autoencoder::FLOAT32.whole_gradient.max(4.0 * of_rounding);
+    assert!(
+        distance < allowed,
+        "as one vector: {distance:e}, {of_rounding:e} by Burn's"
+    );
     assert!(close(outcome.gradient_norm, square.sqrt(), 1e-5));
 }
 
