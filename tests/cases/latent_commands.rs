@@ -173,3 +173,51 @@ fn a_leading_tilde_is_the_home_folder_in_every_command() {
     assert!(bench.path("t.png").is_file() && bench.path("i.png").is_file());
     assert!(!bench.path("~").exists());
 }
+
+/// A folder that was handed over: its links lead nowhere, and its summary may tell of dimensions that there are not.
+#[cfg(unix)]
+#[test]
+fn what_the_latents_tell_is_written_into_the_run_folder_and_nowhere_else() {
+    let bench = Bench::new();
+    train(&bench, &["--epochs", "1"]);
+    fs::write(bench.path("victim"), "keep me\n").expect("written");
+    for name in [
+        "traversals.png",
+        "interpolations.png",
+        "latents.json",
+        "report.html",
+    ] {
+        std::os::unix::fs::symlink("../victim", bench.path(&format!("r/{name}"))).expect("linked");
+    }
+    bench.trainer(&["latents", "--run-dir", "r"]).success();
+    bench.trainer(&["report", "--run-dir", "r"]).success();
+    assert_eq!(bench.read("victim"), b"keep me\n");
+    assert!(!bench.path("r/traversals.png").is_symlink());
+
+    let summary = bench.read("r/summary.json");
+    let mut edited: Value = serde_json::from_slice(&summary).expect("JSON");
+    for list in ["kl_per_dimension", "mean_variance"] {
+        let longer: Vec<f64> = (0..40).map(f64::from).collect();
+        edited["latent"][list] = longer.into();
+    }
+    fs::write(bench.path("r/summary.json"), edited.to_string()).expect("written");
+    bench
+        .trainer(&["latents", "--run-dir", "r"])
+        .failure(21, &["summary.json", "40 latent dimensions"]);
+    fs::remove_file(bench.path("r/latents.json")).expect("removed");
+    let told = bench.trainer(&["report", "--run-dir", "r"]).success();
+    assert!(
+        told.stderr.contains("40 latent dimensions"),
+        "{}",
+        told.stderr
+    );
+    for flags in [
+        ["--images", "18446744073709551615"],
+        ["--batch-size", "18446744073709551615"],
+    ] {
+        let fid = ["fid", "--run-dir", "r", "--weights", "none.pth"];
+        bench
+            .trainer(&[&fid[..], &flags].concat())
+            .failure(2, &[flags[0]]);
+    }
+}

@@ -2,7 +2,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use cifar_loader::Split;
-use run_files::run_record::{INTERPOLATIONS, LatentRecord, RunRecord, TRAVERSALS};
+use run_files::run_folder::SUMMARY;
+use run_files::run_record::{INTERPOLATIONS, LatentRecord, RunRecord, RunRecordError, TRAVERSALS};
 use run_files::settings::DeviceChoice;
 use serde_json::json;
 
@@ -44,6 +45,18 @@ pub(super) fn measure(
     let (mut settings, model, device) = load_run(run_dir, device)?;
     if let Some(folder) = data_dir {
         settings.data_dir = Some(folder.to_owned());
+    }
+    // A summary that was handed over may tell of dimensions that the model does not have.
+    let told = record.summary.latent.kl_per_dimension.len();
+    if told != model.latent_dim() {
+        return Err(RunRecordError::Malformed {
+            path: run_dir.join(SUMMARY),
+            reason: format!(
+                "{told} latent dimensions, where the model has {}",
+                model.latent_dim()
+            ),
+        }
+        .into());
     }
     let data = data::load_for_run(&settings, run_dir)?;
     let splits = split(&settings, &data)?;

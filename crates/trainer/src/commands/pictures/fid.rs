@@ -29,7 +29,7 @@ pub(in crate::commands) struct FidFlags {
     #[arg(long, value_name = "FILE", value_parser = path())]
     weights: PathBuf,
     /// Images drawn, and at most as many of the split, from 2048 on: papers have 10000 or 50000
-    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = at_most::<10_000_000>)]
     images: NonZeroUsize,
     /// train, valid or test: the real images
     #[arg(long, value_name = "SPLIT", default_value = "test")]
@@ -55,7 +55,7 @@ pub(in crate::commands) struct FidFlags {
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// Images at a time in the Inception network
-    #[arg(long, value_name = "B", default_value = "25")]
+    #[arg(long, value_name = "B", default_value = "25", value_parser = at_most::<10_000>)]
     batch_size: NonZeroUsize,
     /// flex (the CPU), ndarray or cuda:N
     #[arg(long, value_name = "X", default_value = "flex")]
@@ -63,6 +63,14 @@ pub(in crate::commands) struct FidFlags {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A number from 1 whose bytes of images can be counted.
+fn at_most<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse::<NonZeroUsize>().ok();
+    number
+        .filter(|number| number.get() <= MOST)
+        .ok_or_else(|| format!("a number from 1 to {MOST}"))
 }
 
 /// Time between two lines about what is done.

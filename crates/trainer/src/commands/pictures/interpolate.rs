@@ -9,7 +9,7 @@ use crate::commands::path_argument::path;
 use crate::commands::{load_run, position, sheet_size};
 use crate::experiment::data;
 use crate::experiment::data::split;
-use crate::experiment::latent_pictures::write_interpolations;
+use crate::experiment::latent_pictures::{PictureFile, write_interpolations};
 use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
@@ -66,7 +66,7 @@ pub(in crate::commands) fn run(flags: &InterpolateFlags) -> Result<(), TrainerEr
         view,
         &pairs,
         flags.columns.get(),
-        &flags.out,
+        PictureFile::named(&flags.out),
         &device,
     )?;
     print_place(&flags.out)

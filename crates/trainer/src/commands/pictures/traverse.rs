@@ -9,7 +9,7 @@ use crate::commands::path_argument::path;
 use crate::commands::{load_run, position, sheet_size};
 use crate::experiment::data;
 use crate::experiment::data::split;
-use crate::experiment::latent_pictures::{TraversalOptions, write_traversal};
+use crate::experiment::latent_pictures::{PictureFile, TraversalOptions, write_traversal};
 use crate::experiment::latent_statistics::latent_statistics;
 use run_files::settings::DeviceChoice;
 
@@ -82,7 +82,7 @@ pub(in crate::commands) fn run(flags: &TraverseFlags) -> Result<(), TrainerError
         flags.image,
         &statistics,
         options,
-        &flags.out,
+        PictureFile::named(&flags.out),
         &device,
     )?;
     let lines = shown.into_iter().map(|dimension| {

@@ -7,10 +7,36 @@ use cifar_loader::View;
 
 use crate::experiment::ExperimentError;
 use crate::experiment::model::Model;
+use run_files::atomic_file::write_atomically;
 use run_files::output_file::write_output;
 use run_files::run_folder::file_error;
 use run_files::run_record::LatentStatistics;
 use run_report::image_sheet::{SheetLayout, encode_png};
+
+/// Where a picture goes.
+#[derive(Clone, Copy)]
+pub struct PictureFile<'a> {
+    path: &'a Path,
+    write: fn(&Path, &[u8]) -> std::io::Result<()>,
+}
+
+impl<'a> PictureFile<'a> {
+    /// A file that a user named: links are followed, pipes and devices written.
+    pub fn named(path: &'a Path) -> Self {
+        Self {
+            path,
+            write: write_output,
+        }
+    }
+
+    /// A file of a run folder, which may have been handed over: whatever stands there is replaced, and nothing behind it changes.
+    pub fn of_run(path: &'a Path) -> Self {
+        Self {
+            path,
+            write: write_atomically,
+        }
+    }
+}
 
 /// Which lines a traversal follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +63,7 @@ pub fn write_traversal(
     image: u32,
     statistics: &LatentStatistics,
     options: TraversalOptions,
-    path: &Path,
+    file: PictureFile<'_>,
     device: &Device,
 ) -> Result<Vec<usize>, ExperimentError> {
     let device = device.clone().inner();
@@ -52,7 +78,7 @@ pub fn write_traversal(
         });
         sheet.extend(decode(model, rows.collect(), &device));
     }
-    write_sheet(path, &sheet, options.columns)?;
+    write_sheet(file, &sheet, options.columns)?;
     Ok(shown)
 }
 
@@ -69,7 +95,7 @@ pub fn write_interpolations(
     view: &View,
     pairs: &[[u32; 2]],
     columns: usize,
-    path: &Path,
+    file: PictureFile<'_>,
     device: &Device,
 ) -> Result<(), ExperimentError> {
     let device = device.clone().inner();
@@ -85,7 +111,7 @@ pub fn write_interpolations(
         });
         sheet.extend(decode(model, rows.collect(), &device));
     }
-    write_sheet(path, &sheet, columns)
+    write_sheet(file, &sheet, columns)
 }
 
 /// The dimensions with the largest values, largest first.
@@ -129,13 +155,17 @@ fn decode(model: &Model, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
     parts.collect::<Vec<_>>().concat()
 }
 
-fn write_sheet(path: &Path, pixels: &[f32], columns: usize) -> Result<(), ExperimentError> {
+fn write_sheet(
+    PictureFile { path, write }: PictureFile<'_>,
+    pixels: &[f32],
+    columns: usize,
+) -> Result<(), ExperimentError> {
     let layout = SheetLayout {
         upscale: 2,
         ..SheetLayout::with_columns(columns)
     };
     let png = encode_png(pixels, layout)?;
-    Ok(write_output(path, &png).map_err(file_error(path))?)
+    Ok(write(path, &png).map_err(file_error(path))?)
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -163,12 +193,20 @@ mod tests {
         let view = cifar_loader::Cifar10::sample().expect("embedded").test();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("line.png");
-        write_interpolations(&model, &view, &[[3, 5]], 4, &path, &device).expect("written");
+        write_interpolations(
+            &model,
+            &view,
+            &[[3, 5]],
+            4,
+            PictureFile::named(&path),
+            &device,
+        )
+        .expect("written");
         let sheet = image_bytes(&path);
         let expected = folder.path().join("ends.png");
         let images = model.reconstruct(view.batch(&[3, 5]).to_tensor(&device));
         let pixels = images.into_data().try_to_vec::<f32>().expect("float32");
-        write_sheet(&expected, &pixels, 2).expect("written");
+        write_sheet(PictureFile::named(&expected), &pixels, 2).expect("written");
         let ends = image_bytes(&expected);
         // Pictures of 64 pixels with gaps of 2: the first of both sheets, and the last.
         let column = |(width, pixels): &(usize, Vec<u8>), from: usize| -> Vec<u8> {
@@ -203,7 +241,15 @@ mod tests {
             columns: 5,
             range: 3.0,
         };
-        let shown = write_traversal(&model, &view, 0, &statistics, options, &path, &device);
+        let shown = write_traversal(
+            &model,
+            &view,
+            0,
+            &statistics,
+            options,
+            PictureFile::of_run(&path),
+            &device,
+        );
         assert_eq!(shown.expect("written"), [2, 0]);
         let (width, bytes) = image_bytes(&path);
         let height = bytes.len() / 3 / width;

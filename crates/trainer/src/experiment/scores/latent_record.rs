@@ -12,7 +12,9 @@ use run_files::run_record::{INTERPOLATIONS, LATENTS, LatentRecord, LatentStatist
 use vae_measures::LatentInformation;
 
 use crate::experiment::ExperimentError;
-use crate::experiment::latent_pictures::{TraversalOptions, write_interpolations, write_traversal};
+use crate::experiment::latent_pictures::{
+    PictureFile, TraversalOptions, write_interpolations, write_traversal,
+};
 use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
 
@@ -96,14 +98,29 @@ pub fn write_latent_record(
     };
     let traversals = run_dir.join(TRAVERSALS);
     let statistics = options.statistics;
-    let traversed = write_traversal(model, test, 0, statistics, traversal, &traversals, device)?;
+    let traversed = write_traversal(
+        model,
+        test,
+        0,
+        statistics,
+        traversal,
+        PictureFile::of_run(&traversals),
+        device,
+    )?;
     let interpolated: Vec<[u32; 2]> = (0..PAIRS)
         .map(|row| [2 * row, 2 * row + 1])
         .filter(|[_, last]| (*last as usize) < test.len())
         .collect();
     let interpolations = run_dir.join(INTERPOLATIONS);
     if !interpolated.is_empty() {
-        write_interpolations(model, test, &interpolated, COLUMNS, &interpolations, device)?;
+        write_interpolations(
+            model,
+            test,
+            &interpolated,
+            COLUMNS,
+            PictureFile::of_run(&interpolations),
+            device,
+        )?;
     }
     let record = LatentRecord {
         weights_of_epoch: options.weights_of_epoch,
