@@ -76,6 +76,7 @@ fn row_of_pickles(bytes: &[u8]) -> Result<(Value, Storages<'_>), String> {
         at += length;
         Ok::<_, String>((value, at))
     };
+    // What comes before the object: magic number, version, machine.
     for _ in 0..3 {
         next()?;
     }
