@@ -1,7 +1,7 @@
 """One training step of the same model in PyTorch, for timing beside `cargo xtask bench-step`. Prints one JSON line.
 
 usage: python benches/torch_step.py --depth 28 --widths 8,16,32,64 --intermediate 128 --latent 64 --batch 25
-       [--steps 10] [--warmup 3] [--threads 2] [--device cpu|cuda] [--layout channels_last|contiguous] [--compile] [--bf16] [--forward-only]
+       [--steps 10] [--warmup 3] [--threads 2] [--device cpu|cuda] [--layout channels_last|contiguous] [--compile [--mode reduce-overhead]] [--bf16] [--forward-only]
 needs: pip install torch numpy
 """
 import argparse, json, resource, statistics, time
@@ -20,6 +20,7 @@ def arguments():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--layout", default="channels_last", choices=["channels_last", "contiguous"])
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--mode", help="of torch.compile; reduce-overhead replays CUDA graphs")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--forward-only", action="store_true", help="evaluation: running statistics, no gradients")
     return parser.parse_args()
@@ -94,7 +95,7 @@ def main():
     layout = getattr(torch, options.layout + ("_format" if options.layout == "contiguous" else ""))
     model = Vae(options).to(options.device).to(memory_format=layout)
     model.train(not options.forward_only)
-    forward = torch.compile(model) if options.compile else model
+    forward = torch.compile(model, mode=options.mode) if options.compile else model
     adam = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-7)
     images = torch.rand(options.batch, 3, 32, 32, device=options.device).to(memory_format=layout)
     kind, seconds = options.device.split(":")[0], []

@@ -37,7 +37,7 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
         .iter()
         .filter_map(|part| part["part"].as_str())
         .collect();
-    assert_eq!(names.len(), 1 + 2 + 2 + 2 * (6 + 1) + 2, "{names:?}");
+    assert_eq!(names.len(), 2 + 2 + 2 + 2 * (6 + 2) + 2, "{names:?}");
     for part in parts(&results) {
         assert_eq!(part["outcome"], "passed", "{part:#}");
         assert!(
@@ -68,8 +68,12 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
     let found = step["operations_per_second"].as_f64().expect("a number");
     assert!((found / rate - 1.0).abs() < 1e-9);
     assert!(step["peak_bytes"].as_f64() > Some(1e6), "{step:#}");
-    let layers = &rows(&results, "layers-28-4-f32")[0];
-    assert_eq!([&step["is_plain"], &layers["is_plain"]], [false, true]);
+    let start = rows(&results, "start");
+    assert_eq!(start.len(), 2, "without kept kernels and with them");
+    assert!(
+        start.iter().all(|row| row["seconds"].as_f64() > Some(0.0)),
+        "{start:#?}"
+    );
 
     let table = String::from_utf8(bench.read("out/results.md")).expect("text");
     for title in ["## Parity", "## Training steps", "tiny size"] {
@@ -105,6 +109,15 @@ fn one_part_alone_keeps_the_results_of_the_others() {
     let before = results(&bench);
     check(&bench, &["--part", "products-f32"]).success();
     let after = results(&bench);
+    // Burn's own layers are made only where somebody asks for them.
+    assert!(
+        !parts(&after)
+            .iter()
+            .any(|part| part["part"] == "layers-28-4-f32")
+    );
+    check(&bench, &["--part", "layers-28-4-f32"]).success();
+    let with_layers = results(&bench);
+    assert_eq!(rows(&with_layers, "layers-28-4-f32")[0]["is_plain"], true);
     for name in ["determinism-f32", "determinism-bf16"] {
         assert_eq!(part(&before, name)["outcome"], "passed");
         assert_eq!(part(&before, name), part(&after, name));

@@ -134,6 +134,7 @@ mod tests {
             ["cuda"]
         );
         assert_eq!(features_of(&["--device=ndarray"]), ["ndarray"]);
+        assert_eq!(features_of(&["--device", "vulkan:0"]), ["vulkan"]);
         assert_eq!(features_of(&["--device", "cuda,cuda:1"]), ["cuda"]);
         assert_eq!(features_of(&["--device", "flex,flex"]), [""; 0]);
         assert_eq!(features_of(&["--device"]), [""; 0]);

@@ -47,9 +47,9 @@ fn values(plan: &TensorPlan, storage: &[u8]) -> Option<Vec<f32>> {
     let mut place = vec![0; plan.shape.len()];
     let mut found = Vec::with_capacity(count);
     for _ in 0..count {
-        let steps = place.iter().zip(&plan.strides);
-        let at = steps.fold(Some(plan.offset), |sum, (place, stride)| {
-            sum?.checked_add(stride.checked_mul(*place)?)
+        let mut steps = place.iter().zip(&plan.strides);
+        let at = steps.try_fold(plan.offset, |sum, (place, stride)| {
+            sum.checked_add(stride.checked_mul(*place)?)
         })?;
         found.push(f32::from_le_bytes(*fours.get(usize::try_from(at).ok()?)?));
         for (place, size) in place.iter_mut().zip(&plan.shape).rev() {
@@ -76,7 +76,10 @@ fn row_of_pickles(bytes: &[u8]) -> Result<(Value, Storages<'_>), String> {
         at += length;
         Ok::<_, String>((value, at))
     };
-    (next()?, next()?, next()?);
+    // What comes before the object: magic number, version, machine.
+    for _ in 0..3 {
+        next()?;
+    }
     let (root, _) = next()?;
     let (keys, mut at) = next()?;
     let (Value::Dictionary(entries), Value::List(keys)) = (&root, keys) else {

@@ -34,6 +34,12 @@ pub fn with_plain_blocks<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Whether this thread is within [`with_plain_blocks`].
+#[doc(hidden)]
+pub fn are_blocks_plain() -> bool {
+    ONLY_PLAIN.get()
+}
+
 /// The block's output by its fast form; none where the plain form is called for.
 pub(crate) fn fast_bottleneck(
     block: &BottleneckLayers<'_>,
@@ -84,6 +90,12 @@ pub(crate) fn fast_convolution(
     }
 }
 
+/// What a block's parameters do not tell of its one operation; none where there is none for its form.
+#[cfg(feature = "cube")]
+pub(crate) fn block_config(block: &BottleneckLayers<'_>) -> Option<crate::operation::BlockConfig> {
+    one_operation::config(block)
+}
+
 #[cfg(any(feature = "flex", feature = "cube"))]
 mod one_operation {
     use burn::backend::{Dispatch, DispatchDevice};
@@ -101,7 +113,7 @@ mod one_operation {
     use crate::precision::Precision;
     use crate::sampling::Sampling;
 
-    pub(super) fn bottleneck(block: &BottleneckLayers<'_>, input: &Tensor<4>) -> Option<Tensor<4>> {
+    fn layers<'a>(block: &BottleneckLayers<'a>) -> (Vec<NormalizedLayer<'a>>, Around) {
         let mut layers = vec![block.reduce, block.spatial, block.expand];
         let around = match block.around {
             PathAround::Nothing => Around::Nothing,
@@ -111,11 +123,12 @@ mod one_operation {
                 Around::Projection
             }
         };
-        let is_training = input.device().is_autodiff();
-        if !has_fast_layers(block) || !has_fast_tensors(input, &layers, is_training) {
-            return None;
-        }
-        let config = BlockConfig {
+        (layers, around)
+    }
+
+    pub(super) fn config(block: &BottleneckLayers<'_>) -> Option<BlockConfig> {
+        let (layers, around) = layers(block);
+        has_fast_layers(block).then(|| BlockConfig {
             stride: block.reduce.convolution.stride,
             is_transposed: block.reduce.convolution.sampling == Sampling::Transposed,
             around,
@@ -123,7 +136,16 @@ mod one_operation {
                 layers.get(index).map_or(0.0, |layer| layer.norm.epsilon)
             }),
             precision: block.reduce.convolution.precision,
-        };
+        })
+    }
+
+    pub(super) fn bottleneck(block: &BottleneckLayers<'_>, input: &Tensor<4>) -> Option<Tensor<4>> {
+        let is_training = input.device().is_autodiff();
+        let config = config(block)?;
+        let (layers, _) = layers(block);
+        if !has_fast_tensors(input, &layers, is_training) {
+            return None;
+        }
         let device = input.device();
         let mut tensors = layers
             .iter()

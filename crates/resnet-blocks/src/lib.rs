@@ -10,7 +10,8 @@ mod convolution;
 // Launching a kernel is unsafe; each launch says why it is in bounds.
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
-mod cube;
+#[doc(hidden)]
+pub mod cube;
 mod dense;
 mod dispatch;
 #[cfg(feature = "flex")]
@@ -32,7 +33,7 @@ pub use activation::Activation;
 pub use basic_block::{BasicBlock, BasicBlockConfig};
 pub use bottleneck::{Bottleneck, BottleneckConfig};
 pub use convolution::{Convolution, ConvolutionConfig};
-pub use dispatch::with_plain_blocks;
+pub use dispatch::{are_blocks_plain, with_plain_blocks};
 pub use initialization::{glorot_limit, glorot_uniform};
 pub use norm::{NormConfig, norm_activate, norm_add_activate, normalize, variance_factor};
 pub use parameters::{
@@ -42,4 +43,4 @@ pub use precision::Precision;
 pub use sampling::Sampling;
 pub use shortcut::{Projection, Shortcut, Shortcuts};
 pub use stage::{Block, BlockKind, Stage, StageConfig};
-pub use summation::sum_in_fixed_order;
+pub use summation::{mean_in_fixed_order, sum_in_fixed_order};

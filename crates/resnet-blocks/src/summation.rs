@@ -1,8 +1,9 @@
-//! The sum of all values of a tensor, in an order that no number of threads changes.
+//! The sum of all values of a tensor, in an order that is the same each time.
 //!
 //! Burn's flex backend adds 4,194,304 float32 values and more in parallel, and joins the parts as threads finish them: the last
 //! bits are then a matter of chance. Here such a tensor is divided into chunks of a fixed size, each is summed by itself, and
-//! their sums are summed.
+//! their sums are summed. On GPUs Burn's sum of all values adds atomically, in any order, and does not compile for cards before
+//! compute capability 7.0: there every sum is one along an axis, which has an order.
 
 use burn::prelude::*;
 
@@ -11,13 +12,21 @@ const DIVIDED_FROM: usize = 1 << 22;
 /// Values of a chunk.
 const CHUNK: usize = 1 << 16;
 
-/// The sum of all values, the same bits on flex with any number of threads.
+/// Values of a chunk on GPUs: one row of a sum along an axis.
+#[cfg(feature = "cube")]
+const ROW: usize = 1 << 12;
+
+/// The sum of all values, the same bits on flex with any number of threads, and on a GPU each time.
 ///
 /// # Shapes
 /// - values: any
 /// - output: `[1]`
 pub fn sum_in_fixed_order<const D: usize>(values: Tensor<D>) -> Tensor<1> {
     let count = values.shape().num_elements();
+    #[cfg(feature = "cube")]
+    if is_on_gpu(&values) {
+        return sum_by_rows(values.reshape([count]));
+    }
     if count < DIVIDED_FROM {
         return values.sum();
     }
@@ -36,6 +45,43 @@ pub fn sum_in_fixed_order<const D: usize>(values: Tensor<D>) -> Tensor<1> {
         sum
     } else {
         sum + values.narrow(0, whole, count - whole).sum()
+    }
+}
+
+/// The mean of all values; see [`sum_in_fixed_order`].
+///
+/// # Shapes
+/// - values: any
+/// - output: `[1]`
+pub fn mean_in_fixed_order<const D: usize>(values: Tensor<D>) -> Tensor<1> {
+    #[cfg(feature = "cube")]
+    if is_on_gpu(&values) {
+        let count = values.shape().num_elements();
+        return sum_in_fixed_order(values).mul_scalar(1.0 / count as f64);
+    }
+    values.mean()
+}
+
+#[cfg(feature = "cube")]
+fn is_on_gpu<const D: usize>(values: &Tensor<D>) -> bool {
+    let device = values.device().inner();
+    matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_))
+}
+
+#[cfg(feature = "cube")]
+fn sum_by_rows(values: Tensor<1>) -> Tensor<1> {
+    let [count] = values.dims();
+    if count <= ROW {
+        return values.sum_dim(0);
+    }
+    let rows = count / ROW;
+    let whole = rows * ROW;
+    let sums = values.clone().narrow(0, 0, whole).reshape([rows, ROW]);
+    let sums = sum_by_rows(sums.sum_dim(1).reshape([rows]));
+    if whole == count {
+        sums
+    } else {
+        sums + values.narrow(0, whole, count - whole).sum_dim(0)
     }
 }
 

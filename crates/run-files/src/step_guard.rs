@@ -81,6 +81,11 @@ impl StepGuard {
         is_skipped
     }
 
+    /// The largest norm of a step that is taken, as [`skips_large`](Self::skips_large) will judge the next one; none for any.
+    pub fn largest_norm(&self, factor: Option<f64>) -> Option<f64> {
+        Some(factor? * self.usual_norm()?)
+    }
+
     /// The median of the recent norms, where there are enough of them.
     fn usual_norm(&self) -> Option<f64> {
         if self.recent_norms.len() < FEWEST_NORMS {

@@ -28,5 +28,5 @@ pub use encoder::Encoder;
 pub use likelihood::{PixelLikelihood, PixelNoise, bernoulli_cross_entropy};
 pub use penalty::l2_penalty;
 pub use resnet_blocks::{Activation, NormConfig, Precision, Shortcuts};
-pub use vae::Vae;
+pub use vae::{Vae, penalty_weight};
 pub use vae_measures::{Likelihood, LikelihoodError, Scale};

@@ -169,3 +169,22 @@ Result cuLaunchKernel(Object function, unsigned x, unsigned y, unsigned z, unsig
   return is_possible ? SUCCESS : INVALID_VALUE;
 }
 Result cuLaunchKernelEx(const void *config, Object function, Object *parameters, Object *extra) { return launches++, SUCCESS; }
+
+/* Graphs: what is captured counts as launched, and one graph, of one kernel, stands for all */
+typedef struct { /* CUDA_KERNEL_NODE_PARAMS_v2 and longer ones */
+  char bytes[256];
+} NodeParameters;
+Result cuStreamBeginCapture_v2(Object stream, int mode) { return SUCCESS; }
+Result cuStreamEndCapture(Object stream, Object *graph) { return *graph = object, SUCCESS; }
+Result cuStreamIsCapturing(Object stream, int *status) { return *status = 0, SUCCESS; }
+Result cuGraphGetNodes(Object graph, Object *nodes, size_t *count) {
+  if (nodes && *count) nodes[0] = object;
+  return *count = 1, SUCCESS;
+}
+Result cuGraphNodeGetType(Object node, int *type) { return *type = 0 /* a kernel */, SUCCESS; }
+Result cuGraphKernelNodeGetParams_v2(Object node, NodeParameters *parameters) { return SUCCESS; }
+Result cuGraphInstantiateWithFlags(Object *executable, Object graph, unsigned long long flags) { return *executable = object, SUCCESS; }
+Result cuGraphUpload(Object executable, Object stream) { return SUCCESS; }
+Result cuGraphLaunch(Object executable, Object stream) { return SUCCESS; }
+Result cuGraphDestroy(Object graph) { return SUCCESS; }
+Result cuGraphExecDestroy(Object executable) { return SUCCESS; }

@@ -1,10 +1,8 @@
-//! Every kernel of a step is compiled by NVIDIA's NVRTC for cards of two generations, without a card: a driver that stands in for NVIDIA's
+//! Every kernel of a step is compiled by NVIDIA's NVRTC for cards of three generations, without a card: a driver that stands in for NVIDIA's
 //! (`stand_in/driver.c`) loads the kernels and runs none.
 //!
 //! Needs a C compiler, and NVRTC with its headers in the folder that `NVIDIA_WHEELS` names:
 //! `pip install --no-deps --target FOLDER nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12`.
-//!
-//! Capability 6.1 (GTX 10) is left out: Burn's sum of all values of a tensor is an atomic addition there that needs 7.0, so a step does not compile.
 #![cfg(feature = "cuda")]
 
 use std::os::unix::fs::symlink;
@@ -82,14 +80,10 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// What a step on the stand-in printed, and how many kernels it compiled.
-fn step(capability: &str, precision: &str) -> (String, usize) {
-    let folder = folder(&format!("{capability}-{precision}"));
-    let text = run(
-        env!("CARGO_BIN_EXE_step"),
-        &["cuda", precision],
-        &folder,
-        capability,
-    );
+fn step(capability: &str, arguments: &[&str]) -> (String, usize) {
+    let folder = folder(&format!("{capability}-{}", arguments.join("-")));
+    let arguments = [&["cuda"], arguments].concat();
+    let text = run(env!("CARGO_BIN_EXE_step"), &arguments, &folder, capability);
     let report = std::fs::read_to_string(folder.join("report"));
     let report = report.expect("the stand-in's report");
     let modules = report
@@ -97,17 +91,30 @@ fn step(capability: &str, precision: &str) -> (String, usize) {
         .next()
         .and_then(|count| count.parse().ok())
         .expect("a number of modules");
-    println!("capability {capability}, {precision}: {report}");
+    println!("capability {capability}, {arguments:?}: {report}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
     (text, modules)
 }
 
 #[test]
-fn a_step_compiles_for_cards_of_two_generations() {
-    for (capability, precision) in [("8.0", "f32"), ("9.0", "bf16")] {
-        let (text, modules) = step(capability, precision);
+fn a_step_of_operations_compiles_for_cards_of_three_generations() {
+    for (capability, precision) in [("6.1", "f32"), ("8.0", "f32"), ("9.0", "bf16")] {
+        let (text, modules) = step(capability, &[precision]);
         assert!(text.contains("gradients"), "{text}");
         assert!(modules > 20, "{modules} kernels are not a step's");
+    }
+}
+
+#[test]
+fn the_devices_own_step_compiles_for_cards_of_three_generations_and_has_few_kernels() {
+    for (capability, precision) in [("6.1", "f32"), ("8.0", "f32"), ("9.0", "bf16")] {
+        let (text, modules) = step(capability, &[precision, "own"]);
+        assert!(
+            text.contains("step 2: ") && text.contains("captured: true"),
+            "{text}"
+        );
+        assert!(modules > 20, "{modules} kernels are not a step's");
+        assert!(modules < 100, "{modules} kernels take long to compile");
     }
 }
 

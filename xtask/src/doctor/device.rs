@@ -10,7 +10,35 @@ use super::checks::first_line;
 pub(super) fn check(device: DeviceChoice) -> Vec<Finding> {
     match device {
         DeviceChoice::Cuda(index) => vec![driver(index), compiler()],
+        DeviceChoice::Vulkan(index) => vec![loader(index)],
         other => vec![Finding::ok("device", format!("{other}, on processors"))],
+    }
+}
+
+/// Vulkan's loader and a driver for it.
+fn loader(index: usize) -> Finding {
+    let install =
+        "install a driver for Vulkan (on Debian `mesa-vulkan-drivers`), or use --device flex";
+    let library = find(
+        &["libvulkan.so.1", "libvulkan.so", "libMoltenVK.dylib"],
+        &driver_folders(),
+    );
+    let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let has_driver = drivers
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .any(|mut files| files.next().is_some());
+    match library {
+        Some(library) if has_driver || std::env::var_os("VK_ICD_FILENAMES").is_some() => {
+            Finding::ok("device", format!("vulkan:{index} by {}", library.display()))
+        }
+        Some(_) => Finding::red("device", 32, "Vulkan without a driver", install),
+        None => Finding::red(
+            "device",
+            32,
+            "no loader for Vulkan (libvulkan.so.1)",
+            install,
+        ),
     }
 }
 

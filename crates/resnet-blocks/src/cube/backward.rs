@@ -11,14 +11,17 @@ use super::matrix::{Matrix, Storage, Vector32};
 use super::norm::{Affine, Mask, gradient_apply, gradient_sums};
 use super::pixels::{
     Elsewhere, add_elsewhere, column_sums, converted, pack_spatial, patches, sample, spread_rows,
-    tap_sums, unpack_spatial_gradient,
+    tap_sums, unpack_spatial_gradient, vector_or,
 };
 use super::tensors::{Maker, pixels_by_channels};
 
-/// A layer's gradients, float32, in the order of its tensors; the bias' is zero where a norm follows.
-struct LayerGradient {
-    weight: Vector32,
-    affine: Affine,
+/// Where a layer's gradients are to be written.
+#[derive(Clone)]
+pub struct GradientSlots {
+    /// As many values as the layer's weight.
+    pub weight: Vector32,
+    /// `[channels]` each.
+    pub affine: Affine,
 }
 
 impl Kept {
@@ -29,10 +32,38 @@ impl Kept {
         inputs: &Inputs,
         is_input_wanted: bool,
     ) -> Vec<Option<CubeTensor>> {
-        let (client, sizes, layers) = (&self.device.client, &self.sizes, &self.layers);
         let maker = Maker::like(&gradient);
-        let spread = sizes.up * sizes.up;
         let gradient = pixels_by_channels(gradient);
+        let (input, layers) = self.gradients(&gradient, is_input_wanted, None);
+        let input = input.map(|input| {
+            let input = converted(&self.device.client, &input, inputs.storage);
+            maker.images(input, self.sizes.batch, self.sizes.input)
+        });
+        let mut all = vec![input];
+        for (at, layer) in layers.into_iter().enumerate() {
+            let [weight, bias, gamma, beta] =
+                std::array::from_fn(|part| inputs.shapes[position::REDUCE + 4 * at + part].clone());
+            all.push(Some(maker.vector(layer.weight, weight)));
+            // A bias before a norm has no influence.
+            all.push(Some(inputs.zeros(&bias)));
+            all.push(Some(maker.vector(layer.affine.gamma, gamma)));
+            all.push(Some(maker.vector(layer.affine.beta, beta)));
+        }
+        all
+    }
+
+    /// The gradients of the input and of each layer, which go to `into` where that is given.
+    pub(super) fn gradients(
+        &self,
+        gradient: &Matrix,
+        is_input_wanted: bool,
+        into: Option<&[GradientSlots]>,
+    ) -> (Option<Matrix>, Vec<GradientSlots>) {
+        let (client, sizes, layers) = (&self.device.client, &self.sizes, &self.layers);
+        let slots = |layer: usize| into.map(|all| &all[layer]);
+        let weight_slot = |layer: usize| slots(layer).map(|slots| &slots.weight);
+        let affine_slot = |layer: usize| slots(layer).map(|slots| &slots.affine);
+        let spread = sizes.up * sizes.up;
         let output = Mask::Output(&self.output);
 
         // The end of the block: the norm behind the expanding product, and what the ReLU lets through to the shortcut.
@@ -41,12 +72,13 @@ impl Kept {
             .then(|| Matrix::empty(client, gradient.rows, gradient.columns, gradient.storage));
         let Normed { map, statistics } = &self.expand;
         let affine = &layers.expand.affine;
-        let expand_sums = gradient_sums(client, map, output, &gradient, statistics, affine);
+        let sums = affine_slot(2);
+        let expand_sums = gradient_sums(client, map, output, gradient, statistics, affine, sums);
         let d_expand = gradient_apply(
             client,
             map,
             output,
-            &gradient,
+            gradient,
             statistics,
             affine,
             &expand_sums,
@@ -54,9 +86,9 @@ impl Kept {
             passed.as_ref(),
         );
         let (d_filtered, expand_weight) =
-            self.product_backward(&layers.expand, &self.filtered, &d_expand);
+            self.product_backward(&layers.expand, &self.filtered, &d_expand, weight_slot(2));
         drop(d_expand);
-        let expand = LayerGradient {
+        let expand = GradientSlots {
             weight: expand_weight,
             affine: expand_sums,
         };
@@ -64,7 +96,8 @@ impl Kept {
         // The 3x3 convolution, and the norms before and behind it.
         let Normed { map, statistics } = &self.spatial;
         let affine = &layers.spatial.affine;
-        let spatial_sums = gradient_sums(client, map, Mask::Input, &d_filtered, statistics, affine);
+        let (mask, sums) = (Mask::Input, affine_slot(1));
+        let spatial_sums = gradient_sums(client, map, mask, &d_filtered, statistics, affine, sums);
         let d_spatial = gradient_apply(
             client,
             map,
@@ -104,14 +137,15 @@ impl Kept {
         drop(gathered);
         let Normed { map, statistics } = &self.reduce;
         let affine = &layers.reduce.affine;
-        let reduce_sums = gradient_sums(client, map, Mask::Input, &d_reduced, statistics, affine);
+        let (mask, sums) = (Mask::Input, affine_slot(0));
+        let reduce_sums = gradient_sums(client, map, mask, &d_reduced, statistics, affine, sums);
         let spatial_weight = match &self.constant {
-            None => unpack_spatial_gradient(client, &d_packed, None),
+            None => unpack_spatial_gradient(client, &d_packed, None, weight_slot(1)),
             Some((constant, packed)) => {
                 // The constant stands at every position but those of the values.
                 let taps = tap_sums(client, &sizes.up_grid(), &d_spatial);
-                let at_values = column_sums(client, &d_reduced, None, None);
-                let elsewhere = column_sums(client, packed, Some(&taps), Some(&at_values));
+                let at_values = column_sums(client, &d_reduced, None, None, None);
+                let elsewhere = column_sums(client, packed, Some(&taps), Some(&at_values), None);
                 add_elsewhere(
                     client,
                     Elsewhere::Sum(&elsewhere),
@@ -120,11 +154,12 @@ impl Kept {
                     &reduce_sums,
                     true,
                 );
-                unpack_spatial_gradient(client, &d_packed, Some((&taps, constant)))
+                let constant = Some((&taps, constant));
+                unpack_spatial_gradient(client, &d_packed, constant, weight_slot(1))
             }
         };
         drop(d_spatial);
-        let spatial = LayerGradient {
+        let spatial = GradientSlots {
             weight: spatial_weight,
             affine: spatial_sums,
         };
@@ -142,14 +177,16 @@ impl Kept {
         drop(d_reduced);
 
         // The two products that read the input.
-        let reduce_weight = self.weight_gradient(&layers.reduce, &self.input, &d_reduce);
-        let reduce = LayerGradient {
+        let slot = weight_slot(0);
+        let reduce_weight = self.weight_gradient(&layers.reduce, &self.input, &d_reduce, slot);
+        let reduce = GradientSlots {
             weight: reduce_weight,
             affine: reduce_sums,
         };
         let shortcut = match (&self.shortcut, &layers.shortcut) {
             (Some(normed), Some(layer)) => {
-                Some(self.shortcut_backward(normed, layer, &gradient, &expand.affine))
+                let tail = &expand.affine;
+                Some(self.shortcut_backward(normed, layer, gradient, tail, slots(3)))
             }
             _ => None,
         };
@@ -161,36 +198,28 @@ impl Kept {
             if let (Some((d_shortcut, _)), Some(layer)) = (&shortcut, &layers.shortcut) {
                 self.add_input_gradient(layer, d_shortcut, &d_input, true);
             }
-            let whole = match sizes.down {
+            match sizes.down {
                 1 => d_input,
                 _ => spread_rows(client, &sizes.down_grid(), &d_input),
-            };
-            let whole = converted(client, &whole, inputs.storage);
-            maker.images(whole, sizes.batch, sizes.input)
+            }
         });
 
-        let mut all = vec![input];
-        for (at, layer) in [reduce, spatial, expand]
-            .into_iter()
-            .chain(shortcut.map(|(_, layer)| layer))
-            .enumerate()
-        {
-            let [weight, bias, gamma, beta] =
-                std::array::from_fn(|part| inputs.shapes[position::REDUCE + 4 * at + part].clone());
-            all.push(Some(maker.vector(layer.weight, weight)));
-            // A bias before a norm has no influence.
-            all.push(Some(inputs.zeros(&bias)));
-            all.push(Some(maker.vector(layer.affine.gamma, gamma)));
-            all.push(Some(maker.vector(layer.affine.beta, beta)));
-        }
-        all
+        let shortcut = shortcut.map(|(_, layer)| layer);
+        let layers = [reduce, spatial, expand].into_iter().chain(shortcut);
+        (input, layers.collect())
     }
 
     /// The gradients of a 1x1 convolution's input and weight.
-    fn product_backward(&self, layer: &Layer, x: &Matrix, gradient: &Matrix) -> (Matrix, Vector32) {
+    fn product_backward(
+        &self,
+        layer: &Layer,
+        x: &Matrix,
+        gradient: &Matrix,
+        into: Option<&Vector32>,
+    ) -> (Matrix, Vector32) {
         let d_x = Matrix::empty(&self.device.client, x.rows, x.columns, x.storage);
         self.add_input_gradient(layer, gradient, &d_x, false);
-        (d_x, self.weight_gradient(layer, x, gradient))
+        (d_x, self.weight_gradient(layer, x, gradient, into))
     }
 
     fn add_input_gradient(&self, layer: &Layer, gradient: &Matrix, d_x: &Matrix, is_added: bool) {
@@ -200,13 +229,20 @@ impl Kept {
             .multiply(&self.device.client, gradient.plain(), weight, d_x, is_added);
     }
 
-    fn weight_gradient(&self, layer: &Layer, x: &Matrix, gradient: &Matrix) -> Vector32 {
-        let out = Matrix::empty(
-            &self.device.client,
-            layer.weight.rows,
-            layer.weight.columns,
-            Storage::F32,
-        );
+    fn weight_gradient(
+        &self,
+        layer: &Layer,
+        x: &Matrix,
+        gradient: &Matrix,
+        into: Option<&Vector32>,
+    ) -> Vector32 {
+        let values = vector_or(&self.device.client, into, layer.weight.len());
+        let out = Matrix {
+            buffer: values.buffer.clone(),
+            rows: layer.weight.rows,
+            columns: layer.weight.columns,
+            storage: Storage::F32,
+        };
         let (left, right) = if layer.is_exchanged {
             (x, gradient)
         } else {
@@ -219,10 +255,7 @@ impl Kept {
             &out,
             false,
         );
-        Vector32 {
-            len: out.len(),
-            handle: out.handle,
-        }
+        values
     }
 
     /// The gradient of the shortcut's product, and those of its layer; `tail` holds the sum of the gradient at all positions.
@@ -232,12 +265,14 @@ impl Kept {
         layer: &Layer,
         gradient: &Matrix,
         tail: &Affine,
-    ) -> (Matrix, LayerGradient) {
+        into: Option<&GradientSlots>,
+    ) -> (Matrix, GradientSlots) {
         let client = &self.device.client;
         let spread = self.sizes.up * self.sizes.up;
         let low = sample(client, &self.sizes.up_grid(), gradient, Some(&self.output));
         let Normed { map, statistics } = normed;
-        let sums = gradient_sums(client, map, Mask::None, &low, statistics, &layer.affine);
+        let (mask, slot) = (Mask::None, into.map(|slots| &slots.affine));
+        let sums = gradient_sums(client, map, mask, &low, statistics, &layer.affine, slot);
         if spread > 1 {
             add_elsewhere(
                 client,
@@ -259,10 +294,11 @@ impl Kept {
             spread,
             None,
         );
-        let weight = self.weight_gradient(layer, &self.input, &d_map);
+        let slot = into.map(|slots| &slots.weight);
+        let weight = self.weight_gradient(layer, &self.input, &d_map, slot);
         (
             d_map,
-            LayerGradient {
+            GradientSlots {
                 weight,
                 affine: sums,
             },

@@ -3,31 +3,32 @@
 use std::sync::Arc;
 
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::prelude::*;
 
 use crate::operation::{Around, BlockConfig, Sizes, position};
 
 use super::matrix::{Matrix, Storage, Vector32};
 use super::norm::{
-    Added, Affine, Statistics, batch_statistics, block_tail, given_statistics, norm_relu,
+    Added, Affine, Moments, Statistics, batch_statistics, block_tail, given_statistics, norm_relu,
 };
 use super::pixels::{
     Grid, constant, constant_kinds, converted, interleaved_sum, pack_spatial, patches, sample,
 };
 use super::product::{Products, products};
+use super::queue::Queue;
 use super::tensors::{pixels_by_channels, vector};
 
 /// What a device offers to a block.
 #[derive(Clone)]
-pub(super) struct Device {
-    pub(super) client: Client,
-    pub(super) products: Arc<dyn Products>,
+pub struct Device {
+    pub client: Queue,
+    pub products: Arc<dyn Products>,
 }
 
 impl Device {
+    /// Of the device that a tensor lies on.
     pub(super) fn of(tensor: &CubeTensor) -> Self {
         Self {
-            client: tensor.client.clone(),
+            client: Queue::new(tensor.client.clone()),
             products: products(&tensor.client, &tensor.device),
         }
     }
@@ -60,7 +61,7 @@ impl Layer {
             rows,
             columns: weight.len / rows,
             storage: Storage::F32,
-            handle: weight.handle,
+            buffer: weight.buffer,
         };
         Self {
             weight: converted(&device.client, &weight, storage),
@@ -129,15 +130,14 @@ pub(super) struct Kept {
     pub(super) output: Matrix,
 }
 
-/// The batch's mean (with the layer's bias left out) and variance of one norm.
-pub(super) struct Reported {
-    pub(super) mean: Vector32,
-    pub(super) variance: Vector32,
-}
-
 /// Where the statistics of a block's norms come from.
 enum Source<'a> {
-    Batch(Vec<Reported>),
+    Batch {
+        /// Of each norm.
+        moments: Vec<Moments>,
+        /// Where they are to be written; none for new memory.
+        into: Option<&'a [Moments]>,
+    },
     /// Mean and variance of each norm.
     Running(&'a [CubeTensor]),
 }
@@ -159,13 +159,11 @@ impl Forward<'_> {
     ) -> Statistics {
         let epsilon = self.epsilon[index] as f32;
         match &mut self.source {
-            Source::Batch(reported) => {
-                let (statistics, variance) =
-                    batch_statistics(&self.device.client, map, spread, epsilon);
-                reported.push(Reported {
-                    mean: statistics.mean.clone(),
-                    variance,
-                });
+            Source::Batch { moments, into } => {
+                let client = &self.device.client;
+                let into = into.map(|all| &all[index]);
+                let (statistics, of_norm) = batch_statistics(client, map, spread, epsilon, into);
+                moments.push(of_norm);
                 statistics
             }
             Source::Running(running) => {
@@ -181,11 +179,26 @@ impl Forward<'_> {
     }
 }
 
-/// A block with batch statistics: what it keeps (its output among it), and the statistics of each norm.
-pub(super) fn train(config: BlockConfig, inputs: &[CubeTensor]) -> (Kept, Vec<Reported>) {
-    let (kept, source) = forward(config, inputs, Source::Batch(Vec::new()));
+/// A block with batch statistics: what it keeps (its output among it), and the moments of each norm.
+pub(super) fn train(config: BlockConfig, inputs: &[CubeTensor]) -> (Kept, Vec<Moments>) {
+    let (device, sizes, layers, input) = read(&config, inputs);
+    train_layers(config, device, sizes, layers, input, None)
+}
+
+/// As [`train`], from layers that are read already; the moments go to `into` where that is given.
+pub(super) fn train_layers(
+    config: BlockConfig,
+    device: Device,
+    sizes: Sizes,
+    layers: Layers,
+    input: Matrix,
+    into: Option<&[Moments]>,
+) -> (Kept, Vec<Moments>) {
+    let moments = Vec::new();
+    let source = Source::Batch { moments, into };
+    let (kept, source) = forward(config, device, sizes, layers, input, source);
     match source {
-        Source::Batch(reported) => (kept, reported),
+        Source::Batch { moments, .. } => (kept, moments),
         Source::Running(_) => unreachable!("the batch's statistics were asked for"),
     }
 }
@@ -196,16 +209,15 @@ pub(super) fn infer(
     inputs: &[CubeTensor],
     running: &[CubeTensor],
 ) -> (Sizes, Matrix) {
-    let (kept, _) = forward(config, inputs, Source::Running(running));
+    let (device, sizes, layers, input) = read(&config, inputs);
+    let source = Source::Running(running);
+    let (kept, _) = forward(config, device, sizes, layers, input, source);
     (kept.sizes, kept.output)
 }
 
-fn forward<'a>(
-    config: BlockConfig,
-    inputs: &[CubeTensor],
-    source: Source<'a>,
-) -> (Kept, Source<'a>) {
-    let sizes = Sizes::new(&config, inputs);
+/// A block's input in the maps' type, and its layers.
+fn read(config: &BlockConfig, inputs: &[CubeTensor]) -> (Device, Sizes, Layers, Matrix) {
+    let sizes = Sizes::new(config, inputs);
     let storage = Storage::of(config.precision);
     let device = Device::of(&inputs[position::INPUT]);
     let client = device.client.clone();
@@ -241,6 +253,19 @@ fn forward<'a>(
         &pixels_by_channels(inputs[position::INPUT].clone()),
         storage,
     );
+    (device, sizes, layers, whole)
+}
+
+fn forward<'a>(
+    config: BlockConfig,
+    device: Device,
+    sizes: Sizes,
+    layers: Layers,
+    whole: Matrix,
+    source: Source<'a>,
+) -> (Kept, Source<'a>) {
+    let storage = whole.storage;
+    let client = device.client.clone();
     let input = match sizes.down {
         1 => whole.clone(),
         _ => sample(&client, &sizes.down_grid(), &whole, None),

@@ -2,36 +2,36 @@
 
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
-use cubecl::server::Handle;
 
 use crate::precision::Precision;
 
 use super::kernels::{ROWS, UNITS};
+use super::queue::{Buffer, Queue};
 
 /// The type in which maps lie in memory. Sums, statistics and the parameters' gradients are float32 in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Storage {
+pub enum Storage {
     F32,
     Bf16,
 }
 
 impl Storage {
     /// That of a block's maps.
-    pub(super) fn of(precision: Precision) -> Self {
+    pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
         }
     }
 
-    pub(super) fn elem(self) -> ElemType {
+    pub fn elem(self) -> ElemType {
         ElemType::Float(match self {
             Self::F32 => FloatKind::F32,
             Self::Bf16 => FloatKind::BF16,
         })
     }
 
-    pub(super) fn size(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
@@ -41,53 +41,53 @@ impl Storage {
 
 /// A row-major matrix: pixels by channels, or weights.
 #[derive(Clone)]
-pub(super) struct Matrix {
-    pub(super) handle: Handle,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) storage: Storage,
+pub struct Matrix {
+    pub buffer: Buffer,
+    pub rows: usize,
+    pub columns: usize,
+    pub storage: Storage,
 }
 
 impl Matrix {
-    pub(super) fn empty(client: &Client, rows: usize, columns: usize, storage: Storage) -> Self {
-        let handle = client.empty(rows * columns * storage.size());
+    pub fn empty(client: &Queue, rows: usize, columns: usize, storage: Storage) -> Self {
+        let buffer = client.buffer(rows * columns * storage.size());
         Self {
-            handle,
+            buffer,
             rows,
             columns,
             storage,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.rows * self.columns
     }
 
     /// All values, as a kernel's argument.
-    pub(super) fn argument(&self) -> BufferArg {
+    pub fn argument(&self) -> BufferArg {
         // SAFETY: the buffer holds `rows * columns` values: `empty` made it so, or the tensor's shape says so.
-        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len()) }
+        unsafe { BufferArg::from_raw_parts(self.buffer.handle(), self.len()) }
     }
 }
 
 /// One float32 for each channel, or a table of them.
 #[derive(Clone)]
-pub(super) struct Vector32 {
-    pub(super) handle: Handle,
-    pub(super) len: usize,
+pub struct Vector32 {
+    pub buffer: Buffer,
+    pub len: usize,
 }
 
 impl Vector32 {
-    pub(super) fn empty(client: &Client, len: usize) -> Self {
+    pub fn empty(client: &Queue, len: usize) -> Self {
         Self {
-            handle: client.empty(4 * len),
+            buffer: client.buffer(4 * len),
             len,
         }
     }
 
-    pub(super) fn argument(&self) -> BufferArg {
+    pub fn argument(&self) -> BufferArg {
         // SAFETY: the buffer holds `len` float32: `empty` made it so, or the tensor's shape says so.
-        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
+        unsafe { BufferArg::from_raw_parts(self.buffer.handle(), self.len) }
     }
 }
 
@@ -171,19 +171,19 @@ impl Division {
         CubeCount::Static(self.channels.div_ceil(32) as u32, 1, 1)
     }
 
-    pub(super) fn partial(&self, client: &Client) -> Vector32 {
+    pub(super) fn partial(&self, client: &Queue) -> Vector32 {
         Vector32::empty(client, self.splits * self.channels)
     }
 }
 
 /// Cubes of [`UNITS`] units, one unit for each of `count` pieces of work.
-pub(super) fn cubes(count: usize) -> CubeCount {
+pub fn cubes(count: usize) -> CubeCount {
     let cubes = count.div_ceil(UNITS as usize);
     let across = cubes.clamp(1, 32_768);
     CubeCount::Static(across as u32, cubes.div_ceil(across).max(1) as u32, 1)
 }
 
 /// The units of such a cube.
-pub(super) fn units() -> CubeDim {
+pub fn units() -> CubeDim {
     CubeDim::new_1d(UNITS)
 }

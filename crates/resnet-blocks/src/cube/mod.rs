@@ -2,8 +2,12 @@
 //!
 //! A handful of kernels of our own and matrix products, so that nothing is tuned: the first step runs as soon as they are compiled. Maps have
 //! channels last, in float32 or bfloat16; every sum is float32, in an order that does not change from run to run.
+//!
+//! Public for crates that make a whole training step of these parts; not covered by this crate's version number.
 
 mod backward;
+mod block;
+mod exposure;
 mod forward;
 mod kernels;
 mod matrix;
@@ -12,4 +16,17 @@ mod operation;
 mod pixels;
 mod pointwise;
 mod product;
+mod queue;
 mod tensors;
+
+pub use backward::GradientSlots;
+pub use block::{Block, KeptBlock, LayerParameters};
+pub use exposure::{device_of, pixels, values};
+pub use forward::Device;
+pub use matrix::{Matrix, Storage, Vector32, cubes, units};
+pub use norm::{
+    Affine, Mask, Moments, Statistics, batch_statistics, gradient_apply, gradient_sums, norm_relu,
+};
+pub use pixels::column_sums;
+pub use product::{Operand, Products};
+pub use queue::{Buffer, Queue, Workspace};

@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::kernels::{gradient, moments, tail};
 use super::matrix::{Division, Matrix, Vector32, cubes, units};
+use super::queue::Queue;
 
 /// The units of a cube that finishes a reduction.
 fn finishing_units() -> CubeDim {
@@ -12,32 +13,53 @@ fn finishing_units() -> CubeDim {
 
 /// What a norm takes off and multiplies with; `[channels]` each.
 #[derive(Clone)]
-pub(super) struct Statistics {
+pub struct Statistics {
     /// Of the product without its bias.
-    pub(super) mean: Vector32,
+    pub mean: Vector32,
     /// `1 / sqrt(variance + epsilon)`
-    pub(super) inverse: Vector32,
+    pub inverse: Vector32,
 }
 
 /// A norm's parameters; `[channels]` each.
 #[derive(Clone)]
-pub(super) struct Affine {
-    pub(super) gamma: Vector32,
-    pub(super) beta: Vector32,
+pub struct Affine {
+    pub gamma: Vector32,
+    pub beta: Vector32,
 }
 
-/// The batch's statistics, and its variance (of all values). `spread` positions of the norm's map stand for each row: one holds it, the
-/// others zero.
-pub(super) fn batch_statistics(
-    client: &Client,
+/// A batch's moments of one norm; `[channels]` each.
+#[derive(Clone)]
+pub struct Moments {
+    /// Of the product without its bias.
+    pub mean: Vector32,
+    /// The mean square about the mean, of all values.
+    pub variance: Vector32,
+}
+
+impl Moments {
+    fn empty(client: &Queue, channels: usize) -> Self {
+        Self {
+            mean: Vector32::empty(client, channels),
+            variance: Vector32::empty(client, channels),
+        }
+    }
+}
+
+/// The batch's statistics, and its moments, written to `into` where that is given. `spread` positions of the norm's map stand for each row:
+/// one holds it, the others zero.
+pub fn batch_statistics(
+    client: &Queue,
     x: &Matrix,
     spread: usize,
     epsilon: f32,
-) -> (Statistics, Vector32) {
+    into: Option<&Moments>,
+) -> (Statistics, Moments) {
     let d = Division::of(x);
     let (sums, squares) = (d.partial(client), d.partial(client));
-    let channel = || Vector32::empty(client, d.channels);
-    let (mean, variance, inverse) = (channel(), channel(), channel());
+    let moments = into
+        .cloned()
+        .unwrap_or_else(|| Moments::empty(client, d.channels));
+    let inverse = Vector32::empty(client, d.channels);
     let elem = x.storage.elem();
     // SAFETY: the division matches the buffers, and every access is bounded by rows and columns.
     unsafe {
@@ -63,8 +85,8 @@ pub(super) fn batch_statistics(
             x.argument(),
             sums.argument(),
             squares.argument(),
-            mean.argument(),
-            variance.argument(),
+            moments.mean.argument(),
+            moments.variance.argument(),
             inverse.argument(),
             d.rows as f32,
             spread as f32,
@@ -74,12 +96,13 @@ pub(super) fn batch_statistics(
             elem,
         );
     }
-    (Statistics { mean, inverse }, variance)
+    let mean = moments.mean.clone();
+    (Statistics { mean, inverse }, moments)
 }
 
 /// The running statistics as those of the product without its bias.
 pub(super) fn given_statistics(
-    client: &Client,
+    client: &Queue,
     mean: &Vector32,
     variance: &Vector32,
     bias: &Vector32,
@@ -108,8 +131,8 @@ pub(super) fn given_statistics(
 }
 
 /// `relu(norm(x))`, less the norm's value of zero where that is to be left out.
-pub(super) fn norm_relu(
-    client: &Client,
+pub fn norm_relu(
+    client: &Queue,
     x: &Matrix,
     statistics: &Statistics,
     affine: &Affine,
@@ -156,7 +179,7 @@ pub(super) enum Added<'a> {
 
 /// `relu(norm(x) + shortcut)` over images of `[height, width]` rows.
 pub(super) fn block_tail(
-    client: &Client,
+    client: &Queue,
     x: &Matrix,
     statistics: &Statistics,
     affine: &Affine,
@@ -209,7 +232,7 @@ pub(super) fn block_tail(
 
 /// What tells whether the ReLU let a value pass.
 #[derive(Clone, Copy)]
-pub(super) enum Mask<'a> {
+pub enum Mask<'a> {
     /// There is none behind the norm.
     None,
     /// The block's output.
@@ -229,21 +252,22 @@ impl Mask<'_> {
     }
 }
 
-/// The gradients of gamma and beta, from the rows' gradients.
-pub(super) fn gradient_sums(
-    client: &Client,
+/// The gradients of gamma and beta, from the rows' gradients; written to `into` where that is given.
+pub fn gradient_sums(
+    client: &Queue,
     x: &Matrix,
     mask: Mask<'_>,
     gradient: &Matrix,
     statistics: &Statistics,
     affine: &Affine,
+    into: Option<&Affine>,
 ) -> Affine {
     let d = Division::of(x);
     let (sums, products) = (d.partial(client), d.partial(client));
-    let out = Affine {
+    let out = into.cloned().unwrap_or_else(|| Affine {
         gamma: Vector32::empty(client, d.channels),
         beta: Vector32::empty(client, d.channels),
-    };
+    });
     let (kind, y) = mask.parts(x);
     // SAFETY: as in `batch_statistics`.
     unsafe {
@@ -286,8 +310,8 @@ pub(super) fn gradient_sums(
 
 /// The gradient of the norm's input, with `sums` the gradients of its parameters; what passes the ReLU goes to `shortcut` too.
 #[allow(clippy::too_many_arguments)] // All of a norm's backward pass.
-pub(super) fn gradient_apply(
-    client: &Client,
+pub fn gradient_apply(
+    client: &Queue,
     x: &Matrix,
     mask: Mask<'_>,
     gradient: &Matrix,

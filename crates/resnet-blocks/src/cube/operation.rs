@@ -47,11 +47,11 @@ impl BlockKernels for CubeBackend {
         inputs: &[CubeTensor],
         config: BlockConfig,
     ) -> (Vec<CubeTensor>, Kept<Self>) {
-        let (kept, reported) = train(config, inputs);
+        let (kept, moments) = train(config, inputs);
         let maker = Maker::like(&inputs[position::INPUT]);
         let mut outputs =
             vec![maker.images(kept.output.clone(), kept.sizes.batch, kept.sizes.output)];
-        for (index, norm) in reported.into_iter().enumerate() {
+        for (index, norm) in moments.into_iter().enumerate() {
             let channels = [norm.mean.len];
             let bias = inputs[position::REDUCE + 4 * index + 1].clone();
             outputs.push(Self::float_add(maker.vector(norm.mean, channels), bias));

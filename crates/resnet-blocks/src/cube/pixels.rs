@@ -6,6 +6,7 @@ use super::kernels::spread::DOT_UNITS;
 use super::kernels::{elementwise, pixels, spread, weights};
 use super::matrix::{Division, Matrix, Storage, Vector32, cubes, units};
 use super::norm::{Affine, Statistics};
+use super::queue::Queue;
 
 /// An image's rows and columns, and those that a stride samples.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ impl Grid {
 
 /// The sampled rows; where `passed` is given, zero unless it is positive there.
 pub(super) fn sample(
-    client: &Client,
+    client: &Queue,
     grid: &Grid,
     image: &Matrix,
     passed: Option<&Matrix>,
@@ -61,7 +62,7 @@ pub(super) fn sample(
 }
 
 /// The opposite of [`sample`], zero elsewhere.
-pub(super) fn spread_rows(client: &Client, grid: &Grid, low: &Matrix) -> Matrix {
+pub(super) fn spread_rows(client: &Queue, grid: &Grid, low: &Matrix) -> Matrix {
     let image = Matrix::empty(client, grid.rows(), low.columns, low.storage);
     let d = Division::of(&image);
     let count = image.rows * d.columns;
@@ -88,7 +89,7 @@ pub(super) fn spread_rows(client: &Client, grid: &Grid, low: &Matrix) -> Matrix 
 }
 
 /// The 3x3 neighbourhood of each sampled row: `[low rows, 9 * channels]`.
-pub(super) fn patches(client: &Client, grid: &Grid, image: &Matrix) -> Matrix {
+pub(super) fn patches(client: &Queue, grid: &Grid, image: &Matrix) -> Matrix {
     let out = Matrix::empty(client, grid.low_rows(), 9 * image.columns, image.storage);
     let d = Division::of(image);
     let count = out.rows * d.columns;
@@ -116,7 +117,7 @@ pub(super) fn patches(client: &Client, grid: &Grid, image: &Matrix) -> Matrix {
 
 /// The convolution of an interleaved map from each value's products with the nine taps, `[low rows, 9 * channels]`.
 pub(super) fn interleaved_sum(
-    client: &Client,
+    client: &Queue,
     grid: &Grid,
     taps: &Matrix,
     constant: &Vector32,
@@ -148,7 +149,7 @@ pub(super) fn interleaved_sum(
 }
 
 /// The norm's output between the values, `[channels]`.
-pub(super) fn constant(client: &Client, statistics: &Statistics, affine: &Affine) -> Vector32 {
+pub(super) fn constant(client: &Queue, statistics: &Statistics, affine: &Affine) -> Vector32 {
     let channels = statistics.mean.len;
     let constant = Vector32::empty(client, channels);
     // SAFETY: all have one value for each channel.
@@ -169,7 +170,7 @@ pub(super) fn constant(client: &Client, statistics: &Statistics, affine: &Affine
 }
 
 /// What the constant gives at the nine kinds of position, `[9 * channels_out]`, from the scattering weights.
-pub(super) fn constant_kinds(client: &Client, packed: &Matrix, constant: &Vector32) -> Vector32 {
+pub(super) fn constant_kinds(client: &Queue, packed: &Matrix, constant: &Vector32) -> Vector32 {
     let (products, kinds) = (
         Vector32::empty(client, packed.rows),
         Vector32::empty(client, packed.rows),
@@ -199,7 +200,7 @@ pub(super) fn constant_kinds(client: &Client, packed: &Matrix, constant: &Vector
 }
 
 /// For each tap, the gradient's sum over the positions whose source lies inside the image: `[9 * channels]`.
-pub(super) fn tap_sums(client: &Client, grid: &Grid, gradient: &Matrix) -> Vector32 {
+pub(super) fn tap_sums(client: &Queue, grid: &Grid, gradient: &Matrix) -> Vector32 {
     let d = Division::of(gradient);
     let partial = Vector32::empty(client, 9 * d.splits * d.channels);
     let sums = Vector32::empty(client, 9 * d.channels);
@@ -234,16 +235,28 @@ pub(super) fn tap_sums(client: &Client, grid: &Grid, gradient: &Matrix) -> Vecto
     sums
 }
 
-/// Sums per channel over all rows, each times its weight where there are weights, less `subtracted`.
-pub(super) fn column_sums(
-    client: &Client,
+/// `given`, or new values.
+pub(super) fn vector_or(client: &Queue, given: Option<&Vector32>, len: usize) -> Vector32 {
+    match given {
+        Some(vector) => {
+            assert_eq!(vector.len, len, "as many values as are written");
+            vector.clone()
+        }
+        None => Vector32::empty(client, len),
+    }
+}
+
+/// Sums per channel over all rows, each times its weight where there are weights, less `subtracted`; written to `into` where that is given.
+pub fn column_sums(
+    client: &Queue,
     x: &Matrix,
     weights: Option<&Vector32>,
     subtracted: Option<&Vector32>,
+    into: Option<&Vector32>,
 ) -> Vector32 {
     let d = Division::of(x);
     let partial = d.partial(client);
-    let sums = Vector32::empty(client, d.channels);
+    let sums = vector_or(client, into, d.channels);
     // SAFETY: the division matches the buffers, and there is a weight for each row.
     unsafe {
         spread::column_sums_partial::launch_unchecked(
@@ -285,7 +298,7 @@ pub(super) enum Elsewhere<'a> {
 
 /// Adds the positions between the values to a norm's parameter gradients, in place.
 pub(super) fn add_elsewhere(
-    client: &Client,
+    client: &Queue,
     elsewhere: Elsewhere<'_>,
     statistics: &Statistics,
     affine: &Affine,
@@ -319,7 +332,7 @@ pub(super) fn add_elsewhere(
 
 /// A 3x3 convolution's weights for products: gathering `[9 * in, out]`, or scattering `[9 * out, in]`.
 pub(super) fn pack_spatial(
-    client: &Client,
+    client: &Queue,
     weight: &Vector32,
     channels: [usize; 2],
     is_scattering: bool,
@@ -349,12 +362,13 @@ pub(super) fn pack_spatial(
 
 /// The gradient of the scattering form as that of the weights, with the constant's share where there is a constant.
 pub(super) fn unpack_spatial_gradient(
-    client: &Client,
+    client: &Queue,
     packed: &Matrix,
     constant: Option<(&Vector32, &Vector32)>,
+    into: Option<&Vector32>,
 ) -> Vector32 {
     let (channels_in, channels_out) = (packed.columns, packed.rows / 9);
-    let gradient = Vector32::empty(client, packed.len());
+    let gradient = vector_or(client, into, packed.len());
     let (tap_sums, values) = match constant {
         Some((tap_sums, values)) => (tap_sums.argument(), values.argument()),
         None => (packed.argument(), packed.argument()),
@@ -378,7 +392,7 @@ pub(super) fn unpack_spatial_gradient(
 }
 
 /// The same values in another type; free where they have it.
-pub(super) fn converted(client: &Client, x: &Matrix, storage: Storage) -> Matrix {
+pub(super) fn converted(client: &Queue, x: &Matrix, storage: Storage) -> Matrix {
     if x.storage == storage {
         return x.clone();
     }
@@ -399,7 +413,7 @@ pub(super) fn converted(client: &Client, x: &Matrix, storage: Storage) -> Matrix
 }
 
 /// Adds a bias to every row, in place.
-pub(super) fn add_bias(client: &Client, x: &Matrix, bias: &Vector32) {
+pub(super) fn add_bias(client: &Queue, x: &Matrix, bias: &Vector32) {
     // SAFETY: one unit a value; `bias` has one value a column.
     unsafe {
         elementwise::add_bias::launch_unchecked(

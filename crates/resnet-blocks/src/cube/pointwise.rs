@@ -78,7 +78,7 @@ impl Pointwise {
         let client = &self.device.client;
         let maker = Maker::like(&gradient);
         let wide = pixels_by_channels(gradient);
-        let d_bias = column_sums(client, &wide, None, None);
+        let d_bias = column_sums(client, &wide, None, None, None);
         let gradient = converted(client, &wide, self.input.storage);
         let d_weight = Matrix::empty(client, self.weight.rows, self.weight.columns, Storage::F32);
         let (left, right) = if self.is_exchanged {

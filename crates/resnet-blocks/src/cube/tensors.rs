@@ -42,7 +42,7 @@ pub(super) fn pixels_by_channels(tensor: CubeTensor) -> Matrix {
         rows: shape[0] * shape[2] * shape[3],
         columns: shape[1],
         storage: storage(tensor.dtype),
-        handle: tensor.handle,
+        buffer: tensor.handle.into(),
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn matrix(tensor: CubeTensor, rows: usize) -> Matrix {
         rows,
         columns: len / rows,
         storage: storage(tensor.dtype),
-        handle: tensor.handle,
+        buffer: tensor.handle.into(),
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn vector(tensor: CubeTensor) -> Vector32 {
     assert_eq!(tensor.dtype, DType::F32, "parameters are float32");
     Vector32 {
         len: tensor.shape().num_elements(),
-        handle: tensor.handle,
+        buffer: tensor.handle.into(),
     }
 }
 
@@ -91,7 +91,7 @@ impl Maker {
             self.like.client.clone(),
             self.like.device.clone(),
             shape,
-            matrix.handle,
+            matrix.buffer.handle(),
             dtype(matrix.storage),
         )
     }
@@ -101,7 +101,7 @@ impl Maker {
             rows: 1,
             columns: vector.len,
             storage: Storage::F32,
-            handle: vector.handle,
+            buffer: vector.buffer,
         };
         self.tensor(matrix, shape)
     }

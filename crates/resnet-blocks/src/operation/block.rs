@@ -61,13 +61,6 @@ impl Sizes {
     /// If the input is no batch of images, or has another number of channels than the block takes.
     pub(crate) fn new(config: &BlockConfig, inputs: &[impl TensorMetadata]) -> Self {
         let [batch, channels_in, height, width] = image_dims(&inputs[position::INPUT]);
-        let input = [height, width];
-        let (down, up) = if config.is_transposed {
-            (1, config.stride)
-        } else {
-            (config.stride, 1)
-        };
-        let low = input.map(|length| length.div_ceil(down));
         let channels = |at: usize| inputs[at + 1].shape().num_elements();
         let weight = image_dims(&inputs[position::REDUCE]);
         let weight_in = if config.is_transposed {
@@ -79,11 +72,29 @@ impl Sizes {
             weight_in, channels_in,
             "the block takes {weight_in} channels, not {channels_in}"
         );
+        let channels = [channels(position::REDUCE), channels(position::EXPAND)];
+        Self::of(config, batch, channels_in, channels, [height, width])
+    }
+
+    /// Those of a block of `[width, channels_out]` channels on images of a size.
+    pub(crate) fn of(
+        config: &BlockConfig,
+        batch: usize,
+        channels_in: usize,
+        [width, channels_out]: [usize; 2],
+        input: [usize; 2],
+    ) -> Self {
+        let (down, up) = if config.is_transposed {
+            (1, config.stride)
+        } else {
+            (config.stride, 1)
+        };
+        let low = input.map(|length| length.div_ceil(down));
         Self {
             batch,
             channels_in,
-            width: channels(position::REDUCE),
-            channels_out: channels(position::EXPAND),
+            width,
+            channels_out,
             input,
             low,
             output: low.map(|length| length * up),

@@ -58,8 +58,8 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
 
 fn comparable(settings: &Settings) -> Map<String, Value> {
     let mut values = settings.to_map();
-    if settings.device.are_cuda() {
-        let kind = vec!["cuda"; settings.device.count()].join(",");
+    if settings.device.are_gpus() {
+        let kind = vec![settings.device.main().feature(); settings.device.count()].join(",");
         values.insert(Key::Device.name().to_owned(), kind.into());
     }
     values

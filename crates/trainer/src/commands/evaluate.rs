@@ -56,16 +56,16 @@ pub(super) struct EvaluateFlags {
 pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     let (mut settings, mut model, device) = load_run(&flags.run_dir, flags.device)?;
     let trained_with = model.likelihood();
-    if let Some(likelihood) = flags.likelihood {
-        if !model.score_as(likelihood) {
-            return Err(TrainerError::UnfittingFlag {
-                flag: "--likelihood",
-                given: likelihood.to_string(),
-                reason: format!(
-                    "the run was trained with {trained_with}, whose output means something else"
-                ),
-            });
-        }
+    if let Some(likelihood) = flags.likelihood
+        && !model.score_as(likelihood)
+    {
+        return Err(TrainerError::UnfittingFlag {
+            flag: "--likelihood",
+            given: likelihood.to_string(),
+            reason: format!(
+                "the run was trained with {trained_with}, whose output means something else"
+            ),
+        });
     }
     let likelihood = model.likelihood();
     settings.sampler = flags.sampler.unwrap_or(settings.sampler);

@@ -122,7 +122,7 @@ fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> St
     let mut line = |name: &str, bytes: u64, what: &str| {
         text += &format!("{name:<24}{:>11.1} MiB  {what}\n", mebibytes(bytes));
     };
-    let is_cuda = devices.are_cuda();
+    let is_cuda = devices.are_gpus();
     let each = if devices.count() > 1 { ", each" } else { "" };
     let title = format!("predicted peak of a step with batch {batch_size} on {devices}{each}");
     line("memory", memory.total(), &title);

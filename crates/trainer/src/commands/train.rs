@@ -6,7 +6,7 @@ use super::error::TrainerError;
 use crate::commands::output::print;
 use crate::device::auto_batch;
 use crate::device::memory::device_failure;
-use crate::device::open_device;
+use crate::device::open_device_for;
 use crate::process::progress::{LOG_INTERVAL, Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::train::{TrainError, TrainOptions, train};
@@ -45,7 +45,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         Vec::new()
     };
     let mut settings = resolved.settings;
-    let device = open_device(settings.device.main())?;
+    let device = open_device_for(settings.device.main(), settings.precision)?;
     let chooses = flags.auto_batch && !is_recorded;
     if chooses {
         settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
@@ -78,7 +78,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
             None => "the whole batch fits the memory".to_owned(),
         });
     }
-    if !settings.device.are_cuda() {
+    if !settings.device.are_gpus() {
         return Ok(train(&settings, options, &device, &mut progress)?);
     }
     // Where memory runs out or a kernel fails, the backend panics; nothing in this process can use the device again.

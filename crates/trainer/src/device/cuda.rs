@@ -57,7 +57,7 @@ fn compute(index: usize) -> Result<Device, CudaProblem> {
         let device = Device::cuda(index);
         let sum = Tensor::<1>::ones([4], &device)
             .exp()
-            .sum()
+            .sum_dim(0)
             .into_scalar::<f32>();
         (device, sum)
     }));
@@ -66,6 +66,15 @@ fn compute(index: usize) -> Result<Device, CudaProblem> {
         Ok((_, sum)) => Err(CudaProblem::WrongResult(sum)),
         Err(panic) => Err(CudaProblem::NoKernel(text_of(&*panic))),
     }
+}
+
+/// Why the card has no arithmetic in bfloat16; none where it has. For a device that [`open`] has tried.
+pub(crate) fn why_no_bf16(index: usize) -> Option<String> {
+    let context = CudaContext::new(index).ok()?;
+    let (major, minor) = context.compute_capability().ok()?;
+    (major < 8).then(|| {
+        format!("the card has compute capability {major}.{minor}, and bfloat16 begins with 8.0")
+    })
 }
 
 /// The card's free memory in bytes, by the driver; none where it does not tell. For a device that [`open`] has tried.

@@ -25,6 +25,14 @@ pub enum DeviceError {
         /// What is missing, and where to get it.
         reason: String,
     },
+    /// The device has no arithmetic in bfloat16.
+    #[error("`--precision bf16` is not for device `{device}`: {reason}; use `--precision f32`")]
+    NoBf16 {
+        /// What was asked for.
+        device: DeviceChoice,
+        /// Why not.
+        reason: String,
+    },
     /// The device or the system has no memory left.
     #[error(
         "out of memory on device `{device}`: {reason}; train with `--auto-batch`, or a smaller `--batch-size` or \
@@ -88,6 +96,7 @@ impl DeviceError {
             Self::BackendNotCompiled { .. }
             | Self::UnknownMemory { .. }
             | Self::Several { .. }
+            | Self::NoBf16 { .. }
             | Self::Model(_) => 2,
             Self::OutOfMemory { .. } | Self::NothingFits { .. } => 31,
             Self::Lost { .. } | Self::Unavailable { .. } => 32,

@@ -12,7 +12,7 @@ use run_files::settings::{DeviceChoice, Settings};
 /// # Errors
 /// [`DeviceError::OutOfMemory`].
 pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), DeviceError> {
-    let memory = process_memory::memory().filter(|_| !settings.device.are_cuda());
+    let memory = process_memory::memory().filter(|_| !settings.device.are_gpus());
     let Some(total) = memory.map(|memory| memory.total) else {
         return Ok(());
     };
@@ -55,6 +55,8 @@ pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
         DeviceChoice::Cuda(index) => crate::device::cuda::free_bytes(index),
         #[cfg(not(feature = "cuda"))]
         DeviceChoice::Cuda(_) => None,
+        // Vulkan tells how much there is, not how much is free.
+        DeviceChoice::Vulkan(_) => None,
         DeviceChoice::Flex | DeviceChoice::Ndarray => {
             process_memory::memory().map(|memory| memory.available)
         }

@@ -9,12 +9,40 @@ pub(crate) mod error;
 pub(crate) mod memory;
 pub(crate) mod process_memory;
 pub(crate) mod step_memory;
+#[cfg(feature = "vulkan")]
+mod vulkan;
 
 use burn::tensor::Device;
 
-use run_files::settings::DeviceChoice;
+use run_files::settings::{DeviceChoice, Precision};
 
 pub use error::DeviceError;
+
+/// The device of that name, for products of that precision.
+///
+/// # Errors
+/// Where the program was built without the backend's feature, the device is missing, or has no such arithmetic.
+pub(crate) fn open_device_for(
+    choice: DeviceChoice,
+    precision: Precision,
+) -> Result<Device, DeviceError> {
+    let device = open_device(choice)?;
+    let reason = match (precision, choice) {
+        (Precision::Bf16, DeviceChoice::Vulkan(_)) => {
+            Some("the language of its kernels, WGSL, has no bfloat16".to_owned())
+        }
+        #[cfg(feature = "cuda")]
+        (Precision::Bf16, DeviceChoice::Cuda(index)) => cuda::why_no_bf16(index),
+        _ => None,
+    };
+    match reason {
+        Some(reason) => Err(DeviceError::NoBf16 {
+            device: choice,
+            reason,
+        }),
+        None => Ok(device),
+    }
+}
 
 /// The device of that name.
 ///
@@ -33,6 +61,8 @@ pub fn open_device(choice: DeviceChoice) -> Result<Device, DeviceError> {
         }
         #[cfg(feature = "cuda")]
         DeviceChoice::Cuda(index) => crate::device::cuda::open(index),
+        #[cfg(feature = "vulkan")]
+        DeviceChoice::Vulkan(index) => crate::device::vulkan::open(index),
         #[allow(unreachable_patterns)] // Reachable wherever a feature is off.
         missing => Err(DeviceError::BackendNotCompiled {
             device: missing,

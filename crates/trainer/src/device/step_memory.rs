@@ -88,7 +88,7 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
         })
     };
     let place = match settings.device.main() {
-        DeviceChoice::Cuda(_) => Place::Cuda,
+        DeviceChoice::Cuda(_) | DeviceChoice::Vulkan(_) => Place::Cuda,
         _ => Place::Host {
             keeps_freed: keeps_freed(std::env::var("MIMALLOC_PURGE_DELAY").ok().as_deref()),
         },

@@ -51,6 +51,12 @@ pub enum GpuCheckError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A process that was to make one step failed.
+    #[error("a process that was to make one step failed: {reason}")]
+    Start {
+        /// Its last message.
+        reason: String,
+    },
     /// The program could not start itself.
     #[error("a part could not be started: {0}; run it from a folder that programs may be run from")]
     NotStarted(std::io::Error),
@@ -76,7 +82,7 @@ impl GpuCheckError {
             | Self::UnknownPart { .. }
             | Self::Budget { .. }
             | Self::OtherResults { .. } => 2,
-            Self::NotStarted(_) | Self::PartsFailed { .. } => 1,
+            Self::NotStarted(_) | Self::Start { .. } | Self::PartsFailed { .. } => 1,
         }
     }
 }

@@ -16,6 +16,7 @@ mod part_process;
 mod products;
 mod results;
 mod row;
+mod start;
 mod table;
 mod tolerances;
 mod work;
@@ -28,7 +29,7 @@ pub use error::GpuCheckError;
 pub(crate) use part_process::end_own_processes;
 
 use crate::process::own_program::this_program;
-use part::{Part, Scale, all};
+use part::{Part, Scale, all, on_request};
 use results::{Outcome, PartResult, Results};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{BURN_VERSION, file_error};
@@ -58,16 +59,24 @@ pub struct CheckOptions {
 
 impl CheckOptions {
     fn scale(&self) -> Scale {
-        Scale::of(matches!(self.device, DeviceChoice::Cuda(_)))
+        Scale::of(self.device.gpu_index().is_some())
     }
 
+    /// Those of a whole check.
     fn parts(&self) -> Vec<Part> {
         all(self.scale(), self.python.is_some())
     }
 
+    /// Those that can be asked for.
+    fn known(&self) -> Vec<Part> {
+        let mut parts = self.parts();
+        parts.extend(on_request(self.scale()));
+        parts
+    }
+
     /// The parts of that name.
     fn named(&self, name: &str) -> Result<Vec<Part>, GpuCheckError> {
-        let parts = self.parts();
+        let parts = self.known();
         let named: Vec<Part> = parts
             .iter()
             .copied()
@@ -92,6 +101,7 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
     let part_options = PartOptions {
         device: options.device,
         scale: options.scale(),
+        out: options.out.clone(),
         python: options.python.clone(),
     };
     for part in options.named(name)? {
@@ -141,11 +151,13 @@ pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
 
 /// The parts to be made, and the results so far: empty ones, or with `--part` those of earlier calls.
 fn begin(options: &CheckOptions) -> Result<(Vec<Part>, Results), GpuCheckError> {
-    let parts = options.parts();
+    let mut parts = options.parts();
     let device = options.device.to_string();
     let (chosen, earlier) = match &options.part {
         Some(name) => {
             let chosen = options.named(name)?;
+            let more = chosen.iter().filter(|part| !parts.contains(part)).copied();
+            parts.extend(more.collect::<Vec<_>>());
             (chosen, Results::read(&options.out.join(RESULTS), &device)?)
         }
         None => (parts.clone(), None),

@@ -22,6 +22,10 @@ pub(super) enum Part {
     Parity(Precision),
     Determinism(Precision),
     Step(StepCase),
+    /// The same step, launched kernel by kernel where it is otherwise replayed as a graph.
+    Launched(StepCase),
+    /// From the start of a process to the end of its first step, without compiled kernels and with them.
+    Start,
     /// The same step by Burn's own layers in place of this project's forms of a block.
     Layers(StepCase),
     /// The same step in PyTorch.
@@ -54,9 +58,9 @@ impl Scale {
         width: 1.0,
         latent_dim: 256,
         batches: [25, 128, 512],
-        steps: 20,
-        // The first steps compile and tune kernels.
-        warmup: 30,
+        steps: 50,
+        // The first step compiles kernels, the second one is captured; nothing is tuned.
+        warmup: 5,
         product_size: 8192,
         product_seconds: 1.0,
     };
@@ -79,13 +83,12 @@ impl Scale {
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-/// All parts in their order; PyTorch's only where it is asked for.
+/// The parts of a whole check in their order; PyTorch's only where it is asked for.
 ///
-/// Steps of depth 28 come before the other depths and the largest batch, one of Burn's layers between them, and PyTorch's after
-/// all of ours: it may compile for minutes.
+/// Steps of depth 28 come before the other depths and the largest batch, and PyTorch's after all of ours: it may compile for minutes.
 pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
     let [small, middle, large] = scale.batches;
-    let mut parts = vec![Part::Device];
+    let mut parts = vec![Part::Device, Part::Start];
     parts.extend(PRECISIONS.map(Part::Parity));
     parts.extend(PRECISIONS.map(Part::Determinism));
     let mut first = Vec::new();
@@ -100,13 +103,8 @@ pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
         others.extend([40, 70, 100].map(|depth| case(depth, small)));
         others.push(case(28, large));
     }
-    let layers = PRECISIONS.map(|precision| StepCase {
-        depth: 28,
-        batch: middle,
-        precision,
-    });
     parts.extend(first.iter().copied().map(Part::Step));
-    parts.extend(layers.map(Part::Layers));
+    parts.extend(first.iter().copied().map(Part::Launched));
     parts.extend(others.iter().copied().map(Part::Step));
     let cases = [first, others].concat();
     if with_pytorch {
@@ -114,6 +112,17 @@ pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
     }
     parts.extend(PRECISIONS.map(Part::Products));
     parts
+}
+
+/// What is made only where it is asked for: Burn's own layers, whose kernels a GPU tunes for hours.
+pub(super) fn on_request(scale: Scale) -> Vec<Part> {
+    let [_, middle, _] = scale.batches;
+    let layers = PRECISIONS.map(|precision| StepCase {
+        depth: 28,
+        batch: middle,
+        precision,
+    });
+    layers.map(Part::Layers).into()
 }
 
 impl Part {
@@ -136,6 +145,8 @@ impl fmt::Display for Part {
         };
         match self {
             Self::Step(case) => step("step", case),
+            Self::Launched(case) => step("launched", case),
+            Self::Start => formatter.write_str("start"),
             Self::Layers(case) => step("layers", case),
             Self::Pytorch(case) => step("pytorch", case),
             Self::Device => formatter.write_str("device"),
@@ -152,7 +163,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_kinds_name_many() {
-        let parts = all(Scale::FULL, true);
+        let parts = [all(Scale::FULL, true), on_request(Scale::FULL)].concat();
         for part in &parts {
             let named = parts
                 .iter()
@@ -162,6 +173,7 @@ mod tests {
         let count = |name| parts.iter().filter(|part| part.is_named(name)).count();
         assert_eq!(count("step"), 2 * (2 + 3 + 1));
         assert_eq!(count("pytorch"), count("step"));
+        assert_eq!(count("launched"), 4);
         assert_eq!(count("layers"), 2);
         assert_eq!(count("parity"), 2);
         assert_eq!(count("step-28"), 0);
@@ -176,6 +188,7 @@ mod tests {
         };
         let order = [
             "device",
+            "start",
             "parity-f32",
             "parity-bf16",
             "determinism-f32",

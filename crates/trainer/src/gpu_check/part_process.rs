@@ -59,10 +59,22 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuChec
     });
 
     let mut rows = Vec::new();
+    let mut stage = None;
+    let mut began = began;
     let is_late = loop {
         match lines.recv_timeout(limit.saturating_sub(began.elapsed())) {
             // What libraries print besides is no row.
-            Ok(line) => rows.extend(serde_json::from_str::<Row>(&line).ok()),
+            Ok(line) => match serde_json::from_str::<Row>(&line) {
+                Ok(Row::Stage(row)) => {
+                    // Compiling has a limit of its own, or a slow compiler would leave no time for what it was for.
+                    if row.is_ready {
+                        began = Instant::now();
+                    }
+                    stage = Some(row.stage);
+                }
+                Ok(row) => rows.push(row),
+                Err(_) => {}
+            },
             Err(RecvTimeoutError::Disconnected) => break false,
             Err(RecvTimeoutError::Timeout) => break true,
         }
@@ -79,7 +91,10 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuChec
     let _ = reader.join();
     let messages = messages.join().unwrap_or_default();
     let reason = if is_late {
-        Some(format!("not done within its {:.0} s", limit.as_secs_f64()))
+        let stood = stage.map(|stage| format!("; it stood at: {stage}"));
+        let stood = stood.unwrap_or_default();
+        let seconds = limit.as_secs_f64();
+        Some(format!("not done within its {seconds:.0} s{stood}"))
     } else if status.success() {
         None
     } else if status.code().is_some() {
@@ -152,6 +167,30 @@ mod tests {
         let (made, _) = shell(&format!("{ROW}; kill -KILL $$"), 60.0);
         assert_eq!(made.rows.len(), 1);
         assert!(made.reason.is_some_and(|reason| reason.contains("signal")));
+    }
+
+    #[test]
+    fn what_is_late_says_where_it_stood_and_its_time_begins_when_kernels_are_there() {
+        let stage = |stage: &str, is_ready: bool| {
+            format!(r#"echo '{{"kind":"stage","stage":"{stage}","is_ready":{is_ready}}}'"#)
+        };
+        let compiling = stage("compiling kernels", false);
+        let (made, _) = shell(&format!("{compiling}; sleep 60"), 0.5);
+        let reason = made.reason.expect("late");
+        assert!(
+            reason.ends_with("it stood at: compiling kernels"),
+            "{reason}"
+        );
+        let (ready, step) = (
+            stage("kernels are there", true),
+            stage("step 2 of 30", false),
+        );
+        // Longer than the limit as a whole, and neither half is.
+        let (made, _) = shell(
+            &format!("{compiling}; sleep 2; {ready}; sleep 2; {step}; {ROW}"),
+            3.5,
+        );
+        assert_eq!((made.rows.len(), made.reason), (1, None));
     }
 
     #[test]

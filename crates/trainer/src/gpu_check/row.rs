@@ -14,18 +14,42 @@ pub(super) enum Row {
     Step(StepRow),
     Pytorch(PytorchRow),
     Product(ProductRow),
+    Start(StartRow),
+    /// No result: where the part stands.
+    Stage(StageRow),
 }
 
 impl Row {
     /// Why this is no success, if it is none.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
-            Self::Device(_) | Self::Step(_) | Self::Product(_) => None,
+            Self::Device(_)
+            | Self::Step(_)
+            | Self::Product(_)
+            | Self::Start(_)
+            | Self::Stage(_) => None,
             Self::Parity(row) => row.failure(),
             Self::Determinism(row) => row.failure(),
             Self::Pytorch(row) => row.failure(),
         }
     }
+}
+
+/// Where a part stands, so that one that does not end can say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StageRow {
+    pub(super) stage: String,
+    /// Whether kernels are compiled: the part's time limit begins.
+    #[serde(default)]
+    pub(super) is_ready: bool,
+}
+
+/// From the start of a process to its end after one training step, on a GPU two: the first compiles, the second is captured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StartRow {
+    /// Whether no compiled kernel was there.
+    pub(super) is_cold: bool,
+    pub(super) seconds: f64,
 }
 
 /// The device itself.
@@ -103,7 +127,7 @@ pub(super) struct DeterminismRow {
     pub(super) weights: usize,
     /// Those that are equal to the bit at the end.
     pub(super) equal_weights: usize,
-    /// Whether equality is promised: on a processor it is, on a GPU it is only reported.
+    /// Whether equality is promised; it is, on every device.
     pub(super) is_demanded: bool,
 }
 
@@ -134,6 +158,9 @@ pub(super) struct StepRow {
     /// By Burn's own layers.
     #[serde(default)]
     pub(super) is_plain: bool,
+    /// Kernel by kernel, where a GPU could replay the step as a graph.
+    #[serde(default)]
+    pub(super) is_launched: bool,
     /// Median of the steps that count.
     pub(super) seconds_per_step: f64,
     pub(super) fastest: f64,

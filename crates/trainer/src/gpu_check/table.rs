@@ -12,6 +12,7 @@ pub(super) fn markdown(results: &Results) -> String {
     text += &parts(results);
     text += &parity(results);
     text += &determinism(results);
+    text += &starts(results);
     text += &products(results);
     text += &steps(results);
     text
@@ -145,6 +146,19 @@ fn determinism(results: &Results) -> String {
     table("Two trainings with one seed", &columns, rows.collect())
 }
 
+fn starts(results: &Results) -> String {
+    let rows = results.rows().filter_map(|row| match row {
+        Row::Start(row) => Some(vec![
+            if row.is_cold { "compiled now" } else { "kept" }.to_owned(),
+            format!("{:.1}", row.seconds),
+        ]),
+        _ => None,
+    });
+    let columns = ["kernels", "seconds"];
+    let title = "From the start of a process to the end of its first step";
+    table(title, &columns, rows.collect())
+}
+
 fn products(results: &Results) -> String {
     let rows = results.rows().filter_map(|row| match row {
         Row::Product(row) => Some(vec![
@@ -237,7 +251,12 @@ fn step_line(results: &Results, step: &StepRow) -> Vec<String> {
         step.depth.to_string(),
         step.batch.to_string(),
         step.precision.to_string(),
-        if step.is_plain { "Burn's" } else { "ours" }.to_owned(),
+        match (step.is_plain, step.is_launched) {
+            (true, _) => "Burn's",
+            (_, true) => "ours, launched",
+            _ => "ours",
+        }
+        .to_owned(),
         format!("{:.2}", 1e3 * step.seconds_per_step),
         format!("{:.0}", step.images_per_second),
         format!("{:.1}", step.first_step_seconds),
@@ -267,6 +286,7 @@ mod tests {
             batch: 25,
             precision: Precision::F32,
             is_plain: false,
+            is_launched: false,
             seconds_per_step: 0.02,
             fastest: 0.02,
             slowest: 0.02,

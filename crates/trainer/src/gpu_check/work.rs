@@ -9,27 +9,34 @@ use super::error::GpuCheckError;
 use super::parity;
 use super::part::{Part, Scale, StepCase};
 use super::products::time_products;
-use super::row::{DeviceRow, PytorchRow, Row, StepRow};
+use super::row::{DeviceRow, PytorchRow, Row, StageRow, StepRow};
+use super::start::time_start;
 use crate::device::memory::free_bytes;
 use crate::device::open_device;
 use crate::device::step_memory::{StepSize, form_and_place, predict};
 use crate::experiment::model::model_config;
 use crate::timing::TimingError;
 use crate::timing::pytorch_timing::{PytorchForm, threads, time_pytorch};
-use crate::timing::step_timing::{TimingOptions, time_steps};
+use crate::timing::step_timing::{TimingOptions, time_steps_watched};
 use run_files::settings::{DeviceChoice, Precision, Settings, TrainFlags, resolve};
 
 /// Operations of a multiply-accumulate in a training step: a product and a sum, once forward and twice backward.
 const OPERATIONS_PER_MULTIPLY_ACCUMULATE: u64 = 6;
 
 /// The forms of PyTorch that are timed.
-const FORMS: [PytorchForm; 2] = [PytorchForm::ChannelsLast, PytorchForm::Compiled];
+const FORMS: [PytorchForm; 3] = [
+    PytorchForm::ChannelsLast,
+    PytorchForm::Compiled,
+    PytorchForm::Replayed,
+];
 
 /// What a part is made on and with.
 #[derive(Clone, Debug)]
 pub(crate) struct PartOptions {
     pub(super) device: DeviceChoice,
     pub(super) scale: Scale,
+    /// Folder of the results.
+    pub(super) out: PathBuf,
     /// A Python that has PyTorch.
     pub(super) python: Option<PathBuf>,
 }
@@ -43,7 +50,8 @@ pub(super) fn work(
     options: &PartOptions,
     on_row: &mut dyn FnMut(Row),
 ) -> Result<(), GpuCheckError> {
-    let is_cuda = matches!(options.device, DeviceChoice::Cuda(_));
+    let is_gpu = options.device.gpu_index().is_some();
+    on_row(stage("opening the device".to_owned(), false));
     match part {
         Part::Device => {
             open_device(options.device)?;
@@ -55,7 +63,7 @@ pub(super) fn work(
                 Precision::F32 => vae_core::Precision::F32,
                 Precision::Bf16 => vae_core::Precision::Bf16,
             };
-            parity::check(&device, precision, is_cuda, &mut |row| {
+            parity::check(&device, precision, is_gpu, &mut |row| {
                 on_row(Row::Parity(row))
             });
         }
@@ -67,16 +75,28 @@ pub(super) fn work(
                 precision,
             };
             let device = open_device(options.device)?;
-            let row = train_twice(&settings(case, options)?, !is_cuda, &device)?;
+            let row = train_twice(&settings(case, options)?, true, &device)?;
             on_row(Row::Determinism(row));
         }
         Part::Step(case) => {
             let device = open_device(options.device)?;
-            on_row(Row::Step(time(case, false, options, &device)?));
+            let row = time(case, Form::Usual, options, &device, on_row)?;
+            on_row(Row::Step(row));
+        }
+        Part::Launched(case) => {
+            let device = open_device(options.device)?;
+            let row = time(case, Form::Launched, options, &device, on_row)?;
+            on_row(Row::Step(row));
+        }
+        Part::Start => {
+            for is_cold in [true, false] {
+                on_row(Row::Start(time_start(is_cold, options)?));
+            }
         }
         Part::Layers(case) => {
             let device = open_device(options.device)?;
-            on_row(Row::Step(time(case, true, options, &device)?));
+            let row = time(case, Form::BurnsLayers, options, &device, on_row)?;
+            on_row(Row::Step(row));
         }
         // Not a device of this program: PyTorch has it to itself.
         Part::Pytorch(case) => {
@@ -130,21 +150,37 @@ pub(super) fn settings(case: StepCase, options: &PartOptions) -> Result<Settings
     Ok(resolve(&flags, &|_| None)?.settings)
 }
 
-fn timing(is_plain: bool, options: &PartOptions) -> TimingOptions {
+/// How a step is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As training makes it.
+    Usual,
+    Launched,
+    BurnsLayers,
+}
+
+fn timing(form: Form, options: &PartOptions) -> TimingOptions {
     TimingOptions {
         warmup: options.scale.warmup,
         steps: options.scale.steps,
         is_evaluation: false,
-        is_plain,
+        is_plain: form == Form::BurnsLayers,
+        is_launched: form == Form::Launched,
     }
+}
+
+fn stage(stage: String, is_ready: bool) -> Row {
+    Row::Stage(StageRow { stage, is_ready })
 }
 
 fn time(
     case: StepCase,
-    is_plain: bool,
+    form: Form,
     options: &PartOptions,
     device: &Device,
+    on_row: &mut dyn FnMut(Row),
 ) -> Result<StepRow, GpuCheckError> {
+    let is_plain = form == Form::BurnsLayers;
     let settings = settings(case, options)?;
     let config = model_config(&settings)?;
     let predicted = predict(
@@ -152,7 +188,17 @@ fn time(
         form_and_place(&settings),
         StepSize::of(&settings, case.batch),
     );
-    let timing = time_steps(&settings, timing(is_plain, options), device)?;
+    let timing = timing(form, options);
+    let all = timing.warmup + timing.steps;
+    on_row(stage(
+        "compiling the kernels of the first step".to_owned(),
+        false,
+    ));
+    let mut on_step = |done: usize| {
+        let text = format!("step {} of {all}", done + 1);
+        on_row(stage(text, done == 1));
+    };
+    let timing = time_steps_watched(&settings, timing, device, &mut on_step)?;
     let peak_bytes = match options.device {
         DeviceChoice::Cuda(_) => device.memory_pool_usage().map(|pool| pool.bytes_reserved),
         _ => timing.peak_bytes,
@@ -165,6 +211,7 @@ fn time(
         batch: case.batch,
         precision: case.precision,
         is_plain,
+        is_launched: form == Form::Launched,
         seconds_per_step: timing.seconds_per_step,
         fastest: timing.fastest,
         slowest: timing.slowest,
@@ -187,7 +234,13 @@ fn time_in_pytorch(
 ) -> Result<PytorchRow, GpuCheckError> {
     let settings = settings(case, options)?;
     let timed = match &options.python {
-        Some(python) => time_pytorch(python, &settings, timing(false, options), form, threads()),
+        Some(python) => time_pytorch(
+            python,
+            &settings,
+            timing(Form::Usual, options),
+            form,
+            threads(),
+        ),
         None => Err(TimingError::Pytorch {
             reason: "`--python` names none".to_owned(),
         }),

@@ -9,10 +9,10 @@ use resnet_blocks::parameter_names;
 
 use crate::experiment::weights::NamedValues;
 
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
+pub(crate) const BETA_1: f64 = 0.9;
+pub(crate) const BETA_2: f64 = 0.999;
 /// Keras' default, and the experiment's.
-const EPSILON: f64 = 1e-7;
+pub(crate) const EPSILON: f64 = 1e-7;
 
 /// Adam (Kingma and Ba 2015, algorithm 1), epsilon added after the bias correction.
 ///

@@ -6,6 +6,7 @@
 use burn::module::{ModuleMapper, Param};
 use burn::prelude::*;
 use burn::tensor::Gradients;
+use resnet_blocks::{mean_in_fixed_order, sum_in_fixed_order};
 use vae_core::{DiagonalGaussian, DropoutMasks, LossTerms, Sampler, Segment, VaeOutput};
 
 use crate::experiment::model::Model;
@@ -80,7 +81,7 @@ impl Forward {
                         terms.cross_entropy.clone() + weighted + terms.l2.clone()
                     }
                 };
-                let loss = loss.mean();
+                let loss = mean_in_fixed_order(loss);
                 drop(output);
                 loss.backward()
             }
@@ -202,7 +203,7 @@ impl Recomputing {
         } = self;
         // What is computed again updates the running statistics again.
         let statistics = RunningStatistics::read(model);
-        let mut all = terms.cross_entropy.mean().backward();
+        let mut all = mean_in_fixed_order(terms.cross_entropy).backward();
         let mut gradient = last
             .grad_remove(&mut all)
             .expect("the output layer's input is a leaf");
@@ -220,7 +221,7 @@ impl Recomputing {
         let weighted = kl.of(&posterior, posterior.kl_to_standard_normal());
         let own = weighted + model.penalty().expand([batch]);
         // In this order the gradients of the log-variance are added as in an ordinary pass, to the bit.
-        let loss = weighted_sum(first, gradient) + own.mean();
+        let loss = weighted_sum(first, gradient) + mean_in_fixed_order(own);
         let mut part = loss.backward();
         gradient = maps
             .grad_remove(&mut part)
@@ -237,7 +238,7 @@ impl Recomputing {
 
 /// The scalar whose gradient by `maps` is `gradient`.
 fn weighted_sum(maps: Tensor<4>, gradient: Tensor<4>) -> Tensor<1> {
-    (maps * gradient).sum()
+    sum_in_fixed_order(maps * gradient)
 }
 
 /// Computes a segment again and goes back through it: its parameters' gradients go to `all`, that of its input is returned.

@@ -21,6 +21,8 @@ use crate::step::block_checkpointing::Forward;
 use crate::step::fault::FaultInjector;
 use crate::step::gradient_norms::GradientNorms;
 use crate::step::kl_objective::KlObjective;
+#[cfg(feature = "cube")]
+use crate::step::on_device::OnDevice;
 use crate::step::pass::{Inputs, Pass, PassOptions, Phase};
 use crate::step::replicas::Replicas;
 use crate::step::running_statistics::StatisticsSnapshot;
@@ -38,6 +40,9 @@ pub(crate) struct EngineOptions {
     pub(crate) skip_gradient_norm: Option<f64>,
     /// The decay of the weights' average; none for no average.
     pub(crate) average_decay: Option<f64>,
+    /// Kernel by kernel, where a GPU could replay a step as a graph.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Processors replay nothing.
+    pub(crate) is_launched: bool,
 }
 
 impl EngineOptions {
@@ -49,6 +54,7 @@ impl EngineOptions {
             gradient_checkpointing: settings.gradient_checkpointing,
             skip_gradient_norm: settings.skip_gradient_norm,
             average_decay: settings.ema,
+            is_launched: false,
         }
     }
 }
@@ -98,6 +104,9 @@ pub(crate) struct Engine {
     average: Option<WeightAverage>,
     replicas: Replicas,
     options: EngineOptions,
+    /// The step on a GPU, which has weights and moments of its own: `model` follows when steps are settled.
+    #[cfg(feature = "cube")]
+    device: Option<OnDevice>,
 }
 
 impl Engine {
@@ -107,6 +116,8 @@ impl Engine {
             .average_decay
             .map(|decay| WeightAverage::new(decay, &model));
         Self {
+            #[cfg(feature = "cube")]
+            device: on_device(&model, &replicas, options),
             model,
             adam: Adam::new(),
             average,
@@ -140,7 +151,15 @@ impl Engine {
         let average = options
             .average_decay
             .map(|decay| WeightAverage::from_values(decay, &model, &of_average));
+        #[cfg(feature = "cube")]
+        let device = on_device(&model, &replicas, options)
+            .and_then(|mut device| device.restore(updates, &optimizer).then_some(device));
+        // The moments lie there once.
+        #[cfg(feature = "cube")]
+        let adam = if device.is_some() { Adam::new() } else { adam };
         Ok(Self {
+            #[cfg(feature = "cube")]
+            device,
             average: average.transpose()?,
             model,
             adam,
@@ -170,6 +189,10 @@ impl Engine {
 
     /// What is kept beside the weights: the optimizer's moments, and the average.
     pub(crate) fn optimizer(&self) -> NamedValues {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &self.device {
+            return device.moments();
+        }
         let mut values = self.adam.to_named_values(&self.model);
         if let Some(average) = &self.average {
             values.extend(average.to_named_values());
@@ -198,9 +221,55 @@ impl Engine {
     }
 
     /// The report of a step that none has been given of yet. To be asked for before the model is read or saved.
-    pub(crate) fn settle(&mut self, _guard: &mut StepGuard) -> Option<StepReport> {
-        // Every step waits for its own outcome.
+    pub(crate) fn settle(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
+        let report = self.catch_up(guard);
+        self.read_model();
+        report
+    }
+
+    /// As [`settle`](Self::settle), where the model is not needed.
+    pub(crate) fn catch_up(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &mut self.device {
+            return device.settle(guard);
+        }
+        // Every other step waits for its own outcome.
+        let _ = guard;
         None
+    }
+
+    /// Reads the model from where it is trained.
+    fn read_model(&mut self) {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &mut self.device
+            && let Some(model) = device.model(&self.model)
+        {
+            self.model = model;
+        }
+    }
+
+    /// The step on the device; `None` where it is not the device's to make.
+    #[cfg(feature = "cube")]
+    fn device_step(
+        &mut self,
+        request: StepRequest,
+        guard: &mut StepGuard,
+        faults: &FaultInjector,
+    ) -> Result<Option<StepReport>, StepRequest> {
+        // Before the first step: whether there are free bits does not change in a run.
+        self.device.take_if(|device| !device.takes(&request));
+        let Some(device) = &mut self.device else {
+            return Err(request);
+        };
+        let mut request = request;
+        request.inputs.images = faults.images(request.step, request.inputs.images);
+        let report = device.step(request, guard);
+        let ends = report.as_ref().map(|report| &report.outcome);
+        if matches!(ends, Some(Outcome::NotFinite { stops: true, .. })) {
+            // For the report of the divergence.
+            self.read_model();
+        }
+        Ok(report)
     }
 
     /// As [`step`](Self::step); `ended` is called at the end of each phase.
@@ -214,6 +283,16 @@ impl Engine {
         faults: &FaultInjector,
         ended: &mut impl FnMut(Phase) -> Result<(), E>,
     ) -> Result<Option<StepReport>, E> {
+        #[cfg(feature = "cube")]
+        let request = match self.device_step(request, guard, faults) {
+            Ok(report) => {
+                for phase in [Phase::Forward, Phase::Backward, Phase::Optimizer] {
+                    ended(phase)?;
+                }
+                return Ok(report);
+            }
+            Err(request) => request,
+        };
         let StepRequest {
             step,
             mut inputs,
@@ -321,4 +400,14 @@ impl Engine {
             parameter: names.into_iter().next(),
         }
     }
+}
+
+/// The step on the model's device, where it knows one, and the model is to be trained there alone.
+#[cfg(feature = "cube")]
+fn on_device(model: &Model, replicas: &Replicas, options: EngineOptions) -> Option<OnDevice> {
+    let is_alone = replicas.parts(2).len() == 1;
+    let is_trained = model.devices().iter().all(Device::is_autodiff);
+    (is_alone && is_trained)
+        .then(|| OnDevice::new(model, options))
+        .flatten()
 }

@@ -9,6 +9,8 @@ pub(crate) mod fault;
 pub mod gradient_norms;
 pub(crate) mod gradient_sum;
 pub(crate) mod kl_objective;
+#[cfg(feature = "cube")]
+mod on_device;
 pub(crate) mod pass;
 pub(crate) mod replicas;
 pub mod running_statistics;

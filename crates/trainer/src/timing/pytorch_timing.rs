@@ -24,9 +24,11 @@ pub enum PytorchForm {
     Contiguous,
     /// By `torch.compile`, channels last.
     Compiled,
+    /// The same with `mode="reduce-overhead"`, which replays CUDA graphs.
+    Replayed,
 }
 
-const FORMS: [(PytorchForm, &str, &[&str]); 3] = [
+const FORMS: [(PytorchForm, &str, &[&str]); 4] = [
     (PytorchForm::ChannelsLast, "channels-last", &[]),
     (
         PytorchForm::Contiguous,
@@ -34,6 +36,11 @@ const FORMS: [(PytorchForm, &str, &[&str]); 3] = [
         &["--layout", "contiguous"],
     ),
     (PytorchForm::Compiled, "compiled", &["--compile"]),
+    (
+        PytorchForm::Replayed,
+        "reduce-overhead",
+        &["--compile", "--mode", "reduce-overhead"],
+    ),
 ];
 
 impl PytorchForm {

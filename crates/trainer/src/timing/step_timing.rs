@@ -73,6 +73,8 @@ pub struct TimingOptions {
     pub is_evaluation: bool,
     /// Burn's own layers in place of this project's operations.
     pub is_plain: bool,
+    /// Kernel by kernel, where a GPU could replay a step as a graph.
+    pub is_launched: bool,
 }
 
 /// Takes `warmup + steps` batches of the embedded sample through a step and times the last `steps`.
@@ -87,10 +89,23 @@ pub fn time_steps(
     options: TimingOptions,
     device: &Device,
 ) -> Result<StepTiming, TimingError> {
+    time_steps_watched(settings, options, device, &mut |_| {})
+}
+
+/// As [`time_steps`]; `on_step` is told after each step how many have been taken.
+///
+/// # Errors
+/// As there.
+pub(crate) fn time_steps_watched(
+    settings: &Settings,
+    options: TimingOptions,
+    device: &Device,
+    on_step: &mut dyn FnMut(usize),
+) -> Result<StepTiming, TimingError> {
     if options.is_plain {
-        with_plain_blocks(|| timed_steps(settings, options, device))
+        with_plain_blocks(|| timed_steps(settings, options, device, on_step))
     } else {
-        timed_steps(settings, options, device)
+        timed_steps(settings, options, device, on_step)
     }
 }
 
@@ -98,10 +113,11 @@ fn timed_steps(
     settings: &Settings,
     options: TimingOptions,
     device: &Device,
+    on_step: &mut dyn FnMut(usize),
 ) -> Result<StepTiming, TimingError> {
     let TimingOptions { warmup, steps, .. } = options;
     // No rate counts the step in which kernels are compiled.
-    let warmup = warmup.max(usize::from(settings.device.are_cuda()));
+    let warmup = warmup.max(usize::from(settings.device.are_gpus()));
     assert!(steps > 0, "a median needs at least one step");
     let plain_device = device.clone().inner();
     let device = device.clone().autodiff();
@@ -112,7 +128,10 @@ fn timed_steps(
     } else {
         device
     };
-    let engine_options = EngineOptions::of(settings);
+    let engine_options = EngineOptions {
+        is_launched: options.is_launched,
+        ..EngineOptions::of(settings)
+    };
     let mut engine = Engine::new(model, Replicas::none(&device), engine_options);
     let mut guard = StepGuard::default();
     let batch_size =
@@ -191,6 +210,7 @@ fn timed_steps(
         for (all, seconds) in phases.iter_mut().zip(seconds) {
             all.push(seconds);
         }
+        on_step(step + 1);
     }
     let processors = processor_seconds().zip(processors);
     // After the steps, whose memory it must not add to.

@@ -27,7 +27,7 @@ use run_files::file_operations::lacks_folder_sync;
 use run_files::metrics::{MetricsWriter, TimingWriter};
 use run_files::run_folder::{RunFolder, read_config, recorded_data_hash, recorded_origin};
 use run_files::schedule::Schedule;
-use run_files::settings::{Difference, OnDiskFull, Settings, differences};
+use run_files::settings::{DeviceChoice, Difference, OnDiskFull, Settings, differences};
 
 mod epoch;
 mod error;
@@ -364,7 +364,8 @@ impl<'a> Training<'a> {
 
     /// The model on the other devices.
     fn replicas(&self) -> Replicas {
-        let are_cuda = self.settings.device.are_cuda();
+        // NCCL joins NVIDIA's.
+        let are_cuda = matches!(self.settings.device.main(), DeviceChoice::Cuda(_));
         Replicas::start(&self.config, &self.device, &self.other_devices, are_cuda)
     }
 
@@ -381,7 +382,7 @@ impl<'a> Training<'a> {
     }
 
     fn clock(&self) -> StepClock {
-        StepClock::new(self.settings.device.are_cuda())
+        StepClock::new(self.settings.device.are_gpus())
     }
 
     fn refused(&self, source: WeightsError) -> TrainError {

@@ -26,6 +26,11 @@ impl Training<'_> {
         epoch: &PresentEpoch<'_>,
         images: Tensor<4>,
     ) -> Result<(), TrainError> {
+        if !self.settings.minimises_the_loss() {
+            // The objective's weight depends on how many steps have been taken.
+            let report = run.engine.catch_up(&mut run.state.guard);
+            self.count(run, epoch, report)?;
+        }
         let step = run.state.step;
         let [batch, ..] = images.dims();
         let request = StepRequest {

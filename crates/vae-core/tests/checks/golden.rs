@@ -249,6 +249,16 @@ fn positions(name: &str) -> usize {
     side * side
 }
 
+/// A running variance as the files have it: they move it by the mean square about a batch's mean, and the model, as PyTorch does, by
+/// `n / (n - 1)` times that.
+pub(crate) fn as_in_the_files(golden: &Golden, name: &str, before: &[f64], found: &mut [f64]) {
+    let count = golden.0["images"].0[0] * positions(name);
+    let factor = (count - 1) as f64 / count as f64;
+    for (found, before) in found.iter_mut().zip(before) {
+        *found = 0.99 * before + (*found - 0.99 * before) * factor;
+    }
+}
+
 pub(crate) fn check_values_and_gradients(
     depth: Depth,
     file: &str,
@@ -289,14 +299,7 @@ pub(crate) fn check_with_precision(
             let mut found = values(parameter.data);
             if name.ends_with("running_var") {
                 let (_, before) = &golden.0[&format!("param.{}", parameter.name)];
-                let batch = golden.0["images"].0[0];
-                let count = batch * positions(&parameter.name);
-                // The files move running variances by the mean square about a batch's mean, and the model, as PyTorch
-                // does, by `n / (n - 1)` times that.
-                let factor = (count - 1) as f64 / count as f64;
-                for (found, before) in found.iter_mut().zip(before) {
-                    *found = 0.99 * before + (*found - 0.99 * before) * factor;
-                }
+                as_in_the_files(&golden, &parameter.name, before, &mut found);
             }
             let error = distance(expected, &found) / norm(expected);
             assert!(error <= tolerances.forward, "{name}: off by {error:e}");

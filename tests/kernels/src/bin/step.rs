@@ -1,9 +1,11 @@
-//! One evaluation and one training step of a small autoencoder: `step cuda|vulkan f32|bf16`. Every kernel of the blocks, of the dense layers and of the
-//! loss runs at least once, and everything that it wrote is read.
+//! One evaluation and one training step of a small autoencoder by Burn's operations and those of the blocks, or with `own` three steps of the device's
+//! own: `step cuda|vulkan f32|bf16 [own]`. Everything that they wrote is read.
 
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
+use resnet_blocks::mean_in_fixed_order;
 use vae_core::{Depth, Precision, Sampler, VaeConfig};
+use vae_device_step::{AdamOptions, DeviceStep, StepInputs, StepOptions, StepRates};
 
 const BATCH: usize = 4;
 
@@ -24,10 +26,17 @@ impl ModuleVisitor for Read<'_> {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (device, precision) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["cuda", precision] => (Device::cuda(0), precision),
-        ["vulkan", precision] => (Device::wgpu(DeviceKind::DefaultDevice), precision),
-        _ => panic!("step cuda|vulkan f32|bf16"),
+    let usage = "step cuda|vulkan f32|bf16 [own]";
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (device, precision, is_own) = match arguments[..] {
+        [device, precision] => (device, precision, false),
+        [device, precision, "own"] => (device, precision, true),
+        _ => panic!("{usage}"),
+    };
+    let device = match device {
+        "cuda" => Device::cuda(0),
+        "vulkan" => Device::wgpu(DeviceKind::DefaultDevice),
+        _ => panic!("{usage}"),
     };
     let precision = match precision {
         "f32" => Precision::F32,
@@ -45,16 +54,20 @@ fn main() {
     let images = |device: &Device| Tensor::<4>::full([BATCH, 3, 32, 32], 0.25, device);
     let noise = |device: &Device| Tensor::<2>::full([BATCH, 16], 0.5, device);
 
+    if is_own {
+        return own_steps(&config, &device, images(&device), noise(&device));
+    }
+
     let output = vae
         .valid()
         .forward(images(&device), noise(&device), Sampler::Correct, None);
     println!(
         "evaluation: {}",
-        output.terms.loss().mean().into_scalar::<f32>()
+        mean_in_fixed_order(output.terms.loss()).into_scalar::<f32>()
     );
 
     let output = vae.forward(images(&autodiff), noise(&autodiff), Sampler::Correct, None);
-    let loss = output.terms.loss().mean();
+    let loss = mean_in_fixed_order(output.terms.loss());
     println!("training: {}", loss.clone().into_scalar::<f32>());
     let gradients = loss.backward();
     let mut read = Read {
@@ -63,4 +76,41 @@ fn main() {
     };
     vae.visit(&mut read);
     println!("{} gradients", read.count);
+}
+
+/// Three steps: the first is launched, the second captured, the third replayed where the device can.
+fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tensor<2>) {
+    let vae = config.init(device);
+    let options = StepOptions {
+        adam: AdamOptions {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-7,
+        },
+        sampler: Sampler::Correct,
+        is_captured: true,
+    };
+    let mut engine = DeviceStep::new(&vae, options).expect("a model with known kernels");
+    for number in 0..3 {
+        let inputs = StepInputs {
+            images: images.clone(),
+            noise: noise.clone(),
+            dropout: None,
+        };
+        let rates = StepRates {
+            learning_rate: 1e-3,
+            kl_weight: 1.0,
+            largest_norm: None,
+        };
+        let outcome = engine.step(inputs, rates).expect("a step");
+        let outcome = outcome.wait().expect("an outcome");
+        engine.observe(&outcome);
+        println!("step {number}: {outcome:?}");
+    }
+    println!(
+        "{} bytes, captured: {} {:?}",
+        engine.bytes(),
+        engine.is_captured(),
+        engine.capture_failure()
+    );
 }

@@ -16,13 +16,13 @@ pub(super) use plain::Plain;
 
 /// One of a product's operands: a matrix, or its transpose.
 #[derive(Clone, Copy)]
-pub(super) struct Operand<'a> {
-    pub(super) matrix: &'a Matrix,
-    pub(super) is_transposed: bool,
+pub struct Operand<'a> {
+    pub matrix: &'a Matrix,
+    pub is_transposed: bool,
 }
 
 impl<'a> Operand<'a> {
-    pub(super) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         if self.is_transposed {
             self.matrix.columns
         } else {
@@ -30,7 +30,7 @@ impl<'a> Operand<'a> {
         }
     }
 
-    pub(super) fn columns(&self) -> usize {
+    pub fn columns(&self) -> usize {
         if self.is_transposed {
             self.matrix.rows
         } else {
@@ -40,14 +40,14 @@ impl<'a> Operand<'a> {
 }
 
 impl Matrix {
-    pub(super) fn plain(&self) -> Operand<'_> {
+    pub fn plain(&self) -> Operand<'_> {
         Operand {
             matrix: self,
             is_transposed: false,
         }
     }
 
-    pub(super) fn transposed(&self) -> Operand<'_> {
+    pub fn transposed(&self) -> Operand<'_> {
         Operand {
             matrix: self,
             is_transposed: true,
@@ -55,7 +55,7 @@ impl Matrix {
     }
 
     /// The matrix, or its transpose.
-    pub(super) fn operand(&self, is_transposed: bool) -> Operand<'_> {
+    pub fn operand(&self, is_transposed: bool) -> Operand<'_> {
         Operand {
             matrix: self,
             is_transposed,
@@ -64,7 +64,7 @@ impl Matrix {
 }
 
 /// What multiplies matrices on a device.
-pub(super) trait Products: Send + Sync {
+pub trait Products: Send + Sync {
     /// `out = left * right`, or `out += left * right`. Operands have one type, the result may be float32; sums are float32.
     ///
     /// # Panics

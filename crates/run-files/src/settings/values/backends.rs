@@ -17,6 +17,8 @@ pub enum DeviceChoice {
     Ndarray,
     /// An NVIDIA GPU by index.
     Cuda(usize),
+    /// A GPU of any maker by index, through Vulkan, or Metal on a Mac.
+    Vulkan(usize),
 }
 
 /// What is known of a backend.
@@ -35,7 +37,7 @@ enum Place {
     Gpu(fn(usize) -> DeviceChoice),
 }
 
-const BACKENDS: [Backend; 3] = [
+const BACKENDS: [Backend; 4] = [
     Backend {
         name: "flex",
         feature: "flex",
@@ -51,12 +53,16 @@ const BACKENDS: [Backend; 3] = [
         feature: "cuda",
         place: Place::Gpu(DeviceChoice::Cuda),
     },
+    Backend {
+        name: "vulkan",
+        feature: "vulkan",
+        place: Place::Gpu(DeviceChoice::Vulkan),
+    },
 ];
 
 impl DeviceChoice {
     /// The forms a device is written in.
-    pub const FORMS: &'static str =
-        "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`)";
+    pub const FORMS: &'static str = "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of any maker)";
 
     /// Its backend, and its index among the backend's GPUs.
     fn row(self) -> (&'static Backend, Option<usize>) {
@@ -64,6 +70,7 @@ impl DeviceChoice {
             Self::Flex => (0, None),
             Self::Ndarray => (1, None),
             Self::Cuda(index) => (2, Some(index)),
+            Self::Vulkan(index) => (3, Some(index)),
         };
         (&BACKENDS[position], index)
     }
@@ -142,6 +149,7 @@ mod tests {
             );
         }
         assert_eq!(DeviceChoice::Cuda(3).feature(), "cuda");
+        assert_eq!(DeviceChoice::Vulkan(0).feature(), "vulkan");
         assert_eq!(DeviceChoice::Flex.gpu_index(), None);
     }
 
@@ -151,6 +159,7 @@ mod tests {
             ("flex", DeviceChoice::Flex),
             ("ndarray", DeviceChoice::Ndarray),
             ("cuda:12", DeviceChoice::Cuda(12)),
+            ("vulkan:1", DeviceChoice::Vulkan(1)),
         ] {
             assert_eq!(text.parse(), Ok(device));
             assert_eq!(device.to_string(), text);

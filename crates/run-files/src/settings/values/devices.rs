@@ -19,8 +19,8 @@ pub struct Devices {
 
 impl Devices {
     /// The forms that devices are written in.
-    pub const FORMS: &'static str = "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), or several of one \
-                                     kind with commas between them (cuda:0,cuda:1)";
+    pub const FORMS: &'static str = "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of \
+                                     any maker), or several of one kind with commas between them (cuda:0,cuda:1)";
 
     /// The device that weights, moments and the norms' statistics live on.
     pub fn main(&self) -> DeviceChoice {
@@ -38,7 +38,7 @@ impl Devices {
     }
 
     /// Whether they are GPUs.
-    pub fn are_cuda(&self) -> bool {
+    pub fn are_gpus(&self) -> bool {
         self.main.gpu_index().is_some()
     }
 

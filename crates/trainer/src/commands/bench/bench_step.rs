@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::TrainerError;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
-use crate::device::{DeviceError, open_device};
+use crate::device::{DeviceError, open_device_for};
 use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
 use crate::timing::step_scaling::{Scaling, time_scaling};
 use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps};
@@ -48,6 +48,9 @@ pub(in crate::commands) struct BenchStepFlags {
     /// Time Burn's own layers in place of this project's operations
     #[arg(long)]
     plain_layers: bool,
+    /// Launch kernel by kernel where a GPU could replay a step as a graph
+    #[arg(long)]
+    launched: bool,
     /// Steps that count, after the warm-up
     #[arg(long, value_name = "N", default_value_t = 20)]
     steps: usize,
@@ -98,12 +101,13 @@ pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerErro
         }
         .into());
     }
-    let device = open_device(settings.device.main())?;
+    let device = open_device_for(settings.device.main(), settings.precision)?;
     let options = TimingOptions {
         warmup: flags.warmup,
         steps: flags.steps.max(1),
         is_evaluation: flags.evaluation,
         is_plain: flags.plain_layers,
+        is_launched: flags.launched,
     };
     if let Some(folder) = &flags.scaling {
         return write_scaling(&time_scaling(&settings, options, &device)?, folder);

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
+use resnet_blocks::sum_in_fixed_order;
 use vae_core::{Likelihood, LossTerms, Sampler, VaeConfig};
 
 use crate::experiment::model::Model;
@@ -123,8 +124,8 @@ pub(crate) fn bits_per_dim(likelihood: Likelihood, terms: &Terms) -> Option<f64>
 pub fn read_terms(terms: &LossTerms) -> BatchLoss {
     let sums = Tensor::cat(
         vec![
-            terms.cross_entropy.clone().sum(),
-            terms.kl.clone().sum(),
+            sum_in_fixed_order(terms.cross_entropy.clone()),
+            sum_in_fixed_order(terms.kl.clone()),
             terms.l2.clone().narrow(0, 0, 1),
         ],
         0,

@@ -152,12 +152,12 @@ impl Products for CublasLt {
         let shared = self.shared.clone();
         let stream = StreamId::current();
         let handles = [
-            &left.matrix.handle,
-            &right.matrix.handle,
-            &out.handle,
-            &shared.workspace,
+            left.matrix.buffer.handle(),
+            right.matrix.buffer.handle(),
+            out.buffer.handle(),
+            shared.workspace.clone(),
         ];
-        let bindings = handles.map(|handle| handle.clone().binding());
+        let bindings = handles.map(Handle::binding);
         // Runs on the device thread, in order with the kernels that this thread launches.
         self.device.submit(move |server| {
             let result = (|| {

@@ -1,0 +1,53 @@
+//! From the start of a process to the end of its first training step.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use super::error::GpuCheckError;
+use super::row::StartRow;
+use super::work::PartOptions;
+use crate::process::own_program::this_program;
+
+/// Where compiled kernels are kept: a folder of the check's own, which the first of two processes finds empty.
+const CACHE: &str = "XDG_CACHE_HOME";
+
+/// Starts this program anew for one step at the smallest batch, in bfloat16 where the device has it.
+///
+/// # Errors
+/// Where the process cannot be started or fails.
+pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRow, GpuCheckError> {
+    let cache = options.out.join("kernel-cache");
+    if is_cold && cache.exists() {
+        std::fs::remove_dir_all(&cache).map_err(run_files::run_folder::file_error(&cache))?;
+    }
+    std::fs::create_dir_all(&cache).map_err(run_files::run_folder::file_error(&cache))?;
+    let scale = options.scale;
+    let began = Instant::now();
+    let output = this_program()
+        .args([
+            "bench-step",
+            "--depth",
+            "28",
+            "--steps",
+            "1",
+            "--warmup",
+            "0",
+        ])
+        .args(["--width", &scale.width.to_string()])
+        .args(["--latent-dim", &scale.latent_dim.to_string()])
+        .args(["--batch-size", &scale.batches[0].to_string()])
+        .args(["--device", &options.device.to_string()])
+        .env(CACHE, &cache)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(GpuCheckError::NotStarted)?;
+    let seconds = began.elapsed().as_secs_f64();
+    if !output.status.success() {
+        let messages = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<String> = messages.lines().map(str::to_owned).collect();
+        return Err(GpuCheckError::Start {
+            reason: crate::process::own_program::last_message(&lines),
+        });
+    }
+    Ok(StartRow { is_cold, seconds })
+}

@@ -1,0 +1,212 @@
+//! Steps that stay on a GPU: the host asks for the next one before it knows what became of the last.
+
+use run_files::divergence::{NonFinite, first_non_finite};
+use run_files::metrics::BatchLoss;
+use run_files::step_guard::StepGuard;
+use vae_core::DropoutMasks;
+use vae_device_step::{
+    AdamOptions, DeviceStep, Outcome as DeviceOutcome, Pending, StepError, StepInputs, StepOptions,
+    StepRates,
+};
+
+use crate::experiment::model::Model;
+use crate::experiment::weights::NamedValues;
+use crate::step::adam::{BETA_1, BETA_2, EPSILON};
+use crate::step::engine::{EngineOptions, Outcome, StepReport, StepRequest};
+use crate::step::kl_objective::KlObjective;
+use crate::step::pass::Inputs;
+
+/// The step on a GPU, and the one whose outcome is not known yet.
+pub(crate) struct OnDevice {
+    step: DeviceStep,
+    options: EngineOptions,
+    open: Option<Open>,
+    /// Whether the model has changed since it was read.
+    is_ahead: bool,
+}
+
+/// A step that the device has been asked for.
+struct Open {
+    pending: Pending,
+    step: u64,
+    images: usize,
+    learning_rate: f64,
+    kl: KlObjective,
+}
+
+impl OnDevice {
+    /// None where the model is on processors, or a run has something that the device's step does not know.
+    pub(crate) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
+        let Model::ResNet(model) = model;
+        let is_known = options.micro_batch_size.is_none()
+            && !options.gradient_checkpointing
+            && options.average_decay.is_none();
+        if !is_known || resnet_blocks::are_blocks_plain() {
+            return None;
+        }
+        let step = DeviceStep::new(
+            model,
+            StepOptions {
+                adam: AdamOptions {
+                    beta_1: BETA_1,
+                    beta_2: BETA_2,
+                    epsilon: EPSILON,
+                },
+                sampler: options.sampler,
+                is_captured: !options.is_launched,
+            },
+        )?;
+        Some(Self {
+            step,
+            options,
+            open: None,
+            is_ahead: false,
+        })
+    }
+
+    /// Goes on after so many updates; false where the moments are another model's.
+    pub(crate) fn restore(&mut self, updates: u64, moments: &NamedValues) -> bool {
+        self.step.restore(updates, moments)
+    }
+
+    /// Whether the device's step can make such a request.
+    pub(crate) fn takes(&self, request: &StepRequest) -> bool {
+        request.kl.free_bits.is_none()
+    }
+
+    /// Asks for a step, and reports the one before.
+    ///
+    /// # Panics
+    /// If the device fails, as Burn's own operations do.
+    pub(crate) fn step(
+        &mut self,
+        request: StepRequest,
+        guard: &mut StepGuard,
+    ) -> Option<StepReport> {
+        // What is usual depends on the step before.
+        let waits = self.options.skip_gradient_norm.is_some();
+        let mut report = if waits { self.settle(guard) } else { None };
+        let StepRequest {
+            step,
+            inputs,
+            learning_rate,
+            kl,
+        } = request;
+        let images = inputs.len();
+        let rates = StepRates {
+            learning_rate,
+            kl_weight: kl.weight,
+            largest_norm: guard.largest_norm(self.options.skip_gradient_norm),
+        };
+        let pending = checked(self.step.step(on_device(inputs), rates));
+        self.is_ahead = true;
+        let newest = Open {
+            pending,
+            step,
+            images,
+            learning_rate,
+            kl,
+        };
+        if let Some(open) = self.open.replace(newest) {
+            report = Some(self.report(open, guard));
+        }
+        report
+    }
+
+    /// The report of the step that none has been given of yet.
+    pub(crate) fn settle(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
+        let open = self.open.take()?;
+        Some(self.report(open, guard))
+    }
+
+    /// The model as it is on the device; none where it is the one that was read last.
+    pub(crate) fn model(&mut self, model: &Model) -> Option<Model> {
+        let Model::ResNet(model) = model;
+        let is_ahead = std::mem::take(&mut self.is_ahead);
+        is_ahead.then(|| Model::ResNet(checked(self.step.model(model.clone()))))
+    }
+
+    /// The optimizer's moments.
+    pub(crate) fn moments(&self) -> NamedValues {
+        checked(self.step.moments())
+    }
+
+    fn report(&mut self, open: Open, guard: &mut StepGuard) -> StepReport {
+        let Open {
+            pending,
+            step,
+            images,
+            learning_rate,
+            kl,
+        } = open;
+        let outcome = checked(pending.wait());
+        self.step.observe(&outcome);
+        let loss = BatchLoss {
+            cross_entropy: outcome.cross_entropy,
+            kl: outcome.kl,
+            l2: outcome.l2,
+        };
+        guard.saw_loss(step, loss.mean(images));
+        let mean_kl = kl.value(loss.kl / images as f64, None);
+        StepReport {
+            step,
+            images,
+            learning_rate,
+            loss,
+            objective: loss.cross_entropy / images as f64 + mean_kl + loss.l2,
+            outcome: verdict(outcome, loss, guard, self.options.skip_gradient_norm),
+        }
+    }
+}
+
+fn verdict(
+    outcome: DeviceOutcome,
+    loss: BatchLoss,
+    guard: &mut StepGuard,
+    factor: Option<f64>,
+) -> Outcome {
+    let of_loss = first_non_finite(loss);
+    if of_loss.is_none() && outcome.gradient_norm.is_finite() {
+        guard.skips_large(outcome.gradient_norm, factor);
+        return if outcome.is_taken {
+            Outcome::Taken
+        } else {
+            Outcome::TooLarge
+        };
+    }
+    let of_gradient = NonFinite {
+        term: "gradient",
+        value: outcome.gradient_norm.to_string(),
+        parameter: None,
+        parameters: 0,
+    };
+    let mut cause = of_loss.unwrap_or(of_gradient);
+    cause.parameters = outcome.not_finite_parameters;
+    cause.parameter = outcome.not_finite;
+    Outcome::NotFinite {
+        cause,
+        stops: guard.skip_non_finite(),
+    }
+}
+
+/// The inputs without autodiff, which the device's step does without.
+fn on_device(inputs: Inputs) -> StepInputs {
+    let Inputs {
+        images,
+        noise,
+        dropout,
+    } = inputs;
+    StepInputs {
+        images: images.inner(),
+        noise: noise.inner(),
+        dropout: dropout.map(|masks| DropoutMasks {
+            encoder: masks.encoder.inner(),
+            decoder: masks.decoder.inner(),
+        }),
+    }
+}
+
+/// A device's failure is a panic, as of Burn's own operations: nothing in this process can use the device again.
+fn checked<T>(result: Result<T, StepError>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}

@@ -1,0 +1,85 @@
+//! The draw from the posterior and its KL divergence.
+
+use cubecl::prelude::*;
+
+use super::{UNITS, cube_sum};
+
+/// Adds the heads' biases, draws `mean + exp(share * log_variance) * noise`, and sums each image's KL divergence to the standard normal. A cube an image.
+///
+/// `share` is 1/2 for the correct sampler.
+#[cube(launch_unchecked)]
+pub(crate) fn draw<F: Float>(
+    mean: &mut [f32],
+    log_variance: &mut [f32],
+    mean_bias: &[f32],
+    log_variance_bias: &[f32],
+    noise: &[f32],
+    latent: &mut [F],
+    kl: &mut [f32],
+    first_kl: usize,
+    dimensions: usize,
+    share: f32,
+    #[define(F)] _elem: ElemType,
+) {
+    let image = CUBE_POS;
+    let mut sum = 0.0f32;
+    let mut dimension = UNIT_POS as usize;
+    while dimension < dimensions {
+        let position = image * dimensions + dimension;
+        let center = mean[position] + mean_bias[dimension];
+        let logarithm = log_variance[position] + log_variance_bias[dimension];
+        mean[position] = center;
+        log_variance[position] = logarithm;
+        let drawn = center + (logarithm * share).exp() * noise[position];
+        latent[position] = F::cast_from(drawn);
+        sum += center * center + ((logarithm.exp() - 1.0f32) - logarithm);
+        dimension += UNITS;
+    }
+    let sum = cube_sum(sum);
+    if UNIT_POS == 0 {
+        kl[first_kl + image] = 0.5f32 * sum;
+    }
+}
+
+/// The gradients of mean and log-variance, from that of the draw and the weighted KL divergence of the mean over the batch.
+#[cube(launch_unchecked)]
+pub(crate) fn draw_gradient<F: Float>(
+    mean: &[f32],
+    log_variance: &[f32],
+    noise: &[f32],
+    latent_gradient: &[f32],
+    rates: &[f32],
+    mean_gradient: &mut [F],
+    log_variance_gradient: &mut [F],
+    count: usize,
+    share: f32,
+    reciprocal: f32,
+    kl_weight: usize,
+    #[define(F)] _elem: ElemType,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let weight = rates[kl_weight] * reciprocal;
+    let gradient = latent_gradient[ABSOLUTE_POS];
+    let logarithm = log_variance[ABSOLUTE_POS];
+    let deviation = (logarithm * share).exp();
+    let of_mean = gradient + weight * mean[ABSOLUTE_POS];
+    let of_logarithm = gradient * noise[ABSOLUTE_POS] * deviation * share
+        + weight * 0.5f32 * (logarithm.exp() - 1.0f32);
+    mean_gradient[ABSOLUTE_POS] = F::cast_from(of_mean);
+    log_variance_gradient[ABSOLUTE_POS] = F::cast_from(of_logarithm);
+}
+
+/// Copies values into a buffer that stays where it is.
+#[cube(launch_unchecked)]
+pub(crate) fn copy<F: Float>(
+    from: &[f32],
+    to: &mut [F],
+    count: usize,
+    #[define(F)] _elem: ElemType,
+) {
+    if ABSOLUTE_POS < count {
+        to[ABSOLUTE_POS] = F::cast_from(from[ABSOLUTE_POS]);
+    }
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+// Launching a kernel is unsafe; each launch says why it is in bounds.
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod factors;
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod flat;
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod kernels;
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod network;
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod outcome;
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod step;
+
+#[cfg(feature = "cube")]
+pub use factors::AdamOptions;
+#[cfg(feature = "cube")]
+pub use outcome::{Outcome, Pending, StepError};
+#[cfg(feature = "cube")]
+pub use step::{DeviceStep, StepInputs, StepOptions, StepRates};

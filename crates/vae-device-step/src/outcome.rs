@@ -1,0 +1,78 @@
+//! What the host reads of a step, when it has the time.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use cubecl::prelude::*;
+
+use crate::kernels::optimizer::{
+    RECORD_NOT_FINITE, RECORD_PARAMETERS, RECORD_PENALTY, RECORD_SQUARED_NORM, RECORD_TAKEN,
+    RECORD_UPDATES,
+};
+
+/// A step cannot be made or read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepError(pub(crate) String);
+
+impl std::fmt::Display for StepError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(formatter, "the device's step failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for StepError {}
+
+/// What a step found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Sum of the images' cross-entropies, in nats.
+    pub cross_entropy: f64,
+    /// Sum of the images' KL divergences, in nats.
+    pub kl: f64,
+    /// The penalties, in nats.
+    pub l2: f64,
+    /// Of the gradient of the objective's mean over the batch.
+    pub gradient_norm: f64,
+    /// Whether weights, moments and running statistics have changed.
+    pub is_taken: bool,
+    /// Steps taken since the optimizer's start, this one included.
+    pub updates: u64,
+    /// The first parameter, in the model's order, whose gradient is not finite.
+    pub not_finite: Option<String>,
+    /// How many parameters' gradients are not finite.
+    pub not_finite_parameters: usize,
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<Vec<cubecl::bytes::Bytes>, String>> + Send>>;
+
+/// A step that the device has been asked for.
+pub struct Pending {
+    pub(crate) reading: Reading,
+    pub(crate) batch: usize,
+    /// Whose each chunk of the gradient is.
+    pub(crate) chunk_names: std::sync::Arc<Vec<String>>,
+}
+
+impl Pending {
+    /// Waits until the step has ended; steps asked for meanwhile are not waited for.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn wait(self) -> Result<Outcome, StepError> {
+        let bytes = cubecl::future::block_on(self.reading).map_err(StepError)?;
+        let values = f32::from_bytes(&bytes[0]);
+        let (terms, ending) = values.split_at(2 * self.batch);
+        let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+        let chunk = ending[RECORD_NOT_FINITE] as usize;
+        Ok(Outcome {
+            cross_entropy: sum(&terms[..self.batch]),
+            kl: sum(&terms[self.batch..]),
+            l2: f64::from(ending[RECORD_PENALTY]),
+            gradient_norm: f64::from(ending[RECORD_SQUARED_NORM]).sqrt(),
+            is_taken: ending[RECORD_TAKEN] > 0.5,
+            updates: ending[RECORD_UPDATES] as u64,
+            not_finite_parameters: ending[RECORD_PARAMETERS] as usize,
+            not_finite: (chunk > 0).then(|| self.chunk_names[chunk - 1].clone()),
+        })
+    }
+}
