@@ -94,7 +94,7 @@ fn without_a_budget_everything_is_listed_as_not_reached() {
             .all(|part| part["outcome"] == "not_reached")
     );
     assert!(
-        ended.stdout.contains("not reached: device, parity-f32"),
+        ended.stdout.contains("not reached: device, start, parity-f32"),
         "{}",
         ended.stdout
     );
@@ -198,7 +198,7 @@ mod in_pytorch {
             assert_eq!(part["outcome"], expected, "{part:#}");
         }
         let rows = rows(&results, "pytorch-28-2-f32");
-        assert_eq!(rows.len(), 2, "both forms tell why");
+        assert_eq!(rows.len(), 3, "every form tells why");
         assert!(
             rows.iter()
                 .all(|row| row["reason"].to_string().contains("no-such-python"))
@@ -227,7 +227,7 @@ echo "{\"version\": \"9.9\", \"seconds_per_step\": $seconds, \"peak_bytes\": 104
         assert!(table.contains("| 250.00 (compiled) | 1 |"), "{table}");
         // It is not forgotten where PyTorch is not asked for again.
         check(&bench, &["--part", "device"]).success();
-        assert_eq!(rows(&results(&bench), "pytorch-28-2-bf16").len(), 2);
+        assert_eq!(rows(&results(&bench), "pytorch-28-2-bf16").len(), 3);
     }
 
     #[test]
