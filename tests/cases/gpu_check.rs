@@ -94,7 +94,9 @@ fn without_a_budget_everything_is_listed_as_not_reached() {
             .all(|part| part["outcome"] == "not_reached")
     );
     assert!(
-        ended.stdout.contains("not reached: device, start, parity-f32"),
+        ended
+            .stdout
+            .contains("not reached: device, start, parity-f32"),
         "{}",
         ended.stdout
     );
