@@ -116,7 +116,7 @@ pub fn state(data: &[u8]) {
         schedule.learning_rate_at(&settings, state.step);
         schedule.epoch_ended(&settings, state.epoch, 1.0);
         schedule.epoch_ended(&settings, state.epoch, f64::NAN);
-        schedule.settings_changed(&settings, state.epoch);
+        schedule.adopt_settings(&settings, state.epoch);
         schedule.smaller_rate(&settings);
     }
     if let Ok(name) = std::str::from_utf8(data)
