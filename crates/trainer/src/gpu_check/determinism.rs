@@ -10,11 +10,12 @@ use super::row::DeterminismRow;
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::weights::named_values;
-use crate::step::engine::{Engine, EngineOptions, StepRequest};
+use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
 use crate::step::kl_objective::KlObjective;
 use crate::step::pass::Inputs;
 use crate::step::replicas::Replicas;
+use crate::step::request::{EngineOptions, StepRequest};
 use run_files::settings::Settings;
 use run_files::step_guard::StepGuard;
 

@@ -29,12 +29,12 @@ pub use error::GpuCheckError;
 pub(crate) use part_process::end_own_processes;
 
 use crate::process::own_program::this_program;
-use part::{Part, Scale, all, on_request};
+use part::{Part, PartOptions, Scale, all, on_request};
 use results::{Outcome, PartResult, Results};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{BURN_VERSION, file_error};
 use run_files::settings::DeviceChoice;
-use work::{PartOptions, work};
+use work::work;
 
 /// What the results are written to, in the folder of the check.
 const RESULTS: &str = "results.json";

@@ -1,8 +1,9 @@
 //! The parts, and the order they are made in.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use run_files::settings::Precision;
+use run_files::settings::{DeviceChoice, Precision};
 
 /// A training step that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,17 @@ impl Scale {
     pub(super) fn of(is_cuda: bool) -> Self {
         if is_cuda { Self::FULL } else { Self::TINY }
     }
+}
+
+/// What a part is made on and with.
+#[derive(Clone, Debug)]
+pub(crate) struct PartOptions {
+    pub(super) device: DeviceChoice,
+    pub(super) scale: Scale,
+    /// Folder of the results.
+    pub(super) out: PathBuf,
+    /// A Python that has PyTorch.
+    pub(super) python: Option<PathBuf>,
 }
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];

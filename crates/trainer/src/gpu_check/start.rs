@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use super::error::GpuCheckError;
+use super::part::PartOptions;
 use super::row::StartRow;
-use super::work::PartOptions;
 use crate::process::own_program::this_program;
 
 /// Where compiled kernels are kept: a folder of the check's own, which the first of two processes finds empty.

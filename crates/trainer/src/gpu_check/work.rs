@@ -1,13 +1,11 @@
 //! What a part does, in the process that was started for it.
 
-use std::path::PathBuf;
-
 use burn::prelude::*;
 
 use super::determinism::train_twice;
 use super::error::GpuCheckError;
 use super::parity;
-use super::part::{Part, Scale, StepCase};
+use super::part::{Part, PartOptions, StepCase};
 use super::products::time_products;
 use super::row::{DeviceRow, PytorchRow, Row, StageRow, StepRow};
 use super::start::time_start;
@@ -29,17 +27,6 @@ const FORMS: [PytorchForm; 3] = [
     PytorchForm::Compiled,
     PytorchForm::Replayed,
 ];
-
-/// What a part is made on and with.
-#[derive(Clone, Debug)]
-pub(crate) struct PartOptions {
-    pub(super) device: DeviceChoice,
-    pub(super) scale: Scale,
-    /// Folder of the results.
-    pub(super) out: PathBuf,
-    /// A Python that has PyTorch.
-    pub(super) python: Option<PathBuf>,
-}
 
 /// Makes a part; every row goes to `on_row` as soon as it is known.
 ///

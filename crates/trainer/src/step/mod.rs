@@ -13,5 +13,6 @@ pub(crate) mod kl_objective;
 mod on_device;
 pub(crate) mod pass;
 pub(crate) mod replicas;
+pub(crate) mod request;
 pub mod running_statistics;
 pub(crate) mod weight_average;

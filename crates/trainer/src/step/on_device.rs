@@ -12,9 +12,9 @@ use vae_device_step::{
 use crate::experiment::model::Model;
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
-use crate::step::engine::{EngineOptions, Outcome, StepReport, StepRequest};
 use crate::step::kl_objective::KlObjective;
 use crate::step::pass::Inputs;
+use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 
 /// The step on a GPU, and the one whose outcome is not known yet.
 pub(crate) struct OnDevice {

@@ -9,8 +9,9 @@ use vae_core::VaeConfig;
 
 use crate::device::open_device;
 use crate::experiment::data;
-use crate::step::engine::{Engine, EngineOptions};
+use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
+use crate::step::request::EngineOptions;
 use run_files::checkpoint::{Checkpoint, CheckpointError, Origin, TrainingState};
 
 use crate::device::memory;

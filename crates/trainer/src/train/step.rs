@@ -7,9 +7,9 @@ use super::epoch::PresentEpoch;
 use super::error::TrainError;
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::weights::named_values;
-use crate::step::engine::{Outcome, StepReport, StepRequest};
 use crate::step::kl_objective::KlObjective;
 use crate::step::pass::Inputs;
+use crate::step::request::{Outcome, StepReport, StepRequest};
 use run_files::divergence::{DIVERGENCE, Divergence, LargestWeight, NonFinite};
 use run_files::run_folder::pretty;
 

@@ -1,0 +1,79 @@
+//! What a step is asked for, and what it reports.
+
+use run_files::divergence::NonFinite;
+use run_files::metrics::BatchLoss;
+use run_files::settings::Settings;
+use vae_core::Sampler;
+
+use crate::experiment::model::sampler;
+use crate::step::kl_objective::KlObjective;
+use crate::step::pass::Inputs;
+
+/// How all steps of an engine are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineOptions {
+    /// Images at a time on each device; none for all.
+    pub(crate) micro_batch_size: Option<usize>,
+    pub(crate) sampler: Sampler,
+    /// Whether backward computes the blocks again.
+    pub(crate) gradient_checkpointing: bool,
+    /// Times the usual norm of the gradient above which a step is skipped; none for never.
+    pub(crate) skip_gradient_norm: Option<f64>,
+    /// The decay of the weights' average; none for no average.
+    pub(crate) average_decay: Option<f64>,
+    /// Kernel by kernel, where a GPU could replay a step as a graph.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Processors replay nothing.
+    pub(crate) is_launched: bool,
+}
+
+impl EngineOptions {
+    /// Those of a run with these settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            micro_batch_size: settings.micro_batch_size,
+            sampler: sampler(settings),
+            gradient_checkpointing: settings.gradient_checkpointing,
+            skip_gradient_norm: settings.skip_gradient_norm,
+            average_decay: settings.ema,
+            is_launched: false,
+        }
+    }
+}
+
+/// What one step is to do.
+pub(crate) struct StepRequest {
+    /// Step since the run began, from 0.
+    pub(crate) step: u64,
+    pub(crate) inputs: Inputs,
+    pub(crate) learning_rate: f64,
+    /// What is minimised of the KL divergence.
+    pub(crate) kl: KlObjective,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StepReport {
+    /// Step since the run began, from 0.
+    pub(crate) step: u64,
+    /// Images of the batch.
+    pub(crate) images: usize,
+    pub(crate) learning_rate: f64,
+    pub(crate) loss: BatchLoss,
+    /// What was minimised, as a mean over the images.
+    pub(crate) objective: f64,
+    pub(crate) outcome: Outcome,
+}
+
+/// Whether a step changed anything. One that was skipped changed neither weights, nor moments, nor running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    Taken,
+    /// Skipped: its gradient was far larger than usual.
+    TooLarge,
+    /// Skipped: its loss or its gradient was not finite.
+    NotFinite {
+        cause: NonFinite,
+        /// Whether there were too many of them in a row.
+        stops: bool,
+    },
+}
