@@ -34,7 +34,8 @@ impl Kept {
     ) -> Vec<Option<CubeTensor>> {
         let maker = Maker::like(&gradient);
         let gradient = pixels_by_channels(gradient);
-        let (input, layers) = self.gradients(&gradient, is_input_wanted, None);
+        // Burn may ask again.
+        let (input, layers) = self.clone().gradients(&gradient, is_input_wanted, None);
         let input = input.map(|input| {
             let input = converted(&self.device.client, &input, inputs.storage);
             maker.images(input, self.sizes.batch, self.sizes.input)
@@ -54,18 +55,19 @@ impl Kept {
 
     /// The gradients of the input and of each layer, which go to `into` where that is given.
     pub(super) fn gradients(
-        &self,
+        mut self,
         gradient: &Matrix,
         is_input_wanted: bool,
         into: Option<&[GradientSlots]>,
     ) -> (Option<Matrix>, Vec<GradientSlots>) {
+        let filtered = self.filtered.take().expect("kept by forward");
         let (client, sizes, layers) = (&self.device.client, &self.sizes, &self.layers);
         let slots = |layer: usize| into.map(|all| &all[layer]);
         let weight_slot = |layer: usize| slots(layer).map(|slots| &slots.weight);
         let affine_slot = |layer: usize| slots(layer).map(|slots| &slots.affine);
         let spread = sizes.up * sizes.up;
         let output = Mask::Output(&self.output);
-        // Gradients for slots are asked for once, by whoever gives the block's maps back afterwards; Burn may ask again.
+        // Whoever has slots gives the block's maps away with this; Burn may ask again.
         let is_last = into.is_some();
 
         // The end of the block: the norm behind the expanding product, and what the ReLU lets through to the shortcut.
@@ -89,8 +91,9 @@ impl Kept {
             is_last,
         );
         let (layer, slot) = (&layers.expand, weight_slot(2));
-        let expand_weight = self.weight_gradient(layer, &self.filtered, &d_expand, slot);
-        let d_filtered = successor(client, &self.filtered, is_last);
+        let expand_weight = self.weight_gradient(layer, &filtered, &d_expand, slot);
+        let d_filtered = successor(client, &filtered, is_last);
+        drop(filtered);
         self.add_input_gradient(layer, &d_expand, &d_filtered, false);
         drop(d_expand);
         let expand = GradientSlots {

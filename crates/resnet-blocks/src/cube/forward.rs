@@ -111,6 +111,7 @@ pub(super) struct Normed {
 }
 
 /// What a bottleneck keeps for backward.
+#[derive(Clone)]
 pub(super) struct Kept {
     pub(super) device: Device,
     pub(super) config: BlockConfig,
@@ -124,7 +125,8 @@ pub(super) struct Kept {
     /// That constant, and the weights it was multiplied with.
     pub(super) constant: Option<(Vector32, Matrix)>,
     pub(super) spatial: Normed,
-    pub(super) filtered: Matrix,
+    /// `relu(norm(spatial))`; none once its gradient has taken its place.
+    pub(super) filtered: Option<Matrix>,
     pub(super) expand: Normed,
     pub(super) shortcut: Option<Normed>,
     pub(super) output: Matrix,
@@ -347,7 +349,7 @@ fn forward<'a>(
         reduced,
         constant,
         spatial,
-        filtered,
+        filtered: Some(filtered),
         expand,
         shortcut,
         output,
