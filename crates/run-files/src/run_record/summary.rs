@@ -256,48 +256,4 @@ impl Entry<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::run_record::example::summary;
-
-    #[test]
-    fn a_summary_reads_back_bit_for_bit() {
-        let summary = summary();
-        let text = format!("{:#}", summary.to_json());
-        let value: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(RunSummary::from_json(&value).unwrap(), summary);
-        assert_eq!(value["latent"]["active_dimensions"], 2);
-    }
-
-    #[test]
-    fn null_reads_as_nan_and_unknown_keys_are_passed_over() {
-        let mut value = summary().to_json();
-        value["test"]["kl"] = Value::Null;
-        value["latent"]["mean_variance"][0] = Value::Null;
-        value["another"] = json!({"key": 1});
-        let read = RunSummary::from_json(&value).unwrap();
-        assert!(read.test.kl.is_nan() && read.latent.mean_variance[0].is_nan());
-        assert_eq!(read.test.excess, summary().test.excess);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_path() {
-        let mut missing = summary().to_json();
-        missing["best"]["valid"]
-            .as_object_mut()
-            .unwrap()
-            .remove("kl");
-        let mut wrong = summary().to_json();
-        wrong["parameters"]["total"] = json!(-1);
-        let mut unequal = summary().to_json();
-        unequal["latent"]["kl_per_dimension"] = json!([1.0]);
-        for (value, message) in [
-            (missing, "`best.valid.kl` is missing"),
-            (wrong, "`parameters.total` is no number from 0"),
-            (unequal, "`latent` has 1 divergences and 3 variances"),
-            (json!([]), "`latent` is missing"),
-        ] {
-            assert_eq!(RunSummary::from_json(&value).unwrap_err(), message);
-        }
-    }
-}
+mod tests;
