@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::metrics::FurtherNumbers;
 use crate::run_folder::pretty;
 use crate::run_record::example::summary;
 
@@ -113,10 +114,13 @@ fn what_is_wrong_is_named_with_its_path() {
     let mut unequal = summary().to_json();
     unequal["latent"]["kl_per_dimension"] = json!([1.0]);
     for (value, message) in [
-        (missing, "`best.valid.kl` is missing"),
-        (wrong, "`parameters.total` is no number from 0"),
+        (missing, "best.valid: missing field `kl`"),
+        (
+            wrong,
+            "parameters.total: invalid value: integer `-1`, expected u64",
+        ),
         (unequal, "`latent` has 1 divergences and 3 variances"),
-        (json!([]), "`latent` is missing"),
+        (json!({}), "missing field `best`"),
     ] {
         assert_eq!(RunSummary::from_json(&value).unwrap_err(), message);
     }
