@@ -12,6 +12,7 @@ mod faults;
 mod fuzzing;
 mod output;
 mod path_argument;
+mod ranks;
 mod sanitize;
 mod trainer;
 

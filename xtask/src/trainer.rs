@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::build;
 use crate::path_argument::at_home;
+use crate::ranks;
 
 /// Milliseconds that the trainer's allocator keeps freed memory before it gives it back to the system. A training step
 /// frees hundreds of megabytes and asks for them again at once; with its default of 1,000 a step of several seconds meets them gone.
@@ -18,11 +19,23 @@ const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 ///
 /// On Unix the program takes the place of this process, so that its signals and its exit code are the trainer's.
 pub(crate) fn run(name: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
-    let program = build::trainer(&features(name, flags))?;
-    let mut command = Command::new(program);
+    let (ranks, flags) = ranks::taken(flags)?;
+    let mut features = features(name, &flags);
+    if ranks.is_some() {
+        features.push("mpi");
+    }
+    let launcher = ranks.map(ranks::launcher).transpose()?;
+    let program = build::trainer(&features)?;
+    let mut command = match launcher {
+        Some(mut launcher) => {
+            launcher.arg(program);
+            launcher
+        }
+        None => Command::new(program),
+    };
     command
         .arg(name)
-        .args(flags)
+        .args(&flags)
         .env("RESNET_VAE_COMMIT", commit());
     if std::env::var_os(PURGE_DELAY).is_none() {
         command.env(PURGE_DELAY, "10000");

@@ -10,6 +10,7 @@ pub mod fault_cases;
 pub mod file_operations;
 pub mod memory_limit;
 pub mod metrics;
+mod nullable;
 pub mod output_file;
 pub mod run_folder;
 pub mod run_record;

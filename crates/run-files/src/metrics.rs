@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::atomic_file::write_atomically;
 use crate::file_operations::{open_no_link, open_regular};
+use crate::nullable;
 
 mod batch_loss;
 mod epoch_rates;
@@ -34,36 +35,44 @@ pub const METRICS_JSONL: &str = "metrics.jsonl";
 pub const METRICS_CSV: &str = "metrics.csv";
 
 /// The loss of a split and its parts: means over the images, in nats an image.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     /// What is minimised: cross-entropy + KL + penalties.
+    #[serde(deserialize_with = "nullable::number")]
     pub loss: f64,
     /// Bernoulli cross-entropy summed over the pixels.
+    #[serde(deserialize_with = "nullable::number")]
     pub cross_entropy: f64,
     /// Cross-entropy minus the pixel-entropy floor of the split.
+    #[serde(deserialize_with = "nullable::number")]
     pub excess: f64,
     /// KL divergence of the posterior from the prior.
+    #[serde(deserialize_with = "nullable::number")]
     pub kl: f64,
     /// The two penalties on the heads of the encoder.
+    #[serde(deserialize_with = "nullable::number")]
     pub l2: f64,
 }
 
-/// The row of one epoch.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The row of one epoch; serde has it as `summary.json` does, [`to_json`](Self::to_json) as `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// The epoch, from 1.
     pub epoch: u32,
+    /// Mean learning rate of the epoch's steps.
+    #[serde(deserialize_with = "nullable::number")]
+    pub learning_rate: f64,
+    /// Learning rate of the epoch's last step; in rows of older programs the only one they had.
+    #[serde(default, deserialize_with = "nullable::number")]
+    pub last_learning_rate: f64,
+    /// Steps of the epoch that were skipped; their images are not in `train`.
+    pub skipped_steps: u32,
     /// Over the training images, while the parameters moved.
     pub train: Terms,
     /// Over the validation images, after the epoch.
     pub valid: Terms,
-    /// Mean learning rate of the epoch's steps.
-    pub learning_rate: f64,
-    /// Learning rate of the epoch's last step; in rows of older programs the only one they had.
-    pub last_learning_rate: f64,
-    /// Steps of the epoch that were skipped; their images are not in `train`.
-    pub skipped_steps: u32,
     /// What the run's settings ask for besides.
+    #[serde(flatten)]
     pub further: FurtherNumbers,
 }
 

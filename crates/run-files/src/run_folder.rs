@@ -146,11 +146,11 @@ fn list(differences: &[Difference]) -> String {
     lines.join("; ")
 }
 
-/// A run folder this process has to itself until the value is dropped.
+/// A run folder this process has to itself until the value is dropped, or knows by name.
 pub struct RunFolder {
     path: PathBuf,
     is_locked: bool,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// The folders and files that a run writes to under one name for its whole life, where a link would lead out of the run folder.
@@ -220,6 +220,15 @@ impl RunFolder {
         Self::lock(path)
     }
 
+    /// The folder of a run that another process writes, for its name alone.
+    pub fn of_another(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            is_locked: false,
+            _lock: None,
+        }
+    }
+
     fn lock(path: &Path) -> Result<Self, RunFolderError> {
         for folder in std::iter::once("").chain(FOLDERS) {
             let folder = path.join(folder);
@@ -234,7 +243,7 @@ impl RunFolder {
             Ok(is_locked) => Ok(Self {
                 path: path.to_owned(),
                 is_locked,
-                _lock: lock,
+                _lock: Some(lock),
             }),
             Err(TryLockError::WouldBlock) => Err(RunFolderError::Locked {
                 path: path.to_owned(),

@@ -20,7 +20,7 @@ mod timing;
 
 pub use latent_record::{INTERPOLATIONS, LATENTS, LatentRecord, TRAVERSALS};
 pub use latent_statistics::{ACTIVE_ABOVE, LatentStatistics};
-pub use summary::{PerNetwork, PerSplit, RunSummary, terms};
+pub use summary::{PerNetwork, PerSplit, RunSummary};
 pub use timing::RunTiming;
 
 /// Everything that the files of a finished run tell.

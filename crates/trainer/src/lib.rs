@@ -6,6 +6,7 @@ pub mod device;
 mod experiment;
 pub mod gpu_check;
 mod process;
+pub mod ranks;
 mod step;
 pub mod sweep;
 mod timing;

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use trainer::TrainerError;
 use trainer::commands::Arguments;
 
 // A training step allocates and frees hundreds of megabytes; glibc gives them back to the system each time.
@@ -17,6 +18,7 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 fn main() -> ExitCode {
     match Arguments::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ TrainerError::Said { .. }) => ExitCode::from(error.exit_code()),
         Err(error) => {
             // `eprintln!` would panic where the terminal is gone.
             let _ = writeln!(std::io::stderr(), "error: {error}");

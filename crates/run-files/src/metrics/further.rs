@@ -1,5 +1,13 @@
 //! Numbers of an epoch that a run has only where its settings ask for them, so that the files of other runs stay as they are.
 
+use std::collections::HashMap;
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::nullable;
+
 /// Further numbers of an epoch; each is there in every row of a run or in none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FurtherNumbers {
@@ -60,6 +68,22 @@ impl FurtherNumbers {
             kl_weight: value(weight)?,
             valid_elbo: value(elbo)?,
             valid_loss_without_average: value(without)?,
+        })
+    }
+}
+
+impl Serialize for FurtherNumbers {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.present())
+    }
+}
+
+impl<'de> Deserialize<'de> for FurtherNumbers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let values = HashMap::<String, Value>::deserialize(from)?;
+        Self::from_values(|key| {
+            let number = values.get(key).map(nullable::number).transpose();
+            number.map_err(|error| D::Error::custom(format!("`{key}`: {error}")))
         })
     }
 }

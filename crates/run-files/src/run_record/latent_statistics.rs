@@ -1,15 +1,21 @@
 //! How a model uses each dimension of its latent, as `summary.json` has it.
 
+use serde::Deserialize;
+
+use crate::nullable;
+
 /// A dimension whose posterior mean varies more than this over the images is active (Burda, Grosse and Salakhutdinov
 /// 2016, "Importance weighted autoencoders", section 5.2).
 pub const ACTIVE_ABOVE: f64 = 0.01;
 
 /// Each dimension of the latent, over the images of a split.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct LatentStatistics {
     /// KL divergence of the posterior from the prior, in nats an image; `[latent_dim]`
+    #[serde(deserialize_with = "nullable::numbers")]
     pub kl_per_dimension: Vec<f64>,
     /// Variance over the images of the posterior's mean, divided by the number of images; `[latent_dim]`
+    #[serde(deserialize_with = "nullable::numbers")]
     pub mean_variance: Vec<f64>,
 }
 

@@ -41,7 +41,7 @@ fn folders_without_a_finished_run_say_what_to_do() {
     fs::write(path.join(SUMMARY), "{}").unwrap();
     let error = RunRecord::read(&path).unwrap_err();
     assert!(
-        error.to_string().contains("summary.json") && error.to_string().contains("`latent`"),
+        error.to_string().contains("summary.json") && error.to_string().contains("`best`"),
         "{error}"
     );
     assert_eq!(error.exit_code(), 21);

@@ -37,7 +37,7 @@ impl fmt::Display for Difference {
 /// `run_dir`; `data_dir` (a moved folder holds the same images, and the data hash in `environment.json` tells when it
 /// does not); `epochs`, but for a cosine
 /// schedule; `checkpoint_every`; `on_disk_full`; and the indices of GPUs. Changing the kind of device is listed, since
-/// backends round differently, and so is their number, since each normalises its part of a batch by itself.
+/// backends round differently, and so is their number without a number of shards, since each then normalises its part of a batch by itself.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     let (earlier, later) = (comparable(before), comparable(after));
     // Each epoch's learning rate depends on how many there will be.
@@ -58,10 +58,20 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
 
 fn comparable(settings: &Settings) -> Map<String, Value> {
     let mut values = settings.to_map();
-    if settings.device.are_gpus() {
-        let kind = vec![settings.device.main().feature(); settings.device.count()].join(",");
-        values.insert(Key::Device.name().to_owned(), kind.into());
-    }
+    let main = settings.device.main();
+    let kind = if settings.device.are_gpus() {
+        main.feature().to_owned()
+    } else {
+        main.to_string()
+    };
+    // Whoever computes the shards, the run is the same.
+    let count = if settings.shards > 1 {
+        1
+    } else {
+        settings.device.count()
+    };
+    let kind = vec![kind; count].join(",");
+    values.insert(Key::Device.name().to_owned(), kind.into());
     values
 }
 
@@ -128,6 +138,12 @@ mod tests {
             .map(Difference::to_string)
             .collect();
         assert_eq!(lines, ["device: cuda -> cuda,cuda"]);
+        let in_shards = |devices: &str| Settings {
+            shards: 4,
+            ..on(devices)
+        };
+        assert_eq!(differences(&in_shards("flex"), &in_shards("flex,flex")), []);
+        assert_eq!(differences(&in_shards("flex"), &on("flex")).len(), 1);
     }
 
     #[test]
@@ -164,6 +180,7 @@ mod tests {
             on_disk_full: OnDiskFull::Pause,
             precision: Precision::Bf16,
             micro_batch_size: Some(2),
+            shards: 2,
             gradient_checkpointing: true,
             schedule: RateSchedule::Cosine,
             warmup_steps: 5,

@@ -19,6 +19,9 @@ use crate::memory_limit::MemoryLimit;
 /// The depths there are; each RESNET_DEPTH of the post means one of them, in this order.
 pub(super) const DEPTHS: [u64; 4] = [28, 40, 70, 100];
 
+/// Numbers of shards: powers of two, so that halves of them are divided alike.
+const SHARDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
 settings! {
     /// The preset the values started from, if any.
     Preset preset: Option<Preset> = None => {
@@ -144,8 +147,7 @@ settings! {
         values: Domain::text::<Devices>(Devices::FORMS, &["flex", "ndarray", "cuda:0"]),
         flag: device "--device" "DEVICE",
             "flex (the CPU), ndarray, or cuda:N with N a GPU index from 0; several GPUs (cuda:0,cuda:1) share each batch, "
-            "each normalising its part with its own batch statistics, and the first one's running statistics are "
-            "kept; compiled kernels are kept in ~/.cache/cubecl [default: flex]",
+            "each normalising its part with its own batch statistics; compiled kernels are kept in ~/.cache/cubecl [default: flex]",
         change: Compared,
     }
     /// Whether the blocks have shortcuts; false is the degradation experiment.
@@ -268,6 +270,18 @@ settings! {
         none: allowed,
         since: later,
     }
+    /// Equal parts of each batch, each normalised with its own statistics, whose gradients are added in a fixed binary tree; 1 means one
+    /// for each device.
+    Shards shards: usize = 1 => {
+        values: Domain::Integers(&SHARDS),
+        flag: shards "--shards" "S",
+            "Divide each batch into so many equal parts, a power of two to 1024, each normalised with its own batch statistics; "
+            "any number of ranks and devices that divides it then computes the same run to the bit [default: 1, or one for each "
+            "device of each rank]",
+        change: Compared,
+        since: later,
+        at_default: left_out,
+    }
     /// Whether blocks are computed again in the backward pass instead of keeping what it needs of them.
     GradientCheckpointing gradient_checkpointing: bool = false => {
         values: Domain::Boolean,
@@ -377,6 +391,12 @@ settings! {
     /// [default: the newest intact checkpoint]
     #[arg(long, requires = "resume")]
     pub from_best: bool,
+    /// Seconds without a sign of life after which another rank counts as lost, under mpirun or srun, 5 to 86400
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    pub rank_timeout: u64,
+    /// Processes on this machine that share each batch, a power of two; `cargo xtask train` starts them with mpirun
+    #[arg(long, value_name = "N")]
+    pub ranks: Option<usize>,
     /// Print every setting and where its value came from, and end [default: train]
     #[arg(long)]
     pub print_config: bool,

@@ -51,6 +51,12 @@ pub enum TrainerError {
     /// A page could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// A rank of a run ends with an error that has been printed, perhaps by another rank.
+    #[error("another rank has said why")]
+    Said {
+        /// Of all ranks.
+        exit_code: u8,
+    },
     /// The result of a command could not be printed.
     #[error(
         "standard output cannot be written: {source}; send it elsewhere, and run the command again"
@@ -119,7 +125,7 @@ impl TrainerError {
             Self::Report(_) | Self::Output { .. } => 21,
             Self::UnfittingFlag { .. } => 2,
             Self::SelfTest { .. } => 1,
-            Self::RunDamaged { exit_code, .. } => *exit_code,
+            Self::RunDamaged { exit_code, .. } | Self::Said { exit_code } => *exit_code,
         }
     }
 }

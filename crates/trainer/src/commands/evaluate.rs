@@ -18,7 +18,6 @@ use crate::experiment::importance::{
     Estimate, ImportanceBound, ImportanceOptions, importance_bound,
 };
 use crate::experiment::model::sampler;
-use run_files::run_record::terms;
 use run_files::settings::{DeviceChoice, Sampler};
 
 #[derive(clap::Args)]
@@ -127,7 +126,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
             "data_source": data.source().to_string(),
             "data_hash": data.fingerprint().to_string(),
             "likelihood": likelihood.to_string(),
-            "terms": terms(&result),
+            "terms": result,
             "elbo": -(result.cross_entropy + result.kl),
             "bits_per_dim": bits(result.cross_entropy + result.kl),
             "importance": importance.map(|bound| json!({

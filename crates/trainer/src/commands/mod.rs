@@ -1,6 +1,7 @@
 //! The commands of the program, one a file.
 
 mod bench;
+mod conclusion;
 mod error;
 mod evaluate;
 mod gpu_check;
@@ -44,6 +45,7 @@ Exit codes:
   20  checkpoint 21  disk full, or a file that cannot be written
   30  training diverged: ten steps in a row were not finite
   31  out of memory               32  the device was lost, or cannot be used
+  33  another rank was lost
   130, 143  stopped by SIGINT, or by SIGTERM or SIGHUP, with a checkpoint
   40  runs of bench-depths failed; its tables hold the others
   1   parts of gpu-check failed; its results hold the others";

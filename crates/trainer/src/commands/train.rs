@@ -1,7 +1,9 @@
+use std::io::sink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::conclusion;
 use super::error::TrainerError;
 use crate::commands::output::print;
 use crate::device::auto_batch;
@@ -9,13 +11,44 @@ use crate::device::memory::device_failure;
 use crate::device::open_device_for;
 use crate::process::progress::{LOG_INTERVAL, Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
+use crate::ranks::Ranks;
 use crate::train::{TrainError, TrainOptions, train};
+use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{CONFIG, RunFolderError, read_config, was_begun};
 use run_files::settings::{
     Key, Resolved, Resume, Settings, SettingsError, Source, TrainFlags, resolve,
 };
 
 pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
+    let stop = StopRequest::on_signals().map_err(|source| RunFolderError::File {
+        path: flags
+            .run_dir
+            .as_ref()
+            .map_or_else(PathBuf::new, PathBuf::from),
+        source,
+    })?;
+    let ranks = if flags.print_config {
+        Ranks::alone()
+    } else {
+        let timeout = Duration::from_secs(flags.rank_timeout);
+        Ranks::of_launcher(timeout, &stop).map_err(conclusion::unconnected)?
+    };
+    let made = run_on(&ranks, flags, &stop);
+    conclusion::conclude(&ranks, made)
+}
+
+/// What this rank does.
+fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), TrainerError> {
+    if let Some(given) = flags.ranks.filter(|given| *given != ranks.size()) {
+        return Err(TrainerError::UnfittingFlag {
+            flag: "--ranks",
+            given: given.to_string(),
+            reason: format!(
+                "this program starts no others; `cargo xtask train --ranks {given}` does, and so does `mpirun -n {given}`"
+            ),
+        });
+    }
+    let flags = &with_first_ranks_config(ranks, flags)?;
     let environment = |name: &str| std::env::var(name).ok();
     check_environment_is_text()?;
     let mut resolved = resolve(flags, &environment)?;
@@ -36,7 +69,7 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
     if flags.print_config {
         return print(&resolved.print_config(flags.json));
     }
-    if flags.resume == Some(Resume::Existing) && !was_begun(&run_dir) {
+    if flags.resume == Some(Resume::Existing) && !was_begun(&run_dir) && ranks.is_first() {
         return Err(RunFolderError::NothingToResume { path: run_dir }.into());
     }
     let from_environment = if is_recorded {
@@ -45,16 +78,14 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         Vec::new()
     };
     let mut settings = resolved.settings;
+    let local_rank = ranks.local_rank(settings.device.count());
+    settings.device = settings.device.of_local_rank(local_rank);
     let device = open_device_for(settings.device.main(), settings.precision)?;
     let chooses = flags.auto_batch && !is_recorded;
     if chooses {
         settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
     }
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
-    let stop = StopRequest::on_signals().map_err(|source| RunFolderError::File {
-        path: run_dir.clone(),
-        source,
-    })?;
     crate::process::lifeline::hold({
         let stop = stop.clone();
         move || stop.request(StopSignal::Terminate)
@@ -64,9 +95,17 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         resume: flags.resume.is_some(),
         allow_config_change: flags.allow_config_change,
         from_best: flags.from_best,
-        stop: &stop,
+        stop,
+        ranks: Some(ranks),
     };
-    let mut progress = Progress::new(mode);
+    let mut progress = if ranks.is_first() {
+        Progress::new(mode)
+    } else {
+        Progress::with_writers(ProgressMode::Plain, Box::new(sink()), Box::new(sink()))
+    };
+    if ranks.size() > 1 {
+        progress.notice(&format!("{} ranks share each batch", ranks.size()));
+    }
     progress.breaks_silence_after(log_interval(&environment)?);
     for change in from_environment {
         progress.notice(&change);
@@ -94,6 +133,39 @@ pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
         )))
     });
     Ok(trained?)
+}
+
+/// The flags, where a run is resumed with its `config.json` as rank 0 reads it: the run folder need not be there on other machines.
+fn with_first_ranks_config(ranks: &Ranks, flags: &TrainFlags) -> Result<TrainFlags, TrainerError> {
+    let mut flags = flags.clone();
+    if ranks.size() == 1 || flags.resume.is_none() || flags.config.is_some() {
+        return Ok(flags);
+    }
+    let environment = |name: &str| std::env::var(name).ok();
+    let mut text = String::new();
+    if ranks.is_first() {
+        let settings = resolve(&flags, &environment)?.settings;
+        let run_dir = settings
+            .run_dir
+            .clone()
+            .unwrap_or_else(|| default_run_dir(&settings, true));
+        text = std::fs::read_to_string(run_dir.join(CONFIG)).unwrap_or_default();
+    }
+    let text = ranks.first_ranks_text(text).map_err(TrainError::Ranks)?;
+    if !ranks.is_first() && !text.is_empty() {
+        let name = format!(
+            "resnet-vae-config-of-rank-{}-{}.json",
+            ranks.rank(),
+            std::process::id()
+        );
+        let path = std::env::temp_dir().join(name);
+        write_atomically(&path, text.as_bytes()).map_err(|source| RunFolderError::File {
+            path: path.clone(),
+            source,
+        })?;
+        flags.config = Some(path);
+    }
+    Ok(flags)
 }
 
 /// Seconds between two lines of a log, by the variable LOG_INTERVAL.

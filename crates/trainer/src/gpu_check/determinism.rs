@@ -87,6 +87,7 @@ fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError>
             kl: KlObjective::LOSS,
         };
         let report = engine.step(request, &mut guard, &FaultInjector::none());
+        let report = report.expect("there are no other ranks");
         losses.extend(report.map(|report| report.loss.mean(report.images)));
     }
     let last = engine.settle(&mut guard);

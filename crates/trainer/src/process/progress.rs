@@ -398,7 +398,7 @@ impl Progress {
                     "seconds": finish.seconds,
                     "best": finish.best.to_json(),
                     "last": finish.last.to_json(),
-                    "test": run_files::run_record::terms(&finish.test),
+                    "test": finish.test,
                     "run_dir": finish.run_dir.to_string_lossy(),
                     "pictures": pictures,
                 }),

@@ -15,6 +15,13 @@ pub enum StopSignal {
 }
 
 impl StopSignal {
+    /// The signal with this number, if it is one of them.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Interrupt, Self::Terminate, Self::Hangup]
+            .into_iter()
+            .find(|signal| signal.number() == number)
+    }
+
     /// The signal's number.
     pub fn number(self) -> u8 {
         match self {
@@ -78,12 +85,7 @@ impl StopRequest {
             }
             polls.store(left - 1, Ordering::SeqCst);
         }
-        match self.signal.load(Ordering::SeqCst) {
-            2 => Some(StopSignal::Interrupt),
-            15 => Some(StopSignal::Terminate),
-            1 => Some(StopSignal::Hangup),
-            _ => None,
-        }
+        StopSignal::from_number(self.signal.load(Ordering::SeqCst) as u8)
     }
 
     /// Whether someone has asked for a checkpoint since the last look.

@@ -2,6 +2,8 @@
 
 use burn::prelude::*;
 
+use crate::ranks::tree_sum::TreeSum;
+
 /// Sums vectors of several devices, in two halves: every device's thread joins with its own vector, and the main device's
 /// thread then finishes with what it was sent.
 #[derive(Clone, Debug)]
@@ -27,11 +29,6 @@ impl AllReduce {
         &self.devices[0]
     }
 
-    /// How many devices there are.
-    pub(crate) fn count(&self) -> usize {
-        self.devices.len()
-    }
-
     /// A device's own vector, or between GPUs the sum over all of them; call it on the thread of the vector's device.
     ///
     /// `is_complete` says whether every device joins, without which there is no collective operation.
@@ -53,9 +50,13 @@ impl AllReduce {
             return own;
         }
         let device = own.device();
-        others
-            .into_iter()
-            .fold(own, |sum, other| sum + other.to_device(&device))
+        let mut sum = TreeSum::new();
+        sum.add(own, Tensor::add);
+        for other in others {
+            sum.add(other.to_device(&device), Tensor::add);
+        }
+        let sum = sum.finish(Tensor::add);
+        sum.expect("the main device's own is one")
     }
 }
 

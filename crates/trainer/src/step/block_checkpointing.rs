@@ -104,24 +104,21 @@ pub(crate) struct Recomputing {
     posterior: DiagonalGaussian,
 }
 
-/// Each latent dimension's mean KL divergence over images that are encoded in parts, as a training pass would encode them;
-/// the running statistics stay.
-pub(crate) fn kl_means(model: &Model, parts: impl Iterator<Item = ForwardInputs>) -> Vec<f64> {
+/// Each latent dimension's KL divergence, summed over the images of each part, as a training pass over that part would encode
+/// them; the running statistics stay.
+pub(crate) fn kl_sums_of_parts(
+    model: &Model,
+    parts: impl Iterator<Item = ForwardInputs>,
+) -> Vec<Vec<f64>> {
     let statistics = RunningStatistics::read(model);
     let untracked = model.clone().map(&mut Untracked);
-    let (mut sums, mut images) = (Vec::new(), 0);
-    for part in parts {
-        let [batch, ..] = part.images.dims();
+    let sums = parts.map(|part| {
         let (encoder_mask, _) = masks(&part.dropout);
-        let of_part = kl_sums(&encoded(&untracked, part.images, encoder_mask));
-        sums.resize(of_part.len(), 0.0);
-        sums.iter_mut()
-            .zip(of_part)
-            .for_each(|(sum, part)| *sum += part);
-        images += batch;
-    }
+        kl_sums(&encoded(&untracked, part.images, encoder_mask))
+    });
+    let sums = sums.collect();
     drop(statistics.restore(model.clone()));
-    sums.into_iter().map(|sum| sum / images as f64).collect()
+    sums
 }
 
 /// The posterior of a training pass.

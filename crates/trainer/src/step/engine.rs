@@ -3,8 +3,6 @@
 //! What is behind it: how a batch is divided over devices and micro-batches, how the gradients of the parts become one, who
 //! decides that a step changes nothing, and the update of weights, moments and their average.
 
-use std::convert::Infallible;
-
 use burn::prelude::*;
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
@@ -13,8 +11,8 @@ use run_files::step_guard::StepGuard;
 use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::Model;
 use crate::experiment::weights::{NamedValues, WeightsError, load_values};
+use crate::ranks::{RanksError, Requests};
 use crate::step::adam::Adam;
-use crate::step::batch_parts::micro_batches;
 use crate::step::block_checkpointing::Forward;
 use crate::step::fault::FaultInjector;
 use crate::step::gradient_norms::GradientNorms;
@@ -23,7 +21,7 @@ use crate::step::on_device::OnDevice;
 use crate::step::pass::{Inputs, Pass, PassOptions, Phase};
 use crate::step::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
-use crate::step::running_statistics::StatisticsSnapshot;
+use crate::step::running_statistics::{StatisticsSnapshot, with_statistics_vector};
 use crate::step::weight_average::WeightAverage;
 
 /// A model with all that its steps need: its optimizer, the average of its weights, and its replicas on other devices.
@@ -136,17 +134,27 @@ impl Engine {
 
     /// Takes a step, or skips it as `guard` decides. The answer is the report of the newest step whose outcome is known: here
     /// always of this one; where a device decides, of the one before, so that nobody waits for it.
+    ///
+    /// # Errors
+    /// Where another rank is lost; the step has changed nothing then.
     pub(crate) fn step(
         &mut self,
         request: StepRequest,
         guard: &mut StepGuard,
         faults: &FaultInjector,
-    ) -> Option<StepReport> {
-        let mut nobody = |_| Ok::<(), Infallible>(());
-        match self.watched_step(request, guard, faults, &mut nobody) {
-            Ok(report) => report,
-            Err(never) => match never {},
-        }
+    ) -> Result<Option<StepReport>, RanksError> {
+        let mut nobody = |_| Ok::<(), RanksError>(());
+        self.watched_step(request, guard, faults, &mut nobody)
+    }
+
+    /// Sets what this rank asks all for with the next step.
+    pub(crate) fn ask(&mut self, requests: Requests) {
+        self.replicas.ask(requests);
+    }
+
+    /// What any rank asked for with the last step.
+    pub(crate) fn requests(&self) -> Requests {
+        self.replicas.requests()
     }
 
     /// The report of a step that none has been given of yet. To be asked for before the model is read or saved.
@@ -204,8 +212,8 @@ impl Engine {
     /// As [`step`](Self::step); `ended` is called at the end of each phase.
     ///
     /// # Errors
-    /// What `ended` gives.
-    pub(crate) fn watched_step<E>(
+    /// What `ended` gives, or where another rank is lost.
+    pub(crate) fn watched_step<E: From<RanksError>>(
         &mut self,
         request: StepRequest,
         guard: &mut StepGuard,
@@ -230,7 +238,13 @@ impl Engine {
         } = request;
         inputs.images = faults.images(step, inputs.images);
         let images = inputs.len();
-        let snapshot = StatisticsSnapshot::take(&self.model, self.passes(images));
+        let passes = if self.replicas.divides(images, self.options.micro_batch_size) {
+            0
+        } else {
+            // Blocks that are computed again update the statistics again.
+            1 + usize::from(self.options.gradient_checkpointing)
+        };
+        let snapshot = StatisticsSnapshot::take(&self.model, passes);
         let options = PassOptions {
             micro_batch_size: self.options.micro_batch_size,
             sampler: self.options.sampler,
@@ -243,6 +257,7 @@ impl Engine {
             gradients,
             failed,
             kl_means,
+            running_statistics,
         } = pass;
         let loss = faults.loss(step, loss);
         guard.saw_loss(step, loss.mean(images));
@@ -275,6 +290,9 @@ impl Engine {
             if guard.skips_large(norms.total(), self.options.skip_gradient_norm) {
                 self.model = snapshot.restore(self.model.clone());
                 break 'outcome Outcome::TooLarge;
+            }
+            if let Some(statistics) = running_statistics {
+                self.model = with_statistics_vector(self.model.clone(), statistics);
             }
             let updates = self.adam.steps();
             self.model = self.adam.step(self.model.clone(), gradients, learning_rate);
@@ -312,14 +330,6 @@ impl Engine {
         Ok(loss)
     }
 
-    /// How often a step goes forward through the main device's blocks, whose running statistics are the run's.
-    fn passes(&self, images: usize) -> usize {
-        let own = self.replicas.parts(images)[0].len();
-        let passes = micro_batches(own, self.options.micro_batch_size).len();
-        // Blocks that are computed again update the statistics again.
-        passes * (1 + usize::from(self.options.gradient_checkpointing))
-    }
-
     fn cause(&self, norms: &GradientNorms) -> NonFinite {
         let names = norms.not_finite(&self.model);
         NonFinite {
@@ -334,7 +344,7 @@ impl Engine {
 /// The step on the model's device, where it knows one, and the model is to be trained there alone.
 #[cfg(feature = "cube")]
 fn on_device(model: &Model, replicas: &Replicas, options: EngineOptions) -> Option<OnDevice> {
-    let is_alone = replicas.parts(2).len() == 1;
+    let is_alone = replicas.are_none();
     let is_trained = model.devices().iter().all(Device::is_autodiff);
     (is_alone && is_trained)
         .then(|| OnDevice::new(model, options))

@@ -1,50 +1,8 @@
-//! Sums of gradients over the parts of a batch.
+//! All gradients of a module as one vector, and back.
 
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::Gradients;
-
-/// Adds the gradients of one part of a batch, times its share of the batch, to those of the parts before.
-///
-/// Both are of passes of the same module; the sum of each parameter is taken in its own element type. A part that is the
-/// whole batch stays as it is.
-pub(crate) fn add_gradients<M: Module>(
-    module: &M,
-    sum: Option<Gradients>,
-    part: Gradients,
-    share: f64,
-) -> Gradients {
-    if sum.is_none() && share == 1.0 {
-        return part;
-    }
-    let mut adder = Adder { sum, part, share };
-    module.visit(&mut adder);
-    adder.sum.unwrap_or(adder.part)
-}
-
-struct Adder {
-    sum: Option<Gradients>,
-    part: Gradients,
-    share: f64,
-}
-
-impl ModuleVisitor for Adder {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val();
-        let Some(part) = value.grad_remove(&mut self.part) else {
-            return;
-        };
-        let part = part.mul_scalar(self.share);
-        match &mut self.sum {
-            Some(sums) => {
-                if let Some(sum) = value.grad_remove(sums) {
-                    value.grad_replace(sums, sum + part);
-                }
-            }
-            None => value.grad_replace(&mut self.part, part),
-        }
-    }
-}
 
 /// Adds the gradients of other parameters of the same module.
 pub(crate) fn merge_gradients<M: Module>(module: &M, all: &mut Gradients, others: Gradients) {
@@ -63,6 +21,13 @@ impl ModuleVisitor for Merger<'_> {
             value.grad_replace(self.all, gradient);
         }
     }
+}
+
+/// No gradients, to be given some with [`put_vector`].
+pub(crate) fn no_gradients(device: &Device) -> Gradients {
+    // Burn makes them in a backward pass alone.
+    let one = Tensor::<1>::ones([1], &device.clone().inner());
+    Tensor::from_inner(one).require_grad().backward()
 }
 
 /// All gradients as one vector, in the order of the module's fields; takes them out.
@@ -140,18 +105,6 @@ mod tests {
         let mut all = values(weight.into_data());
         all.extend(values(bias.into_data()));
         all
-    }
-
-    #[test]
-    fn the_sum_is_the_derivative_of_the_weighted_sum() {
-        let device = Device::flex().autodiff();
-        let layer = LinearConfig::new(2, 1).init(&device);
-        let first = gradients(&layer, [3.0, -4.0], &device);
-        let second = gradients(&layer, [0.5, 1.0], &device);
-        let sum = add_gradients(&layer, None, first, 0.25);
-        let sum = add_gradients(&layer, Some(sum), second, 0.5);
-        // By the weight the sum of the weighted inputs, by the bias that of the weights.
-        assert_eq!(weight_and_bias(&layer, &sum), [1.0, -0.5, 0.75]);
     }
 
     #[test]

@@ -15,4 +15,5 @@ pub(crate) mod pass;
 pub(crate) mod replicas;
 pub(crate) mod request;
 pub mod running_statistics;
+pub(crate) mod shards;
 pub(crate) mod weight_average;

@@ -1,6 +1,5 @@
-//! Forward and backward over the micro-batches of one device.
+//! Forward and backward over a batch.
 
-use std::convert::Infallible;
 use std::ops::Range;
 
 use burn::prelude::*;
@@ -9,9 +8,7 @@ use vae_core::{DropoutMasks, Sampler};
 
 use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::Model;
-use crate::step::batch_parts::micro_batches;
 use crate::step::block_checkpointing::{Forward, ForwardInputs};
-use crate::step::gradient_sum::add_gradients;
 use crate::step::kl_objective::KlObjective;
 use run_files::divergence::first_non_finite;
 use run_files::metrics::BatchLoss;
@@ -82,7 +79,7 @@ pub(crate) struct PassOptions {
     pub(crate) kl: KlObjective,
 }
 
-/// A phase of a step; those of a divided batch end once for each of its micro-batches.
+/// A phase of a step; those of a divided batch end once for each of its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The forward pass, and reading the loss.
@@ -93,114 +90,58 @@ pub(crate) enum Phase {
     Optimizer,
 }
 
-/// What a pass does where a term of the loss is not finite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AtNonFinite {
-    /// It stops there: the step will be skipped.
-    Stop,
-    /// It goes on: other devices wait for its gradients.
-    GoOn,
-}
-
-/// What a pass over images computed.
+/// What a pass over a batch computed.
 pub(crate) struct Pass {
-    /// Of the images that it was made over.
     pub(crate) loss: BatchLoss,
-    /// Of the mean loss; none where the pass stopped at a term that was not finite.
+    /// Of the mean loss; none where an undivided pass stopped at a term that was not finite.
     pub(crate) gradients: Option<Gradients>,
-    /// The micro-batch with a term that is not finite.
+    /// That pass.
     pub(crate) failed: Option<Forward>,
     /// Each latent dimension's mean KL divergence over the whole batch, where there are free bits.
     pub(crate) kl_means: Option<Vec<f64>>,
+    /// The running statistics after the step, in the order of the module, where the batch is divided; the model still has those before it.
+    pub(crate) running_statistics: Option<Tensor<1>>,
 }
 
-/// Passes over `inputs` in micro-batches of at most `micro_batch_size` images, and sums their gradients, each weighted with
-/// its share of the `batch` images of the step.
+/// A pass over a whole batch at once, which updates the model's running statistics. `ended` is called at the end of each phase.
 ///
-/// Each micro-batch is normalised with its own statistics, and updates the running ones. The penalties are the same in each
-/// and the shares sum to 1 over a step, so they count once. An undivided batch gives the bits of a plain pass.
-///
-/// With free bits, `known_kl_means` are those of the whole batch; an undivided one needs none. `ended` is called at the end of
-/// each phase.
+/// It stops where a term of the loss is not finite: the step will be skipped.
 ///
 /// # Errors
 /// What `ended` gives.
-pub(crate) fn pass<E>(
+pub(crate) fn undivided_pass<E>(
     model: &Model,
     inputs: &Inputs,
-    batch: usize,
     options: PassOptions,
-    known_kl_means: Option<&[f64]>,
-    at_non_finite: AtNonFinite,
     ended: &mut impl FnMut(Phase) -> Result<(), E>,
 ) -> Result<Pass, E> {
-    let PassOptions {
-        micro_batch_size,
-        sampler,
-        gradient_checkpointing,
-        kl: objective,
-    } = options;
-    let mut kl_means = known_kl_means.map(<[f64]>::to_vec);
-    let mut loss = BatchLoss::default();
-    let mut sum = None;
-    for part in micro_batches(inputs.len(), micro_batch_size) {
-        let share = part.len() as f64 / batch as f64;
-        let inputs = inputs.part(&part).forward(sampler);
-        let forward = Forward::new(model, inputs, gradient_checkpointing);
-        loss.add_part(read_terms(forward.terms()));
-        ended(Phase::Forward)?;
-        if at_non_finite == AtNonFinite::Stop && first_non_finite(loss).is_some() {
-            return Ok(Pass {
-                loss,
-                gradients: None,
-                failed: Some(forward),
-                kl_means,
-            });
-        }
-        if objective.free_bits.is_some() && kl_means.is_none() {
-            assert_eq!(
-                part.len(),
-                batch,
-                "the means of a divided batch are known before"
-            );
-            let sums = forward.kl_sums().into_iter();
-            kl_means = Some(sums.map(|sum| sum / batch as f64).collect());
-        }
-        let gradients = forward.backward_weighted(model, &objective.weights(kl_means.as_deref()));
-        sum = Some(add_gradients(model, sum, gradients, share));
-        ended(Phase::Backward)?;
+    let batch = inputs.len();
+    let inputs = inputs.part(&(0..batch)).forward(options.sampler);
+    let forward = Forward::new(model, inputs, options.gradient_checkpointing);
+    let loss = read_terms(forward.terms());
+    ended(Phase::Forward)?;
+    if first_non_finite(loss).is_some() {
+        return Ok(Pass {
+            loss,
+            gradients: None,
+            failed: Some(forward),
+            kl_means: None,
+            running_statistics: None,
+        });
     }
+    let kl_means = options.kl.free_bits.map(|_| {
+        let sums = forward.kl_sums().into_iter();
+        sums.map(|sum| sum / batch as f64).collect::<Vec<f64>>()
+    });
+    let gradients = forward.backward_weighted(model, &options.kl.weights(kl_means.as_deref()));
+    ended(Phase::Backward)?;
     Ok(Pass {
         loss,
-        gradients: sum,
+        gradients: Some(gradients),
         failed: None,
         kl_means,
+        running_statistics: None,
     })
-}
-
-/// A pass that nobody watches.
-pub(crate) fn unwatched_pass(
-    model: &Model,
-    inputs: &Inputs,
-    batch: usize,
-    options: PassOptions,
-    known_kl_means: Option<&[f64]>,
-    at_non_finite: AtNonFinite,
-) -> Pass {
-    let mut nobody = |_| Ok::<(), Infallible>(());
-    let made = pass(
-        model,
-        inputs,
-        batch,
-        options,
-        known_kl_means,
-        at_non_finite,
-        &mut nobody,
-    );
-    match made {
-        Ok(pass) => pass,
-        Err(never) => match never {},
-    }
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -208,7 +149,9 @@ pub(crate) mod tests {
     use super::*;
     use crate::experiment::model::{initial_model, model_config};
     use crate::experiment::random::{Purpose, Stream};
-    use crate::step::block_checkpointing::kl_means;
+    use crate::ranks::Ranks;
+    use crate::step::block_checkpointing::kl_sums_of_parts;
+    use crate::step::replicas::Replicas;
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::DType;
     use cifar_loader::Cifar10;
@@ -234,6 +177,15 @@ pub(crate) mod tests {
             gradient_checkpointing: false,
             kl: KlObjective::LOSS,
         }
+    }
+
+    /// A pass on one device, in as many parts as the options say.
+    fn passed(model: &Model, inputs: &Inputs, options: PassOptions) -> Pass {
+        let device = inputs.images.device();
+        let mut replicas = Replicas::none(&device).with_shards(1, Ranks::alone());
+        let mut nobody = |_| Ok::<(), crate::ranks::RanksError>(());
+        let made = replicas.pass(model, inputs, options, &mut nobody);
+        made.expect("nobody else is there")
     }
 
     pub(crate) fn read(model: &Model, gradients: &Gradients) -> Vec<Vec<f64>> {
@@ -331,14 +283,7 @@ pub(crate) mod tests {
     #[test]
     fn summed_gradients_are_the_weighted_mean_of_those_of_the_parts() {
         let (model, inputs) = model_and_inputs(7);
-        let found = unwatched_pass(
-            &model,
-            &inputs,
-            7,
-            options(Some(3)),
-            None,
-            AtNonFinite::Stop,
-        );
+        let found = passed(&model, &inputs, options(Some(3)));
         let gradients = found.gradients.expect("finite");
 
         let (expected, loss) = weighted_mean(&model, &inputs, &[0..3, 3..5, 5..7]);
@@ -350,14 +295,7 @@ pub(crate) mod tests {
     #[test]
     fn penalties_count_once() {
         let (model, inputs) = model_and_inputs(6);
-        let found = unwatched_pass(
-            &model,
-            &inputs,
-            6,
-            options(Some(2)),
-            None,
-            AtNonFinite::Stop,
-        );
+        let found = passed(&model, &inputs, options(Some(2)));
         // 0.01 and 0.1 times the squares of the heads' weights; the biases are zero.
         let squares = |layer: &burn::nn::Linear| {
             let data = layer.weight.val().into_data().convert_dtype(DType::F64);
@@ -378,7 +316,7 @@ pub(crate) mod tests {
                 gradient_checkpointing,
                 ..options(micro_batch_size)
             };
-            let pass = || unwatched_pass(&model, &inputs, 6, options, None, AtNonFinite::Stop);
+            let pass = || passed(&model, &inputs, options);
             let found = if is_plain {
                 resnet_blocks::with_plain_blocks(pass)
             } else {
@@ -386,7 +324,10 @@ pub(crate) mod tests {
             };
             let gradients = read(&model, &found.gradients.expect("finite"));
             let statistics = crate::experiment::weights::named_values(&model.valid());
-            (found.loss, gradients, statistics)
+            let of_parts = found.running_statistics;
+            let of_parts =
+                of_parts.map(|all| all.into_data().try_to_vec::<f32>().expect("float32"));
+            (found.loss, gradients, (statistics, of_parts))
         };
         for (precision, is_plain) in [
             (Precision::F32, false),
@@ -412,14 +353,7 @@ pub(crate) mod tests {
         let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
         let expected = read(&model, &output.terms.loss().mean().backward());
         for micro_batch_size in [None, Some(5), Some(50)] {
-            let found = unwatched_pass(
-                &model,
-                &inputs,
-                5,
-                options(micro_batch_size),
-                None,
-                AtNonFinite::Stop,
-            );
+            let found = passed(&model, &inputs, options(micro_batch_size));
             assert!(read(&model, &found.gradients.expect("finite")) == expected);
         }
     }
@@ -437,7 +371,7 @@ pub(crate) mod tests {
                 kl: objective(free),
                 ..options(None)
             };
-            unwatched_pass(&model, &inputs, 6, options, None, AtNonFinite::Stop)
+            passed(&model, &inputs, options)
         };
         // Nothing is free, or everything is.
         let all = undivided(1e-9);
@@ -449,7 +383,7 @@ pub(crate) mod tests {
             },
             ..options(None)
         };
-        let weighted = unwatched_pass(&model, &inputs, 6, weighted, None, AtNonFinite::Stop);
+        let weighted = passed(&model, &inputs, weighted);
         let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
         let distance = |a: &[Vec<f64>], b: &[Vec<f64>]| {
             let pairs = a.iter().flatten().zip(b.iter().flatten());
@@ -468,8 +402,16 @@ pub(crate) mod tests {
             ..options(Some(2))
         };
         let parts = inputs_of_parts(&inputs, 2);
-        let known = kl_means(&model, parts.into_iter());
-        let found = unwatched_pass(&model, &inputs, 6, options, Some(&known), AtNonFinite::Stop);
+        let sums = kl_sums_of_parts(&model, parts.into_iter());
+        let known = sums
+            .into_iter()
+            .reduce(|sum, part| sum.iter().zip(part).map(|(a, b)| a + b).collect());
+        let known: Vec<f64> = known
+            .expect("three parts")
+            .into_iter()
+            .map(|sum| sum / 6.0)
+            .collect();
+        let found = passed(&model, &inputs, options);
         assert_eq!(found.kl_means.as_deref(), Some(known.as_slice()));
         let slopes = vae_measures::free_bits_gradient(&known, middle);
         let expected = (0..3).map(|part| {

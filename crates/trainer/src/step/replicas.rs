@@ -1,9 +1,8 @@
-//! The model on further devices of the machine, which share each batch with the main one.
+//! The model on further devices and ranks, which share each batch with the main one.
 //!
-//! A batch is divided into equal parts, one a device. Every device computes the gradients of its part, each weighted with the
-//! part's share of the images; their sum, the gradient of the whole batch's mean loss, goes to the main device, which takes
-//! the optimizer's step and sends its weights out with the next batch. So replicas are equal by construction, and moments
-//! and running statistics exist once: those of the main device, which has seen its own parts only.
+//! A batch is divided into shards, and each device of each rank computes a group of neighbours among them. What the shards contribute
+//! is added in one tree, whoever computes them; the main device of every rank takes the optimizer's step with the sum and sends its
+//! weights to the rank's other devices with the next batch. So all replicas are equal by construction.
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,23 +10,31 @@ use std::thread::JoinHandle;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
+use run_files::metrics::BatchLoss;
 use vae_core::VaeConfig;
 
 use crate::experiment::model::Model;
+use crate::ranks::tree_sum::{Contribution, TreeSum};
+use crate::ranks::{Ranks, RanksError, Requests};
 use crate::step::adam::trainable;
 use crate::step::batch_parts::{equal_parts, micro_batches};
-use crate::step::block_checkpointing::kl_means;
-use crate::step::gradient_sum::{put_vector, take_vector};
-
-use run_files::metrics::BatchLoss;
+use crate::step::gradient_sum::{no_gradients, put_vector};
+use crate::step::kl_objective::KlWeights;
+use crate::step::running_statistics::{statistics_vector, with_statistics_vector};
+use crate::step::shards::{ShardSum, kl_sums_of_shards, sum_of_shards};
 
 use super::all_reduce::AllReduce;
-use super::pass::{AtNonFinite, Inputs, Pass, PassOptions, Phase, pass, unwatched_pass};
+use super::pass::{Inputs, Pass, PassOptions, Phase, undivided_pass};
 
-/// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread.
+/// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread; and on further ranks.
 pub(crate) struct Replicas {
     workers: Vec<Worker>,
     all_reduce: AllReduce,
+    /// Parts of each batch with statistics of their own; 1 for as many as there are devices.
+    shards: usize,
+    ranks: Ranks,
+    /// What this rank asks all for with the next step, and what any of them asked for with the last one.
+    requests: Requests,
 }
 
 struct Worker {
@@ -42,19 +49,31 @@ struct Worker {
 struct Request {
     /// Of the main device, flattened, in the order of the module.
     weights: Vec<Tensor<1>>,
+    /// Of the main device.
+    running_statistics: Tensor<1>,
     inputs: Inputs,
+    shards: usize,
     /// Images of the whole batch.
     batch: usize,
     options: PassOptions,
-    kl_means: Option<Vec<f64>>,
+    kl: KlWeights,
+    /// Whether every device of the rank has shards.
+    is_complete: bool,
 }
 
 struct Answer {
-    /// All gradients of the part, weighted; see [`AllReduce`] for who needs them.
-    gradients: Tensor<1>,
+    /// What the shards add up to; see [`AllReduce`] for who needs it.
+    vector: Tensor<1>,
     /// The weights that the pass was made with.
     #[cfg(test)]
     weights: Vec<Tensor<1>>,
+}
+
+/// The shards of a batch that one device computes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Group {
+    images: Range<usize>,
+    shards: usize,
 }
 
 impl Replicas {
@@ -91,6 +110,9 @@ impl Replicas {
         Self {
             workers: workers.collect(),
             all_reduce,
+            shards: 1,
+            ranks: Ranks::alone(),
+            requests: Requests::default(),
         }
     }
 
@@ -99,6 +121,18 @@ impl Replicas {
         Self {
             workers: Vec::new(),
             all_reduce: AllReduce::new(vec![main.clone().inner()], false),
+            shards: 1,
+            ranks: Ranks::alone(),
+            requests: Requests::default(),
+        }
+    }
+
+    /// Divides batches into so many shards, and over these ranks, whose devices together divide that number.
+    pub(crate) fn with_shards(self, shards: usize, ranks: Ranks) -> Self {
+        Self {
+            shards,
+            ranks,
+            ..self
         }
     }
 
@@ -107,17 +141,63 @@ impl Replicas {
         self.all_reduce.main_device()
     }
 
-    /// The images of a batch that each device takes, the main one first.
-    pub(crate) fn parts(&self, batch: usize) -> Vec<Range<usize>> {
-        equal_parts(batch, 1 + self.workers.len())
+    /// Sets what this rank asks all for with the next step.
+    pub(crate) fn ask(&mut self, requests: Requests) {
+        self.requests = requests;
     }
 
-    /// A pass over the whole batch, on all devices; on the main one alone where there is no other. `ended` is called at the end
-    /// of each phase on the main device.
+    /// What any rank asked for with the last step.
+    pub(crate) fn requests(&self) -> Requests {
+        self.requests
+    }
+
+    fn devices(&self) -> usize {
+        1 + self.workers.len()
+    }
+
+    /// Shards of a batch that has images enough for them.
+    fn shards(&self) -> usize {
+        match self.shards {
+            1 => self.devices(),
+            shards => shards,
+        }
+    }
+
+    /// Whether the main device computes whole batches.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // A GPU then takes the step by itself.
+    pub(crate) fn are_none(&self) -> bool {
+        self.shards() == 1
+    }
+
+    /// Whether a batch of so many images is computed in parts, so that the model's own running statistics stay as they are.
+    pub(crate) fn divides(&self, batch: usize, micro_batch_size: Option<usize>) -> bool {
+        self.shards() > 1 || micro_batches(batch, micro_batch_size).len() > 1
+    }
+
+    /// What each device of this rank computes, the main one first. A batch with less than two images a shard has fewer shards, so that
+    /// the last devices and ranks have none.
+    fn groups(&self, batch: usize) -> Vec<Group> {
+        let shards = equal_parts(batch, self.shards());
+        let devices = self.devices();
+        let of_device = self.shards() / (self.ranks.size() * devices);
+        let groups = (0..devices).filter_map(|device| {
+            let first = (self.ranks.rank() * devices + device) * of_device;
+            let end = (first + of_device).min(shards.len());
+            let own = shards.get(first..end)?;
+            let (first, last) = (own.first()?, own.last()?);
+            Some(Group {
+                images: first.start..last.end,
+                shards: own.len(),
+            })
+        });
+        groups.collect()
+    }
+
+    /// A pass over the whole batch, on all devices of all ranks. `ended` is called at the end of each phase on the main device.
     ///
     /// # Errors
-    /// What `ended` gives.
-    pub(crate) fn pass<E>(
+    /// What `ended` gives, or where a rank is lost.
+    pub(crate) fn pass<E: From<RanksError>>(
         &mut self,
         model: &Model,
         inputs: &Inputs,
@@ -125,24 +205,88 @@ impl Replicas {
         ended: &mut impl FnMut(Phase) -> Result<(), E>,
     ) -> Result<Pass, E> {
         let batch = inputs.len();
-        let parts = self.parts(batch);
-        let [own, others @ ..] = parts.as_slice() else {
-            unreachable!("a batch has at least one part")
-        };
-        let kl_means = self.kl_means(model, inputs, options);
-        if others.is_empty() {
-            let stop = AtNonFinite::Stop;
-            let kl_means = kl_means.as_deref();
-            return pass(model, inputs, batch, options, kl_means, stop, ended);
+        if !self.divides(batch, options.micro_batch_size) {
+            return undivided_pass(model, inputs, options, ended);
         }
-        let weights = weights(model);
-        for (worker, part) in self.workers.iter().zip(others) {
+        let kl_means = self.kl_means(model, inputs, options)?;
+        let own = self.own_sum(model, inputs, (options, kl_means.as_deref()), ended)?;
+        let sum = self.sum_over_ranks(model, own)?;
+        let parameters = parameter_count(model);
+        let statistics = sum.vector.shape().num_elements() - parameters;
+        let mut gradients = no_gradients(self.main_device());
+        put_vector(
+            model,
+            &mut gradients,
+            sum.vector.clone().narrow(0, 0, parameters),
+        );
+        Ok(Pass {
+            loss: sum.loss,
+            gradients: Some(gradients),
+            failed: None,
+            kl_means,
+            running_statistics: Some(sum.vector.narrow(0, parameters, statistics)),
+        })
+    }
+
+    /// What the shards of this rank add up to; none where the batch has none for it.
+    fn own_sum<E>(
+        &mut self,
+        model: &Model,
+        inputs: &Inputs,
+        (options, kl_means): (PassOptions, Option<&[f64]>),
+        ended: &mut impl FnMut(Phase) -> Result<(), E>,
+    ) -> Result<Option<ShardSum>, E> {
+        let batch = inputs.len();
+        let kl = options.kl.weights(kl_means);
+        let groups = self.groups(batch);
+        let [own, others @ ..] = groups.as_slice() else {
+            return Ok(None);
+        };
+        let is_complete = groups.len() == self.devices();
+        if !others.is_empty() {
+            self.request(model, inputs, others, (options, &kl));
+        }
+        let of_main = inputs.part(&own.images);
+        let of_main = (&of_main, own.shards);
+        let ShardSum { loss, vector } = sum_of_shards(model, of_main, batch, options, &kl, ended)?;
+        // A collective operation waits for all devices: it must not begin where the pass of one has failed.
+        let mut losses = TreeSum::new();
+        losses.add(loss, both);
+        for index in 0..others.len() {
+            losses.add(
+                self.receive(index, |worker| worker.losses.recv().ok()),
+                both,
+            );
+        }
+        let vector = self.all_reduce.join(vector, is_complete);
+        let received = (0..others.len())
+            .map(|index| {
+                self.receive(index, |worker| worker.answers.recv().ok())
+                    .vector
+            })
+            .collect();
+        Ok(Some(ShardSum {
+            loss: losses.finish(both).expect("the main device's is one"),
+            vector: self.all_reduce.finish(vector, received, is_complete),
+        }))
+    }
+
+    /// Asks the other devices for their shards.
+    fn request(
+        &self,
+        model: &Model,
+        inputs: &Inputs,
+        groups: &[Group],
+        (options, kl): (PassOptions, &KlWeights),
+    ) {
+        let (weights, running_statistics) = (weights(model), statistics_vector(model));
+        for (worker, group) in self.workers.iter().zip(groups) {
             let Inputs {
                 images,
                 noise,
                 dropout,
-            } = inputs.part(part);
-            let inputs = Inputs {
+            } = inputs.part(&group.images);
+            let of_worker = Inputs {
                 images: images.to_device(&worker.device),
                 noise: noise.to_device(&worker.device),
                 dropout: dropout.map(|masks| vae_core::DropoutMasks {
@@ -153,61 +297,66 @@ impl Replicas {
             // A thread that is gone shows when its answer is missing.
             let _ = worker.requests.send(Request {
                 weights: weights.clone(),
-                inputs,
-                batch,
+                running_statistics: running_statistics.clone(),
+                inputs: of_worker,
+                shards: group.shards,
+                batch: inputs.len(),
                 options,
-                kl_means: kl_means.clone(),
+                kl: kl.clone(),
+                is_complete: 1 + groups.len() == self.devices(),
             });
         }
-        let go_on = AtNonFinite::GoOn;
-        let own = inputs.part(own);
-        let known = kl_means.as_deref();
-        let mut whole = pass(model, &own, batch, options, known, go_on, ended)?;
-        let mut gradients = whole
-            .gradients
-            .take()
-            .expect("a pass that goes on has gradients");
-        let is_complete = others.len() == self.workers.len();
-        let vector = take_vector(model, &mut gradients);
-        // A collective operation waits for all devices: it must not begin where the pass of one has failed.
-        for index in 0..others.len() {
-            let loss = self.receive(index, |worker| worker.losses.recv().ok());
-            whole.loss.add_part(loss);
-        }
-        let vector = self.all_reduce.join(vector, is_complete);
-        let received = (0..others.len())
-            .map(|index| {
-                let answer = self.receive(index, |worker| worker.answers.recv().ok());
-                answer.gradients
-            })
-            .collect();
-        let vector = self.all_reduce.finish(vector, received, is_complete);
-        put_vector(model, &mut gradients, vector);
-        whole.gradients = Some(gradients);
-        Ok(whole)
     }
 
-    /// Each latent dimension's mean KL divergence over the whole batch, where free bits need it and the batch is divided: one
-    /// more pass through the encoder, in the parts that the batch will be computed in.
-    fn kl_means(&self, model: &Model, inputs: &Inputs, options: PassOptions) -> Option<Vec<f64>> {
-        options.kl.free_bits?;
-        let parts: Vec<Range<usize>> = self
-            .parts(inputs.len())
-            .into_iter()
-            .flat_map(|part| {
-                let micro = micro_batches(part.len(), options.micro_batch_size);
-                micro
-                    .into_iter()
-                    .map(move |of_part| part.start + of_part.start..part.start + of_part.end)
-            })
-            .collect();
-        if parts.len() == 1 {
-            return None;
+    /// The sum over all ranks: through the host, as one vector.
+    fn sum_over_ranks(
+        &mut self,
+        model: &Model,
+        own: Option<ShardSum>,
+    ) -> Result<ShardSum, RanksError> {
+        if !self.ranks.are_several() {
+            return Ok(own.expect("a rank on its own has all shards"));
         }
-        let parts = parts
-            .iter()
-            .map(|part| inputs.part(part).forward(options.sampler));
-        Some(kl_means(model, parts))
+        let length = match &own {
+            Some(own) => own.vector.shape().num_elements(),
+            None => parameter_count(model) + statistics_vector(model).shape().num_elements(),
+        };
+        let own = own.map(|own| Contribution {
+            loss: own.loss,
+            numbers: Vec::new(),
+            values: values(own.vector),
+        });
+        let (sum, requests) = self.ranks.sum(own, length, self.requests)?;
+        self.requests = requests;
+        Ok(ShardSum {
+            loss: sum.loss,
+            vector: Tensor::from_data(TensorData::new(sum.values, [length]), self.main_device()),
+        })
+    }
+
+    /// Each latent dimension's mean KL divergence over the whole batch, where free bits need it: one more pass through the encoder,
+    /// in the parts that the batch will be computed in.
+    fn kl_means(
+        &self,
+        model: &Model,
+        inputs: &Inputs,
+        options: PassOptions,
+    ) -> Result<Option<Vec<f64>>, RanksError> {
+        if options.kl.free_bits.is_none() {
+            return Ok(None);
+        }
+        let groups = self.groups(inputs.len());
+        let own = groups.first().zip(groups.last()).map(|(first, last)| {
+            let inputs = inputs.part(&(first.images.start..last.images.end));
+            let shards = groups.iter().map(|group| group.shards).sum();
+            Contribution {
+                numbers: kl_sums_of_shards(model, (&inputs, shards), options),
+                ..Contribution::default()
+            }
+        });
+        let (sum, _) = self.ranks.sum(own, 0, Requests::default())?;
+        let sums = sum.numbers.into_iter();
+        Ok(Some(sums.map(|sum| sum / inputs.len() as f64).collect()))
     }
 
     /// What a worker sends; where its thread has panicked, this one does so with the same reason.
@@ -221,6 +370,17 @@ impl Replicas {
             Ok(()) => unreachable!("a replica works as long as it gets requests"),
         }
     }
+}
+
+/// The loss of two neighbours in the tree.
+fn both(mut left: BatchLoss, right: BatchLoss) -> BatchLoss {
+    left.add_part(right);
+    left
+}
+
+fn values(vector: Tensor<1>) -> Vec<f32> {
+    let data = vector.into_data().convert_dtype(burn::tensor::DType::F32);
+    data.try_to_vec::<f32>().expect("converted just now")
 }
 
 /// Where a replica's thread sends what it has computed.
@@ -241,26 +401,26 @@ fn work(
     for request in requests {
         let Request {
             weights,
+            running_statistics,
             inputs,
+            shards,
             batch,
             options,
-            kl_means,
+            kl,
+            is_complete,
         } = request;
-        let is_complete = equal_parts(batch, all_reduce.count()).len() == all_reduce.count();
         model = with_weights(model, weights, device);
-        let go_on = AtNonFinite::GoOn;
-        let Pass {
-            loss, gradients, ..
-        } = unwatched_pass(&model, &inputs, batch, options, kl_means.as_deref(), go_on);
-        // Nobody reads this replica's running statistics; left pending they would pile up.
-        drop(model.valid());
-        let mut gradients = gradients.expect("a pass that goes on has gradients");
-        let vector = take_vector(&model, &mut gradients);
+        let running_statistics = running_statistics.to_device(&device.clone().inner());
+        model = with_statistics_vector(model, running_statistics);
+        let mut nobody = |_| Ok::<(), std::convert::Infallible>(());
+        let of_worker = (&inputs, shards);
+        let made = sum_of_shards(&model, of_worker, batch, options, &kl, &mut nobody);
+        let ShardSum { loss, vector } = made.unwrap_or_else(|never| match never {});
         if answers.done.send(loss).is_err() {
             return;
         }
         let answer = Answer {
-            gradients: all_reduce.join(vector, is_complete),
+            vector: all_reduce.join(vector, is_complete),
             #[cfg(test)]
             weights: self::weights(&model),
         };
@@ -268,6 +428,11 @@ fn work(
             return;
         }
     }
+}
+
+fn parameter_count(model: &Model) -> usize {
+    let weights = weights(model).into_iter();
+    weights.map(|weight| weight.shape().num_elements()).sum()
 }
 
 /// The trainable parameters, flattened, in the order of the module.
@@ -320,6 +485,7 @@ impl ModuleMapper for WeightWriter {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use crate::ranks::threads::on_ranks;
     use crate::step::pass::tests::{largest_difference, model_and_inputs_on, read, weighted_mean};
     use run_files::settings::Precision;
     use vae_core::Sampler;
@@ -340,9 +506,9 @@ mod tests {
     };
 
     fn passed(replicas: &mut Replicas, model: &Model, inputs: &Inputs) -> Pass {
-        let mut nobody = |_| Ok::<(), std::convert::Infallible>(());
+        let mut nobody = |_| Ok::<(), RanksError>(());
         let made = replicas.pass(model, inputs, OPTIONS, &mut nobody);
-        made.unwrap_or_else(|never| match never {})
+        made.expect("nobody else is there")
     }
 
     #[test]
@@ -363,18 +529,97 @@ mod tests {
         }
     }
 
+    /// Everything that a pass gives, in bits.
+    fn bits_of(model: &Model, pass: Pass) -> (Vec<u64>, Vec<u64>, Vec<u32>) {
+        let gradients = read(model, &pass.gradients.expect("computed all the same"));
+        let statistics = values(pass.running_statistics.expect("of a divided batch"));
+        let loss = pass.loss;
+        let numbers = [loss.cross_entropy, loss.kl, loss.l2];
+        let means = pass.kl_means.unwrap_or_default();
+        (
+            numbers.into_iter().chain(means).map(f64::to_bits).collect(),
+            gradients.into_iter().flatten().map(f64::to_bits).collect(),
+            statistics.into_iter().map(f32::to_bits).collect(),
+        )
+    }
+
+    /// Shards, devices, micro-batches and ranks are one thing: the same division gives the same bits.
     #[test]
-    fn shards_and_micro_batches_of_the_same_split_give_the_same_bits() {
-        let (model, inputs, mut replicas) = start(8, 1);
-        let of_shards = passed(&mut replicas, &model, &inputs);
-        let in_two = PassOptions {
-            micro_batch_size: Some(4),
-            ..OPTIONS
-        };
-        let of_micro_batches = unwatched_pass(&model, &inputs, 8, in_two, None, AtNonFinite::Stop);
-        assert_eq!(of_shards.loss, of_micro_batches.loss);
-        let gradients = |pass: Pass| read(&model, &pass.gradients.expect("finite"));
-        assert!(gradients(of_shards) == gradients(of_micro_batches));
+    fn whoever_computes_the_shards_the_bits_are_the_same() {
+        let device = Device::flex().autodiff();
+        for (images, free_bits) in [(16, None), (11, None), (5, None), (16, Some(0.05))] {
+            let options = PassOptions {
+                kl: crate::step::kl_objective::KlObjective {
+                    weight: 1.0,
+                    free_bits,
+                },
+                ..OPTIONS
+            };
+            let computed = |ranks: &Ranks, devices: usize, options: PassOptions, shards: usize| {
+                let (model, inputs, config) =
+                    model_and_inputs_on(images, Precision::F32, device.clone());
+                let others = vec![device.clone(); devices - 1];
+                let replicas = Replicas::start(&config, &device, &others, false);
+                let mut replicas = replicas.with_shards(shards, ranks.clone());
+                let mut nobody = |_| Ok::<(), RanksError>(());
+                let made = replicas.pass(&model, &inputs, options, &mut nobody);
+                bits_of(&model, made.expect("all ranks are there"))
+            };
+            let expected = computed(&Ranks::alone(), 1, options, 4);
+            for (ranks, devices) in [(1, 2), (1, 4), (2, 1), (2, 2), (4, 1)] {
+                for found in on_ranks(ranks, |ranks| computed(ranks, devices, options, 4)) {
+                    assert!(
+                        found == expected,
+                        "{images} images, {ranks} ranks, {devices} devices"
+                    );
+                }
+            }
+            // Devices without a number of shards are as many shards.
+            assert!(
+                computed(&Ranks::alone(), 4, options, 1) == expected,
+                "{images} images"
+            );
+            if images == 16 {
+                let in_four = PassOptions {
+                    micro_batch_size: Some(4),
+                    ..options
+                };
+                assert!(computed(&Ranks::alone(), 1, in_four, 1) == expected);
+                let in_two_and_two = PassOptions {
+                    micro_batch_size: Some(4),
+                    ..options
+                };
+                assert!(computed(&Ranks::alone(), 2, in_two_and_two, 1) == expected);
+            }
+        }
+    }
+
+    /// Running statistics of a divided batch are the means over its parts, each weighted with its images.
+    #[test]
+    fn running_statistics_are_the_mean_over_the_shards() {
+        let (model, inputs, mut replicas) = start(7, 1);
+        let found = passed(&mut replicas, &model, &inputs);
+        let found = values(found.running_statistics.expect("of two shards"));
+        let before = values(statistics_vector(&model));
+        let mut expected = vec![0.0_f64; before.len()];
+        for part in [0..4, 4..7] {
+            let (model, ..) = start(7, 0);
+            let share = part.len() as f64 / 7.0;
+            let inputs = inputs.part(&part);
+            let _ = model.forward(
+                inputs.images,
+                inputs.noise,
+                Sampler::Correct,
+                inputs.dropout,
+            );
+            for (sum, value) in expected.iter_mut().zip(values(statistics_vector(&model))) {
+                *sum += share * f64::from(value);
+            }
+        }
+        assert_ne!(found, before);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() <= 1e-6 * expected.abs().max(1.0));
+        }
     }
 
     #[test]
@@ -396,10 +641,13 @@ mod tests {
         inputs.noise = inputs.noise.narrow(1, 0, 3);
         let request = Request {
             weights: weights(&model),
+            running_statistics: statistics_vector(&model),
             inputs,
+            shards: 1,
             batch: 4,
             options: OPTIONS,
-            kl_means: None,
+            kl: KlWeights::One,
+            is_complete: true,
         };
         replicas.workers[0]
             .requests
@@ -431,14 +679,17 @@ mod tests {
         // Every replica says which weights its pass is made with.
         let expected = weights(&model);
         assert_ne!(bits(&expected), initial);
-        let parts = replicas.parts(8);
-        for (worker, part) in replicas.workers.iter().zip(&parts[1..]) {
+        let groups = replicas.groups(8);
+        for (worker, group) in replicas.workers.iter().zip(&groups[1..]) {
             let request = Request {
                 weights: expected.clone(),
-                inputs: inputs.part(part),
+                running_statistics: statistics_vector(&model),
+                inputs: inputs.part(&group.images),
+                shards: group.shards,
                 batch: 8,
                 options: OPTIONS,
-                kl_means: None,
+                kl: KlWeights::One,
+                is_complete: true,
             };
             worker.requests.send(request).expect("it works");
         }

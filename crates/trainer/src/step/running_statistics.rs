@@ -22,6 +22,7 @@ pub fn undo_last_pass<M: Module>(module: M) -> M {
 }
 
 /// The running statistics before several training passes, of which [`undo_last_pass`] could take back the last one only.
+#[derive(Clone)]
 pub struct RunningStatistics {
     found: HashMap<ParamId, Tensor<1>>,
 }
@@ -45,8 +46,85 @@ impl RunningStatistics {
     }
 }
 
+/// All of them as one vector, in the order of the module's fields, without autodiff.
+pub(crate) fn statistics_vector<M: Module>(module: &M) -> Tensor<1> {
+    // Brings a pending update into effect.
+    drop(module.valid());
+    let mut reader = VectorReader::default();
+    module.visit(&mut reader);
+    Tensor::cat(reader.read, 0)
+}
+
+/// Gives a module the running statistics that [`statistics_vector`] read from another one of the same configuration, or a sum of
+/// several. A module's clones share its running statistics, so that they get them too.
+pub(crate) fn with_statistics_vector<M: Module>(module: M, vector: Tensor<1>) -> M {
+    drop(module.valid());
+    module.map(&mut VectorWriter {
+        path: Vec::new(),
+        vector,
+        at: 0,
+    })
+}
+
+#[derive(Default)]
+struct VectorReader {
+    path: Vec<String>,
+    read: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for VectorReader {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if is_running_statistic(self.path.last()) {
+            self.read.push(param.val().inner().flatten(0, D - 1));
+        }
+    }
+}
+
+struct VectorWriter {
+    path: Vec<String>,
+    vector: Tensor<1>,
+    at: usize,
+}
+
+impl ModuleMapper for VectorWriter {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !is_running_statistic(self.path.last()) {
+            return param;
+        }
+        let old = param.val();
+        let count = old.shape().num_elements();
+        let value = self.vector.clone().narrow(0, self.at, count);
+        self.at += count;
+        let value = Tensor::from_inner(value.reshape(old.shape()));
+        // Operands of one operation must share Burn's checkpointing strategy, and a new tensor gets its default.
+        let value = match old.gradient_checkpointing_strategy() {
+            Some(strategy) => value.with_gradient_checkpointing_strategy(strategy),
+            None => value,
+        };
+        Param::initialized(param.id, value)
+    }
+}
+
 /// The running statistics before a step, to be given back where the step is skipped.
 pub(crate) enum StatisticsSnapshot {
+    /// The step does not touch the model's.
+    Untouched,
     /// The step is one pass, which can be taken back without having been prepared for.
     OnePass,
     /// It is several.
@@ -54,9 +132,10 @@ pub(crate) enum StatisticsSnapshot {
 }
 
 impl StatisticsSnapshot {
-    /// What is needed to take back so many passes.
+    /// What is needed to take back so many passes through the model.
     pub(crate) fn take<M: Module>(module: &M, passes: usize) -> Self {
         match passes {
+            0 => Self::Untouched,
             1 => Self::OnePass,
             _ => Self::SeveralPasses(RunningStatistics::read(module)),
         }
@@ -65,6 +144,7 @@ impl StatisticsSnapshot {
     /// Gives the statistics back after those passes.
     pub(crate) fn restore<M: Module>(self, module: M) -> M {
         match self {
+            Self::Untouched => module,
             Self::OnePass => undo_last_pass(module),
             Self::SeveralPasses(statistics) => statistics.restore(module),
         }
@@ -149,6 +229,23 @@ mod tests {
         stage.forward(images(5.0));
         stage.forward(images(f32::INFINITY));
         let stage = before.restore(stage);
+        assert_eq!(named_values(&stage.valid()), twice);
+
+        // As one vector they go to another module.
+        let other = StageConfig::new(3, 2, 1).with_stride(2).init(&device);
+        let vector = statistics_vector(&stage);
+        let other = with_statistics_vector(other, vector.clone().mul_scalar(2.0));
+        let values = |vector: Tensor<1>| vector.into_data().try_to_vec::<f32>().expect("float32");
+        let doubled: Vec<f32> = values(vector.clone())
+            .iter()
+            .map(|value| 2.0 * value)
+            .collect();
+        assert_eq!(values(statistics_vector(&other)), doubled);
+        // A module's clones share them, as blocks do that are computed in parts.
+        let clone = stage.clone();
+        clone.forward(images(7.0));
+        assert_ne!(named_values(&stage.valid()), twice);
+        drop(with_statistics_vector(clone, vector));
         assert_eq!(named_values(&stage.valid()), twice);
 
         // A pass before any other is taken back to the initial statistics.

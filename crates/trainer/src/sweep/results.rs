@@ -157,8 +157,8 @@ impl SweepResults {
             "data": {
                 "name": self.data.name,
                 "hash": self.data.hash,
-                "images": per_split(&self.data.images),
-                "floor": per_split(&self.data.floor),
+                "images": self.data.images,
+                "floor": self.data.floor,
             },
             "groups": groups.map(|(position, group)| self.group(position, group)).collect::<Vec<_>>(),
             "comparisons": self.comparisons().iter().map(|comparison| self.comparison(comparison)).collect::<Vec<_>>(),
@@ -234,10 +234,6 @@ impl SweepResults {
         }
         value
     }
-}
-
-fn per_split<T: serde::Serialize>(values: &PerSplit<T>) -> Value {
-    json!({ "train": values.train, "valid": values.valid, "test": values.test })
 }
 
 #[cfg(test)]

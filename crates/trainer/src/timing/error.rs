@@ -2,6 +2,7 @@
 
 use crate::device::DeviceError;
 use crate::experiment::ExperimentError;
+use crate::ranks::RanksError;
 
 /// Why a step could not be timed.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum TimingError {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The other ranks.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// The comparison with PyTorch could not be made.
     #[error(
         "PyTorch did not run ({reason}); install it with `pip install torch numpy`, or leave out the flag that \
@@ -30,6 +34,7 @@ impl TimingError {
         match self {
             Self::Experiment(error) => error.exit_code(),
             Self::Device(error) => error.exit_code(),
+            Self::Ranks(error) => error.exit_code(),
             Self::Pytorch { .. } => 2,
         }
     }

@@ -156,7 +156,7 @@ fn seconds_per_step(
             learning_rate: settings.learning_rate,
             kl: KlObjective::LOSS,
         };
-        engine.step(request, &mut guard, &FaultInjector::none());
+        engine.step(request, &mut guard, &FaultInjector::none())?;
         device.sync().map_err(|error| DeviceError::Lost {
             device: settings.device.main(),
             reason: error.to_string(),

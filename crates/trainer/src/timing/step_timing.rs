@@ -15,6 +15,7 @@ use crate::experiment::data;
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
+use crate::ranks::{Ranks, Spent, divided};
 use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
 use crate::step::kl_objective::KlObjective;
@@ -48,6 +49,24 @@ pub struct StepTiming {
     pub processor_seconds_per_step: Option<f64>,
     /// What of it is the likelihood alone; none in evaluation.
     pub likelihood: Option<LikelihoodTiming>,
+    /// What the step spends on other ranks, where there are any; the phases contain it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub between_ranks: Option<BetweenRanks>,
+}
+
+/// Medians of what a step spends on other ranks, in seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BetweenRanks {
+    /// How many ranks there are.
+    pub ranks: usize,
+    /// The rest of the step.
+    pub compute_seconds: f64,
+    /// From when two ranks have met until each has what the other sent.
+    pub communication_seconds: f64,
+    /// Until the other has come to the same point.
+    pub waiting_seconds: f64,
+    /// Bytes that this rank sends.
+    pub bytes_sent: u64,
 }
 
 /// Medians of the parts of a step, in seconds.
@@ -103,17 +122,41 @@ pub(crate) fn time_steps_watched(
     device: &Device,
     on_step: &mut dyn FnMut(usize),
 ) -> Result<StepTiming, TimingError> {
+    in_form(settings, options, (device, &Ranks::alone()), on_step)
+}
+
+/// As [`time_steps`], over the ranks that share each batch; each of them times its own part.
+///
+/// # Errors
+/// As [`time_steps`], or where a rank is lost.
+pub fn time_steps_on_ranks(
+    settings: &Settings,
+    options: TimingOptions,
+    device: &Device,
+    ranks: &Ranks,
+) -> Result<StepTiming, TimingError> {
+    let settings = divided(settings, ranks)?;
+    in_form(&settings, options, (device, ranks), &mut |_| {})
+}
+
+/// In the layers that the options say.
+fn in_form(
+    settings: &Settings,
+    options: TimingOptions,
+    on: (&Device, &Ranks),
+    on_step: &mut dyn FnMut(usize),
+) -> Result<StepTiming, TimingError> {
     if options.is_plain {
-        with_plain_blocks(|| timed_steps(settings, options, device, on_step))
+        with_plain_blocks(|| timed_steps(settings, options, on, on_step))
     } else {
-        timed_steps(settings, options, device, on_step)
+        timed_steps(settings, options, on, on_step)
     }
 }
 
 fn timed_steps(
     settings: &Settings,
     options: TimingOptions,
-    device: &Device,
+    (device, ranks): (&Device, &Ranks),
     on_step: &mut dyn FnMut(usize),
 ) -> Result<StepTiming, TimingError> {
     let TimingOptions { warmup, steps, .. } = options;
@@ -133,7 +176,8 @@ fn timed_steps(
         is_launched: options.is_launched,
         ..EngineOptions::of(settings)
     };
-    let mut engine = Engine::new(model, Replicas::none(&device), engine_options);
+    let replicas = Replicas::none(&device).with_shards(settings.shards, ranks.clone());
+    let mut engine = Engine::new(model, replicas, engine_options);
     let mut guard = StepGuard::default();
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
@@ -155,6 +199,7 @@ fn timed_steps(
     let mut epoch = split.epoch(&plan, 0);
     let mut phases: [Vec<f64>; 4] = Default::default();
     let mut wholes = Vec::new();
+    let mut spent = Vec::new();
     let mut processors = None;
     for step in 0..warmup + steps {
         if step == warmup {
@@ -193,7 +238,7 @@ fn timed_steps(
                 Phase::Backward => 2,
                 Phase::Optimizer => 3,
             });
-            Ok::<(), DeviceError>(())
+            Ok::<(), TimingError>(())
         };
         if options.is_evaluation {
             engine.evaluate(inputs, ended)?;
@@ -208,6 +253,7 @@ fn timed_steps(
             engine.watched_step(request, &mut guard, &faults, &mut ended)?;
         }
         wholes.push(whole.elapsed().as_secs_f64());
+        spent.push(ranks.take_spent());
         for (all, seconds) in phases.iter_mut().zip(seconds) {
             all.push(seconds);
         }
@@ -221,6 +267,22 @@ fn timed_steps(
         time_likelihood(engine.model(), images, steps, &device)
     });
     let counted = &wholes[warmup..];
+    let between_ranks = (ranks.size() > 1).then(|| {
+        let spent = &spent[warmup..];
+        let of = |part: fn(&Spent) -> f64| median(&spent.iter().map(part).collect::<Vec<_>>());
+        let communicating = |spent: &Spent| spent.transfer.as_secs_f64();
+        let waiting = |spent: &Spent| spent.waiting.as_secs_f64();
+        let computing = counted.iter().zip(spent);
+        let computing =
+            computing.map(|(whole, spent)| whole - communicating(spent) - waiting(spent));
+        BetweenRanks {
+            ranks: ranks.size(),
+            compute_seconds: median(&computing.collect::<Vec<_>>()),
+            communication_seconds: of(communicating),
+            waiting_seconds: of(waiting),
+            bytes_sent: spent.last().map_or(0, |spent| spent.bytes),
+        }
+    });
     let seconds_per_step = median(counted);
     let [
         data_seconds,
@@ -236,6 +298,7 @@ fn timed_steps(
         peak_bytes,
         first_step_seconds: wholes[0],
         steps,
+        between_ranks,
         phases: Phases {
             data_seconds,
             forward_seconds,

@@ -3,10 +3,12 @@
 use burn::tensor::DType;
 
 use super::tests::{
-    FIRST_EPOCH, assert_equal_runs, best_epoch, run, silent, skipped_steps_change_nothing,
+    FIRST_EPOCH, assert_equal_runs, run, silent, skipped_steps_change_nothing,
     stopped_and_continued, tiny,
 };
 use super::*;
+use crate::ranks::threads::on_ranks;
+use crate::step::fault::{Fault, FaultSite};
 use run_files::settings::Precision;
 
 #[test]
@@ -37,40 +39,184 @@ fn rows(run_dir: &Path) -> Vec<run_files::metrics::EpochRow> {
 }
 
 #[test]
-fn two_devices_train_as_two_micro_batches_do() {
-    let (devices, micro_batches) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+fn two_devices_two_micro_batches_and_two_shards_are_the_same_run() {
+    let runs = [
+        Settings {
+            device: "flex,flex".parse().expect("two"),
+            ..tiny()
+        },
+        Settings {
+            micro_batch_size: Some(5),
+            ..tiny()
+        },
+        Settings {
+            shards: 2,
+            ..tiny()
+        },
+        tiny(),
+    ];
+    let folders = runs.map(|settings| {
+        let folder = tempfile::tempdir().expect("a folder");
+        run(&settings, folder.path());
+        folder
+    });
+    let [devices, micro_batches, shards, undivided] = &folders;
+    assert_eq!(rows(devices.path()).len(), 3);
+    assert_equal_runs(devices.path(), micro_batches.path(), "micro-batches");
+    assert_equal_runs(devices.path(), shards.path(), "shards");
+    assert_ne!(
+        rows(devices.path())[0].train,
+        rows(undivided.path())[0].train
     );
-    let on_two = Settings {
-        device: "flex,flex".parse().expect("two"),
+}
+
+/// Trains on so many ranks; one of them may be asked to stop at one of its looks, or be given faults.
+fn run_on_ranks(
+    settings: &Settings,
+    run_dir: &Path,
+    count: usize,
+    stopped: Option<(usize, usize)>,
+    faults: &[(usize, Fault)],
+) -> Vec<Result<(), TrainError>> {
+    on_ranks(count, |ranks| {
+        let stop = match stopped {
+            Some((rank, look)) if rank == ranks.rank() => StopRequest::after_polls(look),
+            _ => StopRequest::new(),
+        };
+        let options = TrainOptions {
+            resume: true,
+            ranks: Some(ranks),
+            ..TrainOptions::new(run_dir, &stop)
+        };
+        let settings = divided(settings, ranks)?;
+        let mut progress = silent();
+        let mut training = Training::prepare(&settings, options, &Device::flex(), &mut progress)?;
+        let own = faults.iter().filter(|(rank, _)| *rank == ranks.rank());
+        training.faults = FaultInjector::new(own.map(|(_, fault)| *fault).collect());
+        training.run(&mut progress)
+    })
+}
+
+fn in_four_shards() -> Settings {
+    Settings {
+        shards: 4,
+        batch_size: 9,
+        dropout: 0.1,
+        free_bits: Some(0.01),
+        ema: Some(0.9),
         ..tiny()
-    };
-    run(&on_two, devices.path());
-    let in_two = Settings {
-        micro_batch_size: Some(5),
-        ..tiny()
-    };
-    run(&in_two, micro_batches.path());
-    // The same gradients, so the same weights and the same training loss in every epoch, to the bit.
-    let (devices, micro_batches) = (devices.path(), micro_batches.path());
-    for (first, second) in rows(devices).iter().zip(rows(micro_batches)) {
-        assert_eq!(first.train, second.train, "epoch {}", first.epoch);
     }
-    assert_eq!(rows(devices).len(), 3);
-    let weights = |folder: &Path| {
-        let bytes = std::fs::read(folder.join("model.safetensors")).expect("readable");
-        crate::experiment::weights::from_safetensors(&bytes).expect("weights")
-    };
-    let (first, second) = (weights(devices), weights(micro_batches));
-    if best_epoch(devices) == best_epoch(micro_batches) {
-        for (name, values) in &first {
-            // Two micro-batches update the running statistics twice a step, the main device of two once.
-            let is_statistic = name.contains("running");
-            assert!(is_statistic || values == &second[name], "{name}");
+}
+
+#[test]
+fn one_two_and_four_ranks_are_the_same_run() {
+    let settings = in_four_shards();
+    let whole = tempfile::tempdir().expect("a folder");
+    run(&settings, whole.path());
+    for count in [2, 4] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ended = run_on_ranks(&settings, folder.path(), count, None, &[]);
+        assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+        assert_equal_runs(whole.path(), folder.path(), "ranks");
+    }
+}
+
+#[test]
+fn a_run_that_one_rank_is_asked_to_stop_goes_on_with_any_number_of_ranks() {
+    let settings = in_four_shards();
+    let whole = tempfile::tempdir().expect("a folder");
+    run(&settings, whole.path());
+    // Within an epoch, and within a validation.
+    for (look, counts) in [(3, [4, 1]), (9, [2, 4]), (4, [1, 2])] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [first, second] = counts;
+        let stopped = Some((first - 1, look));
+        for ended in run_on_ranks(&settings, folder.path(), first, stopped, &[]) {
+            let error = ended.expect_err("stopped");
+            assert!(matches!(error, TrainError::Stopped { .. }), "{error}");
         }
+        let ended = run_on_ranks(&settings, folder.path(), second, None, &[]);
+        assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+        assert_equal_runs(
+            whole.path(),
+            folder.path(),
+            &format!("look {look}, {counts:?}"),
+        );
     }
-    assert!(first != second, "running statistics differ");
+}
+
+/// The check of the weights after each epoch compares what the ranks hold.
+#[test]
+fn a_step_that_is_not_finite_on_one_rank_is_skipped_by_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fault = Fault {
+        step: 2,
+        site: FaultSite::Input,
+        value: f32::NAN,
+    };
+    let ended = run_on_ranks(&in_four_shards(), folder.path(), 2, None, &[(1, fault)]);
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+    let skipped = rows(folder.path())
+        .iter()
+        .map(|row| row.skipped_steps)
+        .sum::<u32>();
+    assert_eq!(skipped, 1);
+}
+
+#[test]
+fn ranks_that_would_train_something_else_are_refused_by_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ended = on_ranks(2, |ranks| {
+        let settings = Settings {
+            learning_rate: if ranks.is_first() { 0.001 } else { 0.002 },
+            ..in_four_shards()
+        };
+        let stop = StopRequest::new();
+        let options = TrainOptions {
+            ranks: Some(ranks),
+            ..TrainOptions::new(folder.path(), &stop)
+        };
+        train(&settings, options, &Device::flex(), &mut silent())
+    });
+    for ended in ended {
+        let error = ended.expect_err("they differ");
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        let expected = "rank 1 of 2 has another `learning_rate` than rank 0: 0.002, not 0.001;";
+        assert!(text.starts_with(expected), "{text}");
+    }
+    assert!(!folder.path().join("config.json").exists());
+}
+
+#[test]
+fn shards_that_cannot_be_divided_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (shards, devices, batch_size, texts) in [
+        (
+            2,
+            "flex,flex,flex",
+            12,
+            ["2 shards cannot be divided", "multiple of 3"],
+        ),
+        (
+            8,
+            "flex",
+            10,
+            ["10 images has no 8 shards", "`--batch-size` 16"],
+        ),
+    ] {
+        let settings = Settings {
+            shards,
+            device: devices.parse().expect("devices"),
+            batch_size,
+            ..tiny()
+        };
+        let stop = StopRequest::new();
+        let options = TrainOptions::new(folder.path(), &stop);
+        let error = train(&settings, options, &Device::flex(), &mut silent());
+        let text = error.expect_err("refused").to_string();
+        assert!(texts.iter().all(|wanted| text.contains(wanted)), "{text}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cifar_loader::{BatchPlan, Epoch};
 use super::error::TrainError;
 use crate::device::DeviceError;
 use crate::experiment::data;
-use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, evaluate_until};
+use crate::experiment::evaluate::{EvaluationOptions, Interrupted, bits_per_dim, evaluate_until};
 use crate::experiment::model::{Model, sampler};
 use crate::experiment::pictures::{write_reconstructions, write_samples};
 use crate::process::progress::{EpochEnd, Progress, StepProgress};
@@ -19,6 +19,7 @@ use run_files::metrics::{
 };
 use run_files::settings::Augment;
 
+use super::ranks;
 use super::{ActiveRun, Logs, SMALL_FILES, Training};
 
 /// Rows of ten in the sample sheet of an epoch.
@@ -43,13 +44,14 @@ impl Training<'_> {
     pub(super) fn epoch(
         &self,
         mut run: ActiveRun,
-        logs: &mut Logs,
+        mut logs: Option<&mut Logs>,
         progress: &mut Progress,
     ) -> Result<ActiveRun, TrainError> {
         let epoch = run.state.epoch + 1;
         let began = Instant::now();
         let first_batch = run.state.batches;
-        let stopped = self.train_epoch(&mut run, epoch, progress)?;
+        let stopped = self.train_epoch(&mut run, epoch, progress);
+        let stopped = self.saved_at_loss(stopped, &mut run, progress)?;
         let mut timing = EpochTiming {
             epoch,
             train_steps: run.state.batches - first_batch,
@@ -74,14 +76,19 @@ impl Training<'_> {
                 &run.images.valid,
                 self.valid_floor,
                 self.evaluation(epoch),
-                self.stop,
+                (self.stop, &self.ranks),
                 &mut |done| progress.evaluated("validation", done, of),
             )
         };
         let own = run.engine.average().map(|_| run.engine.model().valid());
         let without_average = own.as_ref().map(&mut score).transpose();
         let scores = without_average.and_then(|without| Ok((score(&model)?, without)));
-        let (valid, without_average) = match scores {
+        let scores = match scores {
+            Ok(scores) => Ok(Ok(scores)),
+            Err(Interrupted::Stop(signal)) => Ok(Err(signal)),
+            Err(Interrupted::Ranks(error)) => Err(error.into()),
+        };
+        let (valid, without_average) = match self.saved_at_loss(scores, &mut run, progress)? {
             Ok(scores) => scores,
             Err(signal) => return Err(self.stop_here(&mut run, signal, timing, logs, progress)),
         };
@@ -105,7 +112,10 @@ impl Training<'_> {
             further,
         };
         let verdict = state.schedule.epoch_ended(self.settings, epoch, valid.loss);
-        state.metrics = self.persist(progress, SMALL_FILES, || Ok(logs.metrics.append(&row)?))?;
+        if let Some(logs) = &mut logs {
+            let mut append = || Ok(logs.metrics.append(&row)?);
+            state.metrics = self.persist(progress, SMALL_FILES, &mut append)?;
+        }
         state.epoch = epoch;
         state.batches = 0;
         state.sums = TermSums::default();
@@ -116,9 +126,12 @@ impl Training<'_> {
             state.best = Some(state.position());
         }
         let next_learning_rate = state.schedule.learning_rate_at(self.settings, state.step);
-        self.persist(progress, SMALL_FILES, || self.write_pictures(&model, epoch))?;
-        self.save(&mut run, progress)?;
-        self.persist(progress, SMALL_FILES, || Ok(logs.timing.append(&timing)?))?;
+        ranks::check_weights(&run.engine, epoch, &self.ranks)?;
+        if let Some(logs) = logs {
+            self.persist(progress, SMALL_FILES, || self.write_pictures(&model, epoch))?;
+            self.save(&mut run, progress)?;
+            self.persist(progress, SMALL_FILES, || Ok(logs.timing.append(&timing)?))?;
+        }
         progress.epoch_ended(&EpochEnd {
             row,
             epochs: self.settings.epochs,
@@ -170,12 +183,14 @@ impl Training<'_> {
         run: &mut ActiveRun,
         signal: StopSignal,
         mut timing: EpochTiming,
-        logs: &mut Logs,
+        logs: Option<&mut Logs>,
         progress: &mut Progress,
     ) -> TrainError {
         timing.peak_memory_bytes = peak_memory_bytes();
         let saved = self.save(run, progress).and_then(|()| {
-            if timing.train_steps > 0 {
+            if let Some(logs) = logs
+                && timing.train_steps > 0
+            {
                 logs.timing.append(&timing)?;
             }
             Ok(())
@@ -188,6 +203,22 @@ impl Training<'_> {
             },
             Err(error) => error,
         }
+    }
+
+    /// Where another rank is lost, this one still has all that the run needs to go on, and the first one saves it.
+    fn saved_at_loss<T>(
+        &self,
+        made: Result<T, TrainError>,
+        run: &mut ActiveRun,
+        progress: &mut Progress,
+    ) -> Result<T, TrainError> {
+        if let Err(TrainError::Ranks(error)) = &made
+            && error.is_loss()
+        {
+            // Where that fails too, the checkpoint before is what there is.
+            let _ = self.save(run, progress);
+        }
+        made
     }
 
     fn plan(&self) -> BatchPlan {
@@ -221,7 +252,10 @@ impl Training<'_> {
         let num_batches = plan.num_batches();
         run.clock.epoch_begins();
         for index in first_batch..num_batches {
-            if let Some(signal) = self.stop.requested() {
+            // Several ranks agree on it with the step.
+            if let Some(signal) = self.stop.requested()
+                && !self.ranks.are_several()
+            {
                 self.settle(run, &epoch)?;
                 return Ok(Some(signal));
             }
@@ -261,7 +295,9 @@ impl Training<'_> {
             let is_due = self.settings.checkpoint_every.is_some_and(|interval| {
                 interval.is_due(run.state.step, run.last_checkpoint.elapsed().as_secs_f64())
             });
-            let is_asked = self.stop.takes_checkpoint();
+            let asked = run.engine.requests();
+            let is_asked =
+                asked.checkpoint || !self.ranks.are_several() && self.stop.takes_checkpoint();
             if (is_due || is_asked) && index + 1 < num_batches {
                 self.settle(run, &epoch)?;
                 self.save(run, progress)?;
@@ -271,6 +307,10 @@ impl Training<'_> {
                     "asked for a checkpoint at step {}",
                     run.state.step
                 ));
+            }
+            if let Some(signal) = StopSignal::from_number(asked.stop) {
+                self.settle(run, &epoch)?;
+                return Ok(Some(signal));
             }
         }
         self.settle(run, &epoch)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::device::DeviceError;
 use crate::experiment::ExperimentError;
 use crate::process::stop_request::StopSignal;
+use crate::ranks::RanksError;
 use run_files::checkpoint::CheckpointError;
 use run_files::metrics::MetricsError;
 use run_files::run_folder::RunFolderError;
@@ -22,6 +23,9 @@ pub enum TrainError {
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The other ranks.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// The run folder.
     #[error(transparent)]
     Folder(#[from] RunFolderError),
@@ -129,6 +133,7 @@ impl TrainError {
         match self {
             Self::Experiment(error) => error.exit_code(),
             Self::Device(error) => error.exit_code(),
+            Self::Ranks(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
             Self::SettingsChanged { .. }
             | Self::SettingsFixed { .. }

@@ -7,7 +7,7 @@ use burn::prelude::*;
 use resnet_blocks::parameter_names;
 
 use super::error::TrainError;
-use crate::experiment::evaluate::{bits_per_dim, cross_entropy_floor, evaluate_until};
+use crate::experiment::evaluate::{Interrupted, bits_per_dim, cross_entropy_floor, evaluate_until};
 use crate::experiment::export::export;
 use crate::experiment::file_list::write_file_list;
 use crate::experiment::latent_statistics::latent_statistics;
@@ -17,6 +17,7 @@ use crate::experiment::pictures::{
 };
 use crate::experiment::weights::{DECODER_PREFIX, ENCODER_PREFIX, load_values};
 use crate::process::progress::{Finish, Progress, StopReason};
+use crate::ranks::Ranks;
 use crate::step::weight_average::WeightAverage;
 use run_files::metrics::{EpochRow, Terms, read_rows};
 use run_files::run_folder::RunFolderError;
@@ -56,15 +57,18 @@ impl Training<'_> {
             &images,
             test_floor,
             self.evaluation(0),
-            self.stop,
+            (self.stop, &Ranks::alone()),
             &mut |done| progress.evaluated("test", done, of),
         );
         drop(images);
         // The checkpoint of the last epoch is all that is needed to do this again.
-        let test = test.map_err(|signal| TrainError::Stopped {
-            signal,
-            step: run.state.step,
-            run_dir: self.folder.path().to_owned(),
+        let test = test.map_err(|interrupted| match interrupted {
+            Interrupted::Stop(signal) => TrainError::Stopped {
+                signal,
+                step: run.state.step,
+                run_dir: self.folder.path().to_owned(),
+            },
+            Interrupted::Ranks(error) => error.into(),
         })?;
         let summary = self.summary(run, &model, best, last, test);
         if let Some(warning) = summary.latent.collapse_warning() {

@@ -22,6 +22,7 @@ use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::experiment::weights::{WeightsError, named_values};
 use crate::process::progress::{Progress, RunStart};
 use crate::process::stop_request::StopRequest;
+use crate::ranks::{Ranks, divided};
 use crate::step::replicas::Replicas;
 use crate::train::step_clock::StepClock;
 use run_files::file_operations::lacks_folder_sync;
@@ -33,6 +34,7 @@ use run_files::settings::{DeviceChoice, Difference, OnDiskFull, Settings, differ
 mod epoch;
 mod error;
 mod finish;
+mod ranks;
 mod step;
 pub(crate) mod step_clock;
 
@@ -56,6 +58,8 @@ pub struct TrainOptions<'a> {
     pub from_best: bool,
     /// Looked at before every step.
     pub stop: &'a StopRequest,
+    /// Who shares each batch with this process; rank 0 alone uses the run folder.
+    pub ranks: Option<&'a Ranks>,
 }
 
 impl<'a> TrainOptions<'a> {
@@ -67,6 +71,7 @@ impl<'a> TrainOptions<'a> {
             allow_config_change: false,
             from_best: false,
             stop,
+            ranks: None,
         }
     }
 }
@@ -87,6 +92,7 @@ struct Training<'a> {
     origin: Origin,
     parameters: usize,
     stop: &'a StopRequest,
+    ranks: Ranks,
     from_best: bool,
     faults: FaultInjector,
 }
@@ -123,6 +129,10 @@ pub fn train(
     device: &Device,
     progress: &mut Progress,
 ) -> Result<(), TrainError> {
+    let alone = Ranks::alone();
+    let ranks = options.ranks.unwrap_or(&alone);
+    // The division of batches is a part of what the run is.
+    let settings = &divided(settings, ranks)?;
     Training::prepare(settings, options, device, progress)?.run(progress)
 }
 
@@ -149,12 +159,16 @@ impl<'a> Training<'a> {
             .iter()
             .map(|choice| Ok(open_device(*choice)?.autodiff()));
         let other_devices = other_devices.collect::<Result<_, TrainError>>()?;
-        let folder = if options.resume {
+        let hash = data.fingerprint().to_string();
+        let ranks = options.ranks.map_or_else(Ranks::alone, Ranks::clone);
+        ranks::check_agreement(settings, &hash, &ranks)?;
+        let folder = if !ranks.is_first() {
+            RunFolder::of_another(options.run_dir)
+        } else if options.resume {
             RunFolder::resume(options.run_dir)?
         } else {
             RunFolder::create(options.run_dir)?
         };
-        let hash = data.fingerprint().to_string();
         let train_floor = cross_entropy_floor(&config, &splits.train);
         let valid_floor = cross_entropy_floor(&config, &splits.valid);
         let training = Self {
@@ -173,9 +187,13 @@ impl<'a> Training<'a> {
             image_place: ImagePlace::of(device),
             parameters,
             stop: options.stop,
+            ranks,
             from_best: options.from_best,
             faults: FaultInjector::none(),
         };
+        if !training.ranks.is_first() {
+            return Ok(training);
+        }
         if !training.folder.is_locked() {
             progress.notice(&format!(
                 "the file system of {} has no locks: see to it that no other process trains there",
@@ -281,41 +299,46 @@ impl<'a> Training<'a> {
             first_epoch: run.state.epoch + 1,
             is_over: run.state.epoch >= self.settings.epochs || run.state.stopped,
         });
-        let keep = (!is_new).then_some(run.state.metrics);
-        let mut logs = self.persist(progress, SMALL_FILES, || {
-            Ok(Logs {
-                metrics: MetricsWriter::open_with(self.folder.path(), keep, &self.further_keys())?,
-                timing: TimingWriter::open(self.folder.path())?,
-            })
-        })?;
-        run.state.metrics = logs.metrics.lengths();
-        if is_new {
-            let model = run.engine.model().valid();
-            self.persist(progress, SMALL_FILES, || self.write_pictures(&model, 0))?;
+        let mut logs = None;
+        if self.ranks.is_first() {
+            let keep = (!is_new).then_some(run.state.metrics);
+            let opened = self.persist(progress, SMALL_FILES, || {
+                let keys = self.further_keys();
+                Ok(Logs {
+                    metrics: MetricsWriter::open_with(self.folder.path(), keep, &keys)?,
+                    timing: TimingWriter::open(self.folder.path())?,
+                })
+            })?;
+            run.state.metrics = opened.metrics.lengths();
+            logs = Some(opened);
+            if is_new {
+                let model = run.engine.model().valid();
+                self.persist(progress, SMALL_FILES, || self.write_pictures(&model, 0))?;
+            }
         }
         while run.state.epoch < self.settings.epochs && !run.state.stopped {
-            run = self.epoch(run, &mut logs, progress)?;
+            run = self.epoch(run, logs.as_mut(), progress)?;
         }
-        self.finish(&run, began, progress)
+        if self.ranks.is_first() {
+            self.finish(&run, began, progress)?;
+        }
+        Ok(())
     }
 
     /// A new run at step 0, or the newest intact checkpoint; whether it is the former.
     fn start(&self, progress: &mut Progress) -> Result<(ActiveRun, bool), TrainError> {
         let model = initial_model(&self.config, self.settings.seed, &self.device);
         let checkpoints = self.folder.checkpoints(self.parameters);
-        let Some((mut checkpoint, failures)) = checkpoints.load_newest()? else {
+        let found = if self.ranks.is_first() {
+            self.newest_checkpoint(progress)?
+        } else {
+            None
+        };
+        let Some(checkpoint) = ranks::shared_checkpoint(found, &self.ranks)? else {
             let engine = Engine::new(model, self.replicas(), EngineOptions::of(self.settings));
             let state = TrainingState::new(Schedule::new(self.settings));
             return Ok((self.active(engine, state), true));
         };
-        for failure in failures {
-            progress.notice(&format!("passed over a damaged checkpoint: {failure}"));
-        }
-        if self.from_best
-            && let Some(best) = checkpoint.state.best
-        {
-            checkpoint = checkpoints.load(best)?;
-        }
         let Checkpoint {
             model: weights,
             optimizer,
@@ -331,11 +354,11 @@ impl<'a> Training<'a> {
             optimizer,
         )
         .map_err(|source| self.refused(source))?;
-        if self.from_best {
+        if self.from_best && self.ranks.is_first() {
             // Only now that it is known to fit.
             tell_left(&checkpoints.discard_after(state.position())?, progress);
         }
-        if origin.as_ref() != Some(&self.origin) {
+        if origin.as_ref() != Some(&self.origin) && self.ranks.is_first() {
             // What the user has changed is the run's from here on, also if this process makes no step.
             self.persist(progress, SMALL_FILES, || {
                 Ok(checkpoints.set_origin(state.position(), self.origin.clone())?)
@@ -353,6 +376,23 @@ impl<'a> Training<'a> {
         Ok((self.active(engine, state), false))
     }
 
+    /// The checkpoint that the run goes on from, where there is one.
+    fn newest_checkpoint(&self, progress: &mut Progress) -> Result<Option<Checkpoint>, TrainError> {
+        let checkpoints = self.folder.checkpoints(self.parameters);
+        let Some((mut checkpoint, failures)) = checkpoints.load_newest()? else {
+            return Ok(None);
+        };
+        for failure in failures {
+            progress.notice(&format!("passed over a damaged checkpoint: {failure}"));
+        }
+        if self.from_best
+            && let Some(best) = checkpoint.state.best
+        {
+            checkpoint = checkpoints.load(best)?;
+        }
+        Ok(Some(checkpoint))
+    }
+
     fn active(&self, engine: Engine, state: TrainingState) -> ActiveRun {
         ActiveRun {
             engine,
@@ -367,7 +407,8 @@ impl<'a> Training<'a> {
     fn replicas(&self) -> Replicas {
         // NCCL joins NVIDIA's.
         let are_cuda = matches!(self.settings.device.main(), DeviceChoice::Cuda(_));
-        Replicas::start(&self.config, &self.device, &self.other_devices, are_cuda)
+        let replicas = Replicas::start(&self.config, &self.device, &self.other_devices, are_cuda);
+        replicas.with_shards(self.settings.shards, self.ranks.clone())
     }
 
     fn images(&self) -> RunImages {
@@ -392,6 +433,9 @@ impl<'a> Training<'a> {
     }
 
     fn save(&self, run: &mut ActiveRun, progress: &mut Progress) -> Result<(), TrainError> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let checkpoint = Checkpoint {
             model: named_values(&run.engine.model().valid()),
             optimizer: run.engine.optimizer(),

@@ -7,6 +7,8 @@ use super::epoch::PresentEpoch;
 use super::error::TrainError;
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::weights::named_values;
+use crate::process::stop_request::StopSignal;
+use crate::ranks::Requests;
 use crate::step::kl_objective::KlObjective;
 use crate::step::pass::Inputs;
 use crate::step::request::{Outcome, StepReport, StepRequest};
@@ -43,10 +45,24 @@ impl Training<'_> {
             learning_rate: run.state.schedule.learning_rate_at(self.settings, step),
             kl: self.kl_objective(run.state.updates),
         };
-        let report = run.engine.step(request, &mut run.state.guard, &self.faults);
+        run.engine.ask(self.requests());
+        let report = run
+            .engine
+            .step(request, &mut run.state.guard, &self.faults)?;
         run.state.step += 1;
         run.state.batches += 1;
         self.count(run, epoch, report)
+    }
+
+    /// What this rank asks all for.
+    fn requests(&self) -> Requests {
+        if !self.ranks.are_several() {
+            return Requests::default();
+        }
+        Requests {
+            stop: self.stop.requested().map_or(0, StopSignal::number),
+            checkpoint: self.stop.takes_checkpoint(),
+        }
     }
 
     /// Counts the last steps of all, where their outcome was still open.
@@ -118,7 +134,9 @@ impl Training<'_> {
             last_losses: guard.recent_losses.iter().collect(),
         };
         let divergence = serde_json::to_value(&divergence).expect("numbers and names serialise");
-        self.folder.write(DIVERGENCE, &pretty(&divergence))?;
+        if self.ranks.is_first() {
+            self.folder.write(DIVERGENCE, &pretty(&divergence))?;
+        }
         Ok(TrainError::Diverged {
             epoch,
             step,

@@ -48,6 +48,7 @@ fn run_with(
         allow_config_change: false,
         from_best: false,
         stop,
+        ranks: None,
     };
     let mut progress = silent();
     let mut training = Training::prepare(settings, options, &Device::flex(), &mut progress)?;
@@ -237,6 +238,7 @@ pub(super) fn skipped_steps_change_nothing(settings: &Settings) {
         allow_config_change: false,
         from_best: false,
         stop: &stop,
+        ranks: None,
     };
     let mut progress = silent();
     let mut training =
@@ -341,6 +343,7 @@ fn going_back_to_the_best_epoch_forgets_what_came_after() {
         allow_config_change: false,
         from_best: true,
         stop: &stop,
+        ranks: None,
     };
     let mut progress = silent();
     let training =

@@ -42,6 +42,25 @@ impl Devices {
         self.main.gpu_index().is_some()
     }
 
+    /// Those of the rank with this number among the ranks of one machine: each takes as many GPUs as are listed, the first rank the
+    /// listed ones.
+    pub fn of_local_rank(&self, rank: usize) -> Self {
+        let shift = rank * self.count();
+        let shifted = |device: DeviceChoice| match device.gpu_index() {
+            Some(index) => {
+                let name = device.to_string();
+                let kind = name.split(':').next().unwrap_or_default();
+                let shifted = format!("{kind}:{}", index + shift);
+                shifted.parse().unwrap_or(device)
+            }
+            None => device,
+        };
+        Self {
+            main: shifted(self.main),
+            others: self.others.iter().copied().map(shifted).collect(),
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = DeviceChoice> {
         std::iter::once(self.main).chain(self.others.iter().copied())
     }
@@ -110,6 +129,19 @@ impl From<Devices> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_rank_of_a_machine_has_gpus_of_its_own() {
+        for (given, rank, expected) in [
+            ("cuda:1", 0, "cuda:1"),
+            ("cuda", 3, "cuda:3"),
+            ("cuda:0,cuda:1", 2, "cuda:4,cuda:5"),
+            ("flex,flex", 5, "flex,flex"),
+        ] {
+            let devices: Devices = given.parse().expect(given);
+            assert_eq!(devices.of_local_rank(rank).to_string(), expected);
+        }
+    }
 
     #[test]
     fn devices_of_one_kind_parse_and_print() {

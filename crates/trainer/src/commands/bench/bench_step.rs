@@ -1,17 +1,24 @@
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::commands::TrainerError;
+use crate::commands::conclusion::{conclude, unconnected};
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::device::{DeviceError, open_device_for};
+use crate::process::stop_request::StopRequest;
+use crate::ranks::Ranks;
 use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
 use crate::timing::step_scaling::{Scaling, time_scaling};
-use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps};
+use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps_on_ranks};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::RunFolderError;
 use run_files::settings::{TrainFlags, resolve};
+
+/// How long another rank may give no sign of life.
+const RANK_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args)]
 pub(in crate::commands) struct BenchStepFlags {
@@ -74,12 +81,21 @@ pub(in crate::commands) struct BenchStepFlags {
     /// Time steps as batch, depth and images grow instead, and write scaling.csv and scaling.svg into this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["against_pytorch", "evaluation", "json"])]
     scaling: Option<PathBuf>,
+    /// Parts of each batch with batch statistics of their own; under mpirun at least one for each rank
+    #[arg(long, value_name = "S", default_value = "1")]
+    shards: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
+    let stop = StopRequest::new();
+    let ranks = Ranks::of_launcher(RANK_TIMEOUT, &stop).map_err(unconnected)?;
+    conclude(&ranks, run_on(&ranks, flags))
+}
+
+fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
     let training = TrainFlags {
         depth: Some(flags.depth.clone()),
         width: Some(flags.width.clone()),
@@ -90,6 +106,7 @@ pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerErro
         precision: Some(flags.precision.clone()),
         likelihood: Some(flags.likelihood.clone()),
         gradient_checkpointing: flags.gradient_checkpointing,
+        shards: Some(flags.shards.clone()),
         ..TrainFlags::default()
     };
     // No setting of the environment: a benchmark is what its command says.
@@ -122,7 +139,7 @@ pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerErro
     let mut ours: Vec<StepTiming> = Vec::new();
     let mut theirs: Vec<Vec<PytorchTiming>> = vec![Vec::new(); flags.pytorch_forms.len()];
     for _ in 0..rounds {
-        ours.push(time_steps(&settings, options, &device)?);
+        ours.push(time_steps_on_ranks(&settings, options, &device, ranks)?);
         let Some(python) = &flags.against_pytorch else {
             continue;
         };
@@ -148,6 +165,9 @@ pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerErro
     result["threads"] = json!(threads);
     if flags.against_pytorch.is_some() {
         result["pytorch"] = comparison(timing, &flags.pytorch_forms, &theirs);
+    }
+    if !ranks.is_first() {
+        return Ok(());
     }
     if flags.json {
         print_line(format_args!("{result:#}"))
@@ -212,6 +232,16 @@ fn lines(timing: &StepTiming, result: &Value) -> String {
         phases.backward_seconds,
         phases.optimizer_seconds
     );
+    if let Some(between) = timing.between_ranks {
+        text += &format!(
+            "{} ranks         compute {:.4}, communication {:.4}, waiting {:.4} s; {:.1} MB sent a step\n",
+            between.ranks,
+            between.compute_seconds,
+            between.communication_seconds,
+            between.waiting_seconds,
+            between.bytes_sent as f64 / 1e6
+        );
+    }
     if let Some(processors) = timing.processor_seconds_per_step {
         text += &format!("processors      {processors:.4} s a step, all together\n");
     }

@@ -11,6 +11,8 @@ use crate::experiment::model::Model;
 use crate::experiment::random::evaluation_noise;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::process::stop_request::{StopRequest, StopSignal};
+use crate::ranks::tree_sum::Contribution;
+use crate::ranks::{Ranks, RanksError, Requests};
 use run_files::metrics::{BatchLoss, TermSums, Terms};
 
 /// How a split is scored.
@@ -47,17 +49,26 @@ pub fn evaluate(
         &images,
         floor,
         options,
-        &StopRequest::new(),
+        (&StopRequest::new(), &Ranks::alone()),
         &mut |_| {},
     )
     .expect("nobody else holds the request")
 }
 
+/// Why a split was not scored to its end.
+#[derive(Debug)]
+pub(crate) enum Interrupted {
+    /// Someone asked to stop.
+    Stop(StopSignal),
+    /// Another rank is lost.
+    Ranks(RanksError),
+}
+
 /// As [`evaluate`], but given up where someone asks to stop; `watch` is told how many images are done. `images` are the split's, on
-/// the device without autodiff.
+/// the device without autodiff. The ranks share the batches, and their sums are added in the batches' order.
 ///
 /// # Errors
-/// Who asked.
+/// Who asked, or that another rank is lost.
 ///
 /// # Panics
 /// If the split is empty.
@@ -66,32 +77,79 @@ pub(crate) fn evaluate_until(
     images: &SplitImages,
     floor: f64,
     options: EvaluationOptions,
-    stop: &StopRequest,
+    (stop, ranks): (&StopRequest, &Ranks),
     watch: &mut dyn FnMut(usize),
-) -> Result<Terms, StopSignal> {
+) -> Result<Terms, Interrupted> {
     let view = images.view();
     assert!(!view.is_empty(), "a mean needs at least one image");
     let device = images.device();
     let latent_dim = model.latent_dim();
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
     let batches = images.epoch(&plan, 0);
-    let mut sums = TermSums::default();
-    let mut done = 0;
-    for index in 0..plan.num_batches() {
-        if let Some(signal) = stop.requested() {
-            return Err(signal);
-        }
+    let images_of = |index: usize| {
+        let start = index * options.batch_size.get();
+        start..(start + options.batch_size.get()).min(view.len())
+    };
+    let score = |index: usize| {
         let images = batches.batch(index);
-        let [batch, ..] = images.dims();
-        let positions = done..done + batch;
-        done += batch;
+        let positions = images_of(index);
+        let batch = positions.len();
         let noise = evaluation_noise(options.seed, options.draw, positions, latent_dim);
         let noise = Tensor::from_data(TensorData::new(noise, [batch, latent_dim]), device);
         let output = model.forward(images, noise, options.sampler, None);
-        sums.add(read_terms(&output.terms), batch);
-        watch(done);
+        read_terms(&output.terms)
+    };
+    let mut sums = TermSums::default();
+    for first in (0..plan.num_batches()).step_by(ranks.size()) {
+        let requested = stop.requested();
+        if let Some(signal) = requested
+            && !ranks.are_several()
+        {
+            return Err(Interrupted::Stop(signal));
+        }
+        let round = first..(first + ranks.size()).min(plan.num_batches());
+        let own = first + ranks.rank();
+        let loss = round.contains(&own).then(|| score(own));
+        let (losses, stops) =
+            losses_of_round(loss, requested, ranks).map_err(Interrupted::Ranks)?;
+        if let Some(signal) = stops.filter(|_| ranks.are_several()) {
+            return Err(Interrupted::Stop(signal));
+        }
+        for (index, loss) in round.clone().zip(losses) {
+            sums.add(loss, images_of(index).len());
+        }
+        watch(images_of(round.end - 1).end);
     }
     Ok(sums.means(floor))
+}
+
+/// The loss of each rank's batch, in order, and who asks any of them to stop.
+fn losses_of_round(
+    own: Option<BatchLoss>,
+    requested: Option<StopSignal>,
+    ranks: &Ranks,
+) -> Result<(Vec<BatchLoss>, Option<StopSignal>), RanksError> {
+    // Sums of one number and zeros, which are exact.
+    let mut numbers = vec![0.0; 3 * ranks.size()];
+    if let Some(loss) = own {
+        let own = [loss.cross_entropy, loss.kl, loss.l2];
+        numbers[3 * ranks.rank()..][..3].copy_from_slice(&own);
+    }
+    let contribution = Contribution {
+        numbers,
+        ..Contribution::default()
+    };
+    let requests = Requests {
+        stop: requested.map_or(0, StopSignal::number),
+        checkpoint: false,
+    };
+    let (sum, requests) = ranks.sum(Some(contribution), 0, requests)?;
+    let losses = sum.numbers.chunks(3).map(|loss| BatchLoss {
+        cross_entropy: loss[0],
+        kl: loss[1],
+        l2: loss[2],
+    });
+    Ok((losses.collect(), StopSignal::from_number(requests.stop)))
 }
 
 /// The floor of a split's cross-entropy, in nats an image; 0 for an empty split.

@@ -1,0 +1,223 @@
+//! Predicts how training grows with the number of GPUs, from a step's time on one GPU, the length of the vector that ranks add up,
+//! and what connects them; writes a page and its plot into a folder.
+//!
+//! ```console
+//! $ cargo run --package trainer --example predict_scaling -- docs
+//! ```
+
+use std::fmt::Write;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use kuva::backend::svg::SvgBackend;
+use kuva::render::figure::Figure;
+use kuva::render::layout::TickFormat;
+use run_report::chart::{Axis, Chart, Curve, renumbered};
+use trainer::model::{Model, model_config};
+use trainer::settings::Settings;
+
+/// A step on one GPU, by its batch: a fixed part and one for each image, in seconds.
+struct Compute {
+    fixed: f64,
+    per_image: f64,
+}
+
+/// What connects GPUs.
+struct Links {
+    name: &'static str,
+    colour: &'static str,
+    /// Seconds of a message, within a machine and between machines.
+    latency: [f64; 2],
+    /// Bytes a second of one GPU within its machine, and of one machine's network.
+    bandwidth: [f64; 2],
+    /// Bytes a second between a GPU and the memory in which vectors are added up, both ways; none where GPUs add them.
+    to_host: Option<f64>,
+}
+
+/// Of a machine.
+const GPUS: usize = 8;
+/// PyTorch's best form on an H100 at depth 28 in bfloat16: 5.6 ms at 25 images, 16.4 ms at 128.
+const COMPUTE: Compute = Compute {
+    fixed: 5.6e-3 - 25.0 * (16.4e-3 - 5.6e-3) / 103.0,
+    per_image: (16.4e-3 - 5.6e-3) / 103.0,
+};
+/// Images a GPU in weak scaling, and of the whole batch in strong scaling.
+const PER_GPU: f64 = 128.0;
+const WHOLE: f64 = 2048.0;
+const COUNTS: [usize; 9] = [1, 2, 8, 16, 32, 64, 128, 256, 1024];
+
+const LINKS: [Links; 2] = [
+    Links {
+        name: "host memory and MPI (what there is)",
+        colour: "#2f6db5",
+        latency: [2e-6, 5e-6],
+        bandwidth: [5e9, 25e9],
+        to_host: Some(20e9),
+    },
+    Links {
+        name: "NCCL (not built)",
+        colour: "#e07b28",
+        latency: [5e-6, 15e-6],
+        bandwidth: [200e9, 50e9],
+        to_host: None,
+    },
+];
+
+impl Links {
+    /// Recursive halving and doubling over so many GPUs: at each level a piece half as long, there and back; the nearest first, so that
+    /// only pieces of an eighth and less leave the machine, of all its GPUs at a time.
+    fn sum(&self, count: usize, bytes: f64) -> f64 {
+        let mut seconds = match self.to_host {
+            Some(bandwidth) if count > 1 => 2.0 * bytes / bandwidth,
+            _ => 0.0,
+        };
+        let mut piece = bytes;
+        for level in 0..count.ilog2() {
+            piece /= 2.0;
+            let is_outside = 1 << level >= GPUS;
+            let bandwidth = if is_outside {
+                self.bandwidth[1] / GPUS as f64
+            } else {
+                self.bandwidth[0]
+            };
+            seconds += 2.0 * (self.latency[usize::from(is_outside)] + piece / bandwidth);
+        }
+        seconds
+    }
+
+    /// The share of a GPU's time that is not lost, where each has `per_gpu` images, against `alone` seconds for as many images on one.
+    fn efficiency(&self, count: usize, per_gpu: f64, bytes: f64) -> f64 {
+        let alone = (COMPUTE.fixed + COMPUTE.per_image * PER_GPU) / PER_GPU;
+        let step = COMPUTE.fixed + COMPUTE.per_image * per_gpu + self.sum(count, bytes);
+        alone * per_gpu / step
+    }
+}
+
+fn strong(count: usize) -> Option<f64> {
+    let per_gpu = WHOLE / count as f64;
+    // Two images a shard at least.
+    (per_gpu >= 2.0).then_some(per_gpu)
+}
+
+fn page(bytes: f64) -> String {
+    let mut text = format!(
+        "# Scaling, predicted\n\n\
+         Written by `cargo run --package trainer --example predict_scaling -- docs`. Nothing here was measured on several GPUs; measurements with\n\
+         several ranks of a processor are in [EXPERIMENTS.md](../EXPERIMENTS.md).\n\n\
+         ## Assumptions\n\n\
+         - One GPU takes {:.2} ms a step and {:.4} ms an image: PyTorch's best form on an H100 at depth 28 in bfloat16 (5.6 ms at 25 images, 16.4 ms at 128).\n\
+         - Ranks add {:.1} MB a step: the gradients and running statistics of depth 28 at the original width, {:.0} float32 numbers.\n\
+         - {GPUS} GPUs a machine. The sum is recursive halving and doubling, the nearest ranks first; it begins when the backward pass has ended.\n\
+         - Ranks wait for nobody; evaluation, pictures and checkpoints are not counted.\n\n\
+         | between GPUs | message within, between machines | GPU within its machine | network of a machine | to the host and back |\n|---|---|---|---|---|\n",
+        1e3 * COMPUTE.fixed,
+        1e3 * COMPUTE.per_image,
+        bytes / 1e6,
+        bytes / 4.0,
+    );
+    for links in &LINKS {
+        let to_host = links.to_host.map_or_else(
+            || "-".to_owned(),
+            |bandwidth| format!("{:.0} GB/s", bandwidth / 1e9),
+        );
+        let _ = writeln!(
+            text,
+            "| {} | {:.0} us, {:.0} us | {:.0} GB/s | {:.0} GB/s | {to_host} |",
+            links.name,
+            1e6 * links.latency[0],
+            1e6 * links.latency[1],
+            links.bandwidth[0] / 1e9,
+            links.bandwidth[1] / 1e9,
+        );
+    }
+    for (title, about) in [
+        ("Weak scaling", format!("{PER_GPU} images a GPU")),
+        (
+            "Strong scaling",
+            format!("{WHOLE} images in all; efficiency against one GPU at {PER_GPU} images"),
+        ),
+    ] {
+        let _ = write!(
+            text,
+            "\n## {title}: {about}\n\n| GPUs | images a GPU | step without the sum | sum, host | efficiency, host | sum, NCCL | efficiency, NCCL |\n|---|---|---|---|---|---|---|\n"
+        );
+        for count in COUNTS {
+            let per_gpu = if title.starts_with("Weak") {
+                Some(PER_GPU)
+            } else {
+                strong(count).filter(|_| count >= 8)
+            };
+            let Some(per_gpu) = per_gpu else { continue };
+            let _ = write!(
+                text,
+                "| {count} | {per_gpu} | {:.2} ms |",
+                1e3 * (COMPUTE.fixed + COMPUTE.per_image * per_gpu)
+            );
+            for links in &LINKS {
+                let _ = write!(
+                    text,
+                    " {:.2} ms | {:.2} |",
+                    1e3 * links.sum(count, bytes),
+                    links.efficiency(count, per_gpu, bytes)
+                );
+            }
+            text += "\n";
+        }
+    }
+    text + "\n![efficiency over the number of GPUs](scaling.svg)\n\nLeft weak, right strong scaling; blue through the host, orange NCCL.\n"
+}
+
+fn plot(bytes: f64) -> String {
+    let chart = |images: fn(usize) -> Option<f64>, label: &str| {
+        let curves = LINKS.iter().map(|links| {
+            let points = COUNTS.into_iter().filter_map(|count| {
+                let per_gpu = images(count)?;
+                Some((
+                    f64::from(count.ilog2()),
+                    links.efficiency(count, per_gpu, bytes),
+                ))
+            });
+            Curve::new(points.collect(), links.colour)
+        });
+        let curves: Vec<Curve> = curves.collect();
+        let mut axis = Axis::of([0.0, 1.0].into_iter());
+        axis.low = axis.low.min(0.0);
+        Chart {
+            curves,
+            x_label: format!("log2 of the number of GPUs, {label}"),
+            y_label: "efficiency".to_owned(),
+            horizontal: (0.0, 10.5),
+            x_step: 2.0,
+            axis,
+            y_format: TickFormat::Auto,
+        }
+    };
+    let charts = [
+        chart(|_| Some(PER_GPU), "weak"),
+        chart(|count| strong(count).filter(|_| count >= 8), "strong"),
+    ];
+    let figure = Figure::new(1, charts.len())
+        .with_plots(charts.iter().map(Chart::plots).collect())
+        .with_layouts(charts.iter().map(Chart::layout).collect())
+        .with_cell_size(400.0, 340.0);
+    let svg = SvgBackend::new()
+        .with_pretty(true)
+        .render_scene(&figure.render());
+    renumbered(svg.trim_end(), "kuva-clip-", "kuva-clip-") + "\n"
+}
+
+fn main() -> std::io::Result<()> {
+    let folder = std::env::args().nth(1).unwrap_or_else(|| "docs".to_owned());
+    let folder = Path::new(&folder);
+    let settings = Settings {
+        depth: 28,
+        ..Settings::default()
+    };
+    let config = model_config(&settings).map_err(std::io::Error::other)?;
+    let model = Model::new(&config, &Device::flex());
+    // Running statistics are counted too.
+    let bytes = 4.0 * model.num_params() as f64;
+    std::fs::write(folder.join("scaling.md"), page(bytes))?;
+    std::fs::write(folder.join("scaling.svg"), plot(bytes))
+}

@@ -1,0 +1,109 @@
+//! How the ranks of a run end: with one exit code, and one of them saying why.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::error::TrainerError;
+use crate::ranks::{Ranks, RanksError, launcher};
+use crate::timing::TimingError;
+use crate::train::TrainError;
+
+/// How long a rank leaves the word, and the end of all, to another.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a rank with an error of its own listens whether rank 0 has the same.
+const LISTENING: Duration = Duration::from_secs(3);
+
+/// The error of a rank that cannot reach the others: the first one says it for all, which have the same.
+pub(crate) fn unconnected(error: RanksError) -> TrainerError {
+    let exit_code = error.exit_code();
+    match launcher::rank(&|name| std::env::var(name).ok()) {
+        0 => TrainError::Ranks(error).into(),
+        _ => TrainerError::Said { exit_code },
+    }
+}
+
+/// Ends this rank's part in a run. A process on its own is left as it is.
+pub(crate) fn conclude(ranks: &Ranks, made: Result<(), TrainerError>) -> Result<(), TrainerError> {
+    if ranks.size() == 1 {
+        return made;
+    }
+    let made = match made {
+        // Whatever rank 0 still has to write, or the error that it ends with, decides.
+        Ok(()) => ranks
+            .meet()
+            .map_err(|error| TrainError::Ranks(error).into()),
+        Err(error) if is_everyones(&error) && !ranks.is_first() => match ranks.meet() {
+            Err(RanksError::Ended { rank: 0, code, .. }) => {
+                Err(TrainError::Ranks(RanksError::Ended {
+                    rank: 0,
+                    size: ranks.size(),
+                    code,
+                })
+                .into())
+            }
+            _ => Err(error),
+        },
+        made => made,
+    };
+    let Err(error) = made else {
+        ranks.end();
+        return Ok(());
+    };
+    let code = error.exit_code();
+    let of_ranks = match &error {
+        TrainerError::Train(TrainError::Ranks(error))
+        | TrainerError::Timing(TimingError::Ranks(error)) => Some(error),
+        _ => None,
+    };
+    match of_ranks {
+        // That rank says why, and ends all.
+        Some(RanksError::Ended { .. }) => std::thread::sleep(PATIENCE),
+        Some(RanksError::Lost { rank, .. }) => {
+            let speaker = usize::from(*rank == 0);
+            if ranks.rank() == speaker {
+                say(ranks, &error);
+                ranks.fail(code);
+            } else {
+                std::thread::sleep(PATIENCE);
+            }
+        }
+        _ if ranks.is_first() => {
+            say(ranks, &error);
+            ranks.fail(code);
+        }
+        _ => {
+            ranks.fail(code);
+            // Where all machines lack the same file, one rank says so.
+            if !ranks.hears_of_end(0, LISTENING) {
+                say(ranks, &error);
+            } else {
+                std::thread::sleep(PATIENCE);
+            }
+        }
+    }
+    ranks.abort(code);
+    Err(TrainerError::Said { exit_code: code })
+}
+
+/// Whether all ranks have the same error at the same time, so that rank 0 says it.
+fn is_everyones(error: &TrainerError) -> bool {
+    let TrainerError::Train(error) = error else {
+        return false;
+    };
+    match error {
+        TrainError::Stopped { .. } | TrainError::Diverged { .. } => true,
+        TrainError::Ranks(error) => !error.is_loss(),
+        _ => false,
+    }
+}
+
+fn say(ranks: &Ranks, error: &TrainerError) {
+    let rank = if ranks.is_first() {
+        String::new()
+    } else {
+        format!("rank {} of {}: ", ranks.rank(), ranks.size())
+    };
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(stderr, "error: {rank}{error}");
+    let _ = stderr.flush();
+}

@@ -1,0 +1,34 @@
+//! How many shards ranks divide a batch into.
+
+use run_files::settings::Settings;
+
+use super::{Ranks, RanksError};
+
+/// Fewest images of a shard: batch norm over a single row would give nothing but its shift.
+const FEWEST: usize = 2;
+
+/// The settings with the number of shards that these ranks need where none was given.
+pub(crate) fn divided(settings: &Settings, ranks: &Ranks) -> Result<Settings, RanksError> {
+    let mut settings = settings.clone();
+    let devices = settings.device.count();
+    let units = ranks.size() * devices;
+    if settings.shards == 1 && ranks.are_several() {
+        settings.shards = units;
+    }
+    let shards = settings.shards;
+    if shards > 1 && !(shards.is_power_of_two() && shards.is_multiple_of(units)) {
+        return Err(RanksError::Indivisible {
+            shards,
+            ranks: ranks.size(),
+            devices,
+        });
+    }
+    if shards > 1 && settings.batch_size < FEWEST * shards {
+        return Err(RanksError::TooManyShards {
+            shards,
+            batch_size: settings.batch_size,
+            least: FEWEST * shards,
+        });
+    }
+    Ok(settings)
+}

@@ -1,0 +1,200 @@
+//! Processes that share each batch of a run: the ranks that `mpirun` or `srun` starts, on one machine or several.
+//!
+//! Every rank holds the whole model and computes its own shards of each batch. Gradients, running statistics and losses are added
+//! up in the same binary tree whatever the number of ranks ([`tree_sum`]), so all of them take the same step and hold the same
+//! weights. Rank 0 alone writes files and speaks.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::process::stop_request::StopRequest;
+
+mod agreement;
+mod division;
+mod error;
+pub(crate) mod launcher;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(test)]
+pub(crate) mod threads;
+mod transport;
+pub(crate) mod tree_sum;
+
+pub(crate) use agreement::Fact;
+pub(crate) use division::divided;
+pub use error::RanksError;
+pub(crate) use transport::{Message, Spent, Transport};
+
+/// The ranks of a run, seen from one of them.
+#[derive(Clone)]
+pub struct Ranks {
+    rank: usize,
+    size: usize,
+    /// None where this process is alone.
+    transport: Option<Arc<Mutex<Box<dyn Transport>>>>,
+}
+
+/// What the ranks tell each other besides the sums of a step: the largest of each counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests {
+    /// The number of the signal that asks a rank to stop; 0 for none.
+    pub(crate) stop: u8,
+    /// Whether a rank was asked for a checkpoint.
+    pub(crate) checkpoint: bool,
+}
+
+impl Ranks {
+    /// A process on its own.
+    pub const fn alone() -> Self {
+        Self {
+            rank: 0,
+            size: 1,
+            transport: None,
+        }
+    }
+
+    /// The ranks that a launcher has started this process with; alone where none has.
+    ///
+    /// `timeout` is how long another rank may give no sign of life.
+    ///
+    /// # Errors
+    /// Where this program was built without MPI, or MPI does not start.
+    pub fn of_launcher(timeout: Duration, stop: &StopRequest) -> Result<Self, RanksError> {
+        if !launcher::has_started_ranks(&|name| std::env::var(name).ok()) {
+            return Ok(Self::alone());
+        }
+        #[cfg(feature = "mpi")]
+        {
+            let transport = mpi::Mpi::start(timeout, stop)?;
+            match transport.size() {
+                1 => {
+                    transport.end();
+                    Ok(Self::alone())
+                }
+                size if !size.is_power_of_two() => {
+                    transport.end();
+                    Err(RanksError::NoPowerOfTwo { size })
+                }
+                _ => Ok(Self::over(Box::new(transport))),
+            }
+        }
+        #[cfg(not(feature = "mpi"))]
+        {
+            let _ = (timeout, stop);
+            Err(RanksError::NotBuilt)
+        }
+    }
+
+    /// Those that this transport connects.
+    #[cfg_attr(not(any(test, feature = "mpi")), expect(dead_code))]
+    pub(crate) fn over(transport: Box<dyn Transport>) -> Self {
+        Self {
+            rank: transport.rank(),
+            size: transport.size(),
+            transport: Some(Arc::new(Mutex::new(transport))),
+        }
+    }
+
+    /// This process, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether this is the rank that writes and speaks.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Whether there are others.
+    pub(crate) fn are_several(&self) -> bool {
+        self.transport.is_some()
+    }
+
+    /// The way to the others, which there are.
+    fn transport(&self) -> Option<MutexGuard<'_, Box<dyn Transport>>> {
+        let transport = self.transport.as_ref()?;
+        // A panic has nothing to do with what is connected.
+        Some(transport.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Rank 0's message, on every rank.
+    pub(crate) fn broadcast(&self, message: Message) -> Result<Message, RanksError> {
+        let Some(mut transport) = self.transport() else {
+            return Ok(message);
+        };
+        tree_sum::broadcast(&mut **transport, message)
+    }
+
+    /// Tells the others that this rank ends with an error of its own, whose exit code theirs will be.
+    pub(crate) fn fail(&self, code: u8) {
+        if let Some(mut transport) = self.transport() {
+            transport.fail(code);
+        }
+    }
+
+    /// What was spent on the others since this was last asked.
+    pub(crate) fn take_spent(&self) -> Spent {
+        match self.transport() {
+            Some(mut transport) => transport.take_spent(),
+            None => Spent::default(),
+        }
+    }
+
+    /// Waits until all ranks have come here.
+    ///
+    /// # Errors
+    /// Where a rank is lost or has ended with an error.
+    pub(crate) fn meet(&self) -> Result<(), RanksError> {
+        self.sum(None, 0, Requests::default()).map(|_| ())
+    }
+
+    /// Whether another rank is known within some time to have ended with an error.
+    pub(crate) fn hears_of_end(&self, other: usize, within: Duration) -> bool {
+        self.transport()
+            .is_some_and(|mut transport| transport.hears_of_end(other, within))
+    }
+
+    /// Rank 0's text, on every rank.
+    pub(crate) fn first_ranks_text(&self, text: String) -> Result<String, RanksError> {
+        let message = Message {
+            text,
+            ..Message::default()
+        };
+        Ok(self.broadcast(message)?.text)
+    }
+
+    /// The number of this rank among those of its machine that see the same GPUs, from 0, where each uses so many.
+    pub(crate) fn local_rank(&self, devices: usize) -> usize {
+        if self.are_several() {
+            launcher::local_rank(&|name| std::env::var(name).ok(), devices)
+        } else {
+            0
+        }
+    }
+
+    /// Parts from the others in order, once all of them have come here: call it when there is nothing more to say or write.
+    pub(crate) fn end(&self) {
+        if let Some(transport) = self.transport() {
+            transport.end();
+        }
+    }
+
+    /// Ends all ranks, also those that hang.
+    pub(crate) fn abort(&self, code: u8) {
+        if let Some(transport) = self.transport() {
+            transport.abort(code);
+        }
+    }
+}
+
+impl fmt::Debug for Ranks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "rank {} of {}", self.rank, self.size)
+    }
+}

@@ -1,0 +1,347 @@
+//! Messages through the MPI library of the system.
+//!
+//! One thread makes all calls of MPI, so that the others may wait with a limit: it polls operations that do not block, answers
+//! the question of other ranks whether this one is alive, also while the model computes, and asks the rank that it waits for.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mpi::Threading;
+use mpi::environment::Universe;
+use mpi::request::{Request, Scope, scope};
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::{Communicator, Destination, MatchedReceiveVec, Source};
+
+use super::{Message, RanksError, Spent, Transport};
+use crate::process::stop_request::StopRequest;
+
+/// Tags of messages.
+const NUMBERS: i32 = 1;
+const VALUES: i32 = 2;
+const TEXT: i32 = 3;
+const IS_ALIVE: i32 = 4;
+const ALIVE: i32 = 5;
+const FAILED: i32 = 6;
+
+/// How often the thread looks for questions where nothing is asked of it.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often it asks the rank that it waits for whether it is alive.
+const ASKING: Duration = Duration::from_secs(1);
+/// How long that rank may be silent where this one was asked to stop: launchers do so when a rank has died, and kill soon after.
+const SILENCE_AT_STOP: Duration = Duration::from_secs(4);
+/// How long the end may take once all ranks have come to it.
+const FINALIZE: Duration = Duration::from_secs(10);
+
+enum Command {
+    Exchange(usize, Message, Sender<Result<Message, RanksError>>),
+    Fail(u8, Sender<()>),
+    Hear(usize, Duration, Sender<bool>),
+    End(Sender<()>),
+    Abort(u8),
+}
+
+/// The way to the other ranks.
+pub(super) struct Mpi {
+    rank: usize,
+    size: usize,
+    commands: Sender<Command>,
+    spent: Arc<Mutex<Spent>>,
+}
+
+impl Mpi {
+    /// Starts MPI. `timeout` is how long a rank that is waited for may give no sign of life.
+    pub(super) fn start(timeout: Duration, stop: &StopRequest) -> Result<Self, RanksError> {
+        let (commands, received) = channel();
+        let (started, start) = channel();
+        let spent = Arc::new(Mutex::new(Spent::default()));
+        let (of_thread, stop) = (spent.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let Some((universe, _)) = mpi::initialize_with_threading(Threading::Serialized) else {
+                return;
+            };
+            let world = universe.world();
+            let _ = started.send((world.rank() as usize, world.size() as usize));
+            let thread = MpiThread {
+                universe: Some(universe),
+                world,
+                commands: received,
+                spent: of_thread,
+                timeout,
+                stop,
+            };
+            thread.work();
+        });
+        let (rank, size) = start.recv().map_err(|_| RanksError::NotStarted {
+            reason: "it has been started already".to_owned(),
+        })?;
+        Ok(Self {
+            rank,
+            size,
+            commands,
+            spent,
+        })
+    }
+}
+
+impl Transport for Mpi {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn exchange(&mut self, other: usize, message: Message) -> Result<Message, RanksError> {
+        let (reply, replied) = channel();
+        let _ = self.commands.send(Command::Exchange(other, message, reply));
+        replied.recv().unwrap_or(Err(RanksError::Lost {
+            rank: other,
+            size: self.size,
+            seconds: 0,
+        }))
+    }
+
+    fn fail(&mut self, code: u8) {
+        let (reply, replied) = channel();
+        let _ = self.commands.send(Command::Fail(code, reply));
+        let _ = replied.recv_timeout(FINALIZE);
+    }
+
+    fn hears_of_end(&mut self, other: usize, within: Duration) -> bool {
+        let (reply, replied) = channel();
+        let _ = self.commands.send(Command::Hear(other, within, reply));
+        replied.recv_timeout(2 * within).unwrap_or(false)
+    }
+
+    fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn end(&self) {
+        let (reply, replied) = channel();
+        let _ = self.commands.send(Command::End(reply));
+        let _ = replied.recv_timeout(FINALIZE);
+    }
+
+    fn abort(&self, code: u8) {
+        let _ = self.commands.send(Command::Abort(code));
+        std::thread::sleep(FINALIZE);
+        // The library did not manage it.
+        std::process::exit(i32::from(code));
+    }
+}
+
+/// The thread that makes all calls.
+struct MpiThread {
+    universe: Option<Universe>,
+    world: SimpleCommunicator,
+    commands: Receiver<Command>,
+    spent: Arc<Mutex<Spent>>,
+    timeout: Duration,
+    stop: StopRequest,
+}
+
+/// How long a rank has been waited for without a sign of life.
+struct Waiting {
+    other: usize,
+    /// Time in which this process ran itself: one that was stopped blames nobody.
+    silence: Duration,
+    looked: Instant,
+    asked: Instant,
+    looks: u32,
+}
+
+impl MpiThread {
+    fn work(mut self) {
+        loop {
+            match self.commands.recv_timeout(IDLE) {
+                Ok(Command::Exchange(other, message, reply)) => {
+                    self.exchange(other, &message, &reply);
+                }
+                Ok(Command::Fail(code, reply)) => {
+                    for other in 0..self.world.size() {
+                        if other != self.world.rank() {
+                            let process = self.world.process_at_rank(other);
+                            process.send_with_tag(&[code][..], FAILED);
+                        }
+                    }
+                    let _ = reply.send(());
+                }
+                Ok(Command::Hear(other, within, reply)) => {
+                    let began = Instant::now();
+                    let process = self.world.process_at_rank(other as i32);
+                    let mut hears = false;
+                    while !hears && began.elapsed() < within {
+                        hears = process.immediate_probe_with_tag(FAILED).is_some();
+                        self.answer();
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    let _ = reply.send(hears);
+                }
+                Ok(Command::End(reply)) => {
+                    // Finalizes.
+                    drop(self.universe.take());
+                    let _ = reply.send(());
+                    return;
+                }
+                Ok(Command::Abort(code)) => self.world.abort(i32::from(code)),
+                Err(RecvTimeoutError::Timeout) => self.answer(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Sends a message and receives one. After a failure operations are left that can neither end nor be taken back, so the thread
+    /// then waits for the end of the process.
+    fn exchange(
+        &mut self,
+        other: usize,
+        message: &Message,
+        reply: &Sender<Result<Message, RanksError>>,
+    ) {
+        let process = self.world.process_at_rank(other as i32);
+        let mut waiting = Waiting::new(other);
+        let began = Instant::now();
+        let lengths = [message.values.len() as f64, message.text.len() as f64];
+        let head: Vec<f64> = lengths
+            .into_iter()
+            .chain(message.numbers.iter().copied())
+            .collect();
+        let values = message.values.as_slice();
+        let text = message.text.as_bytes();
+        let received = scope(|sends| {
+            let mut of_head = Some(process.immediate_send_with_tag(sends, &head[..], NUMBERS));
+            let mut of_values = (!values.is_empty())
+                .then(|| process.immediate_send_with_tag(sends, values, VALUES));
+            let mut of_text =
+                (!text.is_empty()).then(|| process.immediate_send_with_tag(sends, text, TEXT));
+
+            let found: Vec<f64> = loop {
+                if let Some(found) = process.immediate_matched_probe_with_tag(NUMBERS) {
+                    break found.matched_receive_vec().0;
+                }
+                self.look(&mut waiting, reply);
+            };
+            let arrived = Instant::now();
+            let mut values = vec![0.0_f32; found[0] as usize];
+            let mut text = vec![0_u8; found[1] as usize];
+            scope(|receives| {
+                let values = values.as_mut_slice();
+                let mut awaited = (!values.is_empty()).then(|| {
+                    process.immediate_receive_into_with_tag(receives, &mut *values, VALUES)
+                });
+                let text = text.as_mut_slice();
+                let mut awaited_text = (!text.is_empty())
+                    .then(|| process.immediate_receive_into_with_tag(receives, &mut *text, TEXT));
+                loop {
+                    poll(&mut awaited);
+                    poll(&mut awaited_text);
+                    poll(&mut of_head);
+                    poll(&mut of_values);
+                    poll(&mut of_text);
+                    let are_there = awaited.is_none() && awaited_text.is_none();
+                    if are_there && of_head.is_none() && of_values.is_none() && of_text.is_none() {
+                        break;
+                    }
+                    self.look(&mut waiting, reply);
+                }
+            });
+            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            spent.waiting += arrived - began;
+            spent.transfer += arrived.elapsed();
+            spent.bytes += (8 * head.len() + 4 * message.values.len() + message.text.len()) as u64;
+            Message {
+                numbers: found[2..].to_vec(),
+                values,
+                text: String::from_utf8_lossy(&text).into_owned(),
+            }
+        });
+        let _ = reply.send(Ok(received));
+    }
+
+    /// Does what is due while another rank is waited for; does not return where that is in vain.
+    fn look(&self, waiting: &mut Waiting, reply: &Sender<Result<Message, RanksError>>) {
+        waiting.looks += 1;
+        if waiting.looks < 2_000 {
+            std::thread::yield_now();
+            if waiting.looks % 64 != 0 {
+                return;
+            }
+        } else {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        self.answer();
+        let size = self.world.size() as usize;
+        let error = if let Some(found) = self
+            .world
+            .any_process()
+            .immediate_matched_probe_with_tag(FAILED)
+        {
+            let rank = found.1.source_rank() as usize;
+            let code = found.matched_receive_vec::<u8>().0[0];
+            RanksError::Ended { rank, size, code }
+        } else {
+            let process = self.world.process_at_rank(waiting.other as i32);
+            while let Some(found) = process.immediate_matched_probe_with_tag(ALIVE) {
+                drop(found.matched_receive_vec::<u8>());
+                waiting.silence = Duration::ZERO;
+            }
+            waiting.silence += waiting.looked.elapsed().min(ASKING);
+            waiting.looked = Instant::now();
+            if waiting.asked.elapsed() > ASKING {
+                process.send_with_tag(&[0_u8][..], IS_ALIVE);
+                waiting.asked = Instant::now();
+            }
+            let limit = match self.stop.requested() {
+                Some(_) => self.timeout.min(SILENCE_AT_STOP),
+                None => self.timeout,
+            };
+            if waiting.silence <= limit {
+                return;
+            }
+            RanksError::Lost {
+                rank: waiting.other,
+                size,
+                seconds: waiting.silence.as_secs(),
+            }
+        };
+        let _ = reply.send(Err(error));
+        loop {
+            if let Ok(Command::Abort(code)) = self.commands.recv() {
+                self.world.abort(i32::from(code));
+            }
+        }
+    }
+
+    /// Tells those who ask that this process is alive.
+    fn answer(&self) {
+        let any = self.world.any_process();
+        while let Some(found) = any.immediate_matched_probe_with_tag(IS_ALIVE) {
+            let from = found.1.source_rank();
+            drop(found.matched_receive_vec::<u8>());
+            let process = self.world.process_at_rank(from);
+            process.send_with_tag(&[0_u8][..], ALIVE);
+        }
+    }
+}
+
+impl Waiting {
+    fn new(other: usize) -> Self {
+        Self {
+            other,
+            silence: Duration::ZERO,
+            looked: Instant::now(),
+            asked: Instant::now(),
+            looks: 0,
+        }
+    }
+}
+
+/// Takes a request away once it is complete.
+fn poll<'a, D: ?Sized, S: Scope<'a>>(request: &mut Option<Request<'a, D, S>>) {
+    if let Some(pending) = request.take() {
+        *request = pending.test().err();
+    }
+}
