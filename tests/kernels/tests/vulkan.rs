@@ -117,7 +117,7 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 
 #[test]
 fn every_product_is_that_of_float64_sums() {
-    let all: [&dyn Products; 2] = [&CubeClProducts, &Plain];
+    let all: [&dyn Products; 2] = [&CubeClProducts { reason: None }, &Plain];
     for (seed, [rows, columns, depth]) in [[37, 29, 53], [128, 64, 576], [5, 3, 1000], [64, 3, 16]]
         .into_iter()
         .enumerate()

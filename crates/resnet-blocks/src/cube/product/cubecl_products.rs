@@ -14,11 +14,18 @@ use super::{Operand, Products};
 
 /// CubeCL's own products without tensor cores, which take float32 in a shorter form, and whose kernels need headers of CUDA that machines without
 /// cuBLASLt may lack.
-pub struct CubeClProducts;
+#[derive(Default)]
+pub struct CubeClProducts {
+    /// Why no faster library multiplies, where there could be one.
+    pub reason: Option<String>,
+}
 
 impl Products for CubeClProducts {
     fn name(&self) -> String {
-        "CubeCL".to_owned()
+        match &self.reason {
+            None => "CubeCL".to_owned(),
+            Some(reason) => format!("CubeCL, because cuBLASLt cannot be opened: {reason}"),
+        }
     }
 
     fn multiply(

@@ -106,18 +106,21 @@ pub(super) fn products(client: &Client, device: &CubeDevice) -> Arc<dyn Products
 fn open(client: &Client, device: &CubeDevice) -> Arc<dyn Products> {
     match std::env::var(CHOICE).as_deref() {
         Ok("plain") => return Arc::new(Plain),
-        Ok("cubecl") => return Arc::new(CubeClProducts),
+        Ok("cubecl") => return Arc::new(CubeClProducts::default()),
         Ok(other) if !other.is_empty() => {
             panic!("{CHOICE} is {other:?}; give cubecl or plain, or unset it")
         }
         _ => {}
     }
     #[cfg(feature = "cuda")]
-    if let CubeDevice::Cuda(device) = device
-        && let Ok(products) = cublaslt::CublasLt::open(client, device.index as u16)
-    {
-        return Arc::new(products);
+    if let CubeDevice::Cuda(device) = device {
+        return match cublaslt::CublasLt::open(client, device.index as u16) {
+            Ok(products) => Arc::new(products),
+            Err(reason) => Arc::new(CubeClProducts {
+                reason: Some(reason),
+            }),
+        };
     }
     let _ = (client, device);
-    Arc::new(CubeClProducts)
+    Arc::new(CubeClProducts::default())
 }
