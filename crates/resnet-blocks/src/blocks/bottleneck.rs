@@ -4,13 +4,13 @@ use burn::nn::BatchNorm;
 use burn::prelude::*;
 
 use crate::activation::Activation;
+use crate::blocks::shortcut::{Shortcut, Shortcuts};
 use crate::convolution::{Convolution, ConvolutionConfig};
 use crate::dispatch::fast_bottleneck;
 use crate::layers::{BottleneckLayers, NormalizedLayer};
 use crate::norm::{NormConfig, norm_activate, norm_add_activate};
 use crate::precision::Precision;
 use crate::sampling::Sampling;
-use crate::shortcut::{Shortcut, Shortcuts};
 
 /// Configuration of a [`Bottleneck`].
 #[derive(Config, Debug)]

@@ -3,12 +3,12 @@
 use burn::prelude::*;
 
 use crate::activation::Activation;
-use crate::basic_block::{BasicBlock, BasicBlockConfig};
-use crate::bottleneck::{Bottleneck, BottleneckConfig};
+use crate::blocks::basic_block::{BasicBlock, BasicBlockConfig};
+use crate::blocks::bottleneck::{Bottleneck, BottleneckConfig};
+use crate::blocks::shortcut::Shortcuts;
 use crate::norm::NormConfig;
 use crate::precision::Precision;
 use crate::sampling::Sampling;
-use crate::shortcut::Shortcuts;
 
 /// Which block a stage is made of.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
