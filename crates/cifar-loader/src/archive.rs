@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::Sha256Digest;
+use crate::digest::Sha256Digest;
 
 /// Which part of the data set a member belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

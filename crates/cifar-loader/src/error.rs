@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Sha256Digest;
+use crate::digest::Sha256Digest;
 
 /// Every failure of this crate.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Colour planes of an image, in the order red, green, blue.
 pub const CHANNELS: usize = 3;

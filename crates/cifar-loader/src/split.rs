@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::names::names;
 use crate::permutation::{DataDraw, permutation};
-use crate::{Cifar10, Error, IMAGE_BYTES, NUM_CLASSES, Record, Records};
+use crate::record::{IMAGE_BYTES, NUM_CLASSES, Record, Records};
 
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,16 +64,6 @@ impl Splits {
             Split::Valid => &self.valid,
             Split::Test => &self.test,
         }
-    }
-}
-
-impl Cifar10 {
-    /// Splits the data set. Each view keeps the file order, and limits apply after the split.
-    ///
-    /// # Errors
-    /// [`Error::EmptySplit`] when a split would hold no image.
-    pub fn split(&self, options: &SplitOptions) -> Result<Splits, Error> {
-        split(&self.train(), self.test(), options)
     }
 }
 
@@ -225,6 +216,7 @@ impl std::fmt::Debug for View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Cifar10;
 
     fn indices(view: &View) -> Vec<u32> {
         (0..view.len())

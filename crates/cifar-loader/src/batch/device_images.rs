@@ -8,8 +8,10 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::augment::PADDING;
-use crate::{Augment, BatchPlan, CHANNELS, Epoch, HEIGHT, IMAGE_BYTES, View, WIDTH};
+use crate::augment::{Augment, PADDING};
+use crate::batch::{BatchPlan, Epoch};
+use crate::record::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
+use crate::split::View;
 
 /// All images of a view on a device, one byte a value: 3,072 bytes an image.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::{CHANNELS, HEIGHT, ImageBatch, WIDTH};
+use crate::batch::ImageBatch;
+use crate::record::{CHANNELS, HEIGHT, WIDTH};
 
 impl ImageBatch {
     /// The images on `device`, in [0, 1].

@@ -1,11 +1,18 @@
 //! Batches as a pure function of (seed, epoch, index).
 
+#[cfg(feature = "burn")]
+pub(crate) mod device_images;
+#[cfg(feature = "burn")]
+mod tensor;
+
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+use crate::augment::{Augment, Placement};
 use crate::permutation::{DataDraw, permutation};
 use crate::pixel_entropy::shown_pixel_entropy;
-use crate::{Augment, IMAGE_BYTES, Placement, View};
+use crate::record::IMAGE_BYTES;
+use crate::split::View;
 
 /// How the images of a view are grouped into batches.
 ///
@@ -287,7 +294,7 @@ impl std::fmt::Debug for ImageBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cifar10;
+    use crate::dataset::Cifar10;
     use proptest::prelude::*;
 
     fn size(batch_size: usize) -> NonZeroUsize {
