@@ -70,7 +70,7 @@ fn batch_depth_and_pixels_grow_one_after_the_other() {
     let flags = [&TINY[..], &["--scaling", "out"]].concat();
     let ended = bench.xtask(&flags);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let csv = String::from_utf8(bench.read("out/scaling.csv")).expect("text");
+    let csv = bench.read_text("out/scaling.csv");
     assert_eq!(csv, ended.stdout);
     for (grows, rows) in [("batch size", 5), ("depth", 4), ("pixels an image", 4)] {
         let found = csv
@@ -123,7 +123,7 @@ echo "{\"version\": \"9.9\", \"seconds_per_step\": $seconds, \"peak_bytes\": 104
         assert_eq!(number(&result, "/pytorch/forms/channels-last"), 1000.0);
         let ratio = number(&result, "/pytorch/times_pytorch");
         assert!((ratio * 0.5 / number(&result, "/seconds_per_step") - 1.0).abs() < 1e-9);
-        let asked = String::from_utf8(bench.read("asked")).expect("text");
+        let asked = bench.read_text("asked");
         let asked: Vec<&str> = asked.lines().collect();
         assert_eq!(asked.len(), 4, "two forms, two rounds, in turn");
         assert!(asked[0].contains("--depth 28") && asked[0].contains("--batch 4"));

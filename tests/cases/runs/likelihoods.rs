@@ -1,40 +1,15 @@
 //! Likelihoods over grey levels, bounds, objectives and averages, through the program.
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 use serde_json::Value;
 
 /// A run of seconds on the embedded sample, with these flags besides.
 fn train(bench: &Bench, run: &str, flags: &[&str]) {
-    let all = [
-        &[
-            "train",
-            "--preset",
-            "demo",
-            "--width",
-            "0.02",
-            "--latent-dim",
-            "4",
-        ][..],
-        &[
-            "--limit-train",
-            "60",
-            "--limit-test",
-            "20",
-            "--epochs",
-            "2",
-            "--run-dir",
-            run,
-        ],
-        flags,
-    ];
-    bench.trainer(&all.concat()).success();
-}
-
-fn rows(bench: &Bench, run: &str) -> Vec<Value> {
-    let text = String::from_utf8(bench.read(&format!("{run}/metrics.jsonl"))).expect("text");
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("a row"))
-        .collect()
+    let run = tiny("--limit-train 60 --limit-test 20 --epochs 2 --run-dir")
+        .into_iter()
+        .chain([run]);
+    let all: Vec<&str> = run.chain(flags.iter().copied()).collect();
+    bench.trainer(&all).success();
 }
 
 fn number(value: &Value) -> f64 {
@@ -58,7 +33,7 @@ fn bits_per_dimension_stand_where_the_likelihood_is_over_levels_and_nowhere_else
     ] {
         let run = likelihood.replace(':', "-");
         train(&bench, &run, &["--likelihood", likelihood]);
-        for row in rows(&bench, &run) {
+        for row in bench.rows(&run) {
             let nats = number(&row["valid/cross_entropy"]) + number(&row["valid/kl"]);
             assert!((number(&row["valid/bits_per_dim"]) - bits(nats)).abs() < 1e-12);
             assert!((number(&row["valid/elbo"]) + nats).abs() < 1e-9);
@@ -72,8 +47,7 @@ fn bits_per_dimension_stand_where_the_likelihood_is_over_levels_and_nowhere_else
             );
             assert!(number(&row["train/bits_per_dim"]) > 3.0, "{row}");
         }
-        let summary: Value =
-            serde_json::from_slice(&bench.read(&format!("{run}/summary.json"))).expect("JSON");
+        let summary = bench.read_json(&format!("{run}/summary.json"));
         let evaluate = bench
             .trainer(&["evaluate", "--run-dir", &run, "--json"])
             .success()
@@ -85,12 +59,11 @@ fn bits_per_dimension_stand_where_the_likelihood_is_over_levels_and_nowhere_else
         bench
             .trainer(&["sample", "--run-dir", &run, "--out", "s.png", "--rows", "1"])
             .success();
-        let config: Value =
-            serde_json::from_slice(&bench.read(&format!("{run}/config.json"))).expect("JSON");
+        let config = bench.read_json(&format!("{run}/config.json"));
         assert_eq!(config["likelihood"], likelihood);
     }
     train(&bench, "post", &[]);
-    let row = &rows(&bench, "post")[1];
+    let row = &bench.rows("post")[1];
     assert!(row.get("valid/bits_per_dim").is_none() && row.get("valid/elbo").is_none());
     let evaluate = |flags: &[&str]| {
         let all = [&["evaluate", "--run-dir", "post", "--json"], flags].concat();
@@ -157,7 +130,7 @@ fn the_importance_weighted_bound_does_not_depend_on_the_batch() {
 fn objectives_change_what_is_minimised_and_not_what_is_scored() {
     let bench = Bench::new();
     train(&bench, "plain", &[]);
-    let plain = rows(&bench, "plain");
+    let plain = bench.rows("plain");
     train(&bench, "none", &["--beta", "0"]);
     let free = [
         "--beta",
@@ -175,7 +148,7 @@ fn objectives_change_what_is_minimised_and_not_what_is_scored() {
         &[&free[..], &["--micro-batch-size", "13"]].concat(),
     );
     for run in ["none", "free", "parts"] {
-        for row in rows(&bench, run) {
+        for row in bench.rows(run) {
             let sum = |split: &str| -> f64 {
                 ["cross_entropy", "kl", "l2"]
                     .map(|key| number(&row[format!("{split}/{key}")]))
@@ -188,14 +161,15 @@ fn objectives_change_what_is_minimised_and_not_what_is_scored() {
             assert!((number(&row["valid/elbo"]) + elbo).abs() < 1e-9);
         }
     }
-    let none = rows(&bench, "none");
+    let none = bench.rows("none");
     let objective = number(&none[0]["train/cross_entropy"]) + number(&none[0]["train/l2"]);
     assert!((number(&none[0]["train/objective"]) - objective).abs() < 1e-6);
     assert_eq!(none[0]["kl_weight"], 0.0);
     // Without its cost the divergence is larger.
     assert!(number(&none[1]["valid/kl"]) > number(&plain[1]["valid/kl"]));
     // Two updates an epoch: the second one's weight is 1/6 of a half, the fourth one's 3/6.
-    let weights: Vec<f64> = rows(&bench, "free")
+    let weights: Vec<f64> = bench
+        .rows("free")
         .iter()
         .map(|row| number(&row["kl_weight"]))
         .collect();
@@ -209,31 +183,13 @@ fn an_average_of_weights_is_scored_and_resumed_bit_for_bit() {
     let bench = Bench::new();
     let flags = ["--ema", "0.9", "--likelihood", "logistic"];
     train(&bench, "whole", &flags);
-    for row in rows(&bench, "whole") {
+    for row in bench.rows("whole") {
         assert_ne!(row["valid/loss"], row["valid/loss_without_average"]);
     }
     // One epoch, then another.
     let short = [&flags[..], &["--epochs", "1"]].concat();
-    let first = [
-        &[
-            "train",
-            "--preset",
-            "demo",
-            "--width",
-            "0.02",
-            "--latent-dim",
-            "4",
-        ][..],
-        &[
-            "--limit-train",
-            "60",
-            "--limit-test",
-            "20",
-            "--run-dir",
-            "halves",
-        ],
-        &short,
-    ];
+    let halves = tiny("--limit-train 60 --limit-test 20 --run-dir halves");
+    let first = [&halves[..], &short];
     bench.trainer(&first.concat()).success();
     bench
         .trainer(&["train", "--run-dir", "halves", "--resume", "--epochs", "2"])
@@ -373,7 +329,7 @@ fn latents_are_measured_and_the_report_shows_them() {
     train(&bench, "r", &["--beta", "0.5"]);
     let report = bench.trainer(&["report", "--run-dir", "r"]);
     report.success();
-    let html = || String::from_utf8(bench.read("r/report.html")).expect("text");
+    let html = || bench.read_text("r/report.html");
     for text in [
         "mutual information",
         "No estimate of mutual information from 20 images exceeds",

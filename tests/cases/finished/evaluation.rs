@@ -1,28 +1,14 @@
 //! What can be done with a finished run.
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 
 #[test]
 fn a_finished_run_samples_evaluates_and_reconstructs() {
     let bench = Bench::new();
     bench
-        .trainer(&[
-            "train",
-            "--preset",
-            "demo",
-            "--width",
-            "0.02",
-            "--latent-dim",
-            "4",
-            "--limit-train",
-            "100",
-            "--limit-test",
-            "30",
-            "--epochs",
-            "1",
-            "--run-dir",
-            "r",
-        ])
+        .trainer(&tiny(
+            "--limit-train 100 --limit-test 30 --epochs 1 --run-dir r",
+        ))
         .success();
 
     bench
@@ -41,8 +27,7 @@ fn a_finished_run_samples_evaluates_and_reconstructs() {
         .success()
         .json();
     assert_eq!(test["images"], 30);
-    let summary: serde_json::Value =
-        serde_json::from_slice(&bench.read("r/summary.json")).expect("a summary");
+    let summary = bench.read_json("r/summary.json");
     assert_eq!(
         test["terms"], summary["test"],
         "a final score is the same whenever it is taken"

@@ -10,7 +10,7 @@ fn check(bench: &Bench, more: &[&str]) -> Ended {
 }
 
 fn results(bench: &Bench) -> Value {
-    serde_json::from_slice(&bench.read("out/results.json")).expect("JSON")
+    bench.read_json("out/results.json")
 }
 
 fn parts(results: &Value) -> &[Value] {
@@ -75,7 +75,7 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
         "{start:#?}"
     );
 
-    let table = String::from_utf8(bench.read("out/results.md")).expect("text");
+    let table = bench.read_text("out/results.md");
     for title in ["## Parity", "## Training steps", "tiny size"] {
         assert!(table.contains(title), "{table}");
     }
@@ -100,7 +100,7 @@ fn without_a_budget_everything_is_listed_as_not_reached() {
         "{}",
         ended.stdout
     );
-    let table = String::from_utf8(bench.read("out/results.md")).expect("text");
+    let table = bench.read_text("out/results.md");
     assert!(table.contains("products-bf16."), "{table}");
 }
 
@@ -147,7 +147,7 @@ fn unknown_parts_and_results_of_another_device_are_refused() {
     check(&bench, &["--part", "speed"]).failure(2, &["no part `speed`", "parity-f32"]);
     check(&bench, &["--budget", "-1"]).failure(2, &["--budget -1"]);
     check(&bench, &["--budget", "0"]).success();
-    let text = String::from_utf8(bench.read("out/results.json")).expect("text");
+    let text = bench.read_text("out/results.json");
     let text = text.replace("\"flex\"", "\"cuda:0\"");
     std::fs::write(bench.path("out/results.json"), text).expect("written");
     check(&bench, &["--part", "device"]).failure(2, &["results of cuda:0"]);
@@ -225,7 +225,7 @@ echo "{\"version\": \"9.9\", \"seconds_per_step\": $seconds, \"peak_bytes\": 104
             &["--python", "./python", "--part", "pytorch-28-2-bf16"],
         )
         .success();
-        let table = String::from_utf8(bench.read("out/results.md")).expect("text");
+        let table = bench.read_text("out/results.md");
         assert!(table.contains("| 250.00 (compiled) | 1 |"), "{table}");
         // It is not forgotten where PyTorch is not asked for again.
         check(&bench, &["--part", "device"]).success();
@@ -276,7 +276,7 @@ echo '{"version": "9.9", "seconds_per_step": 0.5, "peak_bytes": 1048576}'"#,
             "{part:#}"
         );
         // The Python that hung ended with it.
-        let pid = String::from_utf8(bench.read("pid")).expect("text");
+        let pid = bench.read_text("pid");
         let status = format!("/proc/{}/status", pid.trim());
         let is_alive = || {
             let status = std::fs::read_to_string(&status);

@@ -1,36 +1,13 @@
 //! Numbers that say what they are said to.
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 use serde_json::Value;
 
-const TINY: [&str; 14] = [
-    "train",
-    "--preset",
-    "demo",
-    "--width",
-    "0.02",
-    "--latent-dim",
-    "4",
-    "--batch-size",
-    "25",
-    "--limit-train",
-    "150",
-    "--limit-test",
-    "130",
-    "--json",
-];
+const TINY: &str = "--batch-size 25 --limit-train 150 --limit-test 130 --json";
 
 fn train(bench: &Bench, run_dir: &str, more: &[&str]) {
-    let flags = [&TINY[..], &["--run-dir", run_dir], more].concat();
+    let flags = [&tiny(TINY)[..], &["--run-dir", run_dir], more].concat();
     bench.trainer(&flags).success();
-}
-
-fn rows(bench: &Bench, run_dir: &str) -> Vec<Value> {
-    let text = String::from_utf8(bench.read(&format!("{run_dir}/metrics.jsonl"))).expect("text");
-    let lines = text.lines();
-    lines
-        .map(|line| serde_json::from_str(line).expect("a row"))
-        .collect()
 }
 
 fn number(value: &Value, name: &str) -> f64 {
@@ -47,27 +24,8 @@ fn the_number_of_threads_changes_no_byte_at_the_posts_size_of_the_heads() {
     for (threads, run_dir) in runs {
         let output = bench
             .trainer_command()
-            .args([
-                "train",
-                "--preset",
-                "demo",
-                "--width",
-                "0.02",
-                "--intermediate-dim",
-                "1024",
-                "--latent-dim",
-                "256",
-                "--limit-train",
-                "50",
-                "--limit-test",
-                "10",
-                "--epochs",
-                "1",
-                "--skip-gradient-norm",
-                "1000",
-                "--run-dir",
-                run_dir,
-            ])
+            .args(tiny("--intermediate-dim 1024 --latent-dim 256 --limit-train 50 --limit-test 10 --epochs 1"))
+            .args(["--skip-gradient-norm", "1000", "--run-dir", run_dir])
             .env("RAYON_NUM_THREADS", threads)
             .output()
             .expect("ended");
@@ -107,10 +65,10 @@ fn the_excess_over_cropped_images_is_over_their_own_floor() {
         train(&bench, run_dir, &["--epochs", "1", "--augment", augment]);
     }
     let floor = |run_dir: &str| {
-        let row = &rows(&bench, run_dir)[0];
+        let row = &bench.rows(run_dir)[0];
         number(row, "train/cross_entropy") - number(row, "train/excess")
     };
-    let summary: Value = serde_json::from_slice(&bench.read("plain/summary.json")).expect("JSON");
+    let summary = bench.read_json("plain/summary.json");
     let raw = number(&summary["floor"], "train");
     assert!((floor("plain") - raw).abs() < 1e-9);
     assert!(
@@ -166,7 +124,7 @@ fn a_score_does_not_depend_on_how_many_images_are_taken_at_a_time() {
         ended.success().json()["terms"].clone()
     };
     let expected = score("100");
-    let summary: Value = serde_json::from_slice(&bench.read("r/summary.json")).expect("JSON");
+    let summary = bench.read_json("r/summary.json");
     assert_eq!(expected, summary["test"]);
     sharpen(&bench, "r");
     let expected = score("100");
@@ -195,7 +153,7 @@ fn the_learning_rate_of_an_epoch_is_the_mean_and_the_last_of_its_steps() {
     let bench = Bench::new();
     // Six steps an epoch.
     train(&bench, "r", &["--epochs", "2", "--warmup-steps", "6"]);
-    let rows = rows(&bench, "r");
+    let rows = bench.rows("r");
     let mean = (1..=6)
         .map(|step| 0.001 * f64::from(step) / 6.0)
         .sum::<f64>()
@@ -216,7 +174,7 @@ fn a_cosine_that_is_made_longer_goes_on_along_the_longer_curve() {
         "r",
         &["--resume", "--allow-config-change", "--epochs", "8"],
     );
-    let rows = rows(&bench, "r");
+    let rows = bench.rows("r");
     let (minimum, initial) = (1e-6, 0.001);
     for (index, row) in rows.iter().enumerate() {
         let of = if index < 4 { 4.0 } else { 8.0 };
@@ -288,25 +246,8 @@ fn several_devices_are_refused_where_one_is_timed() {
 #[test]
 fn after_a_divergence_the_advice_lowers_the_present_rate_and_works() {
     let bench = Bench::new();
-    let diverged = [
-        "train",
-        "--preset",
-        "demo",
-        "--width",
-        "0.02",
-        "--limit-train",
-        "50",
-        "--limit-test",
-        "10",
-        "--epochs",
-        "30",
-        "--learning-rate",
-        "1",
-        "--schedule",
-        "cosine",
-        "--run-dir",
-        "my runs/r",
-    ];
+    let flags = "--latent-dim 32 --limit-train 50 --limit-test 10 --epochs 30 --learning-rate 1 --schedule cosine";
+    let diverged = [&tiny(flags)[..], &["--run-dir", "my runs/r"]].concat();
     let ended = bench
         .trainer(&diverged)
         .failure(30, &["--run-dir 'my runs/r'"]);

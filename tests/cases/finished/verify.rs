@@ -2,28 +2,12 @@
 
 use std::fs;
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 
 #[test]
 fn every_kind_of_damage_to_a_run_is_named_with_the_code_of_its_kind() {
     let bench = Bench::new();
-    let run = [
-        "train",
-        "--preset",
-        "demo",
-        "--width",
-        "0.02",
-        "--latent-dim",
-        "4",
-        "--limit-train",
-        "60",
-        "--limit-test",
-        "10",
-        "--epochs",
-        "3",
-        "--run-dir",
-        "r",
-    ];
+    let run = tiny("--limit-train 60 --limit-test 10 --epochs 3 --run-dir r");
     bench.trainer(&run).success();
     let verify = ["verify-run", "--run-dir", "r", "--json"];
     let intact = bench.trainer(&verify).success().json();
@@ -178,29 +162,8 @@ fn every_kind_of_damage_to_a_run_is_named_with_the_code_of_its_kind() {
 fn averaged_weights_are_saved_and_checked_against_the_best_checkpoint() {
     let bench = Bench::new();
     let train = |run_dir: &str, seed: &str| {
-        let run = [
-            "train",
-            "--preset",
-            "demo",
-            "--width",
-            "0.02",
-            "--latent-dim",
-            "8",
-            "--intermediate-dim",
-            "4096",
-            "--limit-train",
-            "50",
-            "--limit-test",
-            "10",
-            "--epochs",
-            "2",
-            "--ema",
-            "0.9",
-            "--seed",
-            seed,
-            "--run-dir",
-            run_dir,
-        ];
+        let run = "--latent-dim 8 --intermediate-dim 4096 --limit-train 50 --limit-test 10 --epochs 2 --ema 0.9";
+        let run = [&tiny(run)[..], &["--seed", seed, "--run-dir", run_dir]].concat();
         bench.trainer(&run).success();
         bench
             .trainer(&["verify-run", "--run-dir", run_dir])
@@ -209,10 +172,8 @@ fn averaged_weights_are_saved_and_checked_against_the_best_checkpoint() {
     train("r", "1");
     train("other", "2");
     // Another run's weights, with their own hashes in the list: only the checkpoint knows better.
-    let mut list: serde_json::Value =
-        serde_json::from_slice(&bench.read("r/files.json")).expect("JSON");
-    let other: serde_json::Value =
-        serde_json::from_slice(&bench.read("other/files.json")).expect("JSON");
+    let mut list: serde_json::Value = bench.read_json("r/files.json");
+    let other = bench.read_json("other/files.json");
     let is_model = |entry: &serde_json::Value| entry["name"] == "model.safetensors";
     let of_other = other["files"]
         .as_array()

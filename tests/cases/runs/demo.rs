@@ -28,7 +28,7 @@ fn the_demo_learns_and_ends_at_the_readmes_numbers() {
     );
 
     let run = |name: &str| format!("runs/demo-seed-1/{name}");
-    let metrics = String::from_utf8(bench.read(&run("metrics.jsonl"))).expect("text");
+    let metrics = bench.read_text(&run("metrics.jsonl"));
     let rows: Vec<Value> = metrics
         .lines()
         .map(|line| serde_json::from_str(line).expect("a row"))
@@ -39,8 +39,7 @@ fn the_demo_learns_and_ends_at_the_readmes_numbers() {
         .collect();
     assert!(losses.last() < losses.first(), "{losses:?}");
 
-    let summary: Value =
-        serde_json::from_slice(&bench.read(&run("summary.json"))).expect("a summary");
+    let summary = bench.read_json(&run("summary.json"));
     for (name, value) in [
         ("training loss", &summary["last"]["train"]["loss"]),
         ("validation loss", &summary["best"]["valid"]["loss"]),

@@ -1,29 +1,13 @@
 //! The page that a finished run's report is.
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 use serde_json::Value;
 
 #[test]
 fn a_finished_runs_report_holds_the_numbers_of_its_summary() {
     let bench = Bench::new();
-    let run = [
-        "train",
-        "--preset",
-        "demo",
-        "--width",
-        "0.02",
-        "--latent-dim",
-        "4",
-        "--limit-train",
-        "75",
-        "--limit-test",
-        "20",
-        "--epochs",
-        "2",
-        "--no-shortcuts",
-        "--run-dir",
-        "a & b",
-    ];
+    let run = tiny("--limit-train 75 --limit-test 20 --epochs 2 --no-shortcuts --run-dir");
+    let run = [&run[..], &["a & b"]].concat();
     let unfinished = ["report", "--run-dir", "a & b"];
     bench
         .trainer(&unfinished)
@@ -31,10 +15,9 @@ fn a_finished_runs_report_holds_the_numbers_of_its_summary() {
     bench.trainer(&run).success();
     let printed = bench.trainer(&unfinished).success().stdout;
     assert!(printed.trim().ends_with("report.html"), "{printed}");
-    let html = String::from_utf8(bench.read("a & b/report.html")).expect("UTF-8");
+    let html = bench.read_text("a & b/report.html");
 
-    let summary: Value =
-        serde_json::from_slice(&bench.read("a & b/summary.json")).expect("a summary");
+    let summary = bench.read_json("a & b/summary.json");
     let number = |path: &str| {
         let value = summary.pointer(path).and_then(Value::as_f64);
         value.unwrap_or_else(|| panic!("{path} in {summary:#}"))

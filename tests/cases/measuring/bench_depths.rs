@@ -43,7 +43,7 @@ fn sweep(out: &str, more: &[&'static str]) -> Vec<String> {
 
 /// The cells of `table.csv`, without the measured columns.
 fn table(bench: &Bench, out: &str) -> Vec<Vec<String>> {
-    let text = String::from_utf8(bench.read(&format!("{out}/table.csv"))).expect("text");
+    let text = bench.read_text(&format!("{out}/table.csv"));
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
     let kept: Vec<usize> = (0..rows[0].len())
         .filter(|column| {
@@ -59,7 +59,7 @@ fn table(bench: &Bench, out: &str) -> Vec<Vec<String>> {
 }
 
 fn results(bench: &Bench, out: &str) -> Value {
-    serde_json::from_slice(&bench.read(&format!("{out}/results.json"))).expect("JSON")
+    bench.read_json(&format!("{out}/results.json"))
 }
 
 fn states(results: &Value) -> Vec<&str> {
@@ -157,7 +157,7 @@ fn finished_runs_are_known_by_what_they_are_and_a_failed_one_does_not_stop_the_o
     let failed = results(&bench, "s");
     assert_eq!(states(&failed), ["failed", "finished"]);
     assert!(failed["runs"][0]["failure"]["message"].is_string());
-    let page = String::from_utf8(bench.read("s/table.md")).expect("text");
+    let page = bench.read_text("s/table.md");
     assert!(page.contains("## Failed runs") && page.contains("depth 28, residual, seed 1"));
 
     // The cause is gone, and the finished run has another name: the same command makes what is missing.
@@ -172,7 +172,7 @@ fn finished_runs_are_known_by_what_they_are_and_a_failed_one_does_not_stop_the_o
     assert_eq!(states(&results(&bench, "s")), ["finished", "finished"]);
     assert!(!bench.path("s/runs/depth40-residual-seed-1").exists());
     assert!(bench.read("s/runs/renamed/summary.json") == summary);
-    let report = String::from_utf8(bench.read("s/report.html")).expect("text");
+    let report = bench.read_text("s/report.html");
     assert!(report.contains("depth 40, residual") && !report.contains("<script src"));
 
     bench

@@ -1,25 +1,9 @@
 //! Pictures from the world, and pictures for it.
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 use image::{ImageEncoder, Rgb, RgbImage, Rgba, RgbaImage};
 
-const TINY: [&str; 15] = [
-    "train",
-    "--preset",
-    "demo",
-    "--width",
-    "0.02",
-    "--latent-dim",
-    "4",
-    "--limit-train",
-    "50",
-    "--limit-test",
-    "10",
-    "--epochs",
-    "1",
-    "--run-dir",
-    "r",
-];
+const TINY: &str = "--limit-train 50 --limit-test 10 --epochs 1 --run-dir r";
 
 /// The 32 x 32 input that a reconstruction shows on its left, enlarged four times.
 fn input(bench: &Bench, image: &str, more: &[&str]) -> RgbImage {
@@ -80,7 +64,7 @@ fn orientation(value: u8) -> Vec<u8> {
 #[test]
 fn photos_are_turned_composited_and_refused_where_half_is_missing() {
     let bench = Bench::new();
-    bench.trainer(&TINY).success();
+    bench.trainer(&tiny(TINY)).success();
 
     // 6 says: turn by 90 degrees clockwise. The left column, red over blue, becomes the top row.
     std::fs::write(
@@ -182,7 +166,7 @@ fn png_of_one_bit(side: u32) -> Vec<u8> {
 #[test]
 fn many_draws_are_a_sheet_an_array_or_pictures_and_take_no_more_memory() {
     let bench = Bench::new();
-    bench.trainer(&TINY).success();
+    bench.trainer(&tiny(TINY)).success();
     let sample = |more: &[&str]| {
         let flags = [&["sample", "--run-dir", "r"], more].concat();
         bench.trainer(&flags)
@@ -249,7 +233,7 @@ fn many_draws_are_a_sheet_an_array_or_pictures_and_take_no_more_memory() {
 #[test]
 fn fifty_times_the_draws_take_the_same_memory() {
     let bench = Bench::new();
-    bench.trainer(&TINY).success();
+    bench.trainer(&tiny(TINY)).success();
     let program = bench.trainer_command().get_program().to_owned();
     // In kilobytes, by the shell's own account of its child.
     let peak = |rows: &str, out: &str| {
@@ -283,7 +267,7 @@ fn fifty_times_the_draws_take_the_same_memory() {
 #[test]
 fn exported_weights_say_whose_layout_they_have() {
     let bench = Bench::new();
-    bench.trainer(&TINY).success();
+    bench.trainer(&tiny(TINY)).success();
     for name in ["model", "encoder", "decoder", "reference"] {
         let bytes = bench.read(&format!("r/{name}.safetensors"));
         let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight")) as usize;

@@ -6,35 +6,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use end_to_end_tests::Bench;
 use end_to_end_tests::faults::{Draws, cases, passed};
+use end_to_end_tests::{Bench, tiny};
 
 /// Two epochs of forty steps, with a checkpoint every five.
-const TINY: [&str; 20] = [
-    "train",
-    "--preset",
-    "demo",
-    "--width",
-    "0.02",
-    "--latent-dim",
-    "4",
-    "--batch-size",
-    "4",
-    "--limit-train",
-    "160",
-    "--limit-test",
-    "20",
-    "--epochs",
-    "2",
-    "--checkpoint-every",
-    "5",
-    "--resume=or-start",
-    "--json",
-    "--run-dir",
-];
+const TINY: &str = "--batch-size 4 --limit-train 160 --limit-test 20 --epochs 2 --checkpoint-every 5 --resume=or-start --json --run-dir";
 
 fn arguments(run_dir: &str) -> Vec<&str> {
-    [&TINY[..], &[run_dir]].concat()
+    [&tiny(TINY)[..], &[run_dir]].concat()
 }
 
 fn start(bench: &Bench, run_dir: &str) -> Child {
@@ -64,23 +43,6 @@ fn wait_for(child: &mut Child, event: &str) -> bool {
     // Someone must go on reading, or the program would wait.
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
     found
-}
-
-fn assert_same_run(bench: &Bench, first: &str, second: &str) {
-    for name in [
-        "metrics.jsonl",
-        "metrics.csv",
-        "model.safetensors",
-        "encoder.safetensors",
-        "decoder.safetensors",
-        "summary.json",
-    ] {
-        let read = |run_dir: &str| bench.read(&format!("{run_dir}/{name}"));
-        assert!(
-            read(first) == read(second),
-            "{name} of {first} and {second} differ"
-        );
-    }
 }
 
 fn verify(bench: &Bench, run_dir: &str) {
@@ -164,7 +126,7 @@ fn faults_kill_9_at_random_times_gives_the_same_run() {
             kills += 1;
             landed.extend(phase(&checkpoints));
         }
-        assert_same_run(&bench, "whole", &run_dir);
+        bench.assert_same_run("whole", &run_dir);
         verify(&bench, &run_dir);
     }
     println!("{kills} kills over {runs} runs; in saves: {landed:?}");
@@ -232,7 +194,7 @@ fn faults_signals_leave_a_checkpoint_and_their_own_exit_code() {
                 }
                 verify(&bench, &run_dir);
                 bench.trainer(&arguments(&run_dir)).success();
-                assert_same_run(&bench, "whole", &run_dir);
+                bench.assert_same_run("whole", &run_dir);
                 done += 1;
             }
             count += done;
@@ -276,7 +238,7 @@ fn faults_disk_full_by_a_file_size_limit() {
         );
         verify(&bench, &run_dir);
         bench.trainer(&arguments(&run_dir)).success();
-        assert_same_run(&bench, "whole", &run_dir);
+        bench.assert_same_run("whole", &run_dir);
         count += 1;
     }
     passed("disk full", count);
@@ -359,7 +321,7 @@ fn faults_disk_full_by_a_small_file_system() {
         disk.clear();
         verify(&bench, run_dir);
         bench.trainer(&arguments(run_dir)).success();
-        assert_same_run(&bench, "whole", run_dir);
+        bench.assert_same_run("whole", run_dir);
         fs::remove_dir_all(bench.path(run_dir)).expect("removed");
         count += 1;
     }
@@ -379,7 +341,7 @@ fn faults_disk_full_by_a_small_file_system() {
     assert!(child.try_wait().expect("asked").is_none(), "it should wait");
     disk.clear();
     assert!(child.wait().expect("ended").success());
-    assert_same_run(&bench, "whole", run_dir);
+    bench.assert_same_run("whole", run_dir);
     passed("disk full", count + 1);
 }
 

@@ -3,32 +3,16 @@
 use std::fs::{self, File};
 use std::process::Stdio;
 
-use end_to_end_tests::Bench;
 use end_to_end_tests::faults::{cases, passed};
+use end_to_end_tests::{Bench, tiny};
 
-const TINY: [&str; 15] = [
-    "train",
-    "--preset",
-    "demo",
-    "--width",
-    "0.02",
-    "--latent-dim",
-    "4",
-    "--limit-train",
-    "50",
-    "--limit-test",
-    "10",
-    "--epochs",
-    "1",
-    "--run-dir",
-    "r",
-];
+const TINY: &str = "--limit-train 50 --limit-test 10 --epochs 1 --run-dir r";
 
 #[cfg(target_os = "linux")]
 #[test]
 fn faults_unwritable_output_ends_with_a_code_of_its_own() {
     let bench = Bench::new();
-    bench.trainer(&TINY).success();
+    bench.trainer(&tiny(TINY)).success();
     image::RgbImage::new(40, 30)
         .save(bench.path("photo.png"))
         .expect("saved");
@@ -130,7 +114,7 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
         .expect("a device");
     let status = bench
         .trainer_command()
-        .args(&TINY[..TINY.len() - 1])
+        .args(tiny(TINY))
         .arg("full")
         .stdout(full)
         .status()
@@ -147,7 +131,7 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
 fn results_go_through_links_and_into_pipes_and_leave_them_what_they_are() {
     use std::os::unix::fs::{FileTypeExt, symlink};
     let bench = Bench::new();
-    bench.trainer(&TINY).success();
+    bench.trainer(&tiny(TINY)).success();
     let sample =
         |out: &str| ["sample", "--run-dir", "r", "--rows", "1", "--out", out].map(str::to_owned);
     bench.trainer(&sample("plain.png")).success();

@@ -2,28 +2,12 @@
 
 use std::fs;
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 use serde_json::Value;
 
 /// Without a price for the divergence its dimensions are used, so that a mixture has something to fit.
 fn train(bench: &Bench, more: &[&str]) {
-    let run = [
-        "train",
-        "--preset",
-        "demo",
-        "--width",
-        "0.02",
-        "--latent-dim",
-        "4",
-        "--limit-train",
-        "60",
-        "--limit-test",
-        "3",
-        "--beta",
-        "0",
-        "--run-dir",
-        "r",
-    ];
+    let run = tiny("--limit-train 60 --limit-test 3 --beta 0 --run-dir r");
     bench.trainer(&[&run[..], more].concat()).success();
 }
 
@@ -118,7 +102,7 @@ fn a_mixture_belongs_to_the_weights_it_was_fitted_to() {
     assert!(bench.read("b.png") == bench.read("c.png"));
 
     // A file that was edited: sizes that no memory holds, numbers that are none of a model.
-    let good: Value = serde_json::from_slice(&bench.read("r/prior-mixture-2.json")).expect("JSON");
+    let good = bench.read_json("r/prior-mixture-2.json");
     let edits: [fn(&mut Value); 5] = [
         |prior| prior["mixture"]["dimensions"] = 9_223_372_036_854_775_807u64.into(),
         |prior| prior["mixture"]["weights"][0] = 7.into(),
