@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::dataset::{Cifar10, Source};
 use crate::digest::Sha256Digest;
 use crate::error::Error;
-use crate::record::{CHANNELS, HEIGHT, WIDTH};
+use crate::image_format::{CHANNELS, HEIGHT, WIDTH};
 use crate::split::{SplitOptions, Splits, View, split};
 
 /// Labelled images, those to learn from and those to be scored on.

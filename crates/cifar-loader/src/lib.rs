@@ -15,9 +15,11 @@ pub mod split;
 mod augment;
 mod container;
 mod free_space;
+mod image_format;
 mod image_set;
 mod names;
 mod permutation;
+mod split_name;
 
 pub use archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE};
 pub use augment::{Augment, Placement};

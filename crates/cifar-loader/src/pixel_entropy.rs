@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use crate::augment::{PADDING, Placement};
-use crate::record::{HEIGHT, IMAGE_BYTES, WIDTH};
+use crate::image_format::{HEIGHT, IMAGE_BYTES, WIDTH};
 use crate::split::View;
 
 /// Binary entropy of each byte value, in nats.

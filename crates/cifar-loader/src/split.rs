@@ -3,22 +3,11 @@
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::image_format::{IMAGE_BYTES, NUM_CLASSES};
 use crate::names::names;
 use crate::permutation::{DataDraw, permutation};
-use crate::record::{IMAGE_BYTES, NUM_CLASSES, Record, Records};
-
-/// Which images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// Images the model learns from.
-    Train,
-    /// Images that decide about learning rate and stopping.
-    Valid,
-    /// Images for the final figures.
-    Test,
-}
-
-names!(Split, "split", Train => "train", Valid => "valid", Test => "test");
+use crate::record::{Record, Records};
+pub use crate::split_name::Split;
 
 /// Where the validation images come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::augment::{Augment, PADDING};
 use crate::batch::{BatchPlan, Epoch};
-use crate::record::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
+use crate::image_format::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 use crate::split::View;
 
 /// All images of a view on a device, one byte a value: 3,072 bytes an image.

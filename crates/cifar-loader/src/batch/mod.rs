@@ -9,9 +9,9 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use crate::augment::{Augment, Placement};
+use crate::image_format::IMAGE_BYTES;
 use crate::permutation::{DataDraw, permutation};
 use crate::pixel_entropy::shown_pixel_entropy;
-use crate::record::IMAGE_BYTES;
 use crate::split::View;
 
 /// How the images of a view are grouped into batches.

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::batch::ImageBatch;
-use crate::record::{CHANNELS, HEIGHT, WIDTH};
+use crate::image_format::{CHANNELS, HEIGHT, WIDTH};
 
 impl ImageBatch {
     /// The images on `device`, in [0, 1].
