@@ -115,7 +115,7 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
     let status = bench
         .trainer_command()
         .args(tiny(TINY))
-        .arg("full")
+        .args(["--run-dir", "full"])
         .stdout(full)
         .status()
         .expect("ended");
