@@ -33,6 +33,7 @@ pub struct RunFolder {
     path: PathBuf,
     is_locked: bool,
     _lock: Option<File>,
+    matrix_products: Option<String>,
 }
 
 /// The folders and files that a run writes to under one name for its whole life, where a link would lead out of the run folder.
@@ -96,7 +97,13 @@ impl RunFolder {
             path: path.to_owned(),
             is_locked: false,
             _lock: None,
+            matrix_products: None,
         }
+    }
+
+    /// What multiplies matrices on the run's device, for [`record`](Self::record).
+    pub fn set_matrix_products(&mut self, name: Option<String>) {
+        self.matrix_products = name;
     }
 
     fn lock(path: &Path) -> Result<Self, RunFolderError> {
@@ -114,6 +121,7 @@ impl RunFolder {
                 path: path.to_owned(),
                 is_locked,
                 _lock: Some(lock),
+                matrix_products: None,
             }),
             Err(TryLockError::WouldBlock) => Err(RunFolderError::Locked {
                 path: path.to_owned(),
@@ -168,7 +176,10 @@ impl RunFolder {
         data_source: &str,
         changed: &[Difference],
     ) -> Result<(), RunFolderError> {
-        let now = environment::of_this_process(settings, data_hash, data_source);
+        let mut now = environment::of_this_process(settings, data_hash, data_source);
+        if let Some(name) = &self.matrix_products {
+            now["matrix_products"] = name.as_str().into();
+        }
         let before = read_environment(&self.path).ok();
         let environment = match before.filter(|_| self.holds_a_run()) {
             Some(before) => environment::resumed(before, now, changed),

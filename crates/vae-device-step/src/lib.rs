@@ -11,6 +11,7 @@ mod flat;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod kernels;
+mod memory;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod network;
@@ -23,6 +24,7 @@ mod step;
 
 #[cfg(feature = "cube")]
 pub use factors::AdamOptions;
+pub use memory::{StepBytes, step_bytes};
 #[cfg(feature = "cube")]
 pub use outcome::{Outcome, Pending, StepError};
 #[cfg(feature = "cube")]

@@ -324,6 +324,7 @@ impl Network {
             &sums,
             1,
             None,
+            true,
         );
         drop(of_norm);
         let out = Matrix {

@@ -131,6 +131,12 @@ impl DeviceStep {
     /// None where the model is elsewhere, or there are no kernels for its form: these know bottlenecks with ReLU and the Bernoulli likelihood.
     pub fn new(model: &Vae, options: StepOptions) -> Option<Self> {
         let device = device_of(model.encoder.mean.weight.val().inner())?;
+        let client = device.client.clone();
+        // What stays as long as the model is as large as it has to be, and is never moved.
+        client.memory_persistent_allocation((), |()| Self::on(device, model, options))
+    }
+
+    fn on(device: BlockDevice, model: &Vae, options: StepOptions) -> Option<Self> {
         let client: &Client = &device.client;
         let storage = Storage::of(model.encoder.precision);
         let flat = Flat::new(client, model, storage);
@@ -179,7 +185,8 @@ impl DeviceStep {
             has_masks: inputs.dropout.is_some(),
         };
         if !self.prepared.contains_key(&shape) {
-            let prepared = self.prepare(shape);
+            let client = self.client();
+            let prepared = client.memory_persistent_allocation((), |()| self.prepare(shape));
             self.prepared.insert(shape, prepared);
         }
         self.write_rates(rates);

@@ -1,29 +1,42 @@
 /* A CUDA driver without a card. Memory is the host's, kernels are loaded and not run, and every call succeeds: NVIDIA's NVRTC compiles each
  * kernel for the capability that STAND_IN_CAPABILITY names ("8.0"), and what does not compile is seen without a card.
  *
- * At exit STAND_IN_REPORT, a file, receives a line: the number of modules loaded and of kernels launched. */
+ * STAND_IN_REPORT, a file, receives a line for each event, which whoever runs on it may mark with lines of its own:
+ * `module SECONDS NAME` (seconds since the last event: what compiling took), `launch NAME`, `allocate BYTES`, `free BYTES`, `read BYTES`,
+ * `write BYTES`, `capture`, `graph`. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef int Result; /* CUresult */
 typedef uint64_t Address; /* CUdeviceptr */
 typedef void *Object; /* contexts, streams, events, modules, functions, graphs */
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NOT_SUPPORTED = 801 };
 
-static int modules, launches;
 static char object[4096]; /* Something to point at. */
 static _Thread_local Object current_context;
 
-static void report(void) {
-  const char *path = getenv("STAND_IN_REPORT");
-  FILE *file = path ? fopen(path, "w") : NULL;
-  if (file) {
-    fprintf(file, "%d modules, %d launches\n", modules, launches);
-    fclose(file);
+static FILE *report(void) {
+  static FILE *file;
+  if (!file) {
+    const char *path = getenv("STAND_IN_REPORT");
+    file = fopen(path ? path : "/dev/null", "a");
+    setvbuf(file, NULL, _IOLBF, 256);
   }
+  return file;
+}
+
+/* Seconds since this was last asked. */
+static double elapsed(void) {
+  static struct timespec last;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  double seconds = (now.tv_sec - last.tv_sec) + 1e-9 * (now.tv_nsec - last.tv_nsec);
+  last = now;
+  return seconds;
 }
 
 static void capability(int *major, int *minor) {
@@ -31,11 +44,7 @@ static void capability(int *major, int *minor) {
   if (!text || sscanf(text, "%d.%d", major, minor) != 2) *major = 8, *minor = 0;
 }
 
-Result cuInit(unsigned flags) {
-  static int registered;
-  if (!registered++) atexit(report);
-  return SUCCESS;
-}
+Result cuInit(unsigned flags) { return elapsed(), SUCCESS; }
 Result cuDriverGetVersion(int *version) { return *version = 12090, SUCCESS; }
 Result cuGetErrorName(int error, const char **text) { return *text = "STAND_IN", SUCCESS; }
 Result cuGetErrorString(int error, const char **text) { return *text = "the stand-in driver", SUCCESS; }
@@ -89,13 +98,21 @@ Result cuCtxSynchronize(void) { return SUCCESS; }
 Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, SUCCESS; }
 Result cuCtxEnablePeerAccess(Object context, unsigned flags) { return SUCCESS; }
 
-/* Memory: the host's, zeroed; unused pages cost nothing. */
+/* Memory: the host's, zeroed; unused pages cost nothing. Its size lies before it. */
 Result cuMemAlloc_v2(Address *address, size_t bytes) {
-  void *memory = calloc(1, bytes ? bytes : 1);
-  return *address = (Address)memory, memory ? SUCCESS : OUT_OF_MEMORY;
+  char *memory = calloc(1, bytes + 256);
+  if (!memory) return OUT_OF_MEMORY;
+  *(size_t *)memory = bytes;
+  fprintf(report(), "allocate %zu\n", bytes);
+  return *address = (Address)(memory + 256), SUCCESS;
 }
 Result cuMemAllocAsync(Address *address, size_t bytes, Object stream) { return cuMemAlloc_v2(address, bytes); }
-Result cuMemFree_v2(Address address) { return free((void *)address), SUCCESS; }
+Result cuMemFree_v2(Address address) {
+  if (!address) return SUCCESS;
+  char *memory = (char *)address - 256;
+  fprintf(report(), "free %zu\n", *(size_t *)memory);
+  return free(memory), SUCCESS;
+}
 Result cuMemFreeAsync(Address address, Object stream) { return cuMemFree_v2(address); }
 Result cuMemHostAlloc(Object *memory, size_t bytes, unsigned flags) {
   *memory = calloc(1, bytes ? bytes : 1);
@@ -103,9 +120,15 @@ Result cuMemHostAlloc(Object *memory, size_t bytes, unsigned flags) {
 }
 Result cuMemAllocHost_v2(Object *memory, size_t bytes) { return cuMemHostAlloc(memory, bytes, 0); }
 Result cuMemFreeHost(Object memory) { return free(memory), SUCCESS; }
-Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return memcpy((void *)to, from, bytes), SUCCESS; }
+Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) {
+  fprintf(report(), "write %zu\n", bytes);
+  return memcpy((void *)to, from, bytes), SUCCESS;
+}
 Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Object stream) { return cuMemcpyHtoD_v2(to, from, bytes); }
-Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { return memcpy(to, (void *)from, bytes), SUCCESS; }
+Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) {
+  fprintf(report(), "read %zu\n", bytes);
+  return memcpy(to, (void *)from, bytes), SUCCESS;
+}
 Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Object stream) { return cuMemcpyDtoH_v2(to, from, bytes); }
 Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Object stream) {
   return memmove((void *)to, (void *)from, bytes), SUCCESS;
@@ -127,6 +150,8 @@ typedef struct { /* CUDA_MEMCPY2D */
   size_t to_pitch, width, height;
 } Copy2D;
 Result cuMemcpy2DAsync_v2(const Copy2D *copy, Object stream) {
+  if (copy->to_host) fprintf(report(), "read %zu\n", copy->width * copy->height);
+  else if (copy->from_host) fprintf(report(), "write %zu\n", copy->width * copy->height);
   const char *from = copy->from_host ? copy->from_host : (const char *)copy->from_device;
   char *to = copy->to_host ? copy->to_host : (char *)copy->to_device;
   for (size_t row = 0; row < copy->height; row++)
@@ -156,25 +181,31 @@ Result cuEventElapsedTime_v2(float *milliseconds, Object start, Object end) { re
 Result cuEventDestroy_v2(Object event) { return SUCCESS; }
 
 /* Modules and kernels */
-Result cuModuleLoadData(Object *module, const void *image) { return modules++, *module = object, SUCCESS; }
+Result cuModuleLoadData(Object *module, const void *image) { return *module = object, SUCCESS; }
 Result cuModuleUnload(Object module) { return SUCCESS; }
-Result cuModuleGetFunction(Object *function, Object module, const char *name) { return *function = object, SUCCESS; }
+Result cuModuleGetFunction(Object *function, Object module, const char *name) {
+  fprintf(report(), "module %.3f %s\n", elapsed(), name);
+  return *function = strdup(name), SUCCESS;
+}
 Result cuFuncSetAttribute(Object function, int attribute, int value) { return SUCCESS; }
 Result cuFuncGetAttribute(int *value, int attribute, Object function) { return *value = 0, SUCCESS; }
 Result cuFuncSetCacheConfig(Object function, int config) { return SUCCESS; }
 Result cuLaunchKernel(Object function, unsigned x, unsigned y, unsigned z, unsigned units_x, unsigned units_y, unsigned units_z,
                       unsigned shared, Object stream, Object *parameters, Object *extra) {
-  launches++;
+  fprintf(report(), "launch %s\n", (const char *)function);
+  elapsed();
   int is_possible = x && y && z && y <= 65535 && z <= 65535 && units_x * units_y * units_z <= 1024;
   return is_possible ? SUCCESS : INVALID_VALUE;
 }
-Result cuLaunchKernelEx(const void *config, Object function, Object *parameters, Object *extra) { return launches++, SUCCESS; }
+Result cuLaunchKernelEx(const void *config, Object function, Object *parameters, Object *extra) {
+  return fprintf(report(), "launch %s\n", (const char *)function), elapsed(), SUCCESS;
+}
 
 /* Graphs: what is captured counts as launched, and one graph, of one kernel, stands for all */
 typedef struct { /* CUDA_KERNEL_NODE_PARAMS_v2 and longer ones */
   char bytes[256];
 } NodeParameters;
-Result cuStreamBeginCapture_v2(Object stream, int mode) { return SUCCESS; }
+Result cuStreamBeginCapture_v2(Object stream, int mode) { return fputs("capture\n", report()), SUCCESS; }
 Result cuStreamEndCapture(Object stream, Object *graph) { return *graph = object, SUCCESS; }
 Result cuStreamIsCapturing(Object stream, int *status) { return *status = 0, SUCCESS; }
 Result cuGraphGetNodes(Object graph, Object *nodes, size_t *count) {
@@ -185,6 +216,6 @@ Result cuGraphNodeGetType(Object node, int *type) { return *type = 0 /* a kernel
 Result cuGraphKernelNodeGetParams_v2(Object node, NodeParameters *parameters) { return SUCCESS; }
 Result cuGraphInstantiateWithFlags(Object *executable, Object graph, unsigned long long flags) { return *executable = object, SUCCESS; }
 Result cuGraphUpload(Object executable, Object stream) { return SUCCESS; }
-Result cuGraphLaunch(Object executable, Object stream) { return SUCCESS; }
+Result cuGraphLaunch(Object executable, Object stream) { return fputs("graph\n", report()), SUCCESS; }
 Result cuGraphDestroy(Object graph) { return SUCCESS; }
 Result cuGraphExecDestroy(Object executable) { return SUCCESS; }

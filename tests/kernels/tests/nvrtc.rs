@@ -5,6 +5,7 @@
 //! `pip install --no-deps --target FOLDER nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12`.
 #![cfg(feature = "cuda")]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,8 +49,8 @@ fn compile(source: &str, library: &Path) {
     assert!(status.expect("a C compiler").success());
 }
 
-/// Runs a program on the stand-in driver in `folder`; what it printed.
-fn run(program: &str, arguments: &[&str], folder: &Path, capability: &str) -> String {
+/// Runs a program on the stand-in driver in `folder`; what it printed. Products are counted and not made where `counts`.
+fn run(program: &str, arguments: &[&str], folder: &Path, capability: &str, counts: bool) -> String {
     let libraries = std::env::join_paths([folder.to_owned(), wheels().join("cuda_nvrtc/lib")])
         .expect("no colon in a path");
     let output = Command::new(program)
@@ -58,6 +59,7 @@ fn run(program: &str, arguments: &[&str], folder: &Path, capability: &str) -> St
         .env("CUDA_PATH", folder)
         .env("STAND_IN_CAPABILITY", capability)
         .env("STAND_IN_REPORT", folder.join("report"))
+        .envs(counts.then_some(("STAND_IN_COUNTS", "1")))
         .current_dir(folder)
         .output()
         .expect("the program");
@@ -79,42 +81,121 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// What a step on the stand-in printed, and how many kernels it compiled.
-fn step(capability: &str, arguments: &[&str]) -> (String, usize) {
+/// What the driver was asked for between two marks of the program.
+#[derive(Default)]
+struct Asked {
+    /// Of each kernel's compilation.
+    compile_seconds: Vec<f64>,
+    launches: usize,
+    graphs: usize,
+    reads: usize,
+    /// Allocated, less freed.
+    bytes: i64,
+}
+
+/// What a program on the stand-in printed, and what it asked the driver for, by the last mark before.
+///
+/// With cuBLASLt where `has_library`, with CubeCL's products otherwise.
+fn step(
+    capability: &str,
+    arguments: &[&str],
+    has_library: bool,
+) -> (String, BTreeMap<String, Asked>) {
     let folder = folder(&format!("{capability}-{}", arguments.join("-")));
+    if has_library {
+        compile("cublaslt.c", &folder.join("libcublasLt.so"));
+    }
     let arguments = [&["cuda"], arguments].concat();
-    let text = run(env!("CARGO_BIN_EXE_step"), &arguments, &folder, capability);
-    let report = std::fs::read_to_string(folder.join("report"));
-    let report = report.expect("the stand-in's report");
-    let modules = report
-        .split(' ')
-        .next()
-        .and_then(|count| count.parse().ok())
-        .expect("a number of modules");
-    println!("capability {capability}, {arguments:?}: {report}");
+    let text = run(
+        env!("CARGO_BIN_EXE_step"),
+        &arguments,
+        &folder,
+        capability,
+        true,
+    );
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
-    (text, modules)
+    let mut all = BTreeMap::from([("start".to_owned(), Asked::default())]);
+    let mut mark = "start".to_owned();
+    for line in report.lines() {
+        let asked: &mut Asked = all.entry(mark.clone()).or_default();
+        let words: Vec<&str> = line.split(' ').collect();
+        let bytes = || words[1].parse::<i64>().expect("a number of bytes");
+        match words[0] {
+            "module" => asked
+                .compile_seconds
+                .push(words[1].parse().expect("seconds")),
+            "launch" => asked.launches += 1,
+            "graph" => asked.graphs += 1,
+            "read" => asked.reads += 1,
+            "allocate" => asked.bytes += bytes(),
+            "free" => asked.bytes -= bytes(),
+            "write" | "capture" => {}
+            "asked" => mark += " asked",
+            _ => mark = line.to_owned(),
+        }
+    }
+    for (mark, asked) in &all {
+        println!(
+            "capability {capability}, {arguments:?}, {mark}: {} kernels compiled in {:.1} s, {} launches, {} graphs, {} reads, {:.1} MB more",
+            asked.compile_seconds.len(),
+            asked.compile_seconds.iter().sum::<f64>(),
+            asked.launches,
+            asked.graphs,
+            asked.reads,
+            asked.bytes as f64 / 1e6
+        );
+    }
+    (text, all)
 }
 
 #[test]
 fn a_step_of_operations_compiles_for_cards_of_three_generations() {
     for (capability, precision) in [("6.1", "f32"), ("8.0", "f32"), ("9.0", "bf16")] {
-        let (text, modules) = step(capability, &[precision]);
+        let (text, asked) = step(capability, &[precision], false);
         assert!(text.contains("gradients"), "{text}");
-        assert!(modules > 20, "{modules} kernels are not a step's");
+        let kernels: usize = asked
+            .values()
+            .map(|asked| asked.compile_seconds.len())
+            .sum();
+        assert!(kernels > 20, "{kernels} kernels are not a step's");
     }
 }
 
 #[test]
-fn the_devices_own_step_compiles_for_cards_of_three_generations_and_has_few_kernels() {
+fn the_devices_own_step_compiles_for_cards_of_three_generations() {
     for (capability, precision) in [("6.1", "f32"), ("8.0", "f32"), ("9.0", "bf16")] {
-        let (text, modules) = step(capability, &[precision, "own"]);
+        let (text, asked) = step(capability, &[precision, "own"], false);
         assert!(
             text.contains("step 2: ") && text.contains("captured: true"),
             "{text}"
         );
-        assert!(modules > 20, "{modules} kernels are not a step's");
-        assert!(modules < 100, "{modules} kernels take long to compile");
+        let kernels = asked["step 0"].compile_seconds.len();
+        assert!(kernels > 20, "{kernels} kernels are not a step's");
+    }
+}
+
+/// The reference experiment's model at the batch size of its measurements: what bounds a step besides the card.
+#[test]
+fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
+    let (text, asked) = step("9.0", &["bf16", "28", "128"], true);
+    assert!(text.contains("captured: true"), "{text}");
+    let launches = asked["step 0"].launches;
+    assert!(launches > 200, "{launches} launches are not a step's");
+    assert!(launches <= 450, "{launches} launches");
+    let kernels = asked["step 0"].compile_seconds.len();
+    assert!(kernels <= 40, "{kernels} kernels take long to compile");
+    // A replayed step: a graph, and the copies of its inputs.
+    let replayed = &asked["step 2"];
+    assert_eq!((replayed.graphs, replayed.bytes), (1, 0));
+    assert!(replayed.launches <= 8, "{} launches", replayed.launches);
+    assert_eq!(replayed.compile_seconds.len(), 0, "kernels compiled late");
+    // PyTorch takes 4.2 GB for the same step.
+    let bytes: i64 = asked.values().map(|asked| asked.bytes).sum();
+    assert!(bytes < 4_250_000_000, "{bytes} bytes on the device");
+    for number in 0..3 {
+        let reads = asked[&format!("step {number}")].reads;
+        assert!(reads <= 1, "{reads} reads in step {number}");
     }
 }
 
@@ -122,7 +203,7 @@ fn the_devices_own_step_compiles_for_cards_of_three_generations_and_has_few_kern
 fn cublaslt_is_told_how_matrices_lie_in_memory() {
     let folder = folder("products");
     compile("cublaslt.c", &folder.join("libcublasLt.so"));
-    let text = run(env!("CARGO_BIN_EXE_products"), &[], &folder, "9.0");
+    let text = run(env!("CARGO_BIN_EXE_products"), &[], &folder, "9.0", false);
     assert_eq!(text.matches("is right").count(), 2, "{text}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }

@@ -13,6 +13,9 @@ mod forms;
 
 use burn::prelude::*;
 use burn::tensor::DType;
+use resnet_blocks::cube::{
+    CubeClProducts, Matrix, Operand, Plain, Products, Storage, device_of, values,
+};
 use vae_core::Depth;
 
 fn golden_path(file: &str) -> String {
@@ -97,5 +100,93 @@ fn both_autoencoders_match_their_golden_files() {
             DType::F32,
             &autoencoder::FLOAT32,
         );
+    }
+}
+
+/// Numbers between -1 and 1, the same for the same seed.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / u32::MAX as f32 * 2.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn every_product_is_that_of_float64_sums() {
+    let all: [&dyn Products; 2] = [&CubeClProducts { reason: None }, &Plain];
+    for (seed, [rows, columns, depth]) in [[37, 29, 53], [128, 64, 576], [5, 3, 1000], [64, 3, 16]]
+        .into_iter()
+        .enumerate()
+    {
+        let seed = seed as u32;
+        let (left, right) = (
+            numbers(rows * depth, seed),
+            numbers(depth * columns, seed + 10),
+        );
+        let before = numbers(rows * columns, seed + 20);
+        for case in 0..8 {
+            let [left_transposed, right_transposed, is_added] =
+                [1, 2, 4].map(|bit| case & bit != 0);
+            let matrix = |values_of: &[f32], rows: usize, columns: usize, is_transposed: bool| {
+                let stored: Vec<f32> = match is_transposed {
+                    false => values_of.to_vec(),
+                    true => (0..columns * rows)
+                        .map(|at| values_of[at % rows * columns + at / rows])
+                        .collect(),
+                };
+                let tensor = Tensor::<1>::from_floats(stored.as_slice(), &vulkan());
+                let device = device_of(tensor.clone()).expect("a device with kernels");
+                let (rows, columns) = if is_transposed {
+                    (columns, rows)
+                } else {
+                    (rows, columns)
+                };
+                let matrix = Matrix {
+                    buffer: values(tensor).expect("its buffer").buffer,
+                    rows,
+                    columns,
+                    storage: Storage::F32,
+                };
+                (device, matrix)
+            };
+            for products in all {
+                let (_, left_matrix) = matrix(&left, rows, depth, left_transposed);
+                let (_, right_matrix) = matrix(&right, depth, columns, right_transposed);
+                let (device, out) = matrix(&before, rows, columns, false);
+                products.multiply(
+                    &device.client,
+                    Operand {
+                        matrix: &left_matrix,
+                        is_transposed: left_transposed,
+                    },
+                    Operand {
+                        matrix: &right_matrix,
+                        is_transposed: right_transposed,
+                    },
+                    &out,
+                    is_added,
+                );
+                let bytes = device.client.read_one(out.buffer.handle()).expect("bytes");
+                for (at, bytes) in bytes.chunks_exact(4).take(rows * columns).enumerate() {
+                    let value = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+                    let (row, column) = (at / columns, at % columns);
+                    let terms = (0..depth).map(|term| {
+                        f64::from(left[row * depth + term])
+                            * f64::from(right[term * columns + column])
+                    });
+                    let expected =
+                        terms.sum::<f64>() + if is_added { f64::from(before[at]) } else { 0.0 };
+                    assert!(
+                        (f64::from(value) - expected).abs() < 1e-5 * (depth as f64).sqrt(),
+                        "{}, {rows} x {depth} x {columns}, case {case}, value {at}: {value}, not {expected}",
+                        products.name()
+                    );
+                }
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::operation::{Around, position};
 
 use super::forward::{Kept, Layer, Normed};
 use super::matrix::{Matrix, Storage, Vector32};
-use super::norm::{Affine, Mask, gradient_apply, gradient_sums};
+use super::norm::{Affine, Mask, gradient_apply, gradient_sums, successor};
 use super::pixels::{
     Elsewhere, add_elsewhere, column_sums, converted, pack_spatial, patches, sample, spread_rows,
     tap_sums, unpack_spatial_gradient, vector_or,
@@ -34,7 +34,8 @@ impl Kept {
     ) -> Vec<Option<CubeTensor>> {
         let maker = Maker::like(&gradient);
         let gradient = pixels_by_channels(gradient);
-        let (input, layers) = self.gradients(&gradient, is_input_wanted, None);
+        // Burn may ask again.
+        let (input, layers) = self.clone().gradients(&gradient, is_input_wanted, None);
         let input = input.map(|input| {
             let input = converted(&self.device.client, &input, inputs.storage);
             maker.images(input, self.sizes.batch, self.sizes.input)
@@ -54,17 +55,20 @@ impl Kept {
 
     /// The gradients of the input and of each layer, which go to `into` where that is given.
     pub(super) fn gradients(
-        &self,
+        mut self,
         gradient: &Matrix,
         is_input_wanted: bool,
         into: Option<&[GradientSlots]>,
     ) -> (Option<Matrix>, Vec<GradientSlots>) {
+        let filtered = self.filtered.take().expect("kept by forward");
         let (client, sizes, layers) = (&self.device.client, &self.sizes, &self.layers);
         let slots = |layer: usize| into.map(|all| &all[layer]);
         let weight_slot = |layer: usize| slots(layer).map(|slots| &slots.weight);
         let affine_slot = |layer: usize| slots(layer).map(|slots| &slots.affine);
         let spread = sizes.up * sizes.up;
         let output = Mask::Output(&self.output);
+        // Whoever has slots gives the block's maps away with this; Burn may ask again.
+        let is_last = into.is_some();
 
         // The end of the block: the norm behind the expanding product, and what the ReLU lets through to the shortcut.
         let is_identity = self.config.around == Around::Identity;
@@ -84,9 +88,13 @@ impl Kept {
             &expand_sums,
             1,
             passed.as_ref(),
+            is_last,
         );
-        let (d_filtered, expand_weight) =
-            self.product_backward(&layers.expand, &self.filtered, &d_expand, weight_slot(2));
+        let (layer, slot) = (&layers.expand, weight_slot(2));
+        let expand_weight = self.weight_gradient(layer, &filtered, &d_expand, slot);
+        let d_filtered = successor(client, &filtered, is_last);
+        drop(filtered);
+        self.add_input_gradient(layer, &d_expand, &d_filtered, false);
         drop(d_expand);
         let expand = GradientSlots {
             weight: expand_weight,
@@ -108,6 +116,7 @@ impl Kept {
             &spatial_sums,
             1,
             None,
+            is_last,
         );
         drop(d_filtered);
         let gathered = patches(client, &sizes.up_grid(), &d_spatial);
@@ -122,10 +131,6 @@ impl Kept {
                 storage,
             ),
         };
-        let d_reduced = Matrix::empty(client, gathered.rows, sizes.width, storage);
-        self.device
-            .products
-            .multiply(client, gathered.plain(), packed.plain(), &d_reduced, false);
         let d_packed = Matrix::empty(client, packed.rows, packed.columns, Storage::F32);
         self.device.products.multiply(
             client,
@@ -134,6 +139,10 @@ impl Kept {
             &d_packed,
             false,
         );
+        let d_reduced = successor(client, &self.reduced, is_last);
+        self.device
+            .products
+            .multiply(client, gathered.plain(), packed.plain(), &d_reduced, false);
         drop(gathered);
         let Normed { map, statistics } = &self.reduce;
         let affine = &layers.reduce.affine;
@@ -173,6 +182,7 @@ impl Kept {
             &reduce_sums,
             spread,
             None,
+            is_last,
         );
         drop(d_reduced);
 
@@ -207,19 +217,6 @@ impl Kept {
         let shortcut = shortcut.map(|(_, layer)| layer);
         let layers = [reduce, spatial, expand].into_iter().chain(shortcut);
         (input, layers.collect())
-    }
-
-    /// The gradients of a 1x1 convolution's input and weight.
-    fn product_backward(
-        &self,
-        layer: &Layer,
-        x: &Matrix,
-        gradient: &Matrix,
-        into: Option<&Vector32>,
-    ) -> (Matrix, Vector32) {
-        let d_x = Matrix::empty(&self.device.client, x.rows, x.columns, x.storage);
-        self.add_input_gradient(layer, gradient, &d_x, false);
-        (d_x, self.weight_gradient(layer, x, gradient, into))
     }
 
     fn add_input_gradient(&self, layer: &Layer, gradient: &Matrix, d_x: &Matrix, is_added: bool) {
@@ -293,6 +290,7 @@ impl Kept {
             &sums,
             spread,
             None,
+            into.is_some(),
         );
         let slot = into.map(|slots| &slots.weight);
         let weight = self.weight_gradient(layer, &self.input, &d_map, slot);

@@ -11,7 +11,7 @@ use super::norm::{
     Added, Affine, Moments, Statistics, batch_statistics, block_tail, given_statistics, norm_relu,
 };
 use super::pixels::{
-    Grid, constant, constant_kinds, converted, interleaved_sum, pack_spatial, patches, sample,
+    Grid, constant_kinds, converted, interleaved_sum, pack_spatial, patches, sample,
 };
 use super::product::{Products, products};
 use super::queue::Queue;
@@ -111,6 +111,7 @@ pub(super) struct Normed {
 }
 
 /// What a bottleneck keeps for backward.
+#[derive(Clone)]
 pub(super) struct Kept {
     pub(super) device: Device,
     pub(super) config: BlockConfig,
@@ -124,7 +125,8 @@ pub(super) struct Kept {
     /// That constant, and the weights it was multiplied with.
     pub(super) constant: Option<(Vector32, Matrix)>,
     pub(super) spatial: Normed,
-    pub(super) filtered: Matrix,
+    /// `relu(norm(spatial))`; none once its gradient has taken its place.
+    pub(super) filtered: Option<Matrix>,
     pub(super) expand: Normed,
     pub(super) shortcut: Option<Normed>,
     pub(super) output: Matrix,
@@ -291,7 +293,6 @@ fn forward<'a>(
     let (map, constant) = match is_enlarging {
         false => (filter(&device, &sizes, &reduced, &layers.spatial), None),
         true => {
-            let constant = constant(&client, &reduce.statistics, &layers.reduce.affine);
             let packed = pack_spatial(
                 &client,
                 &layers.spatial.weight,
@@ -299,7 +300,9 @@ fn forward<'a>(
                 true,
                 storage,
             );
-            let map = filter_interleaved(&device, &sizes, &reduced, &packed, &constant);
+            let affine = &layers.reduce.affine;
+            let (constant, kinds) = constant_kinds(&client, &packed, &reduce.statistics, affine);
+            let map = filter_interleaved(&device, &sizes, &reduced, &packed, &kinds);
             (map, Some((constant, packed)))
         }
     };
@@ -346,7 +349,7 @@ fn forward<'a>(
         reduced,
         constant,
         spatial,
-        filtered,
+        filtered: Some(filtered),
         expand,
         shortcut,
         output,
@@ -366,25 +369,21 @@ fn filter(device: &Device, sizes: &Sizes, x: &Matrix, layer: &SpatialLayer) -> M
     out
 }
 
-/// The 3x3 convolution of a map that has `x` plus a constant on every `up`-th row and column and the constant elsewhere.
+/// The 3x3 convolution of a map that has `x` plus a constant on every `up`-th row and column and the constant elsewhere; the constant alone gives
+/// `kinds`.
 fn filter_interleaved(
     device: &Device,
     sizes: &Sizes,
     x: &Matrix,
     packed: &Matrix,
-    constant: &Vector32,
+    kinds: &Vector32,
 ) -> Matrix {
     let client = &device.client;
     let taps = Matrix::empty(client, x.rows, packed.rows, x.storage);
     device
         .products
         .multiply(client, x.plain(), packed.transposed(), &taps, false);
-    interleaved_sum(
-        client,
-        &sizes.up_grid(),
-        &taps,
-        &constant_kinds(client, packed, constant),
-    )
+    interleaved_sum(client, &sizes.up_grid(), &taps, kinds)
 }
 
 impl Sizes {

@@ -106,7 +106,7 @@ pub(super) struct Division {
     /// Vectors of a row.
     pub(super) columns: usize,
     pub(super) units_x: usize,
-    pub(super) units_y: usize,
+    units_y: usize,
     /// Cubes over the rows in a reduction.
     pub(super) splits: usize,
     pub(super) rows_per_cube: usize,
@@ -141,8 +141,10 @@ impl Division {
         }
     }
 
+    /// `units_x` of them over the vectors of a row and the others over the rows, which kernels divide themselves: another shape of cube
+    /// would be another kernel to compile.
     pub(super) fn units(&self) -> CubeDim {
-        CubeDim::new_2d(self.units_x as u32, self.units_y as u32)
+        units()
     }
 
     fn cubes_x(&self) -> u32 {

@@ -21,12 +21,12 @@ mod tensors;
 
 pub use backward::GradientSlots;
 pub use block::{Block, KeptBlock, LayerParameters};
-pub use exposure::{device_of, pixels, values};
+pub use exposure::{device_of, pixels, products_of, values};
 pub use forward::Device;
 pub use matrix::{Matrix, Storage, Vector32, cubes, units};
 pub use norm::{
     Affine, Mask, Moments, Statistics, batch_statistics, gradient_apply, gradient_sums, norm_relu,
 };
 pub use pixels::column_sums;
-pub use product::{Operand, Products};
+pub use product::{CubeClProducts, Operand, Plain, Products};
 pub use queue::{Buffer, Queue, Workspace};

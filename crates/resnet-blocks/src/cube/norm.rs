@@ -75,7 +75,6 @@ pub fn batch_statistics(
             d.columns,
             d.rows_per_cube,
             d.units_x,
-            d.units_y,
             elem,
         );
         moments::moments_finish::launch_unchecked(
@@ -155,9 +154,8 @@ pub fn norm_relu(
             y.argument(),
             d.rows,
             d.columns,
-            is_constant_left_out,
+            u32::from(is_constant_left_out),
             d.units_x,
-            d.units_y,
             x.storage.elem(),
         );
     }
@@ -223,7 +221,6 @@ pub(super) fn block_tail(
             stride,
             kind,
             d.units_x,
-            d.units_y,
             x.storage.elem(),
         );
     }
@@ -290,7 +287,6 @@ pub fn gradient_sums(
             d.rows_per_cube,
             kind,
             d.units_x,
-            d.units_y,
             x.storage.elem(),
         );
         gradient::gradient_finish::launch_unchecked(
@@ -308,7 +304,16 @@ pub fn gradient_sums(
     out
 }
 
-/// The gradient of the norm's input, with `sums` the gradients of its parameters; what passes the ReLU goes to `shortcut` too.
+/// A matrix for the gradient of another: of the same form, or that one itself, where nothing reads it any more.
+pub(super) fn successor(client: &Queue, x: &Matrix, is_in_place: bool) -> Matrix {
+    match is_in_place {
+        true => x.clone(),
+        false => Matrix::empty(client, x.rows, x.columns, x.storage),
+    }
+}
+
+/// The gradient of the norm's input, with `sums` the gradients of its parameters; what passes the ReLU goes to `shortcut` too. It is written over
+/// the norm's input where `is_in_place`, which nothing may read any more.
 #[allow(clippy::too_many_arguments)] // All of a norm's backward pass.
 pub fn gradient_apply(
     client: &Queue,
@@ -320,12 +325,14 @@ pub fn gradient_apply(
     sums: &Affine,
     spread: usize,
     shortcut: Option<&Matrix>,
+    is_in_place: bool,
 ) -> Matrix {
-    let dx = Matrix::empty(client, x.rows, x.columns, x.storage);
+    let dx = successor(client, x, is_in_place);
     let d = Division::of(x);
     let (kind, y) = mask.parts(x);
     let reciprocal = 1.0 / (d.rows * spread) as f32;
-    // SAFETY: as in `batch_statistics`. Without a shortcut its output is not written, so `dx` may stand for it.
+    // SAFETY: as in `batch_statistics`. Without a shortcut its output is not written, so `dx` may stand for it. In place, the unit that writes a
+    // value is the only one that reads it, and has read it before.
     unsafe {
         gradient::gradient_apply::launch_unchecked(
             client,
@@ -349,7 +356,6 @@ pub fn gradient_apply(
             kind,
             shortcut.is_some(),
             d.units_x,
-            d.units_y,
             x.storage.elem(),
         );
     }

@@ -148,55 +148,36 @@ pub(super) fn interleaved_sum(
     out
 }
 
-/// The norm's output between the values, `[channels]`.
-pub(super) fn constant(client: &Queue, statistics: &Statistics, affine: &Affine) -> Vector32 {
-    let channels = statistics.mean.len;
-    let constant = Vector32::empty(client, channels);
-    // SAFETY: all have one value for each channel.
+/// The norm's output between the values, `[channels]`, and what it gives at the nine kinds of position, `[9 * channels_out]`, from the scattering
+/// weights.
+pub(super) fn constant_kinds(
+    client: &Queue,
+    packed: &Matrix,
+    statistics: &Statistics,
+    affine: &Affine,
+) -> (Vector32, Vector32) {
+    let constant = Vector32::empty(client, packed.columns);
+    let kinds = Vector32::empty(client, packed.rows);
+    let channels_out = packed.rows / 9;
+    // SAFETY: one cube a channel of the weights; statistics and parameters have one value for each of the norm's channels.
     unsafe {
-        spread::norm_relu_of_zero::launch_unchecked(
+        spread::constant_kinds::launch_unchecked(
             client,
-            cubes(channels),
-            units(),
+            CubeCount::Static(channels_out as u32, 1, 1),
+            CubeDim::new_1d(DOT_UNITS as u32),
+            packed.argument(),
             statistics.mean.argument(),
             statistics.inverse.argument(),
             affine.gamma.argument(),
             affine.beta.argument(),
             constant.argument(),
-            channels,
-        );
-    }
-    constant
-}
-
-/// What the constant gives at the nine kinds of position, `[9 * channels_out]`, from the scattering weights.
-pub(super) fn constant_kinds(client: &Queue, packed: &Matrix, constant: &Vector32) -> Vector32 {
-    let (products, kinds) = (
-        Vector32::empty(client, packed.rows),
-        Vector32::empty(client, packed.rows),
-    );
-    // SAFETY: one cube a row of the weights, one unit a kind and channel.
-    unsafe {
-        spread::tap_products::launch_unchecked(
-            client,
-            CubeCount::Static(packed.rows as u32, 1, 1),
-            CubeDim::new_1d(DOT_UNITS as u32),
-            packed.argument(),
-            constant.argument(),
-            products.argument(),
+            kinds.argument(),
             packed.columns,
+            channels_out,
             packed.storage.elem(),
         );
-        spread::constant_kinds::launch_unchecked(
-            client,
-            cubes(packed.rows),
-            units(),
-            products.argument(),
-            kinds.argument(),
-            packed.rows / 9,
-        );
     }
-    kinds
+    (constant, kinds)
 }
 
 /// For each tap, the gradient's sum over the positions whose source lies inside the image: `[9 * channels]`.
@@ -219,7 +200,6 @@ pub(super) fn tap_sums(client: &Queue, grid: &Grid, gradient: &Matrix) -> Vector
             grid.size[0],
             grid.size[1],
             d.units_x,
-            d.units_y,
             gradient.storage.elem(),
         );
         spread::tap_sums_finish::launch_unchecked(
@@ -271,7 +251,6 @@ pub fn column_sums(
             d.columns,
             d.rows_per_cube,
             d.units_x,
-            d.units_y,
             x.storage.elem(),
         );
         spread::column_sums_finish::launch_unchecked(
@@ -279,10 +258,12 @@ pub fn column_sums(
             cubes(d.channels),
             units(),
             partial.argument(),
-            subtracted.map(Vector32::argument).into(),
+            // Not read where nothing is subtracted.
+            subtracted.unwrap_or(&partial).argument(),
             sums.argument(),
             d.channels,
             d.splits,
+            u32::from(subtracted.is_some()),
         );
     }
     sums
@@ -324,8 +305,8 @@ pub(super) fn add_elsewhere(
             sums.beta.argument(),
             sums.gamma.argument(),
             channels,
-            is_of_all,
-            is_relu,
+            u32::from(is_of_all),
+            u32::from(is_relu),
         );
     }
 }
@@ -353,7 +334,7 @@ pub(super) fn pack_spatial(
             packed.argument(),
             channels_in,
             channels_out,
-            is_scattering,
+            u32::from(is_scattering),
             storage.elem(),
         );
     }
@@ -385,7 +366,7 @@ pub(super) fn unpack_spatial_gradient(
             gradient.argument(),
             channels_in,
             channels_out,
-            constant.is_some(),
+            u32::from(constant.is_some()),
         );
     }
     gradient

@@ -70,7 +70,8 @@ impl Workspace {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let handle = free.get_mut(&bytes).and_then(Vec::pop).unwrap_or_else(|| {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            client.empty(bytes)
+            // As large as asked for and never moved: the pools round sizes up, and move what they hold before a graph is captured.
+            client.memory_persistent_allocation((), |()| client.empty(bytes))
         });
         Buffer(Arc::new(Lease {
             handle,

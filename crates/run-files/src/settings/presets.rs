@@ -23,7 +23,10 @@ impl Preset {
             Self::Depth40 => the_posts_run(40),
             Self::Depth70 => the_posts_run(70),
             Self::Depth100 => the_posts_run(100),
-            Self::Fast28 => fast28(),
+            Self::Fast28 => fast(28),
+            Self::Fast40 => fast(40),
+            Self::Fast70 => fast(70),
+            Self::Fast100 => fast(100),
         }
     }
 }
@@ -59,17 +62,18 @@ fn the_posts_run(depth: u32) -> Vec<(Key, Value)> {
     ]
 }
 
-/// The post's protocol at depth 28 (its sampler, validation on the test set), for one GPU with tensor cores: a starting
-/// point that nobody has measured on a GPU.
+/// The post's protocol (its sampler, validation on the test set), for one GPU with tensor cores: a starting point that nobody has
+/// measured on a GPU.
 ///
 /// - Products in bfloat16. Batches of 128: a fifth of the steps, with enough pixels in each to fill a GPU.
 /// - The rate is the post's times the square root of 128 / 25, as for Adam, rounded down; it rises over the first epoch
 ///   (390 steps), since the post's own runs diverged and came back, and falls along a cosine, which needs no epochs to notice
 ///   a plateau.
-/// - 60 epochs are 10 minutes at 10 s each. One takes 3 x 2 x 4.83e9 x 50,000 = 1.45e15 floating-point operations: 1.5 s at
-///   the 989e12 a second that an H200 is specified with in bfloat16.
-fn fast28() -> Vec<(Key, Value)> {
-    let mut values = the_posts_run(28);
+/// - 60 epochs of 391 steps: 4 minutes at the 10 ms a step that are the goal for depth 28 on an H100. The other depths have the same schedule, so that
+///   they can be compared: they take 1.1, 2.2 and 3.4 times the multiply-accumulates of depth 28 (4.83e9 an image, forward), which makes half
+///   an hour for all four.
+fn fast(depth: u32) -> Vec<(Key, Value)> {
+    let mut values = the_posts_run(depth);
     let changes = [
         (Key::BatchSize, json!(128)),
         (Key::Epochs, json!(60)),
@@ -103,6 +107,22 @@ mod tests {
                     "{preset}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_fast_presets_differ_in_their_depth_alone() {
+        let of = |preset: Preset| Settings::from_values(preset.values());
+        for (preset, depth) in [
+            (Preset::Fast40, 40),
+            (Preset::Fast70, 70),
+            (Preset::Fast100, 100),
+        ] {
+            let expected = Settings {
+                depth,
+                ..of(Preset::Fast28)
+            };
+            assert_eq!(of(preset), expected);
         }
     }
 

@@ -28,7 +28,7 @@ settings! {
         values: Domain::Names(Preset::NAMES),
         flag: preset "--preset" "NAME",
             "Starting point: demo (small model on the embedded sample), the post's run at depth28, depth40, "
-            "depth70, depth100, or fast28 (the post's protocol at depth 28 for one GPU with tensor cores; a "
+            "depth70, depth100, or fast28, fast40, fast70, fast100 (the post's protocol for one GPU with tensor cores; a "
             "starting point, not measured) [default: none]",
         change: Compared,
         none: allowed,

@@ -45,6 +45,17 @@ pub(crate) fn open_device_for(
     }
 }
 
+/// What multiplies matrices on a device; none on processors.
+pub(crate) fn matrix_products(device: &Device) -> Option<String> {
+    #[cfg(feature = "cube")]
+    return resnet_blocks::cube::products_of(device);
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// The device of that name.
 ///
 /// # Errors

@@ -175,6 +175,17 @@ impl Engine {
         None
     }
 
+    /// Why a device launches steps that it should replay, if it does.
+    pub(crate) fn capture_failure(&self) -> Option<&str> {
+        #[cfg(feature = "cube")]
+        return self
+            .device
+            .as_ref()
+            .and_then(|device| device.capture_failure());
+        #[cfg(not(feature = "cube"))]
+        None
+    }
+
     /// Reads the model from where it is trained.
     fn read_model(&mut self) {
         #[cfg(feature = "cube")]

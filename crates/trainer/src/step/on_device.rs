@@ -126,6 +126,11 @@ impl OnDevice {
         is_ahead.then(|| Model::ResNet(checked(self.step.model(model.clone()))))
     }
 
+    /// Why steps are launched that should be replayed.
+    pub(crate) fn capture_failure(&self) -> Option<&str> {
+        self.step.capture_failure()
+    }
+
     /// The optimizer's moments.
     pub(crate) fn moments(&self) -> NamedValues {
         checked(self.step.moments())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::columns::columns;
 use super::error::SweepError;
-use super::plan::Protocol;
+use super::plan::{Protocol, SweepPreset};
 use super::results::SweepResults;
 use super::tables::{comparison_table, main_table, published_table};
 use run_files::atomic_file::write_atomically;
@@ -100,7 +100,7 @@ fn intro(results: &SweepResults) -> Vec<String> {
             settings.device,
         ),
     ];
-    if results.options.demo {
+    if results.options.preset == Some(SweepPreset::Demo) {
         intro.push(
             "This is the demo: it shows that the command works, not what depth buys. Models of a few channels, trained for a \
              handful of epochs on a few images, are far from the end of training; a deeper one may only be slower to start. \
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn the_demo_says_what_it_cannot_show() {
         let demo = SweepOptions {
-            demo: true,
+            preset: Some(SweepPreset::Demo),
             ..options()
         };
         assert!(markdown(&results(demo)).contains("not what depth buys"));

@@ -23,7 +23,7 @@ pub use error::SweepError;
 pub use files::{REPORT_HTML, RESULTS_JSON, TABLE_CSV, TABLE_MD};
 pub use identity::run_identity;
 pub use matching::{Matching, matched_width, mismatch};
-pub use plan::{Plan, PlannedGroup, PlannedRun, Protocol, SweepOptions};
+pub use plan::{Plan, PlannedGroup, PlannedRun, Protocol, SweepOptions, SweepPreset};
 pub use published::{PUBLISHED, PUBLISHED_TEST_FLOOR, PublishedRun, published};
 pub use results::{DataFacts, Outcome, SweepResults};
 pub use run_process::{Failure, StopCheck};

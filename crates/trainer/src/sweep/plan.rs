@@ -39,6 +39,15 @@ pub enum Protocol {
     HeldOut,
 }
 
+/// A starting point for a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SweepPreset {
+    /// Small models on the embedded sample, minutes on 2 CPU cores
+    Demo,
+    /// The post's table on one GPU with tensor cores, as presets fast28 to fast100 have it: its protocol, one seed
+    Fast,
+}
+
 /// What a sweep is asked for. Values that are texts stay as they were typed; the settings check them.
 #[derive(Clone, Debug, Default)]
 pub struct SweepOptions {
@@ -52,8 +61,8 @@ pub struct SweepOptions {
     pub protocol: Protocol,
     /// What is held equal between depths.
     pub matching: Matching,
-    /// Whether this is the sweep on the embedded sample.
-    pub demo: bool,
+    /// Where the settings start; the post's runs where there is none.
+    pub preset: Option<SweepPreset>,
     /// Multiplier of the widths.
     pub width: Option<String>,
     /// Dimensions of the latent.
@@ -242,20 +251,19 @@ fn run_settings(
     shortcuts: bool,
     width: Option<f64>,
 ) -> Result<Settings, SweepError> {
+    let is_demo = options.preset == Some(SweepPreset::Demo);
     let or_demo = |given: &Option<String>, demo: &str| {
-        given
-            .clone()
-            .or_else(|| options.demo.then(|| demo.to_owned()))
+        given.clone().or_else(|| is_demo.then(|| demo.to_owned()))
     };
     let width = width.map(|width| width.to_string());
     let (sampler, validation) = match options.protocol {
         Protocol::Blog => ("blog", "test"),
         Protocol::HeldOut => ("correct", "held-out"),
     };
-    let preset = if options.demo {
-        Preset::Demo.to_string()
-    } else {
-        format!("depth{depth}")
+    let preset = match options.preset {
+        Some(SweepPreset::Demo) => Preset::Demo.to_string(),
+        Some(SweepPreset::Fast) => format!("fast{depth}"),
+        None => format!("depth{depth}"),
     };
     let flags = TrainFlags {
         // A depth that has no preset is refused by its own range.
@@ -393,7 +401,7 @@ mod tests {
     #[test]
     fn the_demo_trains_on_the_sample_and_takes_flags() {
         let plan = plan(&SweepOptions {
-            demo: true,
+            preset: Some(SweepPreset::Demo),
             epochs: Some("2".to_owned()),
             ..options()
         });
@@ -401,6 +409,27 @@ mod tests {
             assert!(run.settings.uses_sample());
             assert_eq!(run.settings.epochs, 2);
             assert_eq!(run.settings.width.to_string(), DEMO.width);
+        }
+    }
+
+    #[test]
+    fn the_fast_sweep_has_the_fast_presets_settings() {
+        let plan = plan(&SweepOptions {
+            preset: Some(SweepPreset::Fast),
+            protocol: Protocol::Blog,
+            ..options()
+        });
+        for run in &plan.runs {
+            let preset: Preset = format!("fast{}", run.settings.depth)
+                .parse()
+                .expect("a preset");
+            let flags = TrainFlags {
+                preset: Some(preset.to_string()),
+                ..TrainFlags::default()
+            };
+            let expected = resolve(&flags, &|_| None).expect("settings").settings;
+            let seed = run.seed;
+            assert_eq!(run.settings, Settings { seed, ..expected });
         }
     }
 

@@ -68,6 +68,11 @@ impl Training<'_> {
             return Err(self.stop_here(&mut run, signal, timing, logs, progress));
         }
 
+        if let Some(reason) = run.engine.capture_failure() {
+            progress.notice_once(&format!(
+                "steps are launched kernel by kernel, because they cannot be captured as a graph: {reason}"
+            ));
+        }
         let model = run.engine.scored_model();
         let of = self.splits.valid.len();
         let mut score = |model: &Model| {

@@ -7,7 +7,7 @@ use burn::prelude::*;
 use cifar_loader::{Splits, View};
 use vae_core::VaeConfig;
 
-use crate::device::open_device;
+use crate::device::{matrix_products, open_device};
 use crate::experiment::data;
 use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
@@ -166,6 +166,14 @@ impl<'a> Training<'a> {
         } else {
             RunFolder::create(options.run_dir)?
         };
+        let mut folder = folder;
+        if let Some(name) = matrix_products(device) {
+            progress.notice(&format!(
+                "matrix products on {}: {name}",
+                settings.device.main()
+            ));
+            folder.set_matrix_products(Some(name));
+        }
         let train_floor = cross_entropy_floor(&config, &splits.train);
         let valid_floor = cross_entropy_floor(&config, &splits.valid);
         let training = Self {

@@ -1,5 +1,10 @@
 //! One evaluation and one training step of a small autoencoder by Burn's operations and those of the blocks, or with `own` three steps of the device's
-//! own: `step cuda|vulkan f32|bf16 [own]`. Everything that they wrote is read.
+//! own: `step cuda|vulkan f32|bf16 [own]`. Everything that they wrote is read. `step cuda f32|bf16 DEPTH BATCH` is the device's own step of a model of
+//! full width.
+//!
+//! Where `STAND_IN_REPORT` names a file, the own steps are marked there by lines of their own.
+
+use std::io::Write;
 
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
@@ -7,6 +12,7 @@ use resnet_blocks::mean_in_fixed_order;
 use vae_core::{Depth, Precision, Sampler, VaeConfig};
 use vae_device_step::{AdamOptions, DeviceStep, StepInputs, StepOptions, StepRates};
 
+/// Images of a batch of the small autoencoder.
 const BATCH: usize = 4;
 
 struct Read<'a> {
@@ -26,11 +32,22 @@ impl ModuleVisitor for Read<'_> {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "step cuda|vulkan f32|bf16 [own]";
+    let usage = "step cuda|vulkan f32|bf16 [own | 28|40|70|100 BATCH]";
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (device, precision, is_own) = match arguments[..] {
-        [device, precision] => (device, precision, false),
-        [device, precision, "own"] => (device, precision, true),
+    let (device, precision, is_own, full) = match arguments[..] {
+        [device, precision] => (device, precision, false, None),
+        [device, precision, "own"] => (device, precision, true, None),
+        [device, precision, depth, batch] => {
+            let depth = match depth {
+                "28" => Depth::Depth28,
+                "40" => Depth::Depth40,
+                "70" => Depth::Depth70,
+                "100" => Depth::Depth100,
+                _ => panic!("{usage}"),
+            };
+            let batch: usize = batch.parse().expect("a number of images");
+            (device, precision, true, Some((depth, batch)))
+        }
         _ => panic!("{usage}"),
     };
     let device = match device {
@@ -44,20 +61,26 @@ fn main() {
         other => panic!("f32 or bf16, not {other}"),
     };
     // Depth 40 has identity blocks. Widths that vectors divide, as the model's own.
-    let config = VaeConfig::preset(Depth::Depth40)
-        .with_stage_widths([8, 8, 16, 16])
-        .with_intermediate_dim(256)
-        .with_latent_dim(16)
-        .with_precision(precision);
-    let autodiff = device.clone().autodiff();
-    let vae = config.init(&autodiff);
-    let images = |device: &Device| Tensor::<4>::full([BATCH, 3, 32, 32], 0.25, device);
-    let noise = |device: &Device| Tensor::<2>::full([BATCH, 16], 0.5, device);
+    let (config, batch) = match full {
+        Some((depth, batch)) => (VaeConfig::preset(depth), batch),
+        None => (
+            VaeConfig::preset(Depth::Depth40)
+                .with_stage_widths([8, 8, 16, 16])
+                .with_intermediate_dim(256)
+                .with_latent_dim(16),
+            BATCH,
+        ),
+    };
+    let config = config.with_precision(precision);
+    let images = |device: &Device| Tensor::<4>::full([batch, 3, 32, 32], 0.25, device);
+    let noise = |device: &Device| Tensor::<2>::full([batch, config.latent_dim], 0.5, device);
 
     if is_own {
         return own_steps(&config, &device, images(&device), noise(&device));
     }
 
+    let autodiff = device.clone().autodiff();
+    let vae = config.init(&autodiff);
     let output = vae
         .valid()
         .forward(images(&device), noise(&device), Sampler::Correct, None);
@@ -92,6 +115,7 @@ fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tens
     };
     let mut engine = DeviceStep::new(&vae, options).expect("a model with known kernels");
     for number in 0..3 {
+        mark(&format!("step {number}"));
         let inputs = StepInputs {
             images: images.clone(),
             noise: noise.clone(),
@@ -103,14 +127,28 @@ fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tens
             largest_norm: None,
         };
         let outcome = engine.step(inputs, rates).expect("a step");
+        mark("asked");
         let outcome = outcome.wait().expect("an outcome");
         engine.observe(&outcome);
         println!("step {number}: {outcome:?}");
     }
+    mark("end");
     println!(
         "{} bytes, captured: {} {:?}",
         engine.bytes(),
         engine.is_captured(),
         engine.capture_failure()
     );
+}
+
+/// A line between those of the driver.
+fn mark(text: &str) {
+    let Some(path) = std::env::var_os("STAND_IN_REPORT") else {
+        return;
+    };
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path);
+    writeln!(file.expect("the report"), "{text}").expect("a line written");
 }

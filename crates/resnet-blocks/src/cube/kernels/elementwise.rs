@@ -1,4 +1,4 @@
-//! Changing the type in memory, and biases where no norm follows.
+//! Changing the type in memory, sums, and biases where no norm follows.
 
 use cubecl::prelude::*;
 
@@ -12,6 +12,20 @@ pub(in crate::cube) fn convert<F: Float, O: Float>(
 ) {
     if ABSOLUTE_POS < count {
         out[ABSOLUTE_POS] = O::cast_from(x[ABSOLUTE_POS]);
+    }
+}
+
+/// `out += x`.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn add<F: Float>(
+    x: &[F],
+    out: &mut [F],
+    count: usize,
+    #[define(F)] _elem: ElemType,
+) {
+    if ABSOLUTE_POS < count {
+        let sum = f32::cast_from(out[ABSOLUTE_POS]) + f32::cast_from(x[ABSOLUTE_POS]);
+        out[ABSOLUTE_POS] = F::cast_from(sum);
     }
 }
 

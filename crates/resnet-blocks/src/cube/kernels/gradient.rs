@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::ROWS;
+use super::{ROWS, UNITS_OF_CUBE};
 
 /// The gradient passes as it is.
 pub(in crate::cube) const MASK_NONE: u32 = 0;
@@ -50,11 +50,12 @@ pub(in crate::cube) fn gradient_partial<F: Float, N: Size>(
     columns: usize,
     rows_per_cube: usize,
     #[comptime] mask: u32,
-    #[comptime] units_x: usize,
-    #[comptime] units_y: usize,
+    units_x: usize,
     #[define(F)] _elem: ElemType,
 ) {
-    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let (unit_x, unit_y) = (UNIT_POS as usize % units_x, UNIT_POS as usize / units_x);
+    let units_y = UNITS_OF_CUBE / units_x;
+    let column = CUBE_POS_X as usize * units_x + unit_x;
     let is_inside = column < columns;
     let column = min(column, columns - 1);
     let first = CUBE_POS_Y as usize * rows_per_cube;
@@ -65,7 +66,7 @@ pub(in crate::cube) fn gradient_partial<F: Float, N: Size>(
     let beta = beta[column];
     let mut sum = Vector::<f32, N>::zero();
     let mut product = Vector::<f32, N>::zero();
-    let mut row = first + UNIT_POS_Y as usize;
+    let mut row = first + unit_y;
     while row + (ROWS - 1) * units_y < end {
         #[unroll]
         for step in 0..ROWS {
@@ -87,15 +88,15 @@ pub(in crate::cube) fn gradient_partial<F: Float, N: Size>(
         product += value * normalized;
         row += units_y;
     }
-    let mut shared_sum = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
-    let mut shared_product = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
+    let mut shared_sum = Shared::<[Vector<f32, N>]>::new_slice(UNITS_OF_CUBE);
+    let mut shared_product = Shared::<[Vector<f32, N>]>::new_slice(UNITS_OF_CUBE);
     shared_sum[UNIT_POS as usize] = sum;
     shared_product[UNIT_POS as usize] = product;
     sync_cube();
-    if UNIT_POS_Y == 0 && is_inside {
+    if unit_y == 0 && is_inside {
         for unit in 1..units_y {
-            sum += shared_sum[unit * units_x + UNIT_POS_X as usize];
-            product += shared_product[unit * units_x + UNIT_POS_X as usize];
+            sum += shared_sum[unit * units_x + unit_x];
+            product += shared_product[unit * units_x + unit_x];
         }
         let position = CUBE_POS_Y as usize * columns + column;
         sums[position] = sum;
@@ -160,15 +161,16 @@ pub(in crate::cube) fn gradient_apply<F: Float, N: Size>(
     columns: usize,
     #[comptime] mask: u32,
     #[comptime] has_shortcut: bool,
-    #[comptime] units_x: usize,
-    #[comptime] units_y: usize,
+    units_x: usize,
     #[define(F)] _elem: ElemType,
 ) {
-    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let (unit_x, unit_y) = (UNIT_POS as usize % units_x, UNIT_POS as usize / units_x);
+    let units_y = UNITS_OF_CUBE / units_x;
+    let column = CUBE_POS_X as usize * units_x + unit_x;
     if column >= columns {
         terminate!();
     }
-    let first = CUBE_POS_Y as usize * (ROWS * units_y) + UNIT_POS_Y as usize;
+    let first = CUBE_POS_Y as usize * (ROWS * units_y) + unit_y;
     let mean = mean[column];
     let inverse = inverse[column];
     let gamma = gamma[column];

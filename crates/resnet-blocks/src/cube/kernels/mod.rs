@@ -21,3 +21,6 @@ pub(super) const ROWS: usize = 4;
 
 /// Units of a cube in kernels of one dimension.
 pub(super) const UNITS: u32 = 256;
+
+/// The same, as kernels count.
+pub(super) const UNITS_OF_CUBE: usize = UNITS as usize;

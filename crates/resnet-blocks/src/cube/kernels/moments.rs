@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::ROWS;
+use super::{ROWS, UNITS_OF_CUBE};
 
 /// Sums of `x - x[0]` and of its square, per channel, over this cube's rows.
 ///
@@ -16,11 +16,12 @@ pub(in crate::cube) fn moments_partial<F: Float, N: Size>(
     rows: usize,
     columns: usize,
     rows_per_cube: usize,
-    #[comptime] units_x: usize,
-    #[comptime] units_y: usize,
+    units_x: usize,
     #[define(F)] _elem: ElemType,
 ) {
-    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let (unit_x, unit_y) = (UNIT_POS as usize % units_x, UNIT_POS as usize / units_x);
+    let units_y = UNITS_OF_CUBE / units_x;
+    let column = CUBE_POS_X as usize * units_x + unit_x;
     // Units beyond the last channel compute it again: every unit reaches `sync_cube`.
     let is_inside = column < columns;
     let column = min(column, columns - 1);
@@ -29,7 +30,7 @@ pub(in crate::cube) fn moments_partial<F: Float, N: Size>(
     let pivot = Vector::<f32, N>::cast_from(x[column]);
     let mut sum = Vector::<f32, N>::zero();
     let mut square = Vector::<f32, N>::zero();
-    let mut row = first + UNIT_POS_Y as usize;
+    let mut row = first + unit_y;
     while row + (ROWS - 1) * units_y < end {
         #[unroll]
         for step in 0..ROWS {
@@ -46,15 +47,15 @@ pub(in crate::cube) fn moments_partial<F: Float, N: Size>(
         square += value * value;
         row += units_y;
     }
-    let mut shared_sum = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
-    let mut shared_square = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
+    let mut shared_sum = Shared::<[Vector<f32, N>]>::new_slice(UNITS_OF_CUBE);
+    let mut shared_square = Shared::<[Vector<f32, N>]>::new_slice(UNITS_OF_CUBE);
     shared_sum[UNIT_POS as usize] = sum;
     shared_square[UNIT_POS as usize] = square;
     sync_cube();
-    if UNIT_POS_Y == 0 && is_inside {
+    if unit_y == 0 && is_inside {
         for unit in 1..units_y {
-            sum += shared_sum[unit * units_x + UNIT_POS_X as usize];
-            square += shared_square[unit * units_x + UNIT_POS_X as usize];
+            sum += shared_sum[unit * units_x + unit_x];
+            square += shared_square[unit * units_x + unit_x];
         }
         let position = CUBE_POS_Y as usize * columns + column;
         sums[position] = sum;

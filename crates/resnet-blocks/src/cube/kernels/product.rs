@@ -1,4 +1,4 @@
-//! The plain matrix product: the reference for the libraries', and what runs where there is none.
+//! The plain matrix product: the reference for the libraries'.
 
 use cubecl::prelude::*;
 

@@ -6,75 +6,76 @@
 
 use cubecl::prelude::*;
 
-use super::ROWS;
+use super::{ROWS, UNITS_OF_CUBE};
 
-/// Units of a cube of [`tap_products`].
+/// Units of a cube of [`constant_kinds`].
 pub(in crate::cube) const DOT_UNITS: usize = 64;
 
-/// `relu(norm(0))` per channel, `[channels]`.
+/// `relu(norm(0))` per channel, `[channels_in]`, and what the convolution makes of it at the nine kinds of position, `[3 * 3, channels_out]`: first,
+/// inner and last row times first, inner and last column. `packed` is the scattering form of the weights; a cube takes one of its channels.
 #[cube(launch_unchecked)]
-pub(in crate::cube) fn norm_relu_of_zero(
+pub(in crate::cube) fn constant_kinds<F: Float>(
+    packed: &[F],
     mean: &[f32],
     inverse: &[f32],
     gamma: &[f32],
     beta: &[f32],
     constant: &mut [f32],
-    channels: usize,
-) {
-    if ABSOLUTE_POS < channels {
-        let value =
-            beta[ABSOLUTE_POS] - mean[ABSOLUTE_POS] * (inverse[ABSOLUTE_POS] * gamma[ABSOLUTE_POS]);
-        constant[ABSOLUTE_POS] = max_nan(value, 0.0f32);
-    }
-}
-
-/// The constant's product with each row of the scattering weights, `[9 * channels_out]`. A cube makes one.
-#[cube(launch_unchecked)]
-pub(in crate::cube) fn tap_products<F: Float>(
-    packed: &[F],
-    constant: &[f32],
-    products: &mut [f32],
+    kinds: &mut [f32],
     channels_in: usize,
+    channels_out: usize,
     #[define(F)] _elem: ElemType,
 ) {
+    let to = CUBE_POS;
     let unit = UNIT_POS as usize;
-    let mut sum = 0.0f32;
-    let mut from = unit;
-    while from < channels_in {
-        sum += f32::cast_from(packed[CUBE_POS * channels_in + from]) * constant[from];
-        from += DOT_UNITS;
-    }
-    let mut shared = Shared::<[f32]>::new_slice(DOT_UNITS);
-    shared[unit] = sum;
-    sync_cube();
-    if UNIT_POS == 0 {
-        for other in 1..DOT_UNITS {
-            sum += shared[other];
-        }
-        products[CUBE_POS] = sum;
-    }
-}
-
-/// What the constant gives at the nine kinds of position, `[3 * 3, channels_out]`: first, inner and last row times first, inner and last column.
-#[cube(launch_unchecked)]
-pub(in crate::cube) fn constant_kinds(products: &[f32], kinds: &mut [f32], channels_out: usize) {
-    if ABSOLUTE_POS >= 9 * channels_out {
-        terminate!();
-    }
-    let to = ABSOLUTE_POS % channels_out;
-    let kind = ABSOLUTE_POS / channels_out;
-    let (down, across) = (kind / 3, kind % 3);
-    let mut sum = 0.0f32;
+    let mut sums = Array::<f32>::new(9usize);
     #[unroll]
     for tap in 0..9usize {
-        // The last tap's source lies above the first row, the first tap's below the last one.
-        let is_down = down + comptime!(tap / 3) != 2 || down == 1;
-        let is_across = across + comptime!(tap % 3) != 2 || across == 1;
-        if is_down && is_across {
-            sum += products[tap * channels_out + to];
-        }
+        sums[tap] = 0.0f32;
     }
-    kinds[ABSOLUTE_POS] = sum;
+    let mut from = unit;
+    while from < channels_in {
+        let value = beta[from] - mean[from] * (inverse[from] * gamma[from]);
+        let value = max_nan(value, 0.0f32);
+        if to == 0 {
+            constant[from] = value;
+        }
+        #[unroll]
+        for tap in 0..9usize {
+            let weight = packed[(tap * channels_out + to) * channels_in + from];
+            sums[tap] += f32::cast_from(weight) * value;
+        }
+        from += DOT_UNITS;
+    }
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(9 * DOT_UNITS));
+    let mut products = Shared::<[f32]>::new_slice(9usize);
+    #[unroll]
+    for tap in 0..9usize {
+        shared[tap * DOT_UNITS + unit] = sums[tap];
+    }
+    sync_cube();
+    if unit < 9 {
+        let mut sum = 0.0f32;
+        for other in 0..DOT_UNITS {
+            sum += shared[unit * DOT_UNITS + other];
+        }
+        products[unit] = sum;
+    }
+    sync_cube();
+    if unit < 9 {
+        let (down, across) = (unit / 3, unit % 3);
+        let mut sum = 0.0f32;
+        #[unroll]
+        for tap in 0..9usize {
+            // The last tap's source lies above the first row, the first tap's below the last one.
+            let is_down = down + comptime!(tap / 3) != 2 || down == 1;
+            let is_across = across + comptime!(tap % 3) != 2 || across == 1;
+            if is_down && is_across {
+                sum += products[tap];
+            }
+        }
+        kinds[unit * channels_out + to] = sum;
+    }
 }
 
 /// For each tap, the gradient's sum over the positions whose source for it lies inside the image; over this cube's rows.
@@ -89,11 +90,12 @@ pub(in crate::cube) fn tap_sums_partial<F: Float, N: Size>(
     rows_per_cube: usize,
     height: usize,
     width: usize,
-    #[comptime] units_x: usize,
-    #[comptime] units_y: usize,
+    units_x: usize,
     #[define(F)] _elem: ElemType,
 ) {
-    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let (unit_x, unit_y) = (UNIT_POS as usize % units_x, UNIT_POS as usize / units_x);
+    let units_y = UNITS_OF_CUBE / units_x;
+    let column = CUBE_POS_X as usize * units_x + unit_x;
     let is_inside = column < columns;
     let column = min(column, columns - 1);
     let first = CUBE_POS_Y as usize * rows_per_cube;
@@ -105,7 +107,7 @@ pub(in crate::cube) fn tap_sums_partial<F: Float, N: Size>(
     for part in 0..9usize {
         sums_of[part] = zero;
     }
-    let mut row = first + UNIT_POS_Y as usize;
+    let mut row = first + unit_y;
     while row < end {
         let across = row % width;
         let down = (row / width) % height;
@@ -139,15 +141,15 @@ pub(in crate::cube) fn tap_sums_partial<F: Float, N: Size>(
         }
         row += units_y;
     }
-    let mut shared = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
+    let mut shared = Shared::<[Vector<f32, N>]>::new_slice(UNITS_OF_CUBE);
     #[unroll]
     for part in 0..9usize {
         shared[UNIT_POS as usize] = sums_of[part];
         sync_cube();
-        if UNIT_POS_Y == 0 && is_inside {
+        if unit_y == 0 && is_inside {
             let mut sum = sums_of[part];
             for unit in 1..units_y {
-                sum += shared[unit * units_x + UNIT_POS_X as usize];
+                sum += shared[unit * units_x + unit_x];
             }
             sums[(CUBE_POS_Y as usize * 9 + part) * columns + column] = sum;
         }
@@ -216,18 +218,18 @@ pub(in crate::cube) fn add_elsewhere(
     beta_gradient: &mut [f32],
     gamma_gradient: &mut [f32],
     channels: usize,
-    #[comptime] is_of_all: bool,
-    #[comptime] is_relu: bool,
+    is_of_all: u32,
+    is_relu: u32,
 ) {
     if ABSOLUTE_POS >= channels {
         terminate!();
     }
     let normalized = 0.0f32 - mean[ABSOLUTE_POS] * inverse[ABSOLUTE_POS];
     let mut sum = elsewhere[ABSOLUTE_POS];
-    if comptime!(is_of_all) {
+    if is_of_all == 1u32 {
         sum -= beta_gradient[ABSOLUTE_POS];
     }
-    if comptime!(is_relu) {
+    if is_relu == 1u32 {
         let value = normalized * gamma[ABSOLUTE_POS] + beta[ABSOLUTE_POS];
         if value <= 0.0f32 {
             sum = 0.0f32;
@@ -246,17 +248,18 @@ pub(in crate::cube) fn column_sums_partial<F: Float, N: Size>(
     rows: usize,
     columns: usize,
     rows_per_cube: usize,
-    #[comptime] units_x: usize,
-    #[comptime] units_y: usize,
+    units_x: usize,
     #[define(F)] _elem: ElemType,
 ) {
-    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let (unit_x, unit_y) = (UNIT_POS as usize % units_x, UNIT_POS as usize / units_x);
+    let units_y = UNITS_OF_CUBE / units_x;
+    let column = CUBE_POS_X as usize * units_x + unit_x;
     let is_inside = column < columns;
     let column = min(column, columns - 1);
     let first = CUBE_POS_Y as usize * rows_per_cube;
     let end = min(first + rows_per_cube, rows);
     let mut sum = Vector::<f32, N>::zero();
-    let mut row = first + UNIT_POS_Y as usize;
+    let mut row = first + unit_y;
     while row + (ROWS - 1) * units_y < end {
         #[unroll]
         for step in 0..ROWS {
@@ -273,25 +276,26 @@ pub(in crate::cube) fn column_sums_partial<F: Float, N: Size>(
         sum += value * Vector::<f32, N>::new(weight.unwrap_or(1.0f32));
         row += units_y;
     }
-    let mut shared = Shared::<[Vector<f32, N>]>::new_slice(comptime!(units_x * units_y));
+    let mut shared = Shared::<[Vector<f32, N>]>::new_slice(UNITS_OF_CUBE);
     shared[UNIT_POS as usize] = sum;
     sync_cube();
-    if UNIT_POS_Y == 0 && is_inside {
+    if unit_y == 0 && is_inside {
         for unit in 1..units_y {
-            sum += shared[unit * units_x + UNIT_POS_X as usize];
+            sum += shared[unit * units_x + unit_x];
         }
         sums[CUBE_POS_Y as usize * columns + column] = sum;
     }
 }
 
-/// Adds up partial sums, less `subtracted` where there is one; `[channels]`.
+/// Adds up partial sums, less `subtracted` where `is_less` is 1; `[channels]`.
 #[cube(launch_unchecked)]
 pub(in crate::cube) fn column_sums_finish(
     partial: &[f32],
-    subtracted: ComptimeOption<&[f32]>,
+    subtracted: &[f32],
     sums: &mut [f32],
     channels: usize,
     splits: usize,
+    is_less: u32,
 ) {
     if ABSOLUTE_POS >= channels {
         terminate!();
@@ -300,6 +304,8 @@ pub(in crate::cube) fn column_sums_finish(
     for split in 0..splits {
         sum += partial[split * channels + ABSOLUTE_POS];
     }
-    let less: ComptimeOption<f32> = subtracted.as_ref().map(|values| values[ABSOLUTE_POS]);
-    sums[ABSOLUTE_POS] = sum - less.unwrap_or(0.0f32);
+    if is_less == 1u32 {
+        sum -= subtracted[ABSOLUTE_POS];
+    }
+    sums[ABSOLUTE_POS] = sum;
 }

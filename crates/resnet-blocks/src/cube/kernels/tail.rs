@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::ROWS;
+use super::{ROWS, UNITS_OF_CUBE};
 
 /// Nothing is added.
 pub(in crate::cube) const ADD_NOTHING: u32 = 0;
@@ -11,7 +11,7 @@ pub(in crate::cube) const ADD_VALUE: u32 = 1;
 /// The shortcut's map, normalised here; interleaved with zeros where the block enlarges the image.
 pub(in crate::cube) const ADD_NORMALIZED: u32 = 2;
 
-/// `y = relu((x - mean) * inverse * gamma + beta) - constant`, the constant where asked for: the norm's value of zero.
+/// `y = relu((x - mean) * inverse * gamma + beta) - constant`; the constant is the norm's value of zero where `is_constant_left_out` is 1.
 #[cube(launch_unchecked)]
 pub(in crate::cube) fn norm_relu<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -22,33 +22,32 @@ pub(in crate::cube) fn norm_relu<F: Float, N: Size>(
     y: &mut [Vector<F, N>],
     rows: usize,
     columns: usize,
-    #[comptime] is_constant_left_out: bool,
-    #[comptime] units_x: usize,
-    #[comptime] units_y: usize,
+    is_constant_left_out: u32,
+    units_x: usize,
     #[define(F)] _elem: ElemType,
 ) {
-    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let (unit_x, unit_y) = (UNIT_POS as usize % units_x, UNIT_POS as usize / units_x);
+    let units_y = UNITS_OF_CUBE / units_x;
+    let column = CUBE_POS_X as usize * units_x + unit_x;
     if column >= columns {
         terminate!();
     }
-    let first = CUBE_POS_Y as usize * (ROWS * units_y) + UNIT_POS_Y as usize;
+    let first = CUBE_POS_Y as usize * (ROWS * units_y) + unit_y;
     let mean = mean[column];
     let scale = inverse[column] * gamma[column];
     let shift = beta[column];
     let zero = Vector::<f32, N>::zero();
+    let mut constant = zero;
+    if is_constant_left_out == 1u32 {
+        constant = max_nan(shift - mean * scale, zero);
+    }
     #[unroll]
     for step in 0..ROWS {
         let row = first + step * units_y;
         if row < rows {
             let position = row * columns + column;
             let value = (Vector::<f32, N>::cast_from(x[position]) - mean) * scale + shift;
-            let value = max_nan(value, zero);
-            if comptime!(is_constant_left_out) {
-                let constant = max_nan(shift - mean * scale, zero);
-                y[position] = Vector::<F, N>::cast_from(value - constant);
-            } else {
-                y[position] = Vector::<F, N>::cast_from(value);
-            }
+            y[position] = Vector::<F, N>::cast_from(max_nan(value, zero) - constant);
         }
     }
 }
@@ -76,15 +75,16 @@ pub(in crate::cube) fn block_tail<F: Float, N: Size>(
     width: usize,
     stride: usize,
     #[comptime] added: u32,
-    #[comptime] units_x: usize,
-    #[comptime] units_y: usize,
+    units_x: usize,
     #[define(F)] _elem: ElemType,
 ) {
-    let column = CUBE_POS_X as usize * units_x + UNIT_POS_X as usize;
+    let (unit_x, unit_y) = (UNIT_POS as usize % units_x, UNIT_POS as usize / units_x);
+    let units_y = UNITS_OF_CUBE / units_x;
+    let column = CUBE_POS_X as usize * units_x + unit_x;
     if column >= columns {
         terminate!();
     }
-    let first = CUBE_POS_Y as usize * (ROWS * units_y) + UNIT_POS_Y as usize;
+    let first = CUBE_POS_Y as usize * (ROWS * units_y) + unit_y;
     let mean = mean[column];
     let scale = inverse[column] * gamma[column];
     let shift = beta[column];

@@ -12,13 +12,13 @@ pub(in crate::cube) fn pack_spatial<F: Float>(
     packed: &mut [F],
     channels_in: usize,
     channels_out: usize,
-    #[comptime] is_scattering: bool,
+    is_scattering: u32,
     #[define(F)] _elem: ElemType,
 ) {
     if ABSOLUTE_POS >= 9 * channels_in * channels_out {
         terminate!();
     }
-    if comptime!(is_scattering) {
+    if is_scattering == 1u32 {
         let from = ABSOLUTE_POS % channels_in;
         let row = ABSOLUTE_POS / channels_in;
         let to = row % channels_out;
@@ -43,7 +43,7 @@ pub(in crate::cube) fn unpack_spatial_gradient(
     gradient: &mut [f32],
     channels_in: usize,
     channels_out: usize,
-    #[comptime] has_constant: bool,
+    has_constant: u32,
 ) {
     if ABSOLUTE_POS >= 9 * channels_in * channels_out {
         terminate!();
@@ -53,7 +53,7 @@ pub(in crate::cube) fn unpack_spatial_gradient(
     let to = ABSOLUTE_POS / (9 * channels_in);
     let row = tap * channels_out + to;
     let mut value = packed[row * channels_in + from];
-    if comptime!(has_constant) {
+    if has_constant == 1u32 {
         value += tap_sums[row] * constant[from];
     }
     gradient[ABSOLUTE_POS] = value;

@@ -1,5 +1,6 @@
 //! Matrix products behind one trait.
 
+mod cubecl_products;
 #[cfg(feature = "cuda")]
 mod cublaslt;
 mod plain;
@@ -11,8 +12,10 @@ use burn_cubecl::CubeDevice;
 use cubecl::prelude::*;
 
 use super::matrix::Matrix;
+use super::queue::Queue;
 
-pub(super) use plain::Plain;
+pub use cubecl_products::CubeClProducts;
+pub use plain::Plain;
 
 /// One of a product's operands: a matrix, or its transpose.
 #[derive(Clone, Copy)]
@@ -65,13 +68,16 @@ impl Matrix {
 
 /// What multiplies matrices on a device.
 pub trait Products: Send + Sync {
+    /// What multiplies, as users know it.
+    fn name(&self) -> String;
+
     /// `out = left * right`, or `out += left * right`. Operands have one type, the result may be float32; sums are float32.
     ///
     /// # Panics
     /// If the sizes do not match.
     fn multiply(
         &self,
-        client: &Client,
+        queue: &Queue,
         left: Operand<'_>,
         right: Operand<'_>,
         out: &Matrix,
@@ -79,7 +85,13 @@ pub trait Products: Send + Sync {
     );
 }
 
-/// The products of a device: a library's where it has one that can be opened, and otherwise the plain kernel.
+/// Names the products to compare with: `cubecl` or `plain`.
+const CHOICE: &str = "RESNET_VAE_PRODUCTS";
+
+/// The products of a device: cuBLASLt's where it can be opened, and otherwise CubeCL's own.
+///
+/// # Panics
+/// If `RESNET_VAE_PRODUCTS` in the environment is neither `cubecl` nor `plain`.
 pub(super) fn products(client: &Client, device: &CubeDevice) -> Arc<dyn Products> {
     static OPENED: Mutex<Option<HashMap<String, Arc<dyn Products>>>> = Mutex::new(None);
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,12 +104,23 @@ pub(super) fn products(client: &Client, device: &CubeDevice) -> Arc<dyn Products
 }
 
 fn open(client: &Client, device: &CubeDevice) -> Arc<dyn Products> {
+    match std::env::var(CHOICE).as_deref() {
+        Ok("plain") => return Arc::new(Plain),
+        Ok("cubecl") => return Arc::new(CubeClProducts::default()),
+        Ok(other) if !other.is_empty() => {
+            panic!("{CHOICE} is {other:?}; give cubecl or plain, or unset it")
+        }
+        _ => {}
+    }
     #[cfg(feature = "cuda")]
-    if let CubeDevice::Cuda(device) = device
-        && let Ok(products) = cublaslt::CublasLt::open(client, device.index as u16)
-    {
-        return Arc::new(products);
+    if let CubeDevice::Cuda(device) = device {
+        return match cublaslt::CublasLt::open(client, device.index as u16) {
+            Ok(products) => Arc::new(products),
+            Err(reason) => Arc::new(CubeClProducts {
+                reason: Some(reason),
+            }),
+        };
     }
     let _ = (client, device);
-    Arc::new(Plain)
+    Arc::new(CubeClProducts::default())
 }

@@ -4,16 +4,21 @@ use cubecl::prelude::*;
 
 use crate::cube::kernels::product::{SIDE, TILE, product};
 use crate::cube::matrix::Matrix;
+use crate::cube::queue::Queue;
 
 use super::{Operand, Products};
 
-/// The plain kernel: the reference for the libraries, and what runs on devices without one.
-pub(in crate::cube) struct Plain;
+/// The plain kernel: the reference for the libraries, and what multiplies where cuBLASLt has no algorithm.
+pub struct Plain;
 
 impl Products for Plain {
+    fn name(&self) -> String {
+        "the plain kernel".to_owned()
+    }
+
     fn multiply(
         &self,
-        client: &Client,
+        queue: &Queue,
         left: Operand<'_>,
         right: Operand<'_>,
         out: &Matrix,
@@ -29,7 +34,7 @@ impl Products for Plain {
         // SAFETY: every access is bounded by the sizes, which are the matrices' own.
         unsafe {
             product::launch_unchecked(
-                client,
+                queue,
                 cubes,
                 CubeDim::new_2d(SIDE as u32, SIDE as u32),
                 left.matrix.argument(),

@@ -72,6 +72,12 @@ choice! {
         Depth100 = "depth100",
         /// The post's protocol at depth 28, meant to reach its loss soonest on a GPU with tensor cores.
         Fast28 = "fast28",
+        /// The same at depth 40.
+        Fast40 = "fast40",
+        /// The same at depth 70.
+        Fast70 = "fast70",
+        /// The same at depth 100.
+        Fast100 = "fast100",
     }
 }
 

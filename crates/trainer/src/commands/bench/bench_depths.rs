@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use crate::commands::TrainerError;
 use crate::commands::path_argument::path;
 use crate::process::stop_request::StopRequest;
-use crate::sweep::{Matching, Protocol, SweepOptions, SweepProgress, sweep};
+use crate::sweep::{Matching, Protocol, SweepOptions, SweepPreset, SweepProgress, sweep};
 use run_files::run_folder::RunFolderError;
 use run_files::shell::quoted;
 
@@ -54,12 +54,13 @@ pub(in crate::commands) struct BenchDepthsFlags {
     #[arg(long)]
     plain: bool,
     /// How runs are validated, stopped and scored
-    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
-    protocol: Protocol,
+    /// [default: held-out; blog under preset fast]
+    #[arg(long, value_enum, value_name = "NAME")]
+    protocol: Option<Protocol>,
     /// What is held equal between the depths, by their widths
     #[arg(long = "match", value_enum, value_name = "QUANTITY", default_value_t)]
     matching: Matching,
-    /// demo: small models on the embedded sample, minutes on 2 CPU cores; other flags win over it
+    /// Where the settings start; other flags win over it
     #[arg(long, value_enum, value_name = "NAME")]
     preset: Option<SweepPreset>,
     /// Write one JSON object an event to stdout, and nothing else
@@ -67,22 +68,22 @@ pub(in crate::commands) struct BenchDepthsFlags {
     json: bool,
 }
 
-/// A starting point for a sweep.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum SweepPreset {
-    Demo,
-}
-
 pub(in crate::commands) fn run(flags: &BenchDepthsFlags) -> Result<(), TrainerError> {
     let options = SweepOptions {
         depths: flags.depths.clone(),
-        seeds: flags
-            .seeds
-            .unwrap_or(if flags.preset.is_some() { 2 } else { 3 }),
+        seeds: flags.seeds.unwrap_or(match flags.preset {
+            Some(SweepPreset::Demo) => 2,
+            // As many as the post has.
+            Some(SweepPreset::Fast) => 1,
+            None => 3,
+        }),
         plain: flags.plain,
-        protocol: flags.protocol,
+        protocol: flags.protocol.unwrap_or(match flags.preset {
+            Some(SweepPreset::Fast) => Protocol::Blog,
+            _ => Protocol::default(),
+        }),
         matching: flags.matching,
-        demo: flags.preset.is_some(),
+        preset: flags.preset,
         width: flags.width.clone(),
         latent_dim: flags.latent_dim.clone(),
         likelihood: flags.likelihood.clone(),

@@ -18,6 +18,7 @@ use cubecl_server::server::ServerStorage;
 use cubecl_server::stream::WriteScoped;
 
 use crate::cube::matrix::{Matrix, Storage};
+use crate::cube::queue::Queue;
 
 use self::library::{
     COMPUTE_32F, COMPUTE_32F_FAST_TF32, DESC_TRANSA, DESC_TRANSB, Heuristic, Opaque,
@@ -117,9 +118,13 @@ impl CublasLt {
 }
 
 impl Products for CublasLt {
+    fn name(&self) -> String {
+        "cuBLASLt".to_owned()
+    }
+
     fn multiply(
         &self,
-        client: &Client,
+        queue: &Queue,
         left: Operand<'_>,
         right: Operand<'_>,
         out: &Matrix,
@@ -147,7 +152,7 @@ impl Products for CublasLt {
             "sizes of a product's inner dimension and result"
         );
         if !self.has_plan(&key) {
-            return Plain.multiply(client, left, right, out, is_added);
+            return Plain.multiply(queue, left, right, out, is_added);
         }
         let shared = self.shared.clone();
         let stream = StreamId::current();

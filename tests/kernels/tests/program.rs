@@ -1,0 +1,125 @@
+//! Whole runs of the program on a Vulkan device, as in `vulkan.rs`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("kernel-tests-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn program(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_program"));
+    command.args(arguments).current_dir(folder);
+    for variable in ["EPOCHS", "OUTDIR"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A run of 20 steps in two epochs, the last one of each on fewer images.
+fn train(run_dir: &str, device: &str) -> Vec<String> {
+    let text = format!(
+        "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 6 --dropout 0.1 --limit-train 57 \
+         --limit-test 20 --epochs 2 --seed 3 --data sample --device {device} --checkpoint-every 3 --run-dir {run_dir}"
+    );
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn run(folder: &Path, arguments: &[String]) -> Output {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    program(folder, &arguments).output().expect("started")
+}
+
+fn must_run(folder: &Path, arguments: &[String]) {
+    let output = run(folder, arguments);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {text}");
+}
+
+fn metrics(folder: &Path, run_dir: &str) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(folder.join(run_dir).join("metrics.jsonl")).expect("metrics");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a row"))
+        .collect()
+}
+
+#[test]
+fn a_run_is_that_of_the_reference_backend() {
+    let folder = Folder::new("parity");
+    must_run(&folder.0, &train("vulkan", "vulkan:0"));
+    must_run(&folder.0, &train("reference", "ndarray"));
+    let (found, expected) = (metrics(&folder.0, "vulkan"), metrics(&folder.0, "reference"));
+    assert_eq!((found.len(), expected.len()), (2, 2));
+    let mut compared = 0;
+    for (found, expected) in found.iter().zip(&expected) {
+        for (key, expected) in expected.as_object().expect("a row") {
+            let Some(expected) = expected.as_f64() else { continue };
+            let found = found[key].as_f64().unwrap_or_else(|| panic!("{key}"));
+            assert!(
+                (found - expected).abs() <= 2e-3 * expected.abs().max(1.0),
+                "{key}: {found} and {expected}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared >= 20, "{compared} numbers");
+}
+
+fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let read = |name: &'static str| {
+        let path = folder.join(run_dir).join(name);
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, bytes)
+    };
+    ["metrics.jsonl", "metrics.csv", "model.safetensors"].map(read).into()
+}
+
+#[test]
+fn a_run_that_was_killed_and_resumed_has_the_bytes_of_one_that_was_not() {
+    let folder = Folder::new("kill");
+    must_run(&folder.0, &train("whole", "vulkan:0"));
+    must_run(&folder.0, &train("again", "vulkan:0"));
+    let whole = contents(&folder.0, "whole");
+    assert!(whole == contents(&folder.0, "again"), "the same run twice");
+
+    let arguments = train("killed", "vulkan:0");
+    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut child = program(&folder.0, &texts).spawn().expect("started");
+    let checkpoints = folder.0.join("killed/checkpoints");
+    let began = Instant::now();
+    // Dead as soon as a checkpoint is there: in the middle of an epoch.
+    while !std::fs::read_dir(&checkpoints).is_ok_and(|mut files| files.next().is_some()) {
+        assert!(began.elapsed() < Duration::from_secs(300), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let mut resumed = arguments.clone();
+    resumed.push("--resume".to_owned());
+    must_run(&folder.0, &resumed);
+    assert!(whole == contents(&folder.0, "killed"), "killed and resumed");
+}
+
+#[test]
+fn bfloat16_is_refused_with_the_reason() {
+    let folder = Folder::new("bf16");
+    let mut arguments = train("run", "vulkan:0");
+    arguments.extend(["--precision".to_owned(), "bf16".to_owned()]);
+    let output = run(&folder.0, &arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("bfloat16") && text.contains("--precision f32"), "{text}");
+}
