@@ -1,21 +1,11 @@
 //! What cannot be done is said in one line, with the next step and its own exit code.
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, tiny};
 
-const TINY: [&str; 9] = [
-    "train",
-    "--preset",
-    "demo",
-    "--width",
-    "0.02",
-    "--limit-train",
-    "50",
-    "--limit-test",
-    "10",
-];
+const TINY: &str = "--latent-dim 32 --limit-train 50 --limit-test 10";
 
 fn train(more: &[&'static str]) -> Vec<&'static str> {
-    [&TINY[..], more].concat()
+    [&tiny(TINY)[..], more].concat()
 }
 
 #[cfg(unix)]
@@ -124,8 +114,7 @@ fn training_that_diverges_stops_with_its_own_code_and_can_be_continued() {
     bench
         .trainer(&flags)
         .failure(30, &["divergence.json", "--allow-config-change"]);
-    let report: serde_json::Value =
-        serde_json::from_slice(&bench.read("r/divergence.json")).expect("JSON");
+    let report = bench.read_json("r/divergence.json");
     assert!(report["step"].is_u64() && report["last_losses"].is_array());
     let epochs = report["epoch"].as_u64().expect("a number").to_string();
     let cure = [

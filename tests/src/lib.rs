@@ -23,6 +23,12 @@ pub struct Bench {
     folder: tempfile::TempDir,
 }
 
+/// The arguments of a run of seconds: `train` with the demo preset and a model as small as it gets, and these words besides.
+pub fn tiny(more: &str) -> Vec<&str> {
+    let smallest = "train --preset demo --width 0.02 --latent-dim 4";
+    smallest.split(' ').chain(more.split_whitespace()).collect()
+}
+
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -50,12 +56,60 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// The text of a file in it.
+    /// The bytes of a file in it.
     ///
     /// # Panics
     /// If it cannot be read.
     pub fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The same as text.
+    ///
+    /// # Panics
+    /// If it cannot be read, or is no UTF-8.
+    pub fn read_text(&self, name: &str) -> String {
+        String::from_utf8(self.read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// A file in it that is one JSON value.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn read_json(&self, name: &str) -> Value {
+        let bytes = self.read(name);
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The rows of a run's `metrics.jsonl`.
+    ///
+    /// # Panics
+    /// If one is no JSON.
+    pub fn rows(&self, run_dir: &str) -> Vec<Value> {
+        let bytes = self.read(&format!("{run_dir}/metrics.jsonl"));
+        let lines = serde_json::Deserializer::from_slice(&bytes).into_iter();
+        lines.map(|row| row.expect("a row")).collect()
+    }
+
+    /// Holds the files of two runs against each other that depend on nothing but settings and data.
+    ///
+    /// # Panics
+    /// With the name of one that differs.
+    pub fn assert_same_run(&self, first: &str, second: &str) {
+        for name in [
+            "metrics.jsonl",
+            "metrics.csv",
+            "model.safetensors",
+            "encoder.safetensors",
+            "decoder.safetensors",
+            "summary.json",
+        ] {
+            let read = |run_dir: &str| self.read(&format!("{run_dir}/{name}"));
+            assert!(
+                read(first) == read(second),
+                "{name} of {first} and {second} differ"
+            );
+        }
     }
 
     /// Runs `cargo xtask ARGUMENTS`, from this folder and without the settings of the environment.

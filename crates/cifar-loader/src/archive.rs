@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::Sha256Digest;
+use crate::digest::Sha256Digest;
 
 /// Which part of the data set a member belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,8 +135,14 @@ mod tests {
 
     #[test]
     fn official_members_add_up_to_sixty_thousand_records() {
-        assert_eq!(OFFICIAL.member_bytes(), 60_000 * crate::RECORD_BYTES as u64);
-        assert_eq!(SAMPLE.member_bytes(), 2_500 * crate::RECORD_BYTES as u64);
+        assert_eq!(
+            OFFICIAL.member_bytes(),
+            60_000 * crate::image_format::RECORD_BYTES as u64
+        );
+        assert_eq!(
+            SAMPLE.member_bytes(),
+            2_500 * crate::image_format::RECORD_BYTES as u64
+        );
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use rand_core::Rng;
 
+use crate::image_format::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 use crate::names::names;
 use crate::permutation::{DataDraw, below, stream};
-use crate::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 
 /// Rows and columns of black around an image before it is cropped back to 32 x 32.
 pub(crate) const PADDING: usize = 4;

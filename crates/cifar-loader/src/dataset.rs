@@ -6,12 +6,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::SAMPLE_CONTAINER;
+use crate::archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE, SAMPLE_CONTAINER};
 use crate::container::extract::read_members;
 use crate::container::member_file::{open_member, read_member};
-use crate::digest::Hasher;
-use crate::record::check;
-use crate::{Error, KnownArchive, Member, OFFICIAL, Part, Records, SAMPLE, Sha256Digest, View};
+use crate::digest::{Hasher, Sha256Digest};
+use crate::error::Error;
+use crate::record::{Records, check};
+use crate::split::{SplitOptions, Splits, View, split};
 
 /// Where a data set was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,6 +230,14 @@ impl Cifar10 {
             train: Arc::new(Records::from_checked(buffers.train)),
             test: Arc::new(Records::from_checked(buffers.test)),
         }
+    }
+
+    /// Splits the data set. Each view keeps the file order, and limits apply after the split.
+    ///
+    /// # Errors
+    /// [`Error::EmptySplit`] when a split would hold no image.
+    pub fn split(&self, options: &SplitOptions) -> Result<Splits, Error> {
+        split(&self.train(), self.test(), options)
     }
 }
 

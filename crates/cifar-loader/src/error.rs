@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Sha256Digest;
+use crate::digest::Sha256Digest;
 
 /// Every failure of this crate.
 ///
@@ -146,7 +146,7 @@ pub enum Error {
     /// Bytes end in the middle of a record.
     #[error(
         "{}: record at offset {offset} has {found} bytes, expected {}; run `cargo xtask download`",
-        path.display(), crate::RECORD_BYTES
+        path.display(), crate::image_format::RECORD_BYTES
     )]
     TruncatedRecord {
         /// The file.
@@ -177,7 +177,7 @@ pub enum Error {
     )]
     EmptySplit {
         /// The split.
-        split: crate::Split,
+        split: crate::split_name::Split,
     },
 
     /// An address that is neither `https://` nor an explicit `http://`.

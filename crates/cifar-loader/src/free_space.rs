@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Bytes that this user may still write on the file system of `folder`; `None` where the system does not tell.
 pub fn free_bytes(folder: &Path) -> Option<u64> {

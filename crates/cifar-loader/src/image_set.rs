@@ -2,10 +2,11 @@
 
 use std::fmt::Debug;
 
-use crate::split::split;
-use crate::{
-    CHANNELS, Cifar10, Error, HEIGHT, Sha256Digest, Source, SplitOptions, Splits, View, WIDTH,
-};
+use crate::dataset::{Cifar10, Source};
+use crate::digest::Sha256Digest;
+use crate::error::Error;
+use crate::image_format::{CHANNELS, HEIGHT, WIDTH};
+use crate::split::{SplitOptions, Splits, View, split};
 
 /// Labelled images, those to learn from and those to be scored on.
 pub trait ImageSet: Debug + Send + Sync {

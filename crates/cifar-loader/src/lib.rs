@@ -14,21 +14,19 @@ pub mod split;
 
 mod augment;
 mod container;
-#[cfg(feature = "burn")]
-mod device_images;
 mod free_space;
+mod image_format;
 mod image_set;
 mod names;
 mod permutation;
-#[cfg(feature = "burn")]
-mod tensor;
+mod split_name;
 
 pub use archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE};
 pub use augment::{Augment, Placement};
+#[cfg(feature = "burn")]
+pub use batch::device_images::{DeviceEpoch, DeviceImages};
 pub use batch::{BatchPlan, Epoch, ImageBatch};
 pub use dataset::{Cifar10, Source};
-#[cfg(feature = "burn")]
-pub use device_images::{DeviceEpoch, DeviceImages};
 pub use digest::Sha256Digest;
 pub use download::download_options::{DownloadOptions, mirrors_from_environment};
 pub use download::probe::{Probe, probe};

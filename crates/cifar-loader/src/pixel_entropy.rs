@@ -5,8 +5,9 @@
 
 use std::sync::LazyLock;
 
-use crate::augment::PADDING;
-use crate::{HEIGHT, IMAGE_BYTES, Placement, View, WIDTH};
+use crate::augment::{PADDING, Placement};
+use crate::image_format::{HEIGHT, IMAGE_BYTES, WIDTH};
+use crate::split::View;
 
 /// Binary entropy of each byte value, in nats.
 static ENTROPY: LazyLock<[f64; 256]> = LazyLock::new(|| {
@@ -71,7 +72,7 @@ pub fn pixel_entropy_floor(view: &View) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cifar10;
+    use crate::dataset::Cifar10;
 
     #[test]
     fn black_and_white_have_no_entropy_and_grey_has_almost_ln_2() {

@@ -2,22 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
+use crate::image_format::{IMAGE_BYTES, NUM_CLASSES};
 use crate::names::names;
 use crate::permutation::{DataDraw, permutation};
-use crate::{Cifar10, Error, IMAGE_BYTES, NUM_CLASSES, Record, Records};
-
-/// Which images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// Images the model learns from.
-    Train,
-    /// Images that decide about learning rate and stopping.
-    Valid,
-    /// Images for the final figures.
-    Test,
-}
-
-names!(Split, "split", Train => "train", Valid => "valid", Test => "test");
+use crate::record::{Record, Records};
+pub use crate::split_name::Split;
 
 /// Where the validation images come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -63,16 +53,6 @@ impl Splits {
             Split::Valid => &self.valid,
             Split::Test => &self.test,
         }
-    }
-}
-
-impl Cifar10 {
-    /// Splits the data set. Each view keeps the file order, and limits apply after the split.
-    ///
-    /// # Errors
-    /// [`Error::EmptySplit`] when a split would hold no image.
-    pub fn split(&self, options: &SplitOptions) -> Result<Splits, Error> {
-        split(&self.train(), self.test(), options)
     }
 }
 
@@ -225,6 +205,7 @@ impl std::fmt::Debug for View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Cifar10;
 
     fn indices(view: &View) -> Vec<u32> {
         (0..view.len())

@@ -4,8 +4,7 @@
 #![cfg_attr(not(any(feature = "flex", feature = "cube")), forbid(unsafe_code))]
 
 mod activation;
-mod basic_block;
-mod bottleneck;
+mod blocks;
 mod convolution;
 // Launching a kernel is unsafe; each launch says why it is in bounds.
 #[cfg(feature = "cube")]
@@ -24,14 +23,14 @@ mod operation;
 mod parameters;
 mod precision;
 mod sampling;
-mod shortcut;
-mod stage;
 mod summation;
 mod upsampling;
 
 pub use activation::Activation;
-pub use basic_block::{BasicBlock, BasicBlockConfig};
-pub use bottleneck::{Bottleneck, BottleneckConfig};
+pub use blocks::basic_block::{BasicBlock, BasicBlockConfig};
+pub use blocks::bottleneck::{Bottleneck, BottleneckConfig};
+pub use blocks::shortcut::{Projection, Shortcut, Shortcuts};
+pub use blocks::stage::{Block, BlockKind, Stage, StageConfig};
 pub use convolution::{Convolution, ConvolutionConfig};
 pub use dispatch::{are_blocks_plain, with_plain_blocks};
 pub use initialization::{glorot_limit, glorot_uniform};
@@ -41,6 +40,4 @@ pub use parameters::{
 };
 pub use precision::Precision;
 pub use sampling::Sampling;
-pub use shortcut::{Projection, Shortcut, Shortcuts};
-pub use stage::{Block, BlockKind, Stage, StageConfig};
 pub use summation::{mean_in_fixed_order, sum_in_fixed_order};

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::archive::MAX_ENTRIES;
-use crate::digest::Hasher;
-use crate::{Error, KnownArchive, Sha256Digest};
+use crate::archive::{KnownArchive, MAX_ENTRIES};
+use crate::digest::{Hasher, Sha256Digest};
+use crate::error::Error;
 
 const CHUNK: usize = 64 * 1024;
 

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::digest::Hasher;
+use crate::archive::Member;
+use crate::digest::{Hasher, Sha256Digest};
+use crate::error::Error;
 use crate::record::check;
-use crate::{Error, Member, Sha256Digest};
 
 /// Opens a member file of the right length.
 pub(crate) fn open_member(member: &Member, path: PathBuf) -> Result<(File, PathBuf), Error> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::Error;
+use crate::error::Error;
 
 /// One process at a time works on a data folder. The file goes away with the lock.
 pub(crate) struct FolderLock {

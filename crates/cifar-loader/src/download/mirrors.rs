@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::archive::KnownArchive;
+use crate::download::download_options::DownloadOptions;
+use crate::download::progress::Event;
 use crate::download::publish::{part_path, publish_file};
 use crate::download::transfer::{Remote, TransferLimits, agent, fetch_rest};
 use crate::download::transfer_failure::Failure;
+use crate::error::{Error, MirrorFailure};
 use crate::free_space::require;
-use crate::{DownloadOptions, Error, Event, KnownArchive, MirrorFailure};
 
 /// A new start counts as progress, and refills the tries, only beyond this many bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;

@@ -18,11 +18,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::archive::KnownArchive;
 use crate::dataset::verify_folder;
 use crate::download::lock::FolderLock;
 use crate::download::mirrors::from_mirrors;
+use crate::download::progress::Event;
 use crate::download::publish::{part_path, publish_file, remove_leftovers};
-use crate::{Error, Event, KnownArchive};
+use crate::error::Error;
 
 pub use crate::download::download_options::{
     DownloadOptions, MIRRORS, MIRRORS_VARIABLE, mirrors_from_environment,

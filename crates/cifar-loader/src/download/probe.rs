@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ureq::http::header;
 
-use crate::DownloadOptions;
 use crate::container::extract::{describe, is_gzip};
+use crate::download::download_options::DownloadOptions;
 use crate::download::response::request_reason;
 use crate::download::transfer::agent;
 

@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::archive::KnownArchive;
 use crate::container::extract::read_members;
+use crate::download::progress::Event;
+use crate::error::Error;
 use crate::free_space::require;
-use crate::{Error, Event, KnownArchive};
 
 /// Streams a container and publishes its members as `data_dir/FOLDER/MEMBER`.
 ///

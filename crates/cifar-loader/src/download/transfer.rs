@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use ureq::http::{StatusCode, header};
 
 use crate::container::extract::{describe, is_gzip};
+use crate::download::download_options::DownloadOptions;
 use crate::download::lock::remove_link;
-use crate::download::progress::Meter;
+use crate::download::progress::{Event, Meter};
 use crate::download::response::{content_range, number, request_failure, status_failure};
 use crate::download::transfer_failure::{Failure, MAX_REDIRECTS, transient};
-use crate::{DownloadOptions, Error, Event};
+use crate::error::Error;
 
 /// Time between two progress events.
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);

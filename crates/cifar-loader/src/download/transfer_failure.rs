@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Redirects that are followed.
 pub(crate) const MAX_REDIRECTS: u32 = 5;

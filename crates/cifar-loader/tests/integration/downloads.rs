@@ -7,14 +7,13 @@ use flate2::Compression;
 use tempfile::TempDir;
 
 use crate::fixture::{
-    self, FOLDER, Tar, archive, archive_without_hashes, assert_published, gzip, gzip_at, listing,
-    tar,
+    Tar, archive, archive_without_hashes, assert_published, gzip, gzip_at, listing, tar,
 };
 use crate::server::{Answer, Server};
 
-const PART: &str = "cifar-10-binary.tar.gz.part";
+pub(crate) const PART: &str = "cifar-10-binary.tar.gz.part";
 
-fn options(servers: &[&Server]) -> DownloadOptions {
+pub(crate) fn options(servers: &[&Server]) -> DownloadOptions {
     DownloadOptions {
         mirrors: servers.iter().map(|server| server.url()).collect(),
         backoff: Duration::from_millis(5),
@@ -25,7 +24,7 @@ fn options(servers: &[&Server]) -> DownloadOptions {
 }
 
 /// Downloads and returns the outcome with the events in short form.
-fn run(data_dir: &Path, options: &DownloadOptions) -> (Result<(), Error>, Vec<String>) {
+pub(crate) fn run(data_dir: &Path, options: &DownloadOptions) -> (Result<(), Error>, Vec<String>) {
     let mut events = Vec::new();
     let outcome = download(&archive(), data_dir, options, &mut |event| {
         let text = format!("{event:?}");
@@ -34,7 +33,7 @@ fn run(data_dir: &Path, options: &DownloadOptions) -> (Result<(), Error>, Vec<St
     (outcome.map(drop), events)
 }
 
-fn server(answers: &[Answer]) -> Server {
+pub(crate) fn server(answers: &[Answer]) -> Server {
     Server::start(gzip(&tar()), answers.to_vec())
 }
 
@@ -321,78 +320,6 @@ fn simultaneous_downloads_wait_for_each_other() {
     });
     assert_eq!(server.requests().len(), 1);
     assert_published(folder.path());
-}
-
-#[test]
-fn what_is_there_is_verified_and_not_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    fixture::unpack(folder.path());
-    let (outcome, events) = run(folder.path(), &options(&[]));
-    outcome.unwrap();
-    assert_eq!(events, ["AlreadyPresent"]);
-
-    // A damaged member is replaced.
-    let member = folder.path().join(FOLDER).join("test_batch.bin");
-    fs::write(member, b"short").unwrap();
-    run(folder.path(), &options(&[&server(&[Answer::File])]))
-        .0
-        .unwrap();
-    assert_published(folder.path());
-}
-
-#[test]
-fn leftovers_of_a_killed_process_are_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let members = folder.path().join(FOLDER);
-    fs::create_dir(&members).unwrap();
-    fs::write(members.join(".test_batch.bin.999999.tmp"), b"half").unwrap();
-    fs::write(
-        folder.path().join(".cifar-10-binary.tar.gz.lock"),
-        b"999999",
-    )
-    .unwrap();
-    run(folder.path(), &options(&[&server(&[Answer::File])]))
-        .0
-        .unwrap();
-    assert_published(folder.path());
-}
-
-#[test]
-fn a_partial_file_beside_complete_members_is_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    fixture::unpack(folder.path());
-    fs::write(folder.path().join(PART), gzip(&tar())).unwrap();
-    run(folder.path(), &options(&[])).0.unwrap();
-    assert_published(folder.path());
-}
-
-#[test]
-fn a_container_in_the_folder_is_used_before_the_network() {
-    let folder = tempfile::tempdir().unwrap();
-    let container = folder.path().join("cifar-10-binary.tar.gz");
-    fs::write(&container, gzip(&tar())).unwrap();
-    run(folder.path(), &options(&[])).0.unwrap();
-    assert!(container.exists(), "it belongs to somebody else");
-    assert!(folder.path().join(FOLDER).join("test_batch.bin").exists());
-}
-
-#[test]
-fn a_file_is_imported_and_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
-    let file = elsewhere.path().join("copy.tgz");
-    fs::write(&file, gzip(&tar())).unwrap();
-    import_file(&archive(), folder.path(), &file, &mut |_| {}).unwrap();
-    assert_published(folder.path());
-    assert!(file.exists());
-
-    let missing = import_file(
-        &archive(),
-        elsewhere.path(),
-        Path::new("nowhere.tar.gz"),
-        &mut |_| {},
-    );
-    assert!(matches!(missing, Err(Error::Read { .. })));
 }
 
 #[test]

@@ -18,4 +18,5 @@ mod faults_hostile; // archives made to harm
 mod faults_http; // random faults of several mirrors
 mod faults_processes; // killed and simultaneous downloads
 mod folders; // damaged and foreign folders
+mod present_files; // downloads where something is there already
 mod real; // the real data set, where CIFAR10_DIR says it is

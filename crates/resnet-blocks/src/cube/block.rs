@@ -1,6 +1,6 @@
 //! A bottleneck between buffers: forward with the batch's statistics and backward, without Burn's tensors and graph.
 
-use crate::bottleneck::Bottleneck;
+use crate::blocks::bottleneck::Bottleneck;
 use crate::operation::{Around, BlockConfig, Sizes};
 
 use super::backward::GradientSlots;

@@ -12,6 +12,7 @@ mod moments;
 mod normalization;
 mod operation;
 mod partition;
+mod passes;
 mod pointwise;
 mod product;
 mod spatial;

@@ -1,9 +1,9 @@
 //! Which blocks have zeros, and that the pixels between may have any value.
 
 use super::*;
-use crate::bottleneck::BottleneckConfig;
+use crate::blocks::bottleneck::BottleneckConfig;
+use crate::blocks::shortcut::Shortcuts;
 use crate::dispatch::with_plain_blocks;
-use crate::shortcut::Shortcuts;
 use burn::tensor::Tolerance;
 
 fn config(stride: usize, sampling: Sampling) -> BottleneckConfig {

@@ -1,6 +1,8 @@
 //! Exact bytes of the metrics files, and what resuming makes of them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
 
 use super::*;
 

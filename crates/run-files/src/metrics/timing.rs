@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{MetricsError, ends_a_line};
+use super::error::MetricsError;
+use super::writer::ends_a_line;
 use crate::file_operations::open_no_link;
 
 /// File of everything that reads a clock, in the run folder.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::BURN_VERSION;
+use super::names::BURN_VERSION;
 use crate::settings::{Difference, Settings};
 
 /// Version of what a run records of itself: from 2 on a finished run has a list of its files.

@@ -131,7 +131,15 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let text =
             serde_json::to_string_pretty(recorded).expect("a map of plain values serialises");
-        Self::complete(path, config_file::parse(path, &text)?)
+        Self::from_text(path, &text)
+    }
+
+    /// The settings that [`to_json`](Self::to_json) wrote; `path` stands for where they are in errors.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn from_text(path: &Path, json: &str) -> Result<Self, SettingsError> {
+        Self::complete(path, config_file::parse(path, json)?)
     }
 
     fn complete(path: &Path, entries: Vec<config_file::Entry>) -> Result<Self, SettingsError> {

@@ -365,8 +365,9 @@ settings! {
 
     // Flags of `train` that are no settings.
     [
-    /// Choose --micro-batch-size as the largest that fits the device's free memory by the prediction that summary shows, and
-    /// record it; a resumed run keeps what was recorded [default: as --micro-batch-size says]
+    /// Choose --micro-batch-size as the largest that fits the device's free memory, by the prediction that summary shows and, on
+    /// processors where not all fits by it, by measured steps; record it; a resumed run keeps what was recorded
+    /// [default: as --micro-batch-size says]
     #[arg(long, conflicts_with = "micro_batch_size")]
     pub auto_batch: bool,
     /// Memory that --auto-batch may count on, such as 8GiB or 500MB [default: what is free when the run begins]

@@ -83,7 +83,8 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
     let device = open_device_for(settings.device.main(), settings.precision)?;
     let chooses = flags.auto_batch && !is_recorded;
     if chooses {
-        settings.micro_batch_size = auto_batch::choose(&settings, flags.memory_limit)?;
+        settings.micro_batch_size =
+            auto_batch::choose(&settings, flags.memory_limit, ranks.size())?;
     }
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
     crate::process::lifeline::hold({

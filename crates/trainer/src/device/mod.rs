@@ -9,6 +9,7 @@ pub(crate) mod error;
 pub(crate) mod memory;
 pub(crate) mod process_memory;
 pub(crate) mod step_memory;
+mod step_probe;
 #[cfg(feature = "vulkan")]
 mod vulkan;
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use run_files::metrics::{EpochRow, Terms};
@@ -130,22 +131,13 @@ pub struct EpochEnd {
 }
 
 /// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum StopReason {
     /// All epochs are done.
     EpochLimit,
     /// The validation loss stopped improving.
     EarlyStopping,
-}
-
-impl StopReason {
-    /// The reason as JSON names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::EpochLimit => "epoch-limit",
-            Self::EarlyStopping => "early-stopping",
-        }
-    }
 }
 
 /// The end of a run.
@@ -394,7 +386,7 @@ impl Progress {
             self.event(
                 "finish",
                 json!({
-                    "reason": finish.reason.name(),
+                    "reason": finish.reason,
                     "seconds": finish.seconds,
                     "best": finish.best.to_json(),
                     "last": finish.last.to_json(),

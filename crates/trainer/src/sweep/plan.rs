@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::error::SweepError;
 use super::matching::{Matching, matched_width, mismatch};
@@ -28,23 +29,14 @@ struct DemoSize {
 }
 
 /// How a sweep's runs are validated, stopped and scored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// The post's: the author's sampler; schedule and stopping see the test set
     Blog,
     /// The correct sampler; schedule and stopping see held-out training images, and the test set is scored once
     #[default]
     HeldOut,
-}
-
-impl Protocol {
-    /// The name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Blog => "blog",
-            Self::HeldOut => "held-out",
-        }
-    }
 }
 
 /// A starting point for a sweep.

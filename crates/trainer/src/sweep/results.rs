@@ -151,7 +151,7 @@ impl SweepResults {
         json!({
             "schema_version": SCHEMA_VERSION,
             "command": self.command,
-            "protocol": self.options.protocol.name(),
+            "protocol": self.options.protocol,
             "matched": self.options.matching.quantity(),
             "seeds": self.options.seeds,
             "data": {

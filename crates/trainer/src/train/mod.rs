@@ -1,10 +1,10 @@
 //! The training loop of the experiment.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use burn::prelude::*;
-use cifar_loader::{Splits, View, free_bytes};
+use cifar_loader::{Splits, View};
 use vae_core::VaeConfig;
 
 use crate::device::{matrix_products, open_device};
@@ -19,7 +19,7 @@ use crate::experiment::evaluate::cross_entropy_floor;
 use crate::experiment::file_list::remove_file_list;
 use crate::experiment::model::{Model, initial_model, model_config};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
-use crate::experiment::weights::{WeightsError, named_values};
+use crate::experiment::weights::WeightsError;
 use crate::process::progress::{Progress, RunStart};
 use crate::process::stop_request::StopRequest;
 use crate::ranks::{Ranks, divided};
@@ -29,21 +29,18 @@ use run_files::file_operations::lacks_folder_sync;
 use run_files::metrics::{MetricsWriter, TimingWriter};
 use run_files::run_folder::{RunFolder, read_config, recorded_data_hash, recorded_origin};
 use run_files::schedule::Schedule;
-use run_files::settings::{DeviceChoice, Difference, OnDiskFull, Settings, differences};
+use run_files::settings::{DeviceChoice, Difference, Settings, differences};
 
 mod epoch;
 mod error;
 mod finish;
 mod ranks;
+mod saving;
 mod step;
 pub(crate) mod step_clock;
 
 pub use error::TrainError;
-
-/// Checkpoints on the disk at one time: the newest two, the best of each, and the one that is being written.
-const CHECKPOINTS: u64 = 5;
-/// Room for pictures, metrics and everything else that is small, in bytes.
-const SMALL_FILES: u64 = 16 << 20;
+use saving::{SMALL_FILES, tell_left};
 
 /// How and where a run is made, which no number of it depends on.
 #[derive(Clone, Copy, Debug)]
@@ -271,30 +268,6 @@ impl<'a> Training<'a> {
         Ok(differences)
     }
 
-    /// Refuses a run that would meet a full disk, before it begins.
-    fn check_space(&self) -> Result<(), TrainError> {
-        let needed = CHECKPOINTS * self.checkpoint_bytes() + SMALL_FILES;
-        match free_bytes(self.folder.path()) {
-            Some(available)
-                if available < needed && self.settings.on_disk_full == OnDiskFull::Stop =>
-            {
-                Err(TrainError::DiskFull {
-                    path: self.folder.path().to_owned(),
-                    needed: Some(needed),
-                    available: Some(available),
-                    run_dir: self.folder.path().to_owned(),
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Three float32 numbers a parameter, and one more of its average.
-    fn checkpoint_bytes(&self) -> u64 {
-        let numbers = 3 + u64::from(self.settings.ema.is_some());
-        4 * numbers * self.parameters as u64
-    }
-
     fn run(&self, progress: &mut Progress) -> Result<(), TrainError> {
         let began = Instant::now();
         let (mut run, is_new) = self.start(progress)?;
@@ -384,23 +357,6 @@ impl<'a> Training<'a> {
         Ok((self.active(engine, state), false))
     }
 
-    /// The checkpoint that the run goes on from, where there is one.
-    fn newest_checkpoint(&self, progress: &mut Progress) -> Result<Option<Checkpoint>, TrainError> {
-        let checkpoints = self.folder.checkpoints(self.parameters);
-        let Some((mut checkpoint, failures)) = checkpoints.load_newest()? else {
-            return Ok(None);
-        };
-        for failure in failures {
-            progress.notice(&format!("passed over a damaged checkpoint: {failure}"));
-        }
-        if self.from_best
-            && let Some(best) = checkpoint.state.best
-        {
-            checkpoint = checkpoints.load(best)?;
-        }
-        Ok(Some(checkpoint))
-    }
-
     fn active(&self, engine: Engine, state: TrainingState) -> ActiveRun {
         ActiveRun {
             engine,
@@ -438,76 +394,6 @@ impl<'a> Training<'a> {
     fn refused(&self, source: WeightsError) -> TrainError {
         let path = self.folder.join("checkpoints");
         CheckpointError::Weights { path, source }.into()
-    }
-
-    fn save(&self, run: &mut ActiveRun, progress: &mut Progress) -> Result<(), TrainError> {
-        if !self.ranks.is_first() {
-            return Ok(());
-        }
-        let checkpoint = Checkpoint {
-            model: named_values(&run.engine.model().valid()),
-            optimizer: run.engine.optimizer(),
-            state: run.state.clone(),
-            origin: Some(self.origin.clone()),
-        };
-        let left = self.persist(progress, self.checkpoint_bytes(), || {
-            Ok(self.folder.checkpoints(self.parameters).save(&checkpoint)?)
-        })?;
-        tell_left(&left, progress);
-        run.last_checkpoint = Instant::now();
-        Ok(())
-    }
-
-    /// Makes the files of one step of the run, as often as a full disk makes it fail and the settings say to wait.
-    ///
-    /// `needed` is about how many bytes they have.
-    fn persist<T>(
-        &self,
-        progress: &mut Progress,
-        needed: u64,
-        mut write: impl FnMut() -> Result<T, TrainError>,
-    ) -> Result<T, TrainError> {
-        const PAUSE: Duration = Duration::from_millis(200);
-        let mut is_told = false;
-        loop {
-            let error = match write() {
-                Ok(written) => return Ok(written),
-                Err(error) => error,
-            };
-            let Some(path) = error.full_at().map(Path::to_owned) else {
-                return Err(error);
-            };
-            let error = self.disk_full(path, needed);
-            if self.settings.on_disk_full == OnDiskFull::Stop || self.stop.requested().is_some() {
-                return Err(error);
-            }
-            if !is_told {
-                progress.notice(&format!("waiting for room: {error}"));
-                is_told = true;
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    fn disk_full(&self, path: PathBuf, needed: u64) -> TrainError {
-        TrainError::DiskFull {
-            path,
-            needed: Some(needed),
-            available: free_bytes(self.folder.path()),
-            run_dir: self.folder.path().to_owned(),
-        }
-    }
-}
-
-/// What could not be cleared away takes room, and harms nothing.
-fn tell_left(left: &[CheckpointError], progress: &mut Progress) {
-    for error in left {
-        if let CheckpointError::File { path, source } = error {
-            let path = path.display();
-            progress.notice_once(&format!(
-                "{path} could not be removed ({source}); it is no part of the run, and can be removed by hand"
-            ));
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::epoch::PresentEpoch;
 use super::*;
+use crate::experiment::weights::named_values;
 use crate::process::progress::ProgressMode;
 use crate::step::fault::{Fault, FaultSite};
 use run_files::fault_cases::{cases, passed};

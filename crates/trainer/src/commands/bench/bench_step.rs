@@ -8,6 +8,7 @@ use crate::commands::conclusion::{conclude, unconnected};
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::device::{DeviceError, open_device_for};
+use crate::process::lifeline;
 use crate::process::stop_request::StopRequest;
 use crate::ranks::Ranks;
 use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
@@ -15,7 +16,7 @@ use crate::timing::step_scaling::{Scaling, time_scaling};
 use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps_on_ranks};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::RunFolderError;
-use run_files::settings::{TrainFlags, resolve};
+use run_files::settings::{Settings, SettingsError, TrainFlags, resolve};
 
 /// How long another rank may give no sign of life.
 const RANK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -84,33 +85,50 @@ pub(in crate::commands) struct BenchStepFlags {
     /// Parts of each batch with batch statistics of their own; under mpirun at least one for each rank
     #[arg(long, value_name = "S", default_value = "1")]
     shards: String,
+    /// All settings of a run in place of those above, as JSON: what --auto-batch measures steps with
+    #[arg(long, value_name = "JSON", hide = true)]
+    settings: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+impl BenchStepFlags {
+    fn to_settings(&self) -> Result<Settings, SettingsError> {
+        if let Some(json) = &self.settings {
+            return Settings::from_text(Path::new("--settings"), json);
+        }
+        let training = TrainFlags {
+            depth: Some(self.depth.clone()),
+            width: Some(self.width.clone()),
+            latent_dim: Some(self.latent_dim.clone()),
+            batch_size: Some(self.batch_size.clone()),
+            device: Some(self.device.clone()),
+            augment: Some(self.augment.clone()),
+            precision: Some(self.precision.clone()),
+            likelihood: Some(self.likelihood.clone()),
+            gradient_checkpointing: self.gradient_checkpointing,
+            shards: Some(self.shards.clone()),
+            ..TrainFlags::default()
+        };
+        // No setting of the environment: a benchmark is what its command says.
+        Ok(resolve(&training, &|_| None)?.settings)
+    }
+}
+
 pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerError> {
-    let stop = StopRequest::new();
-    let ranks = Ranks::of_launcher(RANK_TIMEOUT, &stop).map_err(unconnected)?;
+    lifeline::hold(|| std::process::exit(1));
+    // What measures a step for a rank is none.
+    let ranks = if flags.settings.is_some() {
+        Ranks::alone()
+    } else {
+        Ranks::of_launcher(RANK_TIMEOUT, &StopRequest::new()).map_err(unconnected)?
+    };
     conclude(&ranks, run_on(&ranks, flags))
 }
 
 fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
-    let training = TrainFlags {
-        depth: Some(flags.depth.clone()),
-        width: Some(flags.width.clone()),
-        latent_dim: Some(flags.latent_dim.clone()),
-        batch_size: Some(flags.batch_size.clone()),
-        device: Some(flags.device.clone()),
-        augment: Some(flags.augment.clone()),
-        precision: Some(flags.precision.clone()),
-        likelihood: Some(flags.likelihood.clone()),
-        gradient_checkpointing: flags.gradient_checkpointing,
-        shards: Some(flags.shards.clone()),
-        ..TrainFlags::default()
-    };
-    // No setting of the environment: a benchmark is what its command says.
-    let settings = resolve(&training, &|_| None)?.settings;
+    let settings = flags.to_settings()?;
     if settings.device.count() > 1 {
         return Err(DeviceError::Several {
             command: "bench-step",

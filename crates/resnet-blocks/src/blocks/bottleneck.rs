@@ -1,0 +1,158 @@
+//! The bottleneck block of He et al. 2015, figure 5 right: 1x1, 3x3, 1x1.
+
+use burn::nn::BatchNorm;
+use burn::prelude::*;
+
+use crate::activation::Activation;
+use crate::blocks::shortcut::{Shortcut, Shortcuts};
+use crate::convolution::{Convolution, ConvolutionConfig};
+use crate::dispatch::fast_bottleneck;
+use crate::layers::{BottleneckLayers, NormalizedLayer};
+use crate::norm::{NormConfig, norm_activate, norm_add_activate};
+use crate::precision::Precision;
+use crate::sampling::Sampling;
+
+/// Configuration of a [`Bottleneck`].
+#[derive(Config, Debug)]
+pub struct BottleneckConfig {
+    /// Channels of the input.
+    pub channels_in: usize,
+    /// Channels of the 3x3 convolution.
+    pub width: usize,
+    /// Output channels per channel of the 3x3 convolution. Default: 4.
+    #[config(default = 4)]
+    pub expansion: usize,
+    /// Stride of the first 1x1 convolution and of the projection. Default: 1.
+    #[config(default = 1)]
+    pub stride: usize,
+    /// Direction of the stride. Default: strided.
+    #[config(default = "Sampling::Strided")]
+    pub sampling: Sampling,
+    /// With or without shortcut. Default: with.
+    #[config(default = "Shortcuts::Residual")]
+    pub shortcuts: Shortcuts,
+    /// Epsilon and momentum of every norm.
+    #[config(default = "NormConfig::new()")]
+    pub norm: NormConfig,
+    /// After each norm. Default: ReLU.
+    #[config(default = "Activation::Relu")]
+    pub activation: Activation,
+    /// Type of every convolution's product. Default: that of the parameters.
+    #[config(default = "Precision::F32")]
+    pub precision: Precision,
+}
+
+/// `activation(norm(expand(activation(norm(spatial(activation(norm(reduce(x)))))))) + shortcut(x))`.
+///
+/// The stride is in the first 1x1 convolution, as in the original paper (not in the 3x3 one, "v1.5").
+#[derive(Module, Debug)]
+pub struct Bottleneck {
+    /// 1x1 with the block's stride: `channels_in` to `width`.
+    pub reduce: Convolution,
+    /// Over `width` channels.
+    pub reduce_norm: BatchNorm,
+    /// 3x3: `width` to `width`.
+    pub spatial: Convolution,
+    /// Over `width` channels.
+    pub spatial_norm: BatchNorm,
+    /// 1x1: `width` to `expansion * width`.
+    pub expand: Convolution,
+    /// Over `expansion * width` channels.
+    pub expand_norm: BatchNorm,
+    /// The path around the convolutions.
+    pub shortcut: Shortcut,
+    /// After each norm.
+    #[module(skip)]
+    pub activation: Activation,
+}
+
+impl BottleneckConfig {
+    /// Channels of the output.
+    pub fn channels_out(&self) -> usize {
+        self.expansion * self.width
+    }
+
+    /// Creates the block with Glorot-uniform weights and zero biases.
+    ///
+    /// # Panics
+    /// If a channel count or the stride is zero.
+    pub fn init(&self, device: &Device) -> Bottleneck {
+        let (width, channels_out) = (self.width, self.channels_out());
+        Bottleneck {
+            reduce: ConvolutionConfig::new(self.channels_in, width)
+                .with_stride(self.stride)
+                .with_sampling(self.sampling)
+                .with_precision(self.precision)
+                .init(device),
+            reduce_norm: self.norm.init(width, device),
+            spatial: ConvolutionConfig::new(width, width)
+                .with_kernel_size(3)
+                .with_precision(self.precision)
+                .init(device),
+            spatial_norm: self.norm.init(width, device),
+            expand: ConvolutionConfig::new(width, channels_out)
+                .with_precision(self.precision)
+                .init(device),
+            expand_norm: self.norm.init(channels_out, device),
+            shortcut: Shortcut::init(
+                self.shortcuts,
+                [self.channels_in, channels_out],
+                self.stride,
+                self.sampling,
+                self.precision,
+                &self.norm,
+                device,
+            ),
+            activation: self.activation,
+        }
+    }
+}
+
+impl Bottleneck {
+    /// Applies the block.
+    ///
+    /// # Shapes
+    /// - input: `[batch, channels_in, height, width]`
+    /// - output: `[batch, expansion * width, height / stride, width / stride]` rounded up, or
+    ///   `[batch, expansion * width, height * stride, width * stride]` where transposed
+    ///
+    /// # Panics
+    /// If the input has another number of channels.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        fast_bottleneck(&self.layers(), &input).unwrap_or_else(|| self.forward_plain(input))
+    }
+
+    /// Layer by layer: what the fast forms compute too.
+    fn forward_plain(&self, input: Tensor<4>) -> Tensor<4> {
+        let activation = self.activation;
+        let hidden = self.reduce.forward_plain(input.clone());
+        let hidden = norm_activate(&self.reduce_norm, activation, hidden);
+        let hidden = self.spatial.forward_plain(hidden);
+        let hidden = norm_activate(&self.spatial_norm, activation, hidden);
+        let hidden = self.expand.forward_plain(hidden);
+        match self.shortcut.forward(input) {
+            Some(residual) => norm_add_activate(&self.expand_norm, activation, hidden, residual),
+            None => norm_activate(&self.expand_norm, activation, hidden),
+        }
+    }
+
+    /// The layers as a form sees them.
+    pub(crate) fn layers(&self) -> BottleneckLayers<'_> {
+        fn normalized<'a>(
+            convolution: &'a Convolution,
+            norm: &'a BatchNorm,
+        ) -> NormalizedLayer<'a> {
+            NormalizedLayer {
+                convolution: convolution.layer(),
+                norm,
+            }
+        }
+        BottleneckLayers {
+            reduce: normalized(&self.reduce, &self.reduce_norm),
+            spatial: normalized(&self.spatial, &self.spatial_norm),
+            expand: normalized(&self.expand, &self.expand_norm),
+            around: self.shortcut.layers(),
+            activation: self.activation,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How and where a step is taken, as far as its memory goes.
+
+use vae_core::Precision;
+
+use run_files::settings::{DeviceChoice, Settings};
+
+/// A float32 number.
+pub(super) const F32: u64 = 4;
+
+/// What the blocks keep for the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The float32 blocks on flex.
+    Fast,
+    /// Burn's own layers.
+    Plain(Precision),
+}
+
+/// Where a step runs, as far as memory goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The host, with this program's allocator.
+    Host {
+        /// It keeps what was freed for longer than a step, as it does by default.
+        keeps_freed: bool,
+    },
+    Cuda,
+}
+
+/// The form and the place that settings lead to.
+pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
+    let is_fast = settings.device.main() == DeviceChoice::Flex
+        && settings.precision == run_files::settings::Precision::F32;
+    let form = if is_fast {
+        Form::Fast
+    } else {
+        Form::Plain(match settings.precision {
+            run_files::settings::Precision::F32 => Precision::F32,
+            run_files::settings::Precision::Bf16 => Precision::Bf16,
+        })
+    };
+    let place = match settings.device.main() {
+        DeviceChoice::Cuda(_) | DeviceChoice::Vulkan(_) => Place::Cuda,
+        _ => Place::Host {
+            keeps_freed: keeps_freed(std::env::var("MIMALLOC_PURGE_DELAY").ok().as_deref()),
+        },
+    };
+    (form, place)
+}
+
+/// Whether freed memory stays for longer than a step; `delay` is in milliseconds, mimalloc's default 1000.
+fn keeps_freed(delay: Option<&str>) -> bool {
+    delay
+        .and_then(|delay| delay.parse::<i64>().ok())
+        .is_none_or(|delay| !(0..1000).contains(&delay))
+}
+
+/// What a step is made of, besides the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StepSize {
+    /// Images.
+    pub(crate) batch: usize,
+    /// Images at a time at most.
+    pub(crate) micro_batch: Option<usize>,
+    /// Whether blocks are computed again in the backward pass.
+    pub(crate) recomputes: bool,
+    /// Whether a moving average of the weights is kept.
+    pub(crate) has_average: bool,
+}
+
+impl StepSize {
+    /// Of a run with these settings, over `batch` images.
+    pub(crate) fn of(settings: &Settings, batch: usize) -> Self {
+        Self {
+            batch,
+            micro_batch: settings.micro_batch_size,
+            recomputes: settings.gradient_checkpointing,
+            has_average: settings.ema.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allocator_s_delay_is_read_as_it_reads_it() {
+        for (delay, keeps) in [
+            (None, true),
+            (Some("10"), false),
+            (Some("10000"), true),
+            (Some("-1"), true),
+        ] {
+            assert_eq!(keeps_freed(delay), keeps, "{delay:?}");
+        }
+    }
+}

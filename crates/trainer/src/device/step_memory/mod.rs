@@ -1,0 +1,147 @@
+//! What memory a training step needs, from the sizes of the model alone.
+//!
+//! The peak is reached in the backward pass of a block, while the blocks before it still hold what they kept. Every term
+//! below is a tensor with a name; only what the program itself takes and what the allocator holds besides were measured.
+
+use serde::Serialize;
+use vae_core::VaeConfig;
+
+mod conditions;
+mod resnet;
+
+use conditions::F32;
+pub(crate) use conditions::{Form, Place, StepSize, form_and_place};
+pub(crate) use resnet::evaluation_bytes;
+use resnet::{block_needs, likelihood_bytes};
+
+const MIB: u64 = 1 << 20;
+
+/// Resident memory of the program and the embedded sample, measured with a model of one channel a stage (43.6 MiB).
+const PROGRAM: u64 = 44 * MIB;
+/// Partly used pages of the allocator, one a size class and thread: what was measured beyond the tensors at the smallest
+/// batches; and as much twice again where freed pages stay.
+const PAGES: u64 = 16 * MIB;
+const FREED_PAGES: u64 = 32 * MIB;
+/// CUDA's context and loaded kernels. An assumption: nothing has been measured on a GPU.
+const CUDA_CONTEXT: u64 = 512 * MIB;
+/// Images of CIFAR-10, a label and 3,072 bytes each.
+pub(crate) const CIFAR_BYTES: u64 = 60_000 * 3_073;
+
+/// The peak memory of a training step, part by part, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct StepMemory {
+    /// Weights, gradients and both moments: four float32 numbers a parameter; one more where micro-batches are summed, and one
+    /// for the moving average.
+    pub(crate) parameters: u64,
+    /// What the blocks keep for the backward pass, where that is most.
+    pub(crate) activations: u64,
+    /// Gradients and sums of the block whose backward pass is the largest.
+    pub(crate) in_flight: u64,
+    /// The program, or CUDA's context.
+    pub(crate) program: u64,
+    /// What the allocator holds beyond the tensors.
+    pub(crate) allocator: u64,
+}
+
+impl StepMemory {
+    /// All of it.
+    pub(crate) fn total(&self) -> u64 {
+        let parts = [
+            self.parameters,
+            self.activations,
+            self.in_flight,
+            self.program,
+            self.allocator,
+        ];
+        parts.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+/// The peak memory of a step.
+pub(crate) fn predict(
+    config: &VaeConfig,
+    (form, place): (Form, Place),
+    size: StepSize,
+) -> StepMemory {
+    let parts = crate::step::batch_parts::micro_batches(size.batch, size.micro_batch);
+    let images = parts[0].len() as u64;
+    let parameters = config.num_params();
+    let copies = 4 + u64::from(parts.len() > 1) + u64::from(size.has_average);
+
+    let (mut kept, mut peak) = (0, (0, 0));
+    for need in block_needs(config, form, images, size.recomputes) {
+        kept += need.kept;
+        // The blocks before this one are held, the blocks after it have been freed.
+        if kept + need.backward > peak.0 + peak.1 {
+            peak = (kept, need.backward);
+        }
+    }
+    // Before the last block's backward pass comes that of the likelihood, while every block holds what it kept.
+    let of_likelihood = likelihood_bytes(config, place, images);
+    if kept + of_likelihood > peak.0 + peak.1 {
+        peak = (kept, of_likelihood);
+    }
+    let (activations, in_flight) = peak;
+    let parameters = copies * F32 * parameters;
+    let tensors = parameters + activations + in_flight;
+    let (program, allocator) = match place {
+        // Blocks of an eighth more than asked for at most, half of that on average.
+        Place::Host { keeps_freed: false } => (PROGRAM, PAGES + tensors / 16),
+        // What was freed serves again only where it fits: measured, about an eighth more.
+        Place::Host { keeps_freed: true } => {
+            (PROGRAM, PAGES + FREED_PAGES + tensors / 16 + tensors / 8)
+        }
+        // A pool in slices; an assumption too.
+        Place::Cuda => (CUDA_CONTEXT, tensors / 8),
+    };
+    StepMemory {
+        parameters,
+        activations,
+        in_flight,
+        program,
+        allocator,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vae_core::Depth;
+
+    const HOST: Place = Place::Host { keeps_freed: false };
+
+    fn config(depth: Depth, width: f64) -> VaeConfig {
+        VaeConfig::preset(depth)
+            .with_width_multiplier(width)
+            .with_latent_dim(64)
+    }
+
+    #[test]
+    fn the_prediction_grows_with_the_batch_and_shrinks_with_micro_batches() {
+        let config = config(Depth::Depth40, 0.125);
+        let size = |batch, micro_batch| StepSize {
+            batch,
+            micro_batch,
+            recomputes: false,
+            has_average: false,
+        };
+        let of = |size| predict(&config, (Form::Fast, HOST), size);
+        let total = |batch, micro| of(size(batch, micro)).total();
+        assert!(total(25, None) < total(50, None));
+        assert_eq!(total(50, None), total(50, Some(50)));
+        assert!(total(50, Some(25)) < total(50, None));
+        // Summing gradients takes one more number a parameter.
+        let parameters = F32 * config.num_params();
+        let more = of(size(50, Some(25))).parameters - of(size(25, None)).parameters;
+        assert_eq!(more, parameters);
+        // And so does their average.
+        let averaged = StepSize {
+            has_average: true,
+            ..size(25, None)
+        };
+        assert_eq!(
+            of(averaged).parameters - of(size(25, None)).parameters,
+            parameters
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! Runs that go well: their files, their numbers, and what their settings ask for.
+
+mod configuration;
+mod demo;
+mod likelihoods;
+mod memory;
+mod numbers;
+mod reproducibility;
