@@ -36,7 +36,7 @@ fn a_program_of_another_workspace_runs_on_the_plain_form() {
     let bench = Bench::new();
     let crates = workspace().join("crates");
     let path = |name: &str| crates.join(name).display().to_string();
-    // The same profile and the same versions, so that Burn itself need not be compiled again.
+    // The same profile, versions and features, so that Burn itself need not be compiled again.
     let manifest = std::fs::read_to_string(workspace().join("Cargo.toml")).expect("a manifest");
     let profile = &manifest[manifest.find("[profile.dev]").expect("a profile")..];
     let manifest = format!(
@@ -47,13 +47,21 @@ edition = "2024"
 [workspace]
 
 [dependencies]
-burn = {{ version = "=0.22.1", default-features = false, features = ["std", "autodiff", "optim", "flex", "simd", "rayon"] }}
+burn = {{ version = "=0.22.1", default-features = false, features = ["std", "autodiff", "optim", "flex", "simd", "rayon", "extension", "ndarray"] }}
 resnet-blocks = {{ path = "{}" }}
 vae-core = {{ path = "{}" }}
 cifar-loader = {{ path = "{}", features = ["burn"] }}
 trainer = {{ path = "{}", default-features = false }}
+# Not used: they give Burn's dependencies the features of the workspace's own build.
+ciborium = "0.2"
+gemm = {{ version = "0.19", default-features = false, features = ["std", "x86-v4"] }}
+regex = {{ version = "1", default-features = false, features = ["std"] }}
 
-{profile}"#,
+{profile}
+# Only its settings are used.
+[profile.dev.package.trainer]
+opt-level = 0
+"#,
         path("resnet-blocks"),
         path("vae-core"),
         path("cifar-loader"),

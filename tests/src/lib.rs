@@ -250,6 +250,11 @@ fn given(variable: &str) -> Option<PathBuf> {
 
 /// Builds a program of the workspace with its default features and asks Cargo where it is.
 pub fn build(package: &str) -> PathBuf {
+    build_with(package, &[])
+}
+
+/// Builds a program of the workspace with these features besides its default ones.
+pub fn build_with(package: &str, features: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // Cargo set these for the tests; build scripts would take them for a change and compile again.
@@ -270,6 +275,8 @@ pub fn build(package: &str) -> PathBuf {
                 package,
                 "--bin",
                 package,
+                "--features",
+                &features.join(","),
             ])
             .current_dir(workspace()),
     )

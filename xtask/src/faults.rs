@@ -15,7 +15,7 @@ use crate::fuzzing;
 use crate::output::{print_line, tell};
 
 /// What must be shown, in the order of the table.
-const ROWS: [&str; 18] = [
+const ROWS: [&str; 19] = [
     "kill -9",
     "failing file operation",
     "signals",
@@ -27,6 +27,7 @@ const ROWS: [&str; 18] = [
     "odd file systems",
     "unwritable output",
     "non-finite steps",
+    "ranks",
     "http faults",
     "killed downloads",
     "parallel downloads",

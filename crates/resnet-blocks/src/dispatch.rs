@@ -112,6 +112,7 @@ mod one_operation {
     };
     use crate::precision::Precision;
     use crate::sampling::Sampling;
+    use crate::shared_batch::SharedBatch;
 
     fn layers<'a>(block: &BottleneckLayers<'a>) -> (Vec<NormalizedLayer<'a>>, Around) {
         let mut layers = vec![block.reduce, block.spatial, block.expand];
@@ -176,7 +177,8 @@ mod one_operation {
         let statistics: Vec<Tensor<1>> = outputs.map(Tensor::from_dispatch).collect();
         // Every norm of a block stands behind its stride, on maps of the output's size.
         let [batch, _, height, width] = output.dims();
-        let count = batch * height * width;
+        let own = batch * height * width;
+        let count = SharedBatch::present().map_or(own, |all| all.positions(own));
         for (layer, statistics) in layers.iter().zip(statistics.chunks_exact(2)) {
             update_running(layer.norm, &statistics[0], &statistics[1], count);
         }

@@ -23,6 +23,7 @@ mod operation;
 mod parameters;
 mod precision;
 mod sampling;
+mod shared_batch;
 mod summation;
 mod upsampling;
 
@@ -40,4 +41,5 @@ pub use parameters::{
 };
 pub use precision::Precision;
 pub use sampling::Sampling;
+pub use shared_batch::SharedBatch;
 pub use summation::{mean_in_fixed_order, sum_in_fixed_order};

@@ -8,6 +8,7 @@ use burn::prelude::*;
 use burn::tensor::module::batch_norm_train;
 
 use crate::activation::Activation;
+use crate::shared_batch::SharedBatch;
 
 /// Configuration of the batch norms of a block.
 #[derive(Config, Debug)]
@@ -62,7 +63,7 @@ pub fn norm_add_activate(
 }
 
 /// `norm(input)`: with the batch's statistics, which the running ones move towards, where the input is on an autodiff device and
-/// the norm is training; with the running statistics otherwise.
+/// the norm is training; with the running statistics otherwise. Within [`SharedBatch::run`] the batch is the whole one.
 ///
 /// # Shapes
 /// - input, output: `[batch, channels, ..]`
@@ -70,12 +71,56 @@ pub fn normalize<const D: usize>(norm: &BatchNorm, input: Tensor<D>) -> Tensor<D
     if !(input.device().is_autodiff() && norm.training.is_enabled()) {
         return norm.forward(input);
     }
+    if let Some(batch) = SharedBatch::present() {
+        return normalize_part(norm, input, &batch);
+    }
     let [channels] = norm.gamma.shape().dims();
     let count = input.shape().num_elements() / channels;
     let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
     let result = batch_norm_train(input, gamma, beta, norm.epsilon);
     update_running(norm, &result.mean, &result.variance, count);
     result.output
+}
+
+/// The norm of a part of a batch with the statistics of all of it.
+///
+/// # Panics
+/// On another backend than flex.
+fn normalize_part<const D: usize>(
+    norm: &BatchNorm,
+    input: Tensor<D>,
+    batch: &SharedBatch,
+) -> Tensor<D> {
+    let shape = input.shape();
+    let (rows, channels) = (shape[0], shape[1]);
+    let positions = shape.num_elements() / (rows * channels);
+    let count = batch.positions(rows * positions);
+    let mean_of_all = |values: Tensor<3>| {
+        let own = values.sum_dim(2).sum_dim(0).reshape([channels]);
+        sum_over_parts(own, batch).div_scalar(count as f64)
+    };
+    let along_channels = |vector: Tensor<1>| vector.reshape([1, channels, 1]);
+    let values = input.reshape([rows, channels, positions]);
+    let mean = mean_of_all(values.clone());
+    let centred = values - along_channels(mean.clone());
+    let variance = mean_of_all(centred.clone() * centred.clone());
+    update_running(norm, &mean, &variance, count);
+    let deviation = variance.add_scalar(norm.epsilon).sqrt();
+    let scale = along_channels(norm.gamma.val() / deviation);
+    (centred * scale + along_channels(norm.beta.val())).reshape(shape)
+}
+
+#[cfg(any(feature = "flex", feature = "cube"))]
+fn sum_over_parts(vector: Tensor<1>, batch: &SharedBatch) -> Tensor<1> {
+    use crate::operation::BlockOps;
+    let vector = vector.into_dispatch();
+    let sum = burn::backend::Dispatch::sum_over_parts(vector, batch.clone(), false);
+    Tensor::from_dispatch(sum)
+}
+
+#[cfg(not(any(feature = "flex", feature = "cube")))]
+fn sum_over_parts(_: Tensor<1>, _: &SharedBatch) -> Tensor<1> {
+    panic!("a batch is shared on flex alone: see `SharedBatch::is_known`")
 }
 
 /// Moves the running statistics towards a batch's, of so many values a channel.

@@ -9,11 +9,14 @@ mod checks;
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use resnet_blocks::{Sampling, Shortcuts};
+use resnet_blocks::{NormConfig, Sampling, SharedBatch, Shortcuts, normalize};
+
+use std::ops::Range;
+use std::sync::{Arc, Barrier, Mutex};
 
 use checks::{
     Case, check_nan, check_on, check_pointwise, model_cases, strided_cases, training_pass,
-    transposed_cases,
+    training_pass_of, transposed_cases,
 };
 
 fn reference() -> Device {
@@ -85,4 +88,145 @@ fn results_do_not_depend_on_the_number_of_threads() {
             assert_eq!(expected, run(threads), "{sampling:?}, {threads} threads");
         }
     }
+}
+
+/// Runs `work` on each part of a batch, on a thread of its own, with the statistics of all.
+fn on_parts<R: Send>(parts: &[Range<usize>], work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+    let images = parts.iter().map(Range::len).sum();
+    let barrier = Arc::new(Barrier::new(parts.len()));
+    let slots = Arc::new(Mutex::new(vec![Vec::new(); parts.len()]));
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = parts
+            .iter()
+            .cloned()
+            .enumerate()
+            .map(|(index, part)| {
+                let (barrier, slots) = (barrier.clone(), slots.clone());
+                let batch = SharedBatch::new(images, part.len(), move |own: Vec<f64>| {
+                    slots.lock().expect("no thread has failed")[index] = own;
+                    barrier.wait();
+                    let mut sum = Vec::new();
+                    for of_part in slots.lock().expect("no thread has failed").iter() {
+                        sum.resize(of_part.len(), 0.0);
+                        sum.iter_mut()
+                            .zip(of_part)
+                            .for_each(|(sum, own)| *sum += own);
+                    }
+                    barrier.wait();
+                    sum
+                });
+                let work = &work;
+                scope.spawn(move || batch.run(|| work(part)))
+            })
+            .collect();
+        let results = threads.into_iter().map(|thread| thread.join());
+        results.map(|result| result.expect("it ends")).collect()
+    })
+}
+
+/// Output, running statistics and every gradient of a batch in uneven parts are those of the undivided batch.
+#[test]
+fn parts_that_share_their_statistics_are_the_undivided_batch() {
+    let mut worst = 0.0_f64;
+    for case in strided_cases().into_iter().chain(transposed_cases()) {
+        for is_plain in [false, true] {
+            // A loss is the mean over the images: of a part, over its own.
+            let pass = |part: Range<usize>| {
+                let factor = 1.0 / part.len() as f64;
+                training_pass_of(&case, Device::flex(), DType::F64, is_plain, (part, factor))
+            };
+            let whole = pass(0..case.batch);
+            // Two parts of one and of the other images, and one for each image.
+            for parts in [
+                vec![0..1, 1..case.batch],
+                (0..case.batch).map(|image| image..image + 1).collect(),
+            ] {
+                if parts.iter().any(Range::is_empty) {
+                    continue;
+                }
+                let found = on_parts(&parts, pass);
+                for (index, (name, expected)) in whole.iter().enumerate() {
+                    let of_parts = found.iter().map(|pass| &pass[index].1).zip(&parts);
+                    let share = |part: &Range<usize>| part.len() as f64 / case.batch as f64;
+                    let joined: Vec<f64> = match name.as_str() {
+                        "output" => of_parts.flat_map(|(values, _)| values.clone()).collect(),
+                        "gradient of input" => of_parts
+                            .flat_map(|(values, part)| {
+                                values.iter().map(move |value| value * share(part))
+                            })
+                            .collect(),
+                        _ => of_parts.fold(vec![0.0; expected.len()], |mut sum, (values, part)| {
+                            sum.iter_mut()
+                                .zip(values)
+                                .for_each(|(sum, value)| *sum += share(part) * value);
+                            sum
+                        }),
+                    };
+                    let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+                    let difference: Vec<f64> =
+                        joined.iter().zip(expected).map(|(a, b)| a - b).collect();
+                    if name.ends_with(".bias") && !name.ends_with("_norm.bias") {
+                        // The gradient of a bias before a norm is zero.
+                        assert!(norm(&joined) <= 1e-5, "{case:?}, plain {is_plain}, {name}");
+                        continue;
+                    }
+                    let distance = norm(&difference) / norm(expected).max(1e-12);
+                    assert!(
+                        distance < 1e-5,
+                        "{case:?}, plain {is_plain}, {parts:?}, {name}: {distance:e}"
+                    );
+                    worst = worst.max(distance);
+                }
+            }
+        }
+    }
+    println!("largest relative distance {worst:e}");
+}
+
+/// A norm on its own, as behind a dense layer at each of four positions of an image.
+#[test]
+fn a_norm_of_parts_has_the_statistics_of_all() {
+    let device = Device::flex().autodiff();
+    let images = checks::values(5 * 4 * 3, 7);
+    let pass = |part: Range<usize>| {
+        let norm = NormConfig::new().init(3, &device);
+        let data = TensorData::new(
+            images[12 * part.start..12 * part.end].to_vec(),
+            [4 * part.len(), 3],
+        );
+        let input = Tensor::<2>::from_data(data, &device).require_grad();
+        let output = normalize(&norm, input.clone());
+        let loss = output.clone().powi_scalar(3).sum_dim(1).mean();
+        let gradient = input.grad(&loss.backward()).expect("it has one");
+        let values = |data: TensorData| {
+            data.convert_dtype(DType::F64)
+                .try_to_vec::<f64>()
+                .expect("float64")
+        };
+        let variance = norm.running_var.value().inner();
+        let share = part.len() as f64;
+        let gradient = values(gradient.into_data())
+            .into_iter()
+            .map(|value| value * share);
+        [
+            values(output.inner().into_data()),
+            gradient.collect(),
+            values(variance.into_data()),
+        ]
+    };
+    let whole = pass(0..5);
+    let parts = on_parts(&[0..2, 2..5], pass);
+    let joined = |of: usize| -> Vec<f64> {
+        let values = parts.iter().map(|part| part[of].as_slice());
+        values.collect::<Vec<_>>().concat()
+    };
+    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-5);
+    assert!(close(&joined(0), &whole[0]));
+    assert!(
+        close(&joined(1), &whole[1]),
+        "{:?} {:?}",
+        joined(1),
+        whole[1]
+    );
+    assert!(parts.iter().all(|part| close(&part[2], &whole[2])));
 }

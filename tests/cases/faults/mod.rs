@@ -3,5 +3,6 @@
 mod downloads;
 mod odd_file_systems;
 mod output;
+mod ranks;
 mod run_folders;
 mod training;

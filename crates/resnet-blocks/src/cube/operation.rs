@@ -12,6 +12,7 @@ use crate::operation::{
     BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, position,
 };
 use crate::precision::Precision;
+use crate::shared_batch::SharedBatch;
 
 use super::backward::Inputs;
 use super::forward::{self, infer, train};
@@ -99,5 +100,9 @@ impl BlockOps for CubeBackend {
         precision: Precision,
     ) -> CubeTensor {
         Self::pointwise_forward([input, weight, bias], is_transposed, precision).0
+    }
+
+    fn sum_over_parts(_: CubeTensor, _: SharedBatch, _: bool) -> CubeTensor {
+        panic!("a batch is shared on flex alone: see `SharedBatch::is_known`")
     }
 }

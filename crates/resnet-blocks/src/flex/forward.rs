@@ -20,6 +20,7 @@ use crate::flex::normalization::Normalization;
 use crate::flex::passes::Forward;
 use crate::flex::spatial::Kernel;
 use crate::operation::{Around, BlockConfig, Sizes, position};
+use crate::shared_batch::SharedBatch;
 
 /// Mean (of the convolution with its bias) and variance of each norm, in the layers' order.
 pub(crate) type Statistics = Vec<(Vec<f64>, Vec<f64>)>;
@@ -28,6 +29,10 @@ pub(crate) type Statistics = Vec<(Vec<f64>, Vec<f64>)>;
 pub(crate) struct Kept<T> {
     pub(crate) config: BlockConfig,
     pub(crate) sizes: Sizes,
+    /// The batch that these images are a part of, where they are not all of it.
+    pub(crate) shared: Option<SharedBatch>,
+    /// Positions of the output's size in the whole batch.
+    pub(crate) positions: f64,
     /// `[batch, height, width, channels_in]`; none where `sampled` has what is needed.
     pub(crate) input: Option<FlexTensor>,
     /// The input's pixels that a stride samples.
@@ -61,6 +66,8 @@ pub(crate) fn train<T: Real>(
 ) -> (Vec<T>, Statistics, Kept<T>) {
     let forward = Forward::<T>::new(config, inputs);
     let sizes = forward.sizes;
+    let shared = SharedBatch::present();
+    let batch = shared.as_ref();
     let input = channels_last(inputs[position::INPUT].clone());
     let sampled = forward.sampled(input.storage::<T>());
     let low_input = if sizes.down == 1 {
@@ -70,6 +77,7 @@ pub(crate) fn train<T: Real>(
     };
 
     let (reduced, moments, input_moments) = forward.reduce(low_input);
+    let moments = moments.shared(batch);
     let norm = |layer: &Layer, moments: &Moments, spread: f64, epsilon: f64| {
         Normalization::of_grid(
             &moments.mean,
@@ -87,6 +95,7 @@ pub(crate) fn train<T: Real>(
         config.epsilon[0],
     );
     let (spatial, moments) = forward.spatial(&reduced, &reduce_norm);
+    let moments = moments.shared(batch);
     let spatial_norm = norm(&forward.layers[1], &moments, 1.0, config.epsilon[1]);
     let fold = |layer: usize, moments: Moments, spread: f64| {
         let Layer {
@@ -99,9 +108,9 @@ pub(crate) fn train<T: Real>(
             weight.clone(),
             moments,
             spread,
-            gamma,
-            beta,
+            [gamma, beta],
             config.epsilon[layer],
+            batch,
         )
     };
     let expand = fold(2, forward.expand_moments(&spatial, &spatial_norm), 1.0);
@@ -129,9 +138,12 @@ pub(crate) fn train<T: Real>(
     let Forward {
         kernel, mut layers, ..
     } = forward;
+    let own = sizes.batch * sizes.output_pixels();
     let kept = Kept {
         config,
         sizes,
+        positions: batch.map_or(own, |batch| batch.positions(own)) as f64,
+        shared,
         input: (sizes.down == 1).then_some(input),
         sampled,
         reduced,

@@ -3,9 +3,10 @@
 //! A part's moments are taken about its own mean and combined by the rule of Chan, Golub and LeVeque (1979), in `f64`:
 //! nothing cancels, however far the mean is from zero.
 
-use crate::flex::element::Real;
+use crate::flex::element::{Real, relu};
 use crate::flex::elementwise::{add_channels, add_squares, centre};
 use crate::flex::product::{Factor, Mode, multiply};
+use crate::shared_batch::SharedBatch;
 
 /// Count, mean and centred second moment: per channel, or per pair of channels.
 #[derive(Clone, Debug)]
@@ -99,6 +100,28 @@ impl Moments {
             all.count = count;
         }
         all
+    }
+
+    /// The moments of a channel over all parts of a batch, where it is one; these are of `[channels]`.
+    ///
+    /// Sums about zero travel, in `f64`: what cancels is far below what the values themselves were rounded to.
+    pub(crate) fn shared(self, batch: Option<&SharedBatch>) -> Moments {
+        let Some(batch) = batch else { return self };
+        let channels = self.mean.len();
+        let mut sums = vec![self.count];
+        sums.extend(self.mean.iter().map(|mean| self.count * mean));
+        let squares = self.second.iter().zip(&self.mean);
+        sums.extend(squares.map(|(second, mean)| second + self.count * mean * mean));
+        let sums = batch.sum(sums);
+        let (count, sums) = (sums[0], &sums[1..]);
+        let mean: Vec<f64> = sums[..channels].iter().map(|sum| sum / count).collect();
+        let squares = sums[channels..].iter().zip(&mean);
+        let second = squares.map(|(square, mean)| relu(square - count * mean * mean));
+        Moments {
+            count,
+            second: second.collect(),
+            mean,
+        }
     }
 
     /// Variances, or covariances (biased).

@@ -8,6 +8,8 @@
 //! mean = m / spread        variance = v / spread + m^2 (spread - 1) / spread^2
 //! ```
 
+use crate::shared_batch::SharedBatch;
+
 /// What a norm needs to know of its channels, and what it gives its input.
 #[derive(Clone, Debug)]
 pub(crate) struct Normalization {
@@ -101,6 +103,29 @@ impl Normalization {
             beta: sum.to_vec(),
             constant,
             slope,
+        }
+    }
+}
+
+impl Normalization {
+    /// As [`gradient`](Self::gradient), of a part of a batch where it is one: the sums are the part's, `count` is of the whole batch,
+    /// gamma's and beta's gradients are the part's share, and the input's follows from the sums of all parts.
+    pub(crate) fn shared_gradient(
+        &self,
+        batch: Option<&SharedBatch>,
+        count: f64,
+        sum: &[f64],
+        weighted_sum: &[f64],
+    ) -> NormGradient {
+        let own = self.gradient(count, sum, weighted_sum);
+        let Some(batch) = batch else { return own };
+        let all = batch.sum_gradients([sum, weighted_sum].concat());
+        let (sum, weighted_sum) = all.split_at(sum.len());
+        let all = self.gradient(count, sum, weighted_sum);
+        NormGradient {
+            constant: all.constant,
+            slope: all.slope,
+            ..own
         }
     }
 }

@@ -9,12 +9,13 @@ use burn_flex::FlexTensor;
 use crate::flex::backward::backward;
 use crate::flex::element::{Real, narrow};
 use crate::flex::forward::{self, infer, train};
-use crate::flex::layout::{dense, from_channels_last};
+use crate::flex::layout::{dense, from_channels_last, wide_values};
 use crate::flex::pointwise::Pointwise;
 use crate::operation::{
     BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, position,
 };
 use crate::precision::Precision;
+use crate::shared_batch::SharedBatch;
 
 struct KeptBottleneck<T> {
     kept: forward::Kept<T>,
@@ -132,4 +133,25 @@ impl BlockOps for Flex {
     ) -> FlexTensor {
         Flex::pointwise_forward([input, weight, bias], is_transposed, precision).0
     }
+
+    fn sum_over_parts(vector: FlexTensor, batch: SharedBatch, is_gradient: bool) -> FlexTensor {
+        match vector.dtype() {
+            DType::F64 => sum_over_parts::<f64>(&vector, &batch, is_gradient),
+            _ => sum_over_parts::<f32>(&vector, &batch, is_gradient),
+        }
+    }
+}
+
+fn sum_over_parts<T: Real>(
+    vector: &FlexTensor,
+    batch: &SharedBatch,
+    is_gradient: bool,
+) -> FlexTensor {
+    let own = wide_values::<T>(vector);
+    let sum = if is_gradient {
+        batch.sum_gradients(own)
+    } else {
+        batch.sum(own)
+    };
+    dense::<T>(narrow(&sum), &[sum.len()])
 }

@@ -14,6 +14,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, ExtensionType, backend_extension};
 
 use crate::precision::Precision;
+use crate::shared_batch::SharedBatch;
 
 #[cfg(feature = "flex")]
 pub(crate) use block::image_dims;
@@ -94,6 +95,13 @@ pub(crate) trait BlockOps: Backend {
         is_transposed: bool,
         precision: Precision,
     ) -> FloatTensor<Self>;
+
+    /// A vector `[n]` summed over all parts of a batch; its gradient is the sum of theirs.
+    fn sum_over_parts(
+        vector: FloatTensor<Self>,
+        batch: SharedBatch,
+        is_gradient: bool,
+    ) -> FloatTensor<Self>;
 }
 
 /// What the backend under autodiff does: each operation with what its backward needs.
@@ -156,6 +164,28 @@ impl<B: BlockKernels, const N: usize> Backward<B, N> for Step {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 gradients.register::<B>(parent.id, gradient);
             }
+        }
+    }
+}
+
+/// The backward step of [`BlockOps::sum_over_parts`].
+#[derive(Debug)]
+struct SumStep;
+
+impl<B: BlockOps> Backward<B, 1> for SumStep {
+    type State = SharedBatch;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [parent] = ops.parents;
+        let gradient = B::sum_over_parts(gradient, ops.state, true);
+        if let Some(parent) = parent {
+            gradients.register::<B>(parent.id, gradient);
         }
     }
 }
@@ -223,6 +253,21 @@ impl<B: BlockKernels, C: CheckpointStrategy> BlockOps for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(prepared) => prepared.finish(kept, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+
+    fn sum_over_parts(
+        vector: FloatTensor<Self>,
+        batch: SharedBatch,
+        is_gradient: bool,
+    ) -> FloatTensor<Self> {
+        let output = B::sum_over_parts(vector.primitive().clone(), batch.clone(), is_gradient);
+        match Backward::<B, 1>::prepare::<C>(SumStep, [vector.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish(batch, output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }

@@ -61,20 +61,38 @@ pub(crate) fn training_pass(
     dtype: DType,
     is_plain: bool,
 ) -> Vec<(String, Vec<f64>)> {
+    training_pass_of(case, device, dtype, is_plain, (0..case.batch, 1.0))
+}
+
+/// As [`training_pass`], of some images of the batch, and with the loss times a factor.
+pub(crate) fn training_pass_of(
+    case: &Case,
+    device: Device,
+    dtype: DType,
+    is_plain: bool,
+    (images, factor): (std::ops::Range<usize>, f64),
+) -> Vec<(String, Vec<f64>)> {
     let device = device.autodiff();
     let block = block(case, &device, dtype);
     let input_dims = [case.batch, case.channels_in, case.size[0], case.size[1]];
     let data = |dims: [usize; 4], seed| {
         TensorData::new(values(dims.iter().product(), seed), dims).convert_dtype(dtype)
     };
-    let input = Tensor::<4>::from_data(data(input_dims, 77), (&device, dtype)).require_grad();
+    let input = Tensor::<4>::from_data(data(input_dims, 77), (&device, dtype));
+    let input = input.narrow(0, images.start, images.len()).require_grad();
     let output = if is_plain {
         with_plain_blocks(|| block.forward(input.clone()))
     } else {
         block.forward(input.clone())
     };
-    let weight = Tensor::<4>::from_data(data(output.dims(), 78), (&device, dtype));
-    let gradients = (output.clone() * weight).sum().backward();
+    let [_, channels, height, width] = output.dims();
+    let weights = data([case.batch, channels, height, width], 78);
+    let weight = Tensor::<4>::from_data(weights, (&device, dtype));
+    let weight = weight.narrow(0, images.start, images.len());
+    let gradients = (output.clone() * weight)
+        .sum()
+        .mul_scalar(factor)
+        .backward();
 
     struct Reader<'a>(
         &'a burn::tensor::Gradients,

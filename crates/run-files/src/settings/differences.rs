@@ -181,6 +181,7 @@ mod tests {
             precision: Precision::Bf16,
             micro_batch_size: Some(2),
             shards: 2,
+            sync_norm: true,
             gradient_checkpointing: true,
             schedule: RateSchedule::Cosine,
             warmup_steps: 5,

@@ -91,5 +91,5 @@ fn every_setting_with_a_flag_is_an_argument() {
             assert!(flags.iter().any(|known| known == flag), "{flag}");
         }
     }
-    assert_eq!(flags.len(), 35 + 11);
+    assert_eq!(flags.len(), 36 + 11);
 }

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_key_takes_its_edges_and_refuses_what_lies_beyond() {
-        let cases: [(Key, &[&str], &[&str]); 39] = [
+        let cases: [(Key, &[&str], &[&str]); 40] = [
             (Key::Preset, &["demo", "depth100"], &["depth50", "", "Demo"]),
             (Key::Depth, &["28", "100"], &["27", "0", "-28", "28.0", "x"]),
             (
@@ -214,6 +214,7 @@ mod tests {
             (Key::Precision, &["f32", "bf16"], &["f16", "F32"]),
             (Key::MicroBatchSize, &["2", "50000"], &["1", "0", "50001"]),
             (Key::Shards, &["1", "4", "1024"], &["0", "3", "2048"]),
+            (Key::SyncNorm, &["true", "false"], &["yes", "1"]),
             (
                 Key::GradientCheckpointing,
                 &["true", "false"],

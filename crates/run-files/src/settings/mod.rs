@@ -218,7 +218,7 @@ mod tests {
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"shards":1,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0,"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"shards":1,"sync_norm":false,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0,"#,
                 r#""likelihood":"bernoulli","beta":1.0,"kl_warmup":"none","free_bits":null,"ema":null}"#,
             )
         );

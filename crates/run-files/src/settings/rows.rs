@@ -282,6 +282,17 @@ settings! {
         since: later,
         at_default: left_out,
     }
+    /// Whether norms use the statistics of the whole batch where it is divided into shards.
+    SyncNorm sync_norm: bool = false => {
+        values: Domain::Boolean,
+        switch: sync_norm "--sync-norm" gives "true",
+            "Normalise the shards of a batch with the statistics of the whole batch, as if it were not divided, at the price of a few small "
+            "messages between them at each norm: for shards of a few images; on flex, without micro-batches and free bits "
+            "[default: false]",
+        change: Compared,
+        since: later,
+        at_default: left_out,
+    }
     /// Whether blocks are computed again in the backward pass instead of keeping what it needs of them.
     GradientCheckpointing gradient_checkpointing: bool = false => {
         values: Domain::Boolean,

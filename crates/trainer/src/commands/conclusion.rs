@@ -10,6 +10,9 @@ use crate::train::TrainError;
 
 /// How long a rank leaves the word, and the end of all, to another.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long each rank that has noticed a loss leaves the word to those before it, and how many of them at most.
+const TURN: Duration = Duration::from_secs(1);
+const LAST_TURN: usize = 4;
 /// How long a rank with an error of its own listens whether rank 0 has the same.
 const LISTENING: Duration = Duration::from_secs(3);
 
@@ -58,13 +61,15 @@ pub(crate) fn conclude(ranks: &Ranks, made: Result<(), TrainerError>) -> Result<
     match of_ranks {
         // That rank says why, and ends all.
         Some(RanksError::Ended { .. }) => std::thread::sleep(PATIENCE),
+        // Whoever notices says so, but for those whom another one has told meanwhile; the lower the rank, the sooner it speaks.
         Some(RanksError::Lost { rank, .. }) => {
-            let speaker = usize::from(*rank == 0);
-            if ranks.rank() == speaker {
-                say(ranks, &error);
-                ranks.fail(code);
-            } else {
+            let before = ranks.rank() - usize::from(*rank < ranks.rank());
+            let turn = TURN * u32::try_from(before.min(LAST_TURN)).unwrap_or(0);
+            if ranks.hears_of_end(turn) {
                 std::thread::sleep(PATIENCE);
+            } else {
+                ranks.fail(code);
+                say(ranks, &error);
             }
         }
         _ if ranks.is_first() => {
@@ -74,7 +79,7 @@ pub(crate) fn conclude(ranks: &Ranks, made: Result<(), TrainerError>) -> Result<
         _ => {
             ranks.fail(code);
             // Where all machines lack the same file, one rank says so.
-            if !ranks.hears_of_end(0, LISTENING) {
+            if !ranks.hears_of_end(LISTENING) {
                 say(ranks, &error);
             } else {
                 std::thread::sleep(PATIENCE);

@@ -151,7 +151,9 @@ fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> St
         },
     );
     line("  allocator", memory.allocator, "held beyond the tensors");
-    if !is_cuda {
+    if is_cuda {
+        line("  images", memory.images, "all of CIFAR-10, on the device");
+    } else {
         line("the data set", CIFAR_BYTES, "besides, for all of CIFAR-10");
     }
     text

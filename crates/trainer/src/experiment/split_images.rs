@@ -16,17 +16,19 @@ pub(crate) enum ImagePlace {
 }
 
 impl ImagePlace {
-    /// The device where it is a GPU.
+    /// The device where it is a GPU that has bytes; WGSL, the language of kernels on Vulkan, has none.
     pub(crate) fn of(device: &Device) -> Self {
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "cube")]
         {
             use burn::backend::DispatchDevice;
+            use burn::tensor::DType;
             let device = device.clone().inner();
-            if matches!(device.as_dispatch(), DispatchDevice::Cube(_)) {
+            let is_gpu = matches!(device.as_dispatch(), DispatchDevice::Cube(_));
+            if is_gpu && device.supports_dtype(DType::U8) {
                 return Self::Device;
             }
         }
-        #[cfg(not(feature = "cuda"))]
+        #[cfg(not(feature = "cube"))]
         let _ = device;
         Self::Host
     }

@@ -1,6 +1,6 @@
 //! How many shards ranks divide a batch into.
 
-use run_files::settings::Settings;
+use run_files::settings::{DeviceChoice, Settings};
 
 use super::{Ranks, RanksError};
 
@@ -10,6 +10,25 @@ const FEWEST: usize = 2;
 /// The settings with the number of shards that these ranks need where none was given.
 pub(crate) fn divided(settings: &Settings, ranks: &Ranks) -> Result<Settings, RanksError> {
     let mut settings = settings.clone();
+    if settings.sync_norm {
+        let hindrance = [
+            (
+                settings.device.main() != DeviceChoice::Flex,
+                "`--device flex`, and no other device",
+            ),
+            (
+                settings.micro_batch_size.is_some(),
+                "whole shards, and no `--micro-batch-size`",
+            ),
+            (
+                settings.free_bits.is_some(),
+                "the whole KL divergence, and no `--free-bits`",
+            ),
+        ];
+        if let Some((_, needed)) = hindrance.into_iter().find(|(is_there, _)| *is_there) {
+            return Err(RanksError::NoSharedNorms { needed });
+        }
+    }
     let devices = settings.device.count();
     let units = ranks.size() * devices;
     if settings.shards == 1 && ranks.are_several() {

@@ -49,6 +49,14 @@ pub enum RanksError {
         /// Images that a batch needs.
         least: usize,
     },
+    /// Norms cannot be shared between shards.
+    #[error(
+        "`--sync-norm` needs {needed}; leave it out, and each shard is normalised with its own statistics"
+    )]
+    NoSharedNorms {
+        /// What it works with.
+        needed: &'static str,
+    },
     /// The ranks would not train the same model.
     #[error(
         "rank {rank} of {size} has another {what} than rank 0: {found}, not {expected}; {cure}"
@@ -101,6 +109,7 @@ impl RanksError {
             | Self::NotStarted { .. }
             | Self::Indivisible { .. }
             | Self::TooManyShards { .. }
+            | Self::NoSharedNorms { .. }
             | Self::Differs { .. } => 2,
             Self::Lost { .. } => 33,
             Self::Ended { code, .. } => *code,

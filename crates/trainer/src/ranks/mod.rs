@@ -155,9 +155,9 @@ impl Ranks {
     }
 
     /// Whether another rank is known within some time to have ended with an error.
-    pub(crate) fn hears_of_end(&self, other: usize, within: Duration) -> bool {
+    pub(crate) fn hears_of_end(&self, within: Duration) -> bool {
         self.transport()
-            .is_some_and(|mut transport| transport.hears_of_end(other, within))
+            .is_some_and(|mut transport| transport.hears_of_end(within))
     }
 
     /// Rank 0's text, on every rank.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mpi::Threading;
 use mpi::environment::Universe;
-use mpi::request::{Request, Scope, scope};
+use mpi::request::{Request, Scope, StaticScope, scope};
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, Destination, MatchedReceiveVec, Source};
 
@@ -33,10 +33,21 @@ const SILENCE_AT_STOP: Duration = Duration::from_secs(4);
 /// How long the end may take once all ranks have come to it.
 const FINALIZE: Duration = Duration::from_secs(10);
 
+/// Every exit code, to be sent from.
+static CODES: [u8; 256] = {
+    let mut codes = [0; 256];
+    let mut code = 0;
+    while code < 256 {
+        codes[code] = code as u8;
+        code += 1;
+    }
+    codes
+};
+
 enum Command {
     Exchange(usize, Message, Sender<Result<Message, RanksError>>),
     Fail(u8, Sender<()>),
-    Hear(usize, Duration, Sender<bool>),
+    Hear(Duration, Sender<bool>),
     End(Sender<()>),
     Abort(u8),
 }
@@ -109,10 +120,10 @@ impl Transport for Mpi {
         let _ = replied.recv_timeout(FINALIZE);
     }
 
-    fn hears_of_end(&mut self, other: usize, within: Duration) -> bool {
+    fn hears_of_end(&mut self, within: Duration) -> bool {
         let (reply, replied) = channel();
-        let _ = self.commands.send(Command::Hear(other, within, reply));
-        replied.recv_timeout(2 * within).unwrap_or(false)
+        let _ = self.commands.send(Command::Hear(within, reply));
+        replied.recv_timeout(within + FINALIZE).unwrap_or(false)
     }
 
     fn take_spent(&mut self) -> Spent {
@@ -160,26 +171,8 @@ impl MpiThread {
                 Ok(Command::Exchange(other, message, reply)) => {
                     self.exchange(other, &message, &reply);
                 }
-                Ok(Command::Fail(code, reply)) => {
-                    for other in 0..self.world.size() {
-                        if other != self.world.rank() {
-                            let process = self.world.process_at_rank(other);
-                            process.send_with_tag(&[code][..], FAILED);
-                        }
-                    }
-                    let _ = reply.send(());
-                }
-                Ok(Command::Hear(other, within, reply)) => {
-                    let began = Instant::now();
-                    let process = self.world.process_at_rank(other as i32);
-                    let mut hears = false;
-                    while !hears && began.elapsed() < within {
-                        hears = process.immediate_probe_with_tag(FAILED).is_some();
-                        self.answer();
-                        std::thread::sleep(Duration::from_millis(10));
-                    }
-                    let _ = reply.send(hears);
-                }
+                Ok(Command::Fail(code, reply)) => self.tell_end(code, &reply),
+                Ok(Command::Hear(within, reply)) => self.listen(within, &reply),
                 Ok(Command::End(reply)) => {
                     // Finalizes.
                     drop(self.universe.take());
@@ -266,7 +259,7 @@ impl MpiThread {
         waiting.looks += 1;
         if waiting.looks < 2_000 {
             std::thread::yield_now();
-            if waiting.looks % 64 != 0 {
+            if !waiting.looks.is_multiple_of(64) {
                 return;
             }
         } else {
@@ -309,10 +302,47 @@ impl MpiThread {
         };
         let _ = reply.send(Err(error));
         loop {
-            if let Ok(Command::Abort(code)) = self.commands.recv() {
-                self.world.abort(i32::from(code));
+            match self.commands.recv() {
+                Ok(Command::Fail(code, reply)) => self.tell_end(code, &reply),
+                Ok(Command::Hear(within, reply)) => self.listen(within, &reply),
+                Ok(Command::Abort(code)) => self.world.abort(i32::from(code)),
+                // Nothing else is possible any more.
+                Ok(Command::Exchange(..) | Command::End(_)) => {}
+                Err(_) => std::thread::park(),
             }
         }
+    }
+
+    /// Tells all others with which exit code this rank ends, and waits for none of them: one that was stopped or cut off takes no message.
+    fn tell_end(&self, code: u8, reply: &Sender<()>) {
+        let code = &CODES[usize::from(code)..=usize::from(code)];
+        for other in 0..self.world.size() {
+            if other != self.world.rank() {
+                let process = self.world.process_at_rank(other);
+                // Nobody waits for its end, and what it sends is there for good.
+                std::mem::forget(process.immediate_send_with_tag(StaticScope, code, FAILED));
+            }
+        }
+        let began = Instant::now();
+        while began.elapsed() < IDLE {
+            // Calls are what moves messages.
+            self.answer();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = reply.send(());
+    }
+
+    /// Whether another rank has told its end, or does so within some time.
+    fn listen(&self, within: Duration, reply: &Sender<bool>) {
+        let began = Instant::now();
+        let any = self.world.any_process();
+        let mut hears = any.immediate_probe_with_tag(FAILED).is_some();
+        while !hears && began.elapsed() < within {
+            self.answer();
+            std::thread::sleep(Duration::from_millis(10));
+            hears = any.immediate_probe_with_tag(FAILED).is_some();
+        }
+        let _ = reply.send(hears);
     }
 
     /// Tells those who ask that this process is alive.

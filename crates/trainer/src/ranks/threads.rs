@@ -94,7 +94,7 @@ impl Transport for Thread {
         }
     }
 
-    fn hears_of_end(&mut self, _: usize, _: Duration) -> bool {
+    fn hears_of_end(&mut self, _: Duration) -> bool {
         false
     }
 

@@ -42,8 +42,8 @@ pub(crate) trait Transport: Send {
     /// Tells all others that this rank ends with an error of its own.
     fn fail(&mut self, code: u8);
 
-    /// Whether `other` tells within some time that it ends with an error.
-    fn hears_of_end(&mut self, other: usize, within: Duration) -> bool;
+    /// Whether another rank has told that it ends with an error, or does so within some time.
+    fn hears_of_end(&mut self, within: Duration) -> bool;
 
     /// What was spent since this was last asked.
     fn take_spent(&mut self) -> Spent;

@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub mod gradient_norms;
 pub(crate) mod gradient_sum;
 pub(crate) mod kl_objective;
+mod norm_meeting;
 #[cfg(feature = "cube")]
 mod on_device;
 pub(crate) mod pass;

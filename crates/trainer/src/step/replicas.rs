@@ -5,12 +5,14 @@
 //! weights to the rank's other devices with the next batch. So all replicas are equal by construction.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use run_files::metrics::BatchLoss;
+use run_files::settings::{DeviceChoice, Settings};
 use vae_core::VaeConfig;
 
 use crate::experiment::model::Model;
@@ -20,6 +22,7 @@ use crate::step::adam::trainable;
 use crate::step::batch_parts::{equal_parts, micro_batches};
 use crate::step::gradient_sum::{no_gradients, put_vector};
 use crate::step::kl_objective::KlWeights;
+use crate::step::norm_meeting::{NormMeeting, Seat};
 use crate::step::running_statistics::{statistics_vector, with_statistics_vector};
 use crate::step::shards::{ShardSum, kl_sums_of_shards, sum_of_shards};
 
@@ -33,6 +36,8 @@ pub(crate) struct Replicas {
     /// Parts of each batch with statistics of their own; 1 for as many as there are devices.
     shards: usize,
     ranks: Ranks,
+    /// Whether each shard, which has a device of its own then, is normalised with the statistics of all.
+    shares_norms: bool,
     /// What this rank asks all for with the next step, and what any of them asked for with the last one.
     requests: Requests,
 }
@@ -59,6 +64,8 @@ struct Request {
     kl: KlWeights,
     /// Whether every device of the rank has shards.
     is_complete: bool,
+    /// Where the norms of all shards meet.
+    seat: Option<Seat>,
 }
 
 struct Answer {
@@ -112,6 +119,7 @@ impl Replicas {
             all_reduce,
             shards: 1,
             ranks: Ranks::alone(),
+            shares_norms: false,
             requests: Requests::default(),
         }
     }
@@ -123,7 +131,32 @@ impl Replicas {
             all_reduce: AllReduce::new(vec![main.clone().inner()], false),
             shards: 1,
             ranks: Ranks::alone(),
+            shares_norms: false,
             requests: Requests::default(),
+        }
+    }
+
+    /// Devices that share the shards of each batch as the settings say, over these ranks.
+    pub(crate) fn of_settings(
+        settings: &Settings,
+        config: &VaeConfig,
+        main: &Device,
+        others: &[Device],
+        ranks: &Ranks,
+    ) -> Self {
+        // NCCL joins NVIDIA's.
+        let are_cuda = matches!(settings.device.main(), DeviceChoice::Cuda(_));
+        if !settings.sync_norm {
+            let replicas = Self::start(config, main, others, are_cuda);
+            return replicas.with_shards(settings.shards, ranks.clone());
+        }
+        // Shards wait for each other at every norm: each has a thread.
+        let shards = settings.shards / ranks.size();
+        let others = vec![main.clone(); shards.max(1) - 1];
+        let replicas = Self::start(config, main, &others, are_cuda);
+        Self {
+            shares_norms: settings.shards > 1,
+            ..replicas.with_shards(settings.shards, ranks.clone())
         }
     }
 
@@ -229,7 +262,7 @@ impl Replicas {
     }
 
     /// What the shards of this rank add up to; none where the batch has none for it.
-    fn own_sum<E>(
+    fn own_sum<E: From<RanksError>>(
         &mut self,
         model: &Model,
         inputs: &Inputs,
@@ -239,16 +272,30 @@ impl Replicas {
         let batch = inputs.len();
         let kl = options.kl.weights(kl_means);
         let groups = self.groups(batch);
+        let meeting = self
+            .shares_norms
+            .then(|| NormMeeting::new(batch, groups.len(), &self.ranks));
         let [own, others @ ..] = groups.as_slice() else {
+            if let Some(meeting) = meeting {
+                // The others wait for this rank at every norm: it goes through a pass of which nothing counts.
+                let any = inputs.part(&(0..1));
+                let pass = || sum_of_shards(model, (&any, 1), batch, options, &kl, ended);
+                meeting.seat(0, 1).run(pass)?;
+                meeting.error().map_or(Ok(()), Err)?;
+            }
             return Ok(None);
         };
         let is_complete = groups.len() == self.devices();
         if !others.is_empty() {
-            self.request(model, inputs, others, (options, &kl));
+            self.request(model, inputs, others, (options, &kl), meeting.as_ref());
         }
         let of_main = inputs.part(&own.images);
         let of_main = (&of_main, own.shards);
-        let ShardSum { loss, vector } = sum_of_shards(model, of_main, batch, options, &kl, ended)?;
+        let mut pass = || sum_of_shards(model, of_main, batch, options, &kl, ended);
+        let ShardSum { loss, vector } = match &meeting {
+            Some(meeting) => meeting.seat(0, own.images.len()).run(pass)?,
+            None => pass()?,
+        };
         // A collective operation waits for all devices: it must not begin where the pass of one has failed.
         let mut losses = TreeSum::new();
         losses.add(loss, both);
@@ -259,12 +306,15 @@ impl Replicas {
             );
         }
         let vector = self.all_reduce.join(vector, is_complete);
-        let received = (0..others.len())
+        let received: Vec<Tensor<1>> = (0..others.len())
             .map(|index| {
                 self.receive(index, |worker| worker.answers.recv().ok())
                     .vector
             })
             .collect();
+        if let Some(error) = meeting.and_then(|meeting| meeting.error()) {
+            return Err(error.into());
+        }
         Ok(Some(ShardSum {
             loss: losses.finish(both).expect("the main device's is one"),
             vector: self.all_reduce.finish(vector, received, is_complete),
@@ -278,9 +328,10 @@ impl Replicas {
         inputs: &Inputs,
         groups: &[Group],
         (options, kl): (PassOptions, &KlWeights),
+        meeting: Option<&Arc<NormMeeting>>,
     ) {
         let (weights, running_statistics) = (weights(model), statistics_vector(model));
-        for (worker, group) in self.workers.iter().zip(groups) {
+        for (index, (worker, group)) in self.workers.iter().zip(groups).enumerate() {
             let Inputs {
                 images,
                 noise,
@@ -304,6 +355,7 @@ impl Replicas {
                 options,
                 kl: kl.clone(),
                 is_complete: 1 + groups.len() == self.devices(),
+                seat: meeting.map(|meeting| meeting.seat(1 + index, group.images.len())),
             });
         }
     }
@@ -408,13 +460,18 @@ fn work(
             options,
             kl,
             is_complete,
+            seat,
         } = request;
         model = with_weights(model, weights, device);
         let running_statistics = running_statistics.to_device(&device.clone().inner());
         model = with_statistics_vector(model, running_statistics);
         let mut nobody = |_| Ok::<(), std::convert::Infallible>(());
         let of_worker = (&inputs, shards);
-        let made = sum_of_shards(&model, of_worker, batch, options, &kl, &mut nobody);
+        let mut pass = || sum_of_shards(&model, of_worker, batch, options, &kl, &mut nobody);
+        let made = match seat {
+            Some(seat) => seat.run(pass),
+            None => pass(),
+        };
         let ShardSum { loss, vector } = made.unwrap_or_else(|never| match never {});
         if answers.done.send(loss).is_err() {
             return;
@@ -487,6 +544,7 @@ mod tests {
     use super::*;
     use crate::ranks::threads::on_ranks;
     use crate::step::pass::tests::{largest_difference, model_and_inputs_on, read, weighted_mean};
+    use burn::tensor::DType;
     use run_files::settings::Precision;
     use vae_core::Sampler;
 
@@ -594,6 +652,84 @@ mod tests {
         }
     }
 
+    /// Model and inputs of [`start`] in float64.
+    fn start_wide(images: u32, others: usize) -> (Model, Inputs, Replicas) {
+        struct Widen;
+        impl ModuleMapper for Widen {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let old = param.val();
+                let new = old.clone().inner().cast(DType::F64);
+                let new = if old.is_require_grad() {
+                    trainable(new, &old)
+                } else {
+                    Tensor::from_inner(new)
+                };
+                Param::initialized(param.id, new)
+            }
+        }
+        let (model, inputs, replicas) = start(images, others);
+        let inputs = Inputs {
+            images: inputs.images.cast(DType::F64),
+            noise: inputs.noise.cast(DType::F64),
+            dropout: inputs.dropout.map(|masks| vae_core::DropoutMasks {
+                encoder: masks.encoder.cast(DType::F64),
+                decoder: masks.decoder.cast(DType::F64),
+            }),
+        };
+        (model.map(&mut Widen), inputs, replicas)
+    }
+
+    /// Shards that share their norms are the undivided batch.
+    #[test]
+    fn shared_norms_give_the_pass_of_the_undivided_batch() {
+        let l2 = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let distance = |found: &[f64], expected: &[f64]| {
+            assert_eq!(found.len(), expected.len());
+            let differences: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+            l2(&differences) / l2(expected)
+        };
+        let wide =
+            |vector: Tensor<1>| -> Vec<f64> { values(vector).into_iter().map(f64::from).collect() };
+        let (model, inputs, mut undivided) = start_wide(10, 0);
+        let expected = passed(&mut undivided, &model, &inputs);
+        let expected_gradients = read(&model, &expected.gradients.expect("finite")).concat();
+        let expected_statistics = wide(statistics_vector(&model));
+        let of_shards = |shares_norms: bool, gradient_checkpointing: bool| {
+            let (model, inputs, replicas) = start_wide(10, 3);
+            let mut replicas = Replicas {
+                shares_norms,
+                ..replicas.with_shards(4, Ranks::alone())
+            };
+            let options = PassOptions {
+                gradient_checkpointing,
+                ..OPTIONS
+            };
+            let mut nobody = |_| Ok::<(), RanksError>(());
+            let found = replicas.pass(&model, &inputs, options, &mut nobody);
+            let found = found.expect("nobody else is there");
+            let gradients = read(&model, &found.gradients.expect("finite")).concat();
+            let statistics = wide(found.running_statistics.expect("of a divided batch"));
+            (found.loss, gradients, statistics)
+        };
+        let (loss, gradients, statistics) = of_shards(true, false);
+        let found = [
+            (loss.cross_entropy / expected.loss.cross_entropy - 1.0).abs(),
+            (loss.kl / expected.loss.kl - 1.0).abs(),
+            distance(&gradients, &expected_gradients),
+            distance(&statistics, &expected_statistics),
+        ];
+        println!("losses, gradients, running statistics: {found:?}");
+        assert!(found.iter().all(|found| *found < 1e-5), "{found:?}");
+        let again = of_shards(true, true);
+        assert!(
+            again == (loss, gradients, statistics),
+            "blocks computed again"
+        );
+        let (_, apart, _) = of_shards(false, false);
+        let found = distance(&apart, &expected_gradients);
+        assert!(found > 1e-2, "{found:e}: the division has to matter here");
+    }
+
     /// Running statistics of a divided batch are the means over its parts, each weighted with its images.
     #[test]
     fn running_statistics_are_the_mean_over_the_shards() {
@@ -648,6 +784,7 @@ mod tests {
             options: OPTIONS,
             kl: KlWeights::One,
             is_complete: true,
+            seat: None,
         };
         replicas.workers[0]
             .requests
@@ -690,6 +827,7 @@ mod tests {
                 options: OPTIONS,
                 kl: KlWeights::One,
                 is_complete: true,
+                seat: None,
             };
             worker.requests.send(request).expect("it works");
         }

@@ -165,7 +165,8 @@ fn timed_steps(
     assert!(steps > 0, "a median needs at least one step");
     let plain_device = device.clone().inner();
     let device = device.clone().autodiff();
-    let mut model = initial_model(&model_config(settings)?, settings.seed, &device);
+    let config = model_config(settings)?;
+    let mut model = initial_model(&config, settings.seed, &device);
     let device = if options.is_evaluation {
         model = model.valid();
         plain_device
@@ -176,7 +177,7 @@ fn timed_steps(
         is_launched: options.is_launched,
         ..EngineOptions::of(settings)
     };
-    let replicas = Replicas::none(&device).with_shards(settings.shards, ranks.clone());
+    let replicas = Replicas::of_settings(settings, &config, &device, &[], ranks);
     let mut engine = Engine::new(model, replicas, engine_options);
     let mut guard = StepGuard::default();
     let batch_size =

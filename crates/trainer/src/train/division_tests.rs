@@ -7,6 +7,7 @@ use super::tests::{
     stopped_and_continued, tiny,
 };
 use super::*;
+use crate::ranks::RanksError;
 use crate::ranks::threads::on_ranks;
 use crate::step::fault::{Fault, FaultSite};
 use run_files::settings::Precision;
@@ -118,6 +119,49 @@ fn one_two_and_four_ranks_are_the_same_run() {
         let ended = run_on_ranks(&settings, folder.path(), count, None, &[]);
         assert!(ended.iter().all(Result::is_ok), "{ended:?}");
         assert_equal_runs(whole.path(), folder.path(), "ranks");
+    }
+}
+
+#[test]
+fn shards_that_share_their_norms_are_the_same_run_on_any_number_of_ranks() {
+    let settings = Settings {
+        sync_norm: true,
+        // The last batch of an epoch has fewer shards than there are ranks.
+        batch_size: 9,
+        shards: 4,
+        dropout: 0.1,
+        ..tiny()
+    };
+    let [whole, apart] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    run(&settings, whole.path());
+    let not_shared = Settings {
+        sync_norm: false,
+        ..settings.clone()
+    };
+    run(&not_shared, apart.path());
+    assert_ne!(rows(whole.path())[0].train, rows(apart.path())[0].train);
+    for count in [2, 4] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ended = run_on_ranks(&settings, folder.path(), count, None, &[]);
+        assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+        assert_equal_runs(whole.path(), folder.path(), "ranks");
+    }
+    for refused in [
+        Settings {
+            micro_batch_size: Some(2),
+            ..settings.clone()
+        },
+        Settings {
+            free_bits: Some(0.1),
+            ..settings.clone()
+        },
+        Settings {
+            device: "ndarray".parse().expect("a device"),
+            ..settings.clone()
+        },
+    ] {
+        let found = divided(&refused, &Ranks::alone());
+        assert!(matches!(found, Err(RanksError::NoSharedNorms { .. })));
     }
 }
 

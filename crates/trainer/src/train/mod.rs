@@ -29,7 +29,7 @@ use run_files::file_operations::lacks_folder_sync;
 use run_files::metrics::{MetricsWriter, TimingWriter};
 use run_files::run_folder::{RunFolder, read_config, recorded_data_hash, recorded_origin};
 use run_files::schedule::Schedule;
-use run_files::settings::{DeviceChoice, Difference, Settings, differences};
+use run_files::settings::{Difference, Settings, differences};
 
 mod epoch;
 mod error;
@@ -369,10 +369,8 @@ impl<'a> Training<'a> {
 
     /// The model on the other devices.
     fn replicas(&self) -> Replicas {
-        // NCCL joins NVIDIA's.
-        let are_cuda = matches!(self.settings.device.main(), DeviceChoice::Cuda(_));
-        let replicas = Replicas::start(&self.config, &self.device, &self.other_devices, are_cuda);
-        replicas.with_shards(self.settings.shards, self.ranks.clone())
+        let (main, others) = (&self.device, &self.other_devices);
+        Replicas::of_settings(self.settings, &self.config, main, others, &self.ranks)
     }
 
     fn images(&self) -> RunImages {

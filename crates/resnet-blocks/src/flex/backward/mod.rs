@@ -166,9 +166,15 @@ impl<T: Real> Affine<T> {
     }
 }
 
-fn norm_gradient<T: Real>(norm: &Normalization, count: f64, parts: &[PartSums<T>]) -> NormGradient {
-    norm.gradient(
-        count,
+/// The gradient of one of the narrow norms from the sums of this batch's parts.
+fn norm_gradient<T: Real>(
+    norm: &Normalization,
+    kept: &Kept<T>,
+    parts: &[PartSums<T>],
+) -> NormGradient {
+    norm.shared_gradient(
+        kept.shared.as_ref(),
+        kept.positions,
         &total(parts, |part| &part.sum),
         &total(parts, |part| &part.weighted_sum),
     )

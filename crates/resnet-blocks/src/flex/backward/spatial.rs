@@ -58,11 +58,7 @@ impl<T: Real> Backward<'_, T> {
             );
             self.spatial.activate_backward(spatial, &constant, gradient)
         });
-        norm_gradient(
-            &self.kept.spatial_norm,
-            (self.sizes.batch * self.sizes.output_pixels()) as f64,
-            &sums,
-        )
+        norm_gradient(&self.kept.spatial_norm, self.kept, &sums)
     }
 
     /// From the gradient behind the spatial layer's norm to that behind the reduce layer's.
@@ -86,12 +82,11 @@ impl<T: Real> Backward<'_, T> {
                 to,
             })
             .collect();
-        let count = (sizes.batch * sizes.output_pixels()) as f64;
         let (norm, kernel) = if sizes.up == 1 {
             let sums = for_each_part(parts, |part| self.spatial_of_part(part, &slope));
             let kernel = total(&sums, |(kernel, _)| kernel);
             let sums: Vec<_> = sums.into_iter().map(|(_, sums)| sums).collect();
-            (norm_gradient(&kept.reduce_norm, count, &sums), kernel)
+            (norm_gradient(&kept.reduce_norm, kept, &sums), kernel)
         } else {
             let sums = for_each_part(parts, |part| self.interleaved_of_part(part, &slope));
             let mut kernel = total(&sums, |part| &part.kernel);
@@ -120,7 +115,9 @@ impl<T: Real> Backward<'_, T> {
                     weighted[channel] -= norm.mean[channel] * beside;
                 }
             }
-            (norm.gradient(count, &sum, &weighted), kernel)
+            let batch = kept.shared.as_ref();
+            let gradient = norm.shared_gradient(batch, kept.positions, &sum, &weighted);
+            (gradient, kernel)
         };
         Reduce {
             gradient: reduced_gradient,

@@ -88,6 +88,9 @@ pub(in crate::commands) struct BenchStepFlags {
     /// All settings of a run in place of those above, as JSON: what --auto-batch measures steps with
     #[arg(long, value_name = "JSON", hide = true)]
     settings: Option<String>,
+    /// Normalise the shards with the statistics of the whole batch
+    #[arg(long)]
+    sync_norm: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -109,6 +112,7 @@ impl BenchStepFlags {
             likelihood: Some(self.likelihood.clone()),
             gradient_checkpointing: self.gradient_checkpointing,
             shards: Some(self.shards.clone()),
+            sync_norm: self.sync_norm,
             ..TrainFlags::default()
         };
         // No setting of the environment: a benchmark is what its command says.

@@ -2,7 +2,8 @@
 
 use vae_core::Precision;
 
-use run_files::settings::{DeviceChoice, Settings};
+use run_files::settings::{Activation, DeviceChoice, Settings};
+use vae_measures::Likelihood;
 
 /// A float32 number.
 pub(super) const F32: u64 = 4;
@@ -14,6 +15,8 @@ pub(crate) enum Form {
     Fast,
     /// Burn's own layers.
     Plain(Precision),
+    /// The step that stays on a GPU.
+    OnDevice(Precision),
 }
 
 /// Where a step runs, as far as memory goes.
@@ -31,13 +34,16 @@ pub(crate) enum Place {
 pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
     let is_fast = settings.device.main() == DeviceChoice::Flex
         && settings.precision == run_files::settings::Precision::F32;
+    let precision = match settings.precision {
+        run_files::settings::Precision::F32 => Precision::F32,
+        run_files::settings::Precision::Bf16 => Precision::Bf16,
+    };
     let form = if is_fast {
         Form::Fast
+    } else if stays_on_device(settings) {
+        Form::OnDevice(precision)
     } else {
-        Form::Plain(match settings.precision {
-            run_files::settings::Precision::F32 => Precision::F32,
-            run_files::settings::Precision::Bf16 => Precision::Bf16,
-        })
+        Form::Plain(precision)
     };
     let place = match settings.device.main() {
         DeviceChoice::Cuda(_) | DeviceChoice::Vulkan(_) => Place::Cuda,
@@ -46,6 +52,18 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
         },
     };
     (form, place)
+}
+
+/// Whether steps are the device's own: what `OnDevice` and `DeviceStep` know.
+fn stays_on_device(settings: &Settings) -> bool {
+    settings.device.are_gpus()
+        && settings.device.count() == 1
+        && settings.micro_batch_size.is_none()
+        && !settings.gradient_checkpointing
+        && settings.ema.is_none()
+        && settings.free_bits.is_none()
+        && settings.likelihood == Likelihood::Bernoulli
+        && settings.activation != Activation::Gelu
 }
 
 /// Whether freed memory stays for longer than a step; `delay` is in milliseconds, mimalloc's default 1000.

@@ -36,7 +36,9 @@ pub(super) fn block_needs(
     blocks.map(move |block| {
         let need = match form {
             Form::Fast => fast_block(&block, images),
-            Form::Plain(precision) => plain_block(&block, images, precision),
+            Form::Plain(precision) | Form::OnDevice(precision) => {
+                plain_block(&block, images, precision)
+            }
         };
         if recomputes {
             need.recomputed(&block, images)
