@@ -208,27 +208,25 @@ fn a_norm_of_parts_has_the_statistics_of_all() {
         let gradient = values(gradient.into_data())
             .into_iter()
             .map(|value| value * share);
-        (
+        [
             values(output.inner().into_data()),
-            gradient.collect::<Vec<_>>(),
+            gradient.collect(),
             values(variance.into_data()),
-        )
+        ]
     };
     let whole = pass(0..5);
     let parts = on_parts(&[0..2, 2..5], pass);
-    let joined = |of: fn(&(Vec<f64>, Vec<f64>, Vec<f64>)) -> &Vec<f64>| {
-        parts
-            .iter()
-            .flat_map(|part| of(part).clone())
-            .collect::<Vec<f64>>()
+    let joined = |of: usize| -> Vec<f64> {
+        let values = parts.iter().map(|part| part[of].as_slice());
+        values.collect::<Vec<_>>().concat()
     };
     let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-5);
-    assert!(close(&joined(|part| &part.0), &whole.0));
+    assert!(close(&joined(0), &whole[0]));
     assert!(
-        close(&joined(|part| &part.1), &whole.1),
+        close(&joined(1), &whole[1]),
         "{:?} {:?}",
-        joined(|part| &part.1),
-        whole.1
+        joined(1),
+        whole[1]
     );
-    assert!(parts.iter().all(|part| close(&part.2, &whole.2)));
+    assert!(parts.iter().all(|part| close(&part[2], &whole[2])));
 }

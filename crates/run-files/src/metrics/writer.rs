@@ -127,7 +127,7 @@ impl MetricsWriter {
     }
 
     /// As [`open`](Self::open), for rows that have further numbers: `further` are their keys, in the order of
-    /// [`FurtherNumbers::KEYS`].
+    /// `FurtherNumbers::KEYS`.
     ///
     /// # Errors
     /// As [`open`](Self::open).

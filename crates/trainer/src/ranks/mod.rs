@@ -1,7 +1,7 @@
 //! Processes that share each batch of a run: the ranks that `mpirun` or `srun` starts, on one machine or several.
 //!
 //! Every rank holds the whole model and computes its own shards of each batch. Gradients, running statistics and losses are added
-//! up in the same binary tree whatever the number of ranks ([`tree_sum`]), so all of them take the same step and hold the same
+//! up in the same binary tree whatever the number of ranks (`tree_sum`), so all of them take the same step and hold the same
 //! weights. Rank 0 alone writes files and speaks.
 
 use std::fmt;

@@ -259,7 +259,7 @@ impl MpiThread {
         waiting.looks += 1;
         if waiting.looks < 2_000 {
             std::thread::yield_now();
-            if waiting.looks % 64 != 0 {
+            if !waiting.looks.is_multiple_of(64) {
                 return;
             }
         } else {
