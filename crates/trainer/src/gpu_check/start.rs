@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::error::GpuCheckError;
 use super::part::PartOptions;
 use super::row::StartRow;
+use crate::process::lifeline::LIFELINE;
 use crate::process::own_program::this_program;
 
 /// Where compiled kernels are kept: a folder of the check's own, which the first of two processes finds empty.
@@ -38,6 +39,8 @@ pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRo
         .args(["--batch-size", &scale.batches[0].to_string()])
         .args(["--device", &options.device.to_string()])
         .env(CACHE, &cache)
+        // This process's own stdin is watched; the other one's is empty.
+        .env_remove(LIFELINE)
         .stdin(Stdio::null())
         .output()
         .map_err(GpuCheckError::NotStarted)?;
