@@ -99,7 +99,7 @@ fn predicted(settings: &Settings, config: &VaeConfig, batch: usize, most: usize)
     };
     let step = predict(config, form_and_place(settings), size);
     let tensors = (step.activations + step.in_flight).max(evaluation_bytes(config));
-    let others = step.total() - step.activations - step.in_flight;
+    let others = step.total() - step.activations - step.in_flight - step.images;
     tensors + others + data_bytes(settings)
 }
 
