@@ -8,7 +8,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("kernel-tests-{}-{name}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("kernel-tests-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         Self(folder)
     }
@@ -50,7 +51,8 @@ fn must_run(folder: &Path, arguments: &[String]) {
 }
 
 fn metrics(folder: &Path, run_dir: &str) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(folder.join(run_dir).join("metrics.jsonl")).expect("metrics");
+    let text =
+        std::fs::read_to_string(folder.join(run_dir).join("metrics.jsonl")).expect("metrics");
     text.lines()
         .map(|line| serde_json::from_str(line).expect("a row"))
         .collect()
@@ -61,12 +63,17 @@ fn a_run_is_that_of_the_reference_backend() {
     let folder = Folder::new("parity");
     must_run(&folder.0, &train("vulkan", "vulkan:0"));
     must_run(&folder.0, &train("reference", "ndarray"));
-    let (found, expected) = (metrics(&folder.0, "vulkan"), metrics(&folder.0, "reference"));
+    let (found, expected) = (
+        metrics(&folder.0, "vulkan"),
+        metrics(&folder.0, "reference"),
+    );
     assert_eq!((found.len(), expected.len()), (2, 2));
     let mut compared = 0;
     for (found, expected) in found.iter().zip(&expected) {
         for (key, expected) in expected.as_object().expect("a row") {
-            let Some(expected) = expected.as_f64() else { continue };
+            let Some(expected) = expected.as_f64() else {
+                continue;
+            };
             let found = found[key].as_f64().unwrap_or_else(|| panic!("{key}"));
             assert!(
                 (found - expected).abs() <= 2e-3 * expected.abs().max(1.0),
@@ -84,7 +91,9 @@ fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         (name, bytes)
     };
-    ["metrics.jsonl", "metrics.csv", "model.safetensors"].map(read).into()
+    ["metrics.jsonl", "metrics.csv", "model.safetensors"]
+        .map(read)
+        .into()
 }
 
 #[test]
@@ -121,5 +130,8 @@ fn bfloat16_is_refused_with_the_reason() {
     let output = run(&folder.0, &arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains("bfloat16") && text.contains("--precision f32"), "{text}");
+    assert!(
+        text.contains("bfloat16") && text.contains("--precision f32"),
+        "{text}"
+    );
 }
