@@ -13,6 +13,8 @@ mod norm_meeting;
 #[cfg(feature = "cube")]
 mod on_device;
 pub(crate) mod pass;
+#[cfg(all(test, feature = "flex"))]
+mod passes_by_hand;
 pub(crate) mod replicas;
 pub(crate) mod request;
 pub mod running_statistics;

@@ -145,4 +145,4 @@ pub(crate) fn undivided_pass<E>(
 }
 
 #[cfg(all(test, feature = "flex"))]
-pub(crate) mod tests;
+mod tests;
