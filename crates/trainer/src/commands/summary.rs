@@ -129,7 +129,7 @@ fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> St
     line(
         "  parameters",
         memory.parameters,
-        "weights, gradients, both moments",
+        "weights and their copies, gradients, both moments",
     );
     line(
         "  activations",

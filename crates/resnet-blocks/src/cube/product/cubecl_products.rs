@@ -10,7 +10,7 @@ use crate::cube::kernels::elementwise;
 use crate::cube::matrix::{Matrix, cubes, units};
 use crate::cube::queue::Queue;
 
-use super::{Operand, Products};
+use super::{Operand, Products, sizes};
 
 /// CubeCL's own products without tensor cores, which take float32 in a shorter form, and whose kernels need headers of CUDA that machines without
 /// cuBLASLt may lack.
@@ -36,11 +36,7 @@ impl Products for CubeClProducts {
         out: &Matrix,
         is_added: bool,
     ) {
-        assert_eq!(
-            (left.columns(), left.rows(), right.columns()),
-            (right.rows(), out.rows, out.columns),
-            "sizes of a product's inner dimension and result"
-        );
+        sizes(left, right, out);
         if !is_added {
             return product(queue, left, right, out);
         }

@@ -66,6 +66,19 @@ impl Matrix {
     }
 }
 
+/// Rows, columns and inner dimension of a product.
+///
+/// # Panics
+/// If the sizes do not match.
+fn sizes(left: Operand<'_>, right: Operand<'_>, out: &Matrix) -> [usize; 3] {
+    assert_eq!(
+        (left.columns(), left.rows(), right.columns()),
+        (right.rows(), out.rows, out.columns),
+        "sizes of a product's inner dimension and result"
+    );
+    [out.rows, out.columns, left.columns()]
+}
+
 /// What multiplies matrices on a device.
 pub trait Products: Send + Sync {
     /// What multiplies, as users know it.

@@ -6,7 +6,7 @@ use crate::cube::kernels::product::{SIDE, TILE, product};
 use crate::cube::matrix::Matrix;
 use crate::cube::queue::Queue;
 
-use super::{Operand, Products};
+use super::{Operand, Products, sizes};
 
 /// The plain kernel: the reference for the libraries, and what multiplies where cuBLASLt has no algorithm.
 pub struct Plain;
@@ -24,12 +24,7 @@ impl Products for Plain {
         out: &Matrix,
         is_added: bool,
     ) {
-        let (rows, columns, depth) = (left.rows(), right.columns(), left.columns());
-        assert_eq!(
-            (depth, rows, columns),
-            (right.rows(), out.rows, out.columns),
-            "sizes of a product's inner dimension and result"
-        );
+        let [rows, columns, depth] = sizes(left, right, out);
         let cubes = CubeCount::Static(columns.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, 1);
         // SAFETY: every access is bounded by the sizes, which are the matrices' own.
         unsafe {

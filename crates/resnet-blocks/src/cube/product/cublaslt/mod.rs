@@ -24,7 +24,7 @@ use self::library::{
     COMPUTE_32F, COMPUTE_32F_FAST_TF32, DESC_TRANSA, DESC_TRANSB, Heuristic, Opaque,
     PREF_MAX_WORKSPACE_BYTES, R_16BF, R_32F, checked, library,
 };
-use super::{Operand, Plain, Products};
+use super::{Operand, Plain, Products, sizes};
 
 type Server = <CudaRuntime as Runtime>::Server;
 
@@ -137,20 +137,16 @@ impl Products for CublasLt {
         ) {
             panic!("{error}");
         }
+        let [rows, columns, depth] = sizes(left, right, out);
         let key = Key {
-            rows: left.rows(),
-            columns: right.columns(),
-            depth: left.columns(),
+            rows,
+            columns,
+            depth,
             operands: left.matrix.storage,
             result: out.storage,
             is_left_transposed: left.is_transposed,
             is_right_transposed: right.is_transposed,
         };
-        assert_eq!(
-            (key.depth, key.rows, key.columns),
-            (right.rows(), out.rows, out.columns),
-            "sizes of a product's inner dimension and result"
-        );
         if !self.has_plan(&key) {
             return Plain.multiply(queue, left, right, out, is_added);
         }
