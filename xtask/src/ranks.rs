@@ -10,8 +10,14 @@ const SECONDS_TO_SAVE: &str = "8";
 const INSTALL: &str =
     "install Open MPI (Debian: `apt-get install libopenmpi-dev openmpi-bin libclang-dev`)";
 
-/// The number of `--ranks N` or `--ranks=N`, and the other flags; none for 1.
-pub(crate) fn taken(flags: &[OsString]) -> anyhow::Result<(Option<usize>, Vec<OsString>)> {
+/// The commands that several ranks divide among themselves; of any other each rank would do all, and all would write the same files.
+const COMMANDS: [&str; 2] = ["train", "bench-step"];
+
+/// The number of `--ranks N` or `--ranks=N` of a command, and its other flags; none for 1.
+pub(crate) fn taken(
+    command: &str,
+    flags: &[OsString],
+) -> anyhow::Result<(Option<usize>, Vec<OsString>)> {
     let mut number = None;
     let mut others = Vec::new();
     let mut flags = flags.iter();
@@ -31,6 +37,12 @@ pub(crate) fn taken(flags: &[OsString]) -> anyhow::Result<(Option<usize>, Vec<Os
         match given.parse::<usize>() {
             Ok(ranks) if ranks.is_power_of_two() => number = Some(ranks),
             _ => bail!("`--ranks {given}`: expected a power of two, such as 2, 4 or 8"),
+        }
+        if !COMMANDS.contains(&command) {
+            bail!(
+                "`--ranks {given}`: {command} runs on one rank; only {} use several",
+                COMMANDS.join(" and ")
+            );
         }
     }
     Ok((number.filter(|ranks| *ranks > 1), others))
@@ -61,7 +73,26 @@ mod tests {
     use super::*;
 
     fn taken_of(flags: &[&str]) -> anyhow::Result<(Option<usize>, Vec<OsString>)> {
-        taken(&flags.iter().map(OsString::from).collect::<Vec<_>>())
+        taken_by("train", flags)
+    }
+
+    fn taken_by(command: &str, flags: &[&str]) -> anyhow::Result<(Option<usize>, Vec<OsString>)> {
+        let flags = flags.iter().map(OsString::from).collect::<Vec<_>>();
+        taken(command, &flags)
+    }
+
+    #[test]
+    fn a_command_that_ranks_do_not_divide_is_refused() {
+        let flags = ["--run-dir", "run", "--ranks", "2"];
+        for command in ["report", "evaluate", "bench-depths"] {
+            let error = taken_by(command, &flags).expect_err(command);
+            assert!(
+                error.to_string().contains("train and bench-step"),
+                "{error}"
+            );
+        }
+        let (ranks, _) = taken_by("bench-step", &flags).expect("a number");
+        assert_eq!(ranks, Some(2));
     }
 
     #[test]

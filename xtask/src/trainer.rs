@@ -19,7 +19,7 @@ const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 ///
 /// On Unix the program takes the place of this process, so that its signals and its exit code are the trainer's.
 pub(crate) fn run(name: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
-    let (ranks, flags) = ranks::taken(flags)?;
+    let (ranks, flags) = ranks::taken(name, flags)?;
     let mut features = features(name, &flags);
     if ranks.is_some() {
         features.push("mpi");
