@@ -124,6 +124,29 @@ fn the_importance_weighted_bound_does_not_depend_on_the_batch() {
             .trainer(&["evaluate", "--run-dir", "r", "--importance-samples", count])
             .failure(2, &["1..=10000"]);
     }
+
+    // The first images alone.
+    let scored = |images: &str| {
+        let flags = ["evaluate", "--run-dir", "r", "--images", images];
+        let more = ["--importance-samples", "8", "--json"];
+        bench
+            .trainer(&[&flags[..], &more].concat())
+            .success()
+            .json()
+    };
+    let first = scored("12");
+    assert_eq!(
+        (&first["images"], &first["importance"]["images"]),
+        (&12.into(), &12.into())
+    );
+    assert_ne!(first["elbo"], scored("20")["elbo"]);
+    assert_eq!(
+        scored("21")["importance"]["bound"],
+        scored("20")["importance"]["bound"]
+    );
+    bench
+        .trainer(&["evaluate", "--run-dir", "r", "--images", "0"])
+        .failure(2, &["--images"]);
 }
 
 #[test]

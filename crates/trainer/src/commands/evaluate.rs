@@ -38,6 +38,9 @@ pub(super) struct EvaluateFlags {
     /// Bound the log-likelihood with K draws an image too, 1 to 10000
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     importance_samples: Option<u32>,
+    /// Only the first N images of the split; default: all
+    #[arg(long, value_name = "N")]
+    images: Option<NonZeroUsize>,
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
@@ -74,6 +77,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     let data = data::load_for_run(&settings, &flags.run_dir)?;
     let splits = split(&settings, &data)?;
     let view = splits.get(flags.split);
+    let view = &view.first(flags.images.map_or(view.len(), NonZeroUsize::get));
     let options = EvaluationOptions {
         batch_size: flags.batch_size,
         sampler: sampler(&settings),

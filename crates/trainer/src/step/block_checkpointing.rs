@@ -104,17 +104,17 @@ pub(crate) struct Recomputing {
     posterior: DiagonalGaussian,
 }
 
-/// Each latent dimension's KL divergence, summed over the images of each part, as a training pass over that part would encode
+/// Each latent dimension's KL divergence, summed over the images of each micro-batch, as a training pass over it would encode
 /// them; the running statistics stay.
-pub(crate) fn kl_sums_of_parts(
+pub(crate) fn kl_sums_of_micro_batches(
     model: &Model,
-    parts: impl Iterator<Item = ForwardInputs>,
+    micro_batches: impl Iterator<Item = ForwardInputs>,
 ) -> Vec<Vec<f64>> {
     let statistics = RunningStatistics::read(model);
     let untracked = model.clone().map(&mut Untracked);
-    let sums = parts.map(|part| {
-        let (encoder_mask, _) = masks(&part.dropout);
-        kl_sums(&encoded(&untracked, part.images, encoder_mask))
+    let sums = micro_batches.map(|inputs| {
+        let (encoder_mask, _) = masks(&inputs.dropout);
+        kl_sums(&encoded(&untracked, inputs.images, encoder_mask))
     });
     let sums = sums.collect();
     drop(statistics.restore(model.clone()));
@@ -219,11 +219,11 @@ impl Recomputing {
         let own = weighted + model.penalty().expand([batch]);
         // In this order the gradients of the log-variance are added as in an ordinary pass, to the bit.
         let loss = weighted_sum(first, gradient) + mean_in_fixed_order(own);
-        let mut part = loss.backward();
+        let mut of_middle = loss.backward();
         gradient = maps
-            .grad_remove(&mut part)
+            .grad_remove(&mut of_middle)
             .expect("the maps between both sides are a leaf");
-        merge_gradients(model, &mut all, part);
+        merge_gradients(model, &mut all, of_middle);
         drop(maps);
         for (segment, maps) in segments.encoder.iter().zip(encoder).rev() {
             gradient = back_through(model, &mut all, maps, gradient, segment);
@@ -248,10 +248,10 @@ fn back_through(
 ) -> Tensor<4> {
     let input = input.require_grad();
     let output = segment(input.clone());
-    let mut part = weighted_sum(output, gradient).backward();
+    let mut of_segment = weighted_sum(output, gradient).backward();
     let gradient = input
-        .grad_remove(&mut part)
+        .grad_remove(&mut of_segment)
         .expect("a segment's input is a leaf");
-    merge_gradients(model, all, part);
+    merge_gradients(model, all, of_segment);
     gradient
 }

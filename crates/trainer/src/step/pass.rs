@@ -45,9 +45,9 @@ impl Inputs {
         }
     }
 
-    /// The images in `part`, with their noise and masks.
-    pub(crate) fn part(&self, part: &Range<usize>) -> Self {
-        if *part == (0..self.len()) {
+    /// The images of a range, with their noise and masks.
+    pub(crate) fn slice(&self, range: &Range<usize>) -> Self {
+        if *range == (0..self.len()) {
             // The very tensors, so that an undivided batch is computed as it is.
             return Self {
                 images: self.images.clone(),
@@ -55,9 +55,9 @@ impl Inputs {
                 dropout: self.dropout.clone(),
             };
         }
-        let rows = |all: &Tensor<2>| all.clone().narrow(0, part.start, part.len());
+        let rows = |all: &Tensor<2>| all.clone().narrow(0, range.start, range.len());
         Self {
-            images: self.images.clone().narrow(0, part.start, part.len()),
+            images: self.images.clone().narrow(0, range.start, range.len()),
             noise: rows(&self.noise),
             dropout: self.dropout.as_ref().map(|masks| DropoutMasks {
                 encoder: rows(&masks.encoder),
@@ -116,7 +116,7 @@ pub(crate) fn undivided_pass<E>(
     ended: &mut impl FnMut(Phase) -> Result<(), E>,
 ) -> Result<Pass, E> {
     let batch = inputs.len();
-    let inputs = inputs.part(&(0..batch)).forward(options.sampler);
+    let inputs = inputs.slice(&(0..batch)).forward(options.sampler);
     let forward = Forward::new(model, inputs, options.gradient_checkpointing);
     let loss = read_terms(forward.terms());
     ended(Phase::Forward)?;

@@ -83,27 +83,27 @@ pub(crate) fn largest_difference(expected: &[Vec<f64>], found: &[Vec<f64>]) -> f
     differences.fold(0.0, f64::max)
 }
 
-/// By hand: each part by itself, the mean of its losses, and the mean over all images in float64; and the terms.
+/// By hand: each range of images by itself, the mean of its losses, and the mean over all images in float64; and the terms.
 pub(crate) fn weighted_mean(
     model: &Model,
     inputs: &Inputs,
-    parts: &[Range<usize>],
+    ranges: &[Range<usize>],
 ) -> (Vec<Vec<f64>>, BatchLoss) {
     let mut expected: Vec<Vec<f64>> = Vec::new();
     let mut loss = BatchLoss::default();
-    for part in parts {
-        let share = part.len() as f64 / inputs.len() as f64;
-        let of_part = inputs.part(part);
+    for range in ranges {
+        let share = range.len() as f64 / inputs.len() as f64;
+        let of_range = inputs.slice(range);
         let output = model.forward(
-            of_part.images,
-            of_part.noise,
+            of_range.images,
+            of_range.noise,
             Sampler::Correct,
-            of_part.dropout,
+            of_range.dropout,
         );
         loss.add_part(read_terms(&output.terms));
-        let of_part = read(model, &output.terms.loss().mean().backward());
-        expected.resize_with(of_part.len(), Vec::new);
-        for (sum, values) in expected.iter_mut().zip(of_part) {
+        let of_range = read(model, &output.terms.loss().mean().backward());
+        expected.resize_with(of_range.len(), Vec::new);
+        for (sum, values) in expected.iter_mut().zip(of_range) {
             sum.resize(values.len(), 0.0);
             for (sum, value) in sum.iter_mut().zip(values) {
                 *sum += share * value;

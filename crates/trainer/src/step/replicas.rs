@@ -230,7 +230,7 @@ impl Replicas {
         let [own, others @ ..] = groups.as_slice() else {
             if let Some(meeting) = meeting {
                 // The others wait for this rank at every norm: it goes through a pass of which nothing counts.
-                let any = inputs.part(&(0..1));
+                let any = inputs.slice(&(0..1));
                 let pass = || sum_of_shards(model, (&any, 1), batch, options, &kl, ended);
                 meeting.seat(0, 1).run(pass)?;
                 meeting.error().map_or(Ok(()), Err)?;
@@ -241,7 +241,7 @@ impl Replicas {
         if !others.is_empty() {
             self.request(model, inputs, others, (options, &kl), meeting.as_ref());
         }
-        let of_main = inputs.part(&own.images);
+        let of_main = inputs.slice(&own.images);
         let of_main = (&of_main, own.shards);
         let mut pass = || sum_of_shards(model, of_main, batch, options, &kl, ended);
         let ShardSum { loss, vector } = match &meeting {
@@ -288,7 +288,7 @@ impl Replicas {
                 images,
                 noise,
                 dropout,
-            } = inputs.part(&group.images);
+            } = inputs.slice(&group.images);
             let of_worker = Inputs {
                 images: images.to_device(&worker.device),
                 noise: noise.to_device(&worker.device),
@@ -351,7 +351,7 @@ impl Replicas {
         }
         let groups = self.groups(inputs.len());
         let own = groups.first().zip(groups.last()).map(|(first, last)| {
-            let inputs = inputs.part(&(first.images.start..last.images.end));
+            let inputs = inputs.slice(&(first.images.start..last.images.end));
             let shards = groups.iter().map(|group| group.shards).sum();
             Contribution {
                 numbers: kl_sums_of_shards(model, (&inputs, shards), options),

@@ -9,7 +9,7 @@ use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::Model;
 use crate::ranks::tree_sum::TreeSum;
 use crate::step::batch_parts::{equal_parts, micro_batches};
-use crate::step::block_checkpointing::{Forward, kl_sums_of_parts};
+use crate::step::block_checkpointing::{Forward, kl_sums_of_micro_batches};
 use crate::step::gradient_sum::take_vector;
 use crate::step::kl_objective::KlWeights;
 use crate::step::pass::{Inputs, PassOptions, Phase};
@@ -56,13 +56,13 @@ pub(crate) fn sum_of_shards<E>(
     let before = statistics_vector(model);
     let mut sum = TreeSum::new();
     for shard in equal_parts(inputs.len(), shards) {
-        let inputs = inputs.part(&shard);
+        let inputs = inputs.slice(&shard);
         let mut of_shard = TreeSum::new();
-        for part in micro_batches(shard.len(), options.micro_batch_size) {
-            let share = part.len() as f64 / batch as f64;
-            // Every part begins with the same running statistics.
+        for micro_batch in micro_batches(shard.len(), options.micro_batch_size) {
+            let share = micro_batch.len() as f64 / batch as f64;
+            // Every micro-batch begins with the same running statistics.
             let model = with_statistics_vector(model.clone(), before.clone());
-            let inputs = inputs.part(&part).forward(options.sampler);
+            let inputs = inputs.slice(&micro_batch).forward(options.sampler);
             let forward = Forward::new(&model, inputs, options.gradient_checkpointing);
             let loss = read_terms(forward.terms());
             ended(Phase::Forward)?;
@@ -85,8 +85,8 @@ pub(crate) fn sum_of_shards<E>(
     Ok(sum.expect("there is a shard"))
 }
 
-/// Each latent dimension's KL divergence summed over all images of these shards, which one device can encode in the parts that the
-/// step will compute them in.
+/// Each latent dimension's KL divergence summed over all images of these shards, which one device can encode in the micro-batches that
+/// the step will compute them in.
 pub(crate) fn kl_sums_of_shards(
     model: &Model,
     (inputs, shards): (&Inputs, usize),
@@ -98,12 +98,12 @@ pub(crate) fn kl_sums_of_shards(
     };
     let mut sum = TreeSum::new();
     for shard in equal_parts(inputs.len(), shards) {
-        let inputs = inputs.part(&shard);
-        let parts = micro_batches(shard.len(), options.micro_batch_size).into_iter();
-        let parts = parts.map(|part| inputs.part(&part).forward(options.sampler));
+        let inputs = inputs.slice(&shard);
+        let ranges = micro_batches(shard.len(), options.micro_batch_size).into_iter();
+        let all = ranges.map(|range| inputs.slice(&range).forward(options.sampler));
         let mut of_shard = TreeSum::new();
-        for part in kl_sums_of_parts(model, parts) {
-            of_shard.add(part, and);
+        for sums in kl_sums_of_micro_batches(model, all) {
+            of_shard.add(sums, and);
         }
         let of_shard = of_shard.finish(and);
         sum.add(of_shard.expect("a shard has images"), and);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ranks::Ranks;
-use crate::step::block_checkpointing::kl_sums_of_parts;
+use crate::step::block_checkpointing::kl_sums_of_micro_batches;
 use crate::step::passes_by_hand::{largest_difference, model_and_inputs_on, read, weighted_mean};
 use crate::step::replicas::Replicas;
 use burn::tensor::DType;
@@ -100,7 +100,7 @@ fn blocks_computed_again_give_the_same_bits() {
 #[test]
 fn an_undivided_batch_has_the_bits_of_a_plain_pass() {
     let (model, inputs) = model_and_inputs(5);
-    let whole = inputs.part(&(0..5));
+    let whole = inputs.slice(&(0..5));
     let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
     let expected = read(&model, &output.terms.loss().mean().backward());
     for micro_batch_size in [None, Some(5), Some(50)] {
@@ -152,21 +152,21 @@ fn free_bits_are_of_the_whole_batch() {
         kl: objective(middle),
         ..options(Some(2))
     };
-    let parts = inputs_of_parts(&inputs, 2);
-    let sums = kl_sums_of_parts(&model, parts.into_iter());
+    let all = inputs_of_micro_batches(&inputs, 2);
+    let sums = kl_sums_of_micro_batches(&model, all.into_iter());
     let known = sums
         .into_iter()
-        .reduce(|sum, part| sum.iter().zip(part).map(|(a, b)| a + b).collect());
+        .reduce(|sum, other| sum.iter().zip(other).map(|(a, b)| a + b).collect());
     let known: Vec<f64> = known
-        .expect("three parts")
+        .expect("three micro-batches")
         .into_iter()
         .map(|sum| sum / 6.0)
         .collect();
     let found = passed(&model, &inputs, options);
     assert_eq!(found.kl_means.as_deref(), Some(known.as_slice()));
     let slopes = vae_measures::free_bits_gradient(&known, middle);
-    let expected = (0..3).map(|part| {
-        let inputs = inputs.part(&(2 * part..2 * part + 2));
+    let expected = (0..3).map(|index| {
+        let inputs = inputs.slice(&(2 * index..2 * index + 2));
         let output = model.forward(
             inputs.images,
             inputs.noise,
@@ -183,8 +183,9 @@ fn free_bits_are_of_the_whole_batch() {
         read(&model, &loss.mean().backward())
     });
     let sum = expected
-        .map(|part| {
-            part.into_iter()
+        .map(|gradients| {
+            gradients
+                .into_iter()
                 .map(|values| values.into_iter().map(|v| v / 3.0).collect::<Vec<f64>>())
                 .collect::<Vec<_>>()
         })
@@ -194,15 +195,15 @@ fn free_bits_are_of_the_whole_batch() {
                 .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect())
                 .collect()
         })
-        .expect("three parts");
+        .expect("three micro-batches");
     assert!(distance(&gradients(found), &sum) <= 1e-5 * largest(&sum));
 }
 
-fn inputs_of_parts(inputs: &Inputs, size: usize) -> Vec<ForwardInputs> {
+fn inputs_of_micro_batches(inputs: &Inputs, size: usize) -> Vec<ForwardInputs> {
     (0..inputs.len() / size)
-        .map(|part| {
+        .map(|index| {
             inputs
-                .part(&(size * part..size * (part + 1)))
+                .slice(&(size * index..size * (index + 1)))
                 .forward(Sampler::Correct)
         })
         .collect()

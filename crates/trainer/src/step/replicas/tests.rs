@@ -32,7 +32,7 @@ fn passed(replicas: &mut Replicas, model: &Model, inputs: &Inputs) -> Pass {
 
 #[test]
 fn gradients_are_the_weighted_mean_of_those_of_the_shards() {
-    for (images, others, parts) in [
+    for (images, others, ranges) in [
         (7, 1, vec![0..4, 4..7]),
         (8, 2, vec![0..3, 3..6, 6..8]),
         // Too few images for three devices.
@@ -40,7 +40,7 @@ fn gradients_are_the_weighted_mean_of_those_of_the_shards() {
     ] {
         let (model, inputs, mut replicas) = start(images, others);
         let found = passed(&mut replicas, &model, &inputs);
-        let (expected, loss) = weighted_mean(&model, &inputs, &parts);
+        let (expected, loss) = weighted_mean(&model, &inputs, &ranges);
         let gradients = read(&model, &found.gradients.expect("finite"));
         let difference = largest_difference(&expected, &gradients);
         assert!(difference < 1e-6, "{images} images: {difference:e}");
@@ -199,10 +199,10 @@ fn running_statistics_are_the_mean_over_the_shards() {
     let found = values(found.running_statistics.expect("of two shards"));
     let before = values(statistics_vector(&model));
     let mut expected = vec![0.0_f64; before.len()];
-    for part in [0..4, 4..7] {
+    for range in [0..4, 4..7] {
         let (model, ..) = start(7, 0);
-        let share = part.len() as f64 / 7.0;
-        let inputs = inputs.part(&part);
+        let share = range.len() as f64 / 7.0;
+        let inputs = inputs.slice(&range);
         let _ = model.forward(
             inputs.images,
             inputs.noise,
@@ -282,7 +282,7 @@ fn replicas_have_the_bits_of_the_main_device_after_several_steps() {
         let request = Request {
             weights: expected.clone(),
             running_statistics: statistics_vector(&model),
-            inputs: inputs.part(&group.images),
+            inputs: inputs.slice(&group.images),
             shards: group.shards,
             batch: 8,
             options: OPTIONS,
