@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A part of a batch, as seen by the norms.
 #[derive(Clone)]
-#[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(dead_code))] // Without kernels nobody asks for a sum.
+#[cfg_attr(not(feature = "flex"), allow(dead_code))] // Without kernels nobody asks for a sum.
 pub struct SharedBatch {
     images: usize,
     /// Images of the part.
@@ -22,7 +22,7 @@ thread_local! {
     static PRESENT: RefCell<Option<SharedBatch>> = const { RefCell::new(None) };
 }
 
-#[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(dead_code))]
+#[cfg_attr(not(feature = "flex"), allow(dead_code))]
 impl SharedBatch {
     /// A part of `own` images of a batch of `images`.
     ///

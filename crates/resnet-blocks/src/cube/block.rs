@@ -4,7 +4,7 @@ use crate::blocks::bottleneck::Bottleneck;
 use crate::operation::{Around, BlockConfig, Sizes};
 
 use super::backward::GradientSlots;
-use super::forward::{Device, Kept, Layer, Layers, SpatialLayer, train_layers};
+use super::forward::{Device, Kept, Layer, Layers, SpatialLayer, infer_layers, train_layers};
 use super::matrix::{Matrix, Storage, Vector32};
 use super::norm::{Affine, Moments};
 use super::pixels::converted;
@@ -109,7 +109,7 @@ impl Block {
         }
     }
 
-    /// Applies the block to a map of images of `size`, pixels by channels in [`storage`](Self::storage).
+    /// Applies the block with the batch's statistics to a map of images of `size`, pixels by channels in [`storage`](Self::storage).
     ///
     /// # Panics
     /// If the map has another number of rows or channels.
@@ -120,6 +120,36 @@ impl Block {
         batch: usize,
         size: [usize; 2],
     ) -> KeptBlock {
+        let (sizes, layers) = self.layers_for(device, &input, batch, size);
+        let moments = Some(self.moments.as_slice());
+        let (kept, _) = train_layers(self.config, device.clone(), sizes, layers, input, moments);
+        KeptBlock(kept)
+    }
+
+    /// Applies the block with given statistics, of each norm, and keeps nothing: the output, and its height and width.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward), or if there are fewer statistics than norms.
+    pub fn infer(
+        &self,
+        device: &Device,
+        input: Matrix,
+        batch: usize,
+        size: [usize; 2],
+        running: &[Moments],
+    ) -> (Matrix, [usize; 2]) {
+        let (sizes, layers) = self.layers_for(device, &input, batch, size);
+        let output = infer_layers(self.config, device.clone(), sizes, layers, input, running);
+        (output, sizes.output)
+    }
+
+    fn layers_for(
+        &self,
+        device: &Device,
+        input: &Matrix,
+        batch: usize,
+        size: [usize; 2],
+    ) -> (Sizes, Layers) {
         let channels = |index: usize| self.layers[index].bias.len;
         let channels_in = self.layers[0].weight.len / channels(0);
         assert_eq!(
@@ -146,9 +176,7 @@ impl Block {
             expand: self.layer(device, 2, false),
             shortcut: (self.layers.len() == 4).then(|| self.layer(device, 3, is_exchanged)),
         };
-        let moments = Some(self.moments.as_slice());
-        let (kept, _) = train_layers(self.config, device.clone(), sizes, layers, input, moments);
-        KeptBlock(kept)
+        (sizes, layers)
     }
 
     /// Writes the gradients of the parameters, and gives that of the input where it is wanted.

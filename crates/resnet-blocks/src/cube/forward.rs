@@ -140,8 +140,8 @@ enum Source<'a> {
         /// Where they are to be written; none for new memory.
         into: Option<&'a [Moments]>,
     },
-    /// Mean and variance of each norm.
-    Running(&'a [CubeTensor]),
+    /// Of each norm, of the product with its bias.
+    Running(&'a [Moments]),
 }
 
 struct Forward<'a> {
@@ -169,8 +169,7 @@ impl Forward<'_> {
                 statistics
             }
             Source::Running(running) => {
-                let [mean, variance] = [0, 1].map(|part| vector(running[2 * index + part].clone()));
-                given_statistics(&self.device.client, &mean, &variance, bias, epsilon)
+                given_statistics(&self.device.client, &running[index], bias, epsilon)
             }
         }
     }
@@ -212,9 +211,29 @@ pub(super) fn infer(
     running: &[CubeTensor],
 ) -> (Sizes, Matrix) {
     let (device, sizes, layers, input) = read(&config, inputs);
+    let running: Vec<Moments> = running
+        .chunks(2)
+        .map(|pair| Moments {
+            mean: vector(pair[0].clone()),
+            variance: vector(pair[1].clone()),
+        })
+        .collect();
+    let output = infer_layers(config, device, sizes, layers, input, &running);
+    (sizes, output)
+}
+
+/// As [`infer`], from layers that are read already.
+pub(super) fn infer_layers(
+    config: BlockConfig,
+    device: Device,
+    sizes: Sizes,
+    layers: Layers,
+    input: Matrix,
+    running: &[Moments],
+) -> Matrix {
     let source = Source::Running(running);
     let (kept, _) = forward(config, device, sizes, layers, input, source);
-    (kept.sizes, kept.output)
+    kept.output
 }
 
 /// A block's input in the maps' type, and its layers.

@@ -25,7 +25,8 @@ pub use exposure::{device_of, pixels, products_of, values};
 pub use forward::Device;
 pub use matrix::{Matrix, Storage, Vector32, cubes, units};
 pub use norm::{
-    Affine, Mask, Moments, Statistics, batch_statistics, gradient_apply, gradient_sums, norm_relu,
+    Affine, Mask, Moments, Statistics, batch_statistics, given_statistics, gradient_apply,
+    gradient_sums, norm_relu,
 };
 pub use pixels::column_sums;
 pub use product::{CubeClProducts, Operand, Plain, Products};

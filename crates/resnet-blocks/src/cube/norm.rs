@@ -27,10 +27,10 @@ pub struct Affine {
     pub beta: Vector32,
 }
 
-/// A batch's moments of one norm; `[channels]` each.
+/// Moments of one norm's input, of a batch or running; `[channels]` each.
 #[derive(Clone)]
 pub struct Moments {
-    /// Of the product without its bias.
+    /// A batch's is that of the product without its bias.
     pub mean: Vector32,
     /// The mean square about the mean, of all values.
     pub variance: Vector32,
@@ -99,14 +99,14 @@ pub fn batch_statistics(
     (Statistics { mean, inverse }, moments)
 }
 
-/// The running statistics as those of the product without its bias.
-pub(super) fn given_statistics(
+/// Running statistics, of the product with its bias, as those of the product without it.
+pub fn given_statistics(
     client: &Queue,
-    mean: &Vector32,
-    variance: &Vector32,
+    running: &Moments,
     bias: &Vector32,
     epsilon: f32,
 ) -> Statistics {
+    let Moments { mean, variance } = running;
     let out = Statistics {
         mean: Vector32::empty(client, mean.len),
         inverse: Vector32::empty(client, mean.len),
