@@ -241,8 +241,17 @@ impl Flat {
 
     /// Where the moments of a norm's batch go.
     pub(crate) fn moment_slots(&self, norm: &str) -> Option<Moments> {
+        self.statistics(&self.moments, norm)
+    }
+
+    /// A norm's running statistics.
+    pub(crate) fn running_slots(&self, norm: &str) -> Option<Moments> {
+        self.statistics(&self.running, norm)
+    }
+
+    fn statistics(&self, buffer: &Handle, norm: &str) -> Option<Moments> {
         let slot = |name: &str| self.layout.slot(&format!("{norm}.{name}"));
-        let of = |slot| part(&self.moments, self.layout.statistics, slot);
+        let of = |slot| part(buffer, self.layout.statistics, slot);
         Some(Moments {
             mean: of(slot("running_mean")?),
             variance: of(slot("running_var")?),

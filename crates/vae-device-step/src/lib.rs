@@ -26,6 +26,6 @@ mod step;
 pub use factors::AdamOptions;
 pub use memory::{StepBytes, step_bytes};
 #[cfg(feature = "cube")]
-pub use outcome::{Outcome, Pending, StepError};
+pub use outcome::{BatchTerms, Outcome, Pending, PendingTerms, StepError};
 #[cfg(feature = "cube")]
-pub use step::{DeviceStep, StepInputs, StepOptions, StepRates};
+pub use step::{DeviceStep, ShardPass, StepInputs, StepOptions, StepRates};

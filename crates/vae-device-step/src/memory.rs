@@ -39,14 +39,16 @@ pub fn step_bytes(config: &VaeConfig, batch: usize, precision: Precision) -> Ste
         .map(|block| Kept::forward(block, batch, value, &mut pool))
         .collect();
     let of_forward = kept.iter().map(|kept| kept.all.iter().sum::<u64>()).sum();
-    // The output's logits, and their gradient.
-    let pixels = (batch * config.image_size * config.image_size * config.image_channels) as u64;
-    let logits = pool.take(4 * pixels);
-    let d_logits = pool.take(value * pixels);
-    pool.give(logits);
+    // The parameters of the pixels' distributions, and their gradient.
+    let positions = batch * config.image_size * config.image_size;
+    let pixels = (positions * config.image_channels) as u64;
+    let parameters = (positions * config.likelihood.map_channels(config.image_channels)) as u64;
+    let output = pool.take(4 * parameters);
+    let d_output = pool.take(value * parameters);
+    pool.give(output);
     let last = blocks.last().expect("a model has blocks");
     let mut gradient = pool.take(value * (batch * last.pixels_out() * last.channels_out) as u64);
-    pool.give(d_logits);
+    pool.give(d_output);
     for (index, (block, kept)) in blocks.iter().zip(kept).enumerate().rev() {
         let next = kept.backward(block, batch, value, index > 0, &mut pool);
         pool.give(gradient);

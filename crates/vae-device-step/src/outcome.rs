@@ -25,7 +25,7 @@ impl std::error::Error for StepError {}
 /// What a step found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Sum of the images' cross-entropies, in nats.
+    /// Sum of the images' cross-entropies (negative log-probabilities), in nats.
     pub cross_entropy: f64,
     /// Sum of the images' KL divergences, in nats.
     pub kl: f64,
@@ -43,7 +43,8 @@ pub struct Outcome {
     pub not_finite_parameters: usize,
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<Vec<cubecl::bytes::Bytes>, String>> + Send>>;
+pub(crate) type Reading =
+    Pin<Box<dyn Future<Output = Result<Vec<cubecl::bytes::Bytes>, String>> + Send>>;
 
 /// A step that the device has been asked for.
 pub struct Pending {
@@ -59,14 +60,13 @@ impl Pending {
     /// # Errors
     /// If the device failed.
     pub fn wait(self) -> Result<Outcome, StepError> {
-        let bytes = cubecl::future::block_on(self.reading).map_err(StepError)?;
-        let values = f32::from_bytes(&bytes[0]);
+        let values = read(self.reading)?;
         let (terms, ending) = values.split_at(2 * self.batch);
-        let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+        let BatchTerms { cross_entropy, kl } = BatchTerms::of(terms);
         let chunk = ending[RECORD_NOT_FINITE] as usize;
         Ok(Outcome {
-            cross_entropy: sum(&terms[..self.batch]),
-            kl: sum(&terms[self.batch..]),
+            cross_entropy,
+            kl,
             l2: f64::from(ending[RECORD_PENALTY]),
             gradient_norm: f64::from(ending[RECORD_SQUARED_NORM]).sqrt(),
             is_taken: ending[RECORD_TAKEN] > 0.5,
@@ -75,4 +75,47 @@ impl Pending {
             not_finite: (chunk > 0).then(|| self.chunk_names[chunk - 1].clone()),
         })
     }
+}
+
+/// What the loss of a batch consists of, but for the penalties, which are the weights' own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchTerms {
+    /// Sum of the images' cross-entropies (negative log-probabilities), in nats.
+    pub cross_entropy: f64,
+    /// Sum of the images' KL divergences, in nats.
+    pub kl: f64,
+}
+
+impl BatchTerms {
+    /// From the cross-entropies of all images, and their divergences behind them.
+    pub(crate) fn of(terms: &[f32]) -> Self {
+        let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+        let (cross_entropies, divergences) = terms.split_at(terms.len() / 2);
+        Self {
+            cross_entropy: sum(cross_entropies),
+            kl: sum(divergences),
+        }
+    }
+}
+
+/// An evaluation that the device has been asked for.
+pub struct PendingTerms {
+    pub(crate) reading: Reading,
+    pub(crate) batch: usize,
+}
+
+impl PendingTerms {
+    /// Waits until it has ended; what was asked for meanwhile is not waited for.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn wait(self) -> Result<BatchTerms, StepError> {
+        let values = read(self.reading)?;
+        Ok(BatchTerms::of(&values[..2 * self.batch]))
+    }
+}
+
+pub(crate) fn read(reading: Reading) -> Result<Vec<f32>, StepError> {
+    let bytes = cubecl::future::block_on(reading).map_err(StepError)?;
+    Ok(f32::from_bytes(&bytes[0]).to_vec())
 }

@@ -5,6 +5,8 @@
 
 pub(crate) mod dense;
 pub(crate) mod latent;
+mod level;
+pub(crate) mod logistic;
 pub(crate) mod loss;
 pub(crate) mod optimizer;
 pub(crate) mod running;

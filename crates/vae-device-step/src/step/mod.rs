@@ -1,0 +1,329 @@
+//! The whole step, launched kernel by kernel or replayed as a graph; and the evaluation of a batch.
+
+mod ending;
+mod norms;
+mod prepared;
+mod shards;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use burn::prelude::Tensor;
+use cubecl::bytes::Bytes;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use resnet_blocks::cube::{Device as BlockDevice, Storage, Workspace, device_of};
+use vae_core::{DropoutMasks, Sampler, Vae};
+
+use self::ending::Tables;
+use self::norms::{Norm, norms};
+use self::prepared::{Prepared, Shape, Work};
+pub use self::shards::ShardPass;
+use self::shards::Summed;
+use crate::factors::AdamOptions;
+use crate::flat::{Flat, create, read};
+use crate::kernels::optimizer::{
+    RATES_FACTORS, RATES_KL_WEIGHT, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM, STATE_LEN,
+    STATE_UPDATES,
+};
+use crate::network::Network;
+use crate::outcome::{Outcome, Pending, PendingTerms, Reading, StepError};
+
+/// Steps that may be under way when another one is asked for.
+const MOST_UNREAD: usize = 3;
+const RATES_LEN: usize = RATES_FACTORS + 2 * (MOST_UNREAD + 1);
+/// Values of a vector in the optimizer's kernel: 16 bytes.
+const WIDTH: usize = 4;
+
+/// What does not change from step to step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepOptions {
+    /// Constants of the optimizer.
+    pub adam: AdamOptions,
+    /// How latents are drawn.
+    pub sampler: Sampler,
+    /// Whether steps are captured as a graph and replayed, where the device can.
+    pub is_captured: bool,
+}
+
+/// A batch, on the device.
+pub struct StepInputs {
+    /// `[batch, channels, height, width]`, in \[0, 1\]
+    pub images: Tensor<4>,
+    /// `[batch, latent_dim]`, standard normal
+    pub noise: Tensor<2>,
+    /// What multiplies the intermediate features; none for no dropout.
+    pub dropout: Option<DropoutMasks>,
+}
+
+/// What the host decides about a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepRates {
+    /// Adam's.
+    pub learning_rate: f64,
+    /// What the objective multiplies the KL divergence with.
+    pub kl_weight: f64,
+    /// The step is skipped where the gradient's norm is larger.
+    pub largest_norm: Option<f64>,
+}
+
+/// A model on a device, with its optimizer, and the step that trains it: forward, loss, backward, the decision whether the step is taken, and Adam,
+/// without a word from the host in between.
+///
+/// It stays on the thread that made it: a device's queue belongs to a thread.
+pub struct DeviceStep {
+    flat: Flat,
+    network: Network,
+    tables: Tables,
+    norms: Vec<Norm>,
+    options: StepOptions,
+    device: BlockDevice,
+    /// Lives as long as the program, as what is read may outlive the step.
+    reader: &'static Client,
+    rates: Handle,
+    state: Handle,
+    prepared: HashMap<Shape, Prepared>,
+    /// For steps whose gradients are a sum.
+    summed: Option<Summed>,
+    known_updates: u64,
+    unread: usize,
+    /// Why steps are launched although they should be replayed.
+    uncaptured: Option<String>,
+}
+
+impl DeviceStep {
+    /// With the values of a model that is on one of CubeCL's devices, and an optimizer before its first update.
+    ///
+    /// None where the model is elsewhere, or there are no kernels for its form: these know bottlenecks with ReLU, and as distributions of
+    /// the pixels Bernoulli, a logistic of its own scale for each value, and mixtures of logistics.
+    pub fn new(model: &Vae, options: StepOptions) -> Option<Self> {
+        let device = device_of(model.encoder.mean.weight.val().inner())?;
+        let client = device.client.clone();
+        // What stays as long as the model is as large as it has to be, and is never moved.
+        client.memory_persistent_allocation((), |()| Self::on(device, model, options))
+    }
+
+    fn on(device: BlockDevice, model: &Vae, options: StepOptions) -> Option<Self> {
+        let client: &Client = &device.client;
+        let storage = Storage::of(model.encoder.precision);
+        let flat = Flat::new(client, model, storage);
+        let network = Network::new(model, &flat)?;
+        let norms = norms(model)?;
+        let tables = Tables::new(client, &flat, &norms)?;
+        let step = Self {
+            reader: Box::leak(Box::new(client.clone())),
+            rates: create(client, &[0.0; RATES_LEN]),
+            state: create(client, &[0.0; STATE_LEN]),
+            prepared: HashMap::new(),
+            summed: None,
+            known_updates: 0,
+            unread: 0,
+            uncaptured: None,
+            flat,
+            network,
+            tables,
+            norms,
+            options,
+            device,
+        };
+        step.narrow();
+        Some(step)
+    }
+
+    fn client(&self) -> &Client {
+        &self.device.client
+    }
+
+    /// Asks for a step.
+    ///
+    /// # Errors
+    /// If the inputs are on another device, or more than three steps have not been [observed](Self::observe).
+    pub fn step(&mut self, inputs: StepInputs, rates: StepRates) -> Result<Pending, StepError> {
+        self.has_room()?;
+        let batch = inputs.images.dims()[0];
+        self.write_rates(rates);
+        let reading = self.ask(inputs, Work::Step)?;
+        self.unread += 1;
+        Ok(Pending {
+            reading,
+            batch,
+            chunk_names: self.tables.names.clone(),
+        })
+    }
+
+    /// Whether another step may be asked for.
+    fn has_room(&self) -> Result<(), StepError> {
+        if self.unread > MOST_UNREAD {
+            let text = format!(
+                "{} steps are under way; observe their outcomes first",
+                self.unread
+            );
+            return Err(StepError(text));
+        }
+        Ok(())
+    }
+
+    /// Asks for the terms of a batch's loss, with the running statistics and no gradients. Memory grows least where batches are as large as those of training.
+    ///
+    /// # Errors
+    /// If the inputs are on another device, or the device failed.
+    pub fn evaluate(
+        &mut self,
+        images: Tensor<4>,
+        noise: Tensor<2>,
+    ) -> Result<PendingTerms, StepError> {
+        let batch = images.dims()[0];
+        let inputs = StepInputs {
+            images,
+            noise,
+            dropout: None,
+        };
+        let reading = self.ask(inputs, Work::Evaluation)?;
+        Ok(PendingTerms { reading, batch })
+    }
+
+    /// Has a batch's work done, and its record read.
+    fn ask(&mut self, inputs: StepInputs, work: Work) -> Result<Reading, StepError> {
+        let [batch, _, height, width] = inputs.images.dims();
+        let shape = Shape {
+            batch,
+            size: [height, width],
+            has_masks: inputs.dropout.is_some(),
+            work,
+        };
+        if !self.prepared.contains_key(&shape) {
+            let client = self.client();
+            let prepared = client.memory_persistent_allocation((), |()| self.prepare(shape));
+            self.prepared.insert(shape, prepared);
+        }
+        let mut prepared = self.prepared.remove(&shape).expect("made just now");
+        let written = self.write_inputs(&prepared.batch, inputs);
+        let ran = written.and_then(|()| self.run(&mut prepared));
+        let record = prepared.batch.record.clone();
+        self.prepared.insert(shape, prepared);
+        ran?;
+        Ok(self.read_later(record))
+    }
+
+    fn read_later(&self, record: Handle) -> Reading {
+        let reading = self.reader.read_async(vec![record]);
+        Box::pin(async move { reading.await.map_err(|error| format!("{error}")) })
+    }
+
+    /// Takes note of a step's outcome, in the order of the steps.
+    pub fn observe(&mut self, outcome: &Outcome) {
+        self.known_updates = outcome.updates;
+        self.unread = self.unread.saturating_sub(1);
+    }
+
+    /// Whether the steps of this size of batch are replayed, and why not where they should be.
+    pub fn capture_failure(&self) -> Option<&str> {
+        self.uncaptured.as_deref()
+    }
+
+    /// Whether any step has been captured.
+    pub fn is_captured(&self) -> bool {
+        self.prepared
+            .values()
+            .any(|prepared| prepared.graph.is_some())
+    }
+
+    /// Bytes on the device: parameters, moments and gradients, and the maps of every size of batch.
+    pub fn bytes(&self) -> usize {
+        let layout = &self.flat.layout;
+        let each = if self.flat.narrow.is_some() { 18 } else { 16 };
+        // Evaluation and training of one size share theirs.
+        let mut counted: Vec<&Arc<Workspace>> = Vec::new();
+        for Prepared { workspace, .. } in self.prepared.values() {
+            if !counted.iter().any(|other| Arc::ptr_eq(other, workspace)) {
+                counted.push(workspace);
+            }
+        }
+        let maps = counted.into_iter().map(|workspace| workspace.bytes());
+        each * layout.parameters + 8 * layout.statistics + maps.sum::<usize>()
+    }
+
+    /// The model with the present values. Clones of `model` get its running statistics too, because Burn's modules share them.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn model(&self, model: Vae) -> Result<Vae, StepError> {
+        let parameters = read(self.client(), &self.flat.weights).map_err(StepError)?;
+        let statistics = read(self.client(), &self.flat.running).map_err(StepError)?;
+        Ok(self.flat.layout.write(model, &parameters, &statistics))
+    }
+
+    /// The optimizer's moments, as `first.NAME` and `second.NAME` with the number of values.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn moments(&self) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>, StepError> {
+        let mut all = BTreeMap::new();
+        for (kind, buffer) in [("first", &self.flat.first), ("second", &self.flat.second)] {
+            let values = read(self.client(), buffer).map_err(StepError)?;
+            for (name, slot) in self.flat.layout.trainable() {
+                let values = values[slot.offset..slot.offset + slot.len].to_vec();
+                all.insert(format!("{kind}.{name}"), (vec![slot.len], values));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Goes on from an optimizer after so many updates; false where its moments are not those of this model.
+    pub fn restore(
+        &mut self,
+        updates: u64,
+        moments: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    ) -> bool {
+        let layout = &self.flat.layout;
+        let mut buffers = Vec::new();
+        for kind in ["first", "second"] {
+            let mut all = vec![0.0; layout.parameters];
+            for (name, slot) in layout.trainable() {
+                let Some((_, values)) = moments.get(&format!("{kind}.{name}")) else {
+                    // A parameter without a moment has never had a gradient; all have.
+                    return false;
+                };
+                if values.len() != slot.len {
+                    return false;
+                }
+                all[slot.offset..slot.offset + slot.len].copy_from_slice(values);
+            }
+            buffers.push(all);
+        }
+        let client = self.device.client.clone();
+        client.write(&self.flat.first, Bytes::from_elems(buffers.remove(0)));
+        client.write(&self.flat.second, Bytes::from_elems(buffers.remove(0)));
+        let mut state = vec![0.0f32; STATE_LEN];
+        state[STATE_UPDATES] = updates as f32;
+        client.write(&self.state, Bytes::from_elems(state));
+        self.known_updates = updates;
+        true
+    }
+
+    /// The gradients of the last step, by name.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn gradients(&self) -> Result<BTreeMap<String, Vec<f32>>, StepError> {
+        let values = read(self.client(), &self.flat.gradients).map_err(StepError)?;
+        let named = self.flat.layout.trainable().map(|(name, slot)| {
+            let values = values[slot.offset..slot.offset + slot.len].to_vec();
+            (name.to_owned(), values)
+        });
+        Ok(named.collect())
+    }
+
+    fn write_rates(&self, rates: StepRates) {
+        let mut values = vec![0.0f32; RATES_LEN];
+        values[RATES_KNOWN_UPDATES] = self.known_updates as f32;
+        values[RATES_LARGEST_NORM] = rates.largest_norm.map_or(f32::INFINITY, |norm| norm as f32);
+        values[RATES_KL_WEIGHT] = rates.kl_weight as f32;
+        for ahead in 0..=MOST_UNREAD {
+            let update = self.known_updates + 1 + ahead as u64;
+            let factors = self.options.adam.factors(update, rates.learning_rate);
+            values[RATES_FACTORS + 2 * ahead..][..2].copy_from_slice(&factors);
+        }
+        self.client().write(&self.rates, Bytes::from_elems(values));
+    }
+}

@@ -1,0 +1,216 @@
+//! The buffers of the steps of one shape, and the graph that replays them.
+
+use std::sync::Arc;
+
+use cubecl::client::Graph;
+use cubecl::server::Handle;
+use resnet_blocks::cube::{
+    Device as BlockDevice, Matrix, Queue, Storage, Vector32, Workspace, cubes, pixels, units,
+    values,
+};
+use resnet_blocks::variance_factor;
+use vae_core::Sampler;
+
+use super::norms::Norm;
+use super::{DeviceStep, RATES_LEN, StepInputs};
+use crate::flat::{argument, create};
+use crate::kernels::latent;
+use crate::network::{Batch, record_len};
+use crate::outcome::StepError;
+
+/// What is done with a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Work {
+    /// A whole step.
+    Step,
+    /// Forward and backward of a shard of a batch.
+    Pass,
+    /// Forward, with the running statistics.
+    Evaluation,
+}
+
+/// Which batches can share buffers and a graph.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    pub(super) batch: usize,
+    pub(super) size: [usize; 2],
+    pub(super) has_masks: bool,
+    pub(super) work: Work,
+}
+
+/// A shape's buffers.
+pub(super) struct Prepared {
+    pub(super) batch: Batch,
+    device: BlockDevice,
+    work: Work,
+    /// The newest batch's weight in each running statistic, for a whole step.
+    factors: Option<Handle>,
+    pub(super) workspace: Arc<Workspace>,
+    launched: usize,
+    pub(super) graph: Option<Graph>,
+}
+
+impl DeviceStep {
+    pub(super) fn prepare(&self, shape: Shape) -> Prepared {
+        let client = self.client();
+        let Shape { batch, size, .. } = shape;
+        let storage = self.network.storage;
+        let rows = batch * size[0] * size[1];
+        let queue = Queue::new(client.clone());
+        let matrix = |storage| Matrix::empty(&queue, rows, self.network.image_channels, storage);
+        let masks = shape.has_masks.then(|| {
+            self.network
+                .features()
+                .map(|features| client.empty(4 * batch * features))
+        });
+        // What one batch leaves behind no other reads, so that evaluation needs no maps of its own where it has as many images.
+        let others = self.prepared.iter();
+        let same = others.filter(|(other, _)| (other.batch, other.size) == (batch, size));
+        let workspace = same.map(|(_, prepared)| prepared.workspace.clone()).next();
+        let workspace = workspace.unwrap_or_default();
+        Prepared {
+            batch: Batch {
+                len: batch,
+                size,
+                input: matrix(storage),
+                pixels: matrix(Storage::F32),
+                noise: client.empty(4 * batch * self.network.latent_dim),
+                masks,
+                record: client.empty(4 * record_len(batch)),
+            },
+            device: BlockDevice {
+                client: Queue::with_workspace(client.clone(), workspace.clone()),
+                products: self.device.products.clone(),
+            },
+            work: shape.work,
+            factors: (shape.work == Work::Step).then(|| create(client, &self.factors(batch))),
+            workspace,
+            launched: 0,
+            graph: None,
+        }
+    }
+
+    /// The weight in each running statistic of the newest batch's moment.
+    fn factors(&self, batch: usize) -> Vec<f32> {
+        self.of_statistics(|norm, is_variance| {
+            let factor = if is_variance {
+                self.variance_factor(norm, batch)
+            } else {
+                1.0
+            };
+            norm.momentum * factor
+        })
+    }
+
+    /// What makes a batch's variance at a norm an estimate of the population's.
+    pub(super) fn variance_factor(&self, norm: &Norm, batch: usize) -> f64 {
+        let side = norm.scale.map_or(1, |scale| scale * self.network.grid);
+        variance_factor(batch * side * side)
+    }
+
+    /// A number for each value of the statistics, by its norm and by whether it is a variance.
+    pub(super) fn of_statistics(&self, number: impl Fn(&Norm, bool) -> f64) -> Vec<f32> {
+        let mut numbers = vec![0.0; self.flat.layout.statistics];
+        for norm in &self.norms {
+            for (statistic, is_variance) in [("running_mean", false), ("running_var", true)] {
+                let slot = self.flat.layout.slot(&format!("{}.{statistic}", norm.norm));
+                if let Some(slot) = slot {
+                    let value = number(norm, is_variance) as f32;
+                    numbers[slot.offset..slot.offset + slot.len].fill(value);
+                }
+            }
+        }
+        numbers
+    }
+
+    pub(super) fn write_inputs(&self, batch: &Batch, inputs: StepInputs) -> Result<(), StepError> {
+        let elsewhere = || StepError("a batch is on another device than the model".to_owned());
+        let images = pixels(inputs.images).ok_or_else(elsewhere)?;
+        let noise = values(inputs.noise).ok_or_else(elsewhere)?;
+        let of_images = Vector32 {
+            len: images.len(),
+            buffer: images.buffer,
+        };
+        let (input, input_len) = (&batch.input, batch.input.len());
+        let pixels = batch.pixels.buffer.handle();
+        self.copy(&of_images, &input.buffer.handle(), input_len, input.storage);
+        self.copy(&of_images, &pixels, batch.pixels.len(), Storage::F32);
+        let noise_len = batch.len * self.network.latent_dim;
+        self.copy(&noise, &batch.noise, noise_len, Storage::F32);
+        if let (Some(to), Some(from)) = (&batch.masks, inputs.dropout) {
+            let lens = self.network.features().map(|features| batch.len * features);
+            for ((to, len), from) in to.iter().zip(lens).zip([from.encoder, from.decoder]) {
+                self.copy(&values(from).ok_or_else(elsewhere)?, to, len, Storage::F32);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, from: &Vector32, to: &Handle, count: usize, storage: Storage) {
+        assert_eq!(from.len, count, "values of a batch");
+        // SAFETY: one unit a value of each.
+        unsafe {
+            latent::copy::launch_unchecked(
+                self.client(),
+                cubes(count),
+                units(),
+                from.argument(),
+                argument(to, count),
+                count,
+                storage.elem(),
+            );
+        }
+    }
+
+    /// Launches the step, or replays it; captures the second one of a shape.
+    pub(super) fn run(&mut self, prepared: &mut Prepared) -> Result<(), StepError> {
+        let text = |error: cubecl::server::ServerError| format!("{error}");
+        if let Some(graph) = &prepared.graph {
+            // SAFETY: all buffers are held by `self` and its workspaces, and one thread uses the queue.
+            return unsafe { graph.replay() }.map_err(|error| StepError(text(error)));
+        }
+        let is_to_capture =
+            self.options.is_captured && self.uncaptured.is_none() && prepared.launched == 1;
+        let client = self.device.client.clone();
+        if is_to_capture && let Err(error) = client.graph_prepare() {
+            self.uncaptured = Some(text(error));
+        }
+        self.launch(prepared);
+        prepared.launched += 1;
+        if is_to_capture && self.uncaptured.is_none() {
+            // The step that has just been launched has filled the workspace; recorded is the same again.
+            let recorded = client.start_capture().map(|()| self.launch(prepared));
+            // Whatever happened, the queue must leave the capture.
+            let graph = client.stop_capture();
+            match recorded.and(graph) {
+                Ok(graph) => prepared.graph = Some(graph),
+                Err(error) => self.uncaptured = Some(text(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&self, prepared: &Prepared) {
+        let share = match self.options.sampler {
+            Sampler::Correct => 0.5,
+            Sampler::Blog => 1.0,
+        };
+        let Prepared {
+            batch,
+            device,
+            work,
+            factors,
+            ..
+        } = prepared;
+        match work {
+            Work::Evaluation => self.network.evaluate(device, batch, share),
+            Work::Pass | Work::Step => {
+                self.network
+                    .forward_backward(device, batch, &self.rates, RATES_LEN, share);
+            }
+        }
+        if let Some(factors) = factors {
+            self.end(&batch.record, batch.len, factors);
+        }
+    }
+}
