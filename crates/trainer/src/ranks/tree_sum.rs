@@ -113,8 +113,8 @@ fn sum(
             own.values.drain(..kept.start);
         }
         own = match (own, other) {
-            (Some(own), Some(other)) if rank < partner => Some(added(own, &other)),
-            (Some(own), Some(other)) => Some(added(other, &own)),
+            (Some(own), Some(other)) if rank < partner => Some(own.and(other)),
+            (Some(own), Some(other)) => Some(other.and(own)),
             (own, other) => own.or(other),
         };
         piece = kept;
@@ -188,13 +188,16 @@ fn contribution(message: Message) -> (Option<Contribution>, Requests) {
     (contribution, requests)
 }
 
-fn added(mut left: Contribution, right: &Contribution) -> Contribution {
-    left.loss.add_part(right.loss);
-    let numbers = left.numbers.iter_mut().zip(&right.numbers);
-    numbers.for_each(|(left, right)| *left += right);
-    let values = left.values.iter_mut().zip(&right.values);
-    values.for_each(|(left, right)| *left += right);
-    left
+impl Contribution {
+    /// The sum of two neighbours in the tree.
+    pub(crate) fn and(mut self, right: Self) -> Self {
+        self.loss.add_part(right.loss);
+        let numbers = self.numbers.iter_mut().zip(right.numbers);
+        numbers.for_each(|(left, right)| *left += right);
+        let values = self.values.iter_mut().zip(right.values);
+        values.for_each(|(left, right)| *left += right);
+        self
+    }
 }
 
 /// Rank 0's message, on every rank: from rank 0 to half the ranks, from both to a quarter each, and so on.
@@ -282,9 +285,9 @@ mod tests {
                             numbers: vec![f64::from(own[0])],
                             values: own.clone(),
                         };
-                        sum.add(contribution, |left, right| added(left, &right));
+                        sum.add(contribution, Contribution::and);
                     }
-                    let own = sum.finish(|left, right| added(left, &right));
+                    let own = sum.finish(Contribution::and);
                     // One rank alone is asked to stop, another for a checkpoint.
                     let asks = Requests {
                         stop: if ranks.rank() == ranks.size() - 1 {

@@ -5,20 +5,18 @@
 
 use burn::prelude::*;
 use run_files::divergence::{NonFinite, first_non_finite};
-use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
 
-use crate::experiment::evaluate::read_terms;
+use crate::experiment::evaluate::BatchScorer;
 use crate::experiment::model::Model;
 use crate::experiment::weights::{NamedValues, WeightsError, load_values};
 use crate::ranks::{RanksError, Requests};
 use crate::step::adam::Adam;
-use crate::step::block_checkpointing::Forward;
 use crate::step::fault::FaultInjector;
 use crate::step::gradient_norms::GradientNorms;
 #[cfg(feature = "cube")]
-use crate::step::on_device::OnDevice;
-use crate::step::pass::{Inputs, Pass, PassOptions, Phase};
+use crate::step::on_device::{DeviceScorer, OnDevice};
+use crate::step::pass::{Pass, PassOptions, Phase};
 use crate::step::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 use crate::step::running_statistics::{StatisticsSnapshot, with_statistics_vector};
@@ -196,22 +194,30 @@ impl Engine {
         }
     }
 
-    /// The step on the device; `None` where it is not the device's to make.
+    /// Whether the device makes such a step.
+    #[cfg(feature = "cube")]
+    fn is_the_devices(&mut self, request: &StepRequest) -> bool {
+        // Before the first step: whether there are free bits does not change in a run.
+        self.device.take_if(|device| !device.takes(request));
+        self.device.is_some()
+    }
+
+    /// The step on the device, which makes it.
     #[cfg(feature = "cube")]
     fn device_step(
         &mut self,
-        request: StepRequest,
+        mut request: StepRequest,
         guard: &mut StepGuard,
         faults: &FaultInjector,
-    ) -> Result<Option<StepReport>, StepRequest> {
-        // Before the first step: whether there are free bits does not change in a run.
-        self.device.take_if(|device| !device.takes(&request));
-        let Some(device) = &mut self.device else {
-            return Err(request);
-        };
-        let mut request = request;
+    ) -> Result<Option<StepReport>, RanksError> {
         request.inputs.images = faults.images(request.step, request.inputs.images);
-        let report = device.step(request, guard);
+        let device = self.device.as_mut().expect("asked before");
+        let images = request.inputs.len();
+        let report = if self.replicas.divides(images, self.options.micro_batch_size) {
+            Some(device.divided_step(request, &mut self.replicas, guard)?)
+        } else {
+            device.step(request, guard)
+        };
         let ends = report.as_ref().map(|report| &report.outcome);
         if matches!(ends, Some(Outcome::NotFinite { stops: true, .. })) {
             // For the report of the divergence.
@@ -232,15 +238,13 @@ impl Engine {
         ended: &mut impl FnMut(Phase) -> Result<(), E>,
     ) -> Result<Option<StepReport>, E> {
         #[cfg(feature = "cube")]
-        let request = match self.device_step(request, guard, faults) {
-            Ok(report) => {
-                for phase in [Phase::Forward, Phase::Backward, Phase::Optimizer] {
-                    ended(phase)?;
-                }
-                return Ok(report);
+        if self.is_the_devices(&request) {
+            let report = self.device_step(request, guard, faults)?;
+            for phase in [Phase::Forward, Phase::Backward, Phase::Optimizer] {
+                ended(phase)?;
             }
-            Err(request) => request,
-        };
+            return Ok(report);
+        }
         let StepRequest {
             step,
             mut inputs,
@@ -325,20 +329,25 @@ impl Engine {
         }))
     }
 
-    /// The forward pass alone, as an evaluation makes it where the model is `valid()`.
-    ///
-    /// # Errors
-    /// What `ended` gives.
-    pub(crate) fn evaluate<E>(
-        &self,
-        inputs: Inputs,
-        mut ended: impl FnMut(Phase) -> Result<(), E>,
-    ) -> Result<BatchLoss, E> {
-        let inputs = inputs.forward(self.options.sampler);
-        let forward = Forward::new(&self.model, inputs, false);
-        let loss = read_terms(forward.terms());
-        ended(Phase::Forward)?;
-        Ok(loss)
+    /// Who scores batches where the model is trained, on a device of its own; none elsewhere. The model has been [settled](Self::settle) before.
+    /// With as many images at a time as [`images_per_pass`](Self::images_per_pass) says it needs no memory of its own.
+    pub(crate) fn device_scorer(&mut self) -> Option<Box<dyn BatchScorer + '_>> {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &mut self.device {
+            return Some(Box::new(DeviceScorer::new(device, &self.model)));
+        }
+        None
+    }
+
+    /// Images of the largest pass over a batch of training on a device of its own; none elsewhere.
+    pub(crate) fn images_per_pass(&self, batch: usize) -> Option<usize> {
+        #[cfg(feature = "cube")]
+        if self.device.is_some() {
+            let micro_batch_size = self.options.micro_batch_size;
+            return Some(self.replicas.images_per_pass(batch, micro_batch_size));
+        }
+        let _ = batch;
+        None
     }
 
     fn cause(&self, norms: &GradientNorms) -> NonFinite {

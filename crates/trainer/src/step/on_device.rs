@@ -1,5 +1,8 @@
 //! Steps that stay on a GPU: the host asks for the next one before it knows what became of the last.
 
+mod scorer;
+mod shards;
+
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
@@ -9,6 +12,7 @@ use vae_device_step::{
     StepRates,
 };
 
+pub(crate) use self::scorer::DeviceScorer;
 use crate::experiment::model::Model;
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
@@ -23,11 +27,18 @@ pub(crate) struct OnDevice {
     open: Option<Open>,
     /// Whether the model has changed since it was read.
     is_ahead: bool,
+    /// The penalties of the present weights, once somebody has asked for them.
+    penalty: Option<f64>,
 }
 
 /// A step that the device has been asked for.
 struct Open {
     pending: Pending,
+    told: Told,
+}
+
+/// What a report says of a step besides its outcome.
+struct Told {
     step: u64,
     images: usize,
     learning_rate: f64,
@@ -38,9 +49,7 @@ impl OnDevice {
     /// None where the model is on processors, or a run has something that the device's step does not know.
     pub(crate) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
         let Model::ResNet(model) = model;
-        let is_known = options.micro_batch_size.is_none()
-            && !options.gradient_checkpointing
-            && options.average_decay.is_none();
+        let is_known = !options.gradient_checkpointing && options.average_decay.is_none();
         if !is_known || resnet_blocks::are_blocks_plain() {
             return None;
         }
@@ -61,6 +70,7 @@ impl OnDevice {
             options,
             open: None,
             is_ahead: false,
+            penalty: None,
         })
     }
 
@@ -93,20 +103,16 @@ impl OnDevice {
             kl,
         } = request;
         let images = inputs.len();
-        let rates = StepRates {
-            learning_rate,
-            kl_weight: kl.weight,
-            largest_norm: guard.largest_norm(self.options.skip_gradient_norm),
-        };
+        let rates = self.rates(learning_rate, kl, guard);
         let pending = checked(self.step.step(on_device(inputs), rates));
-        self.is_ahead = true;
-        let newest = Open {
-            pending,
+        self.goes_ahead();
+        let told = Told {
             step,
             images,
             learning_rate,
             kl,
         };
+        let newest = Open { pending, told };
         if let Some(open) = self.open.replace(newest) {
             report = Some(self.report(open, guard));
         }
@@ -137,13 +143,7 @@ impl OnDevice {
     }
 
     fn report(&mut self, open: Open, guard: &mut StepGuard) -> StepReport {
-        let Open {
-            pending,
-            step,
-            images,
-            learning_rate,
-            kl,
-        } = open;
+        let Open { pending, told } = open;
         let outcome = checked(pending.wait());
         self.step.observe(&outcome);
         let loss = BatchLoss {
@@ -151,6 +151,22 @@ impl OnDevice {
             kl: outcome.kl,
             l2: outcome.l2,
         };
+        self.told_report(told, loss, outcome, guard)
+    }
+
+    fn told_report(
+        &self,
+        told: Told,
+        loss: BatchLoss,
+        outcome: DeviceOutcome,
+        guard: &mut StepGuard,
+    ) -> StepReport {
+        let Told {
+            step,
+            images,
+            learning_rate,
+            kl,
+        } = told;
         guard.saw_loss(step, loss.mean(images));
         let mean_kl = kl.value(loss.kl / images as f64, None);
         StepReport {
@@ -161,6 +177,20 @@ impl OnDevice {
             objective: loss.cross_entropy / images as f64 + mean_kl + loss.l2,
             outcome: verdict(outcome, loss, guard, self.options.skip_gradient_norm),
         }
+    }
+
+    fn rates(&self, learning_rate: f64, kl: KlObjective, guard: &StepGuard) -> StepRates {
+        StepRates {
+            learning_rate,
+            kl_weight: kl.weight,
+            largest_norm: guard.largest_norm(self.options.skip_gradient_norm),
+        }
+    }
+
+    /// Takes note that the device is about to change the model.
+    fn goes_ahead(&mut self) {
+        self.is_ahead = true;
+        self.penalty = None;
     }
 }
 

@@ -148,10 +148,38 @@ impl Replicas {
         }
     }
 
-    /// Whether the main device computes whole batches.
-    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // A GPU then takes the step by itself.
+    /// Whether this rank has no device but the main one, on which shards have nothing to do with each other.
+    #[cfg(feature = "cube")]
     pub(crate) fn are_none(&self) -> bool {
-        self.shards() == 1
+        self.workers.is_empty() && !self.shares_norms
+    }
+
+    /// Images of the largest pass that a batch is computed in.
+    #[cfg(feature = "cube")]
+    pub(crate) fn images_per_pass(&self, batch: usize, micro_batch_size: Option<usize>) -> usize {
+        let shards = equal_parts(batch, self.shards());
+        micro_batches(shards[0].len(), micro_batch_size)[0].len()
+    }
+
+    /// The images of a batch that this rank computes, and how many shards they are; none where the batch has none for it.
+    #[cfg(feature = "cube")]
+    pub(crate) fn own_images(&self, batch: usize) -> Option<(Range<usize>, usize)> {
+        let own = self.groups(batch).into_iter().next()?;
+        Some((own.images, own.shards))
+    }
+
+    /// The sum over all ranks of contributions that lie on the host.
+    ///
+    /// # Errors
+    /// Where another rank is lost.
+    pub(crate) fn sum_on_host(
+        &mut self,
+        own: Option<Contribution>,
+        length: usize,
+    ) -> Result<Contribution, RanksError> {
+        let (sum, requests) = self.ranks.sum(own, length, self.requests)?;
+        self.requests = requests;
+        Ok(sum)
     }
 
     /// Whether a batch of so many images is computed in parts, so that the model's own running statistics stay as they are.
@@ -330,8 +358,7 @@ impl Replicas {
             numbers: Vec::new(),
             values: values(own.vector),
         });
-        let (sum, requests) = self.ranks.sum(own, length, self.requests)?;
-        self.requests = requests;
+        let sum = self.sum_on_host(own, length)?;
         Ok(ShardSum {
             loss: sum.loss,
             vector: Tensor::from_data(TensorData::new(sum.values, [length]), self.main_device()),

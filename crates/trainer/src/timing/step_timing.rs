@@ -12,6 +12,7 @@ use super::error::TimingError;
 use super::likelihood_timing::{LikelihoodTiming, processor_seconds, time_likelihood};
 use crate::device::DeviceError;
 use crate::experiment::data;
+use crate::experiment::evaluate::{BatchScorer, ModelScorer};
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
@@ -166,19 +167,19 @@ fn timed_steps(
     let plain_device = device.clone().inner();
     let device = device.clone().autodiff();
     let config = model_config(settings)?;
-    let mut model = initial_model(&config, settings.seed, &device);
-    let device = if options.is_evaluation {
-        model = model.valid();
-        plain_device
-    } else {
-        device
-    };
+    let model = initial_model(&config, settings.seed, &device);
     let engine_options = EngineOptions {
         is_launched: options.is_launched,
         ..EngineOptions::of(settings)
     };
     let replicas = Replicas::of_settings(settings, &config, &device, &[], ranks);
     let mut engine = Engine::new(model, replicas, engine_options);
+    let evaluated = engine.model().valid();
+    let device = if options.is_evaluation {
+        plain_device
+    } else {
+        device
+    };
     let mut guard = StepGuard::default();
     let batch_size =
         NonZeroUsize::new(settings.batch_size).expect("validated settings have a batch");
@@ -242,7 +243,12 @@ fn timed_steps(
             Ok::<(), TimingError>(())
         };
         if options.is_evaluation {
-            engine.evaluate(inputs, ended)?;
+            let Inputs { images, noise, .. } = inputs;
+            match engine.device_scorer() {
+                Some(mut scorer) => scorer.score(images, noise, engine_options.sampler),
+                None => ModelScorer(&evaluated).score(images, noise, engine_options.sampler),
+            };
+            ended(Phase::Forward)?;
         } else {
             let request = StepRequest {
                 step: step as u64,

@@ -9,7 +9,9 @@ use cifar_loader::{BatchPlan, Epoch};
 use super::error::TrainError;
 use crate::device::DeviceError;
 use crate::experiment::data;
-use crate::experiment::evaluate::{EvaluationOptions, Interrupted, bits_per_dim, evaluate_until};
+use crate::experiment::evaluate::{
+    BatchScorer, EvaluationOptions, Interrupted, ModelScorer, bits_per_dim, evaluate_until,
+};
 use crate::experiment::model::{Model, sampler};
 use crate::experiment::pictures::{write_reconstructions, write_samples};
 use crate::process::progress::{EpochEnd, Progress, StepProgress};
@@ -75,19 +77,36 @@ impl Training<'_> {
         }
         let model = run.engine.scored_model();
         let of = self.splits.valid.len();
-        let mut score = |model: &Model| {
+        let mut score = |scorer: &mut dyn BatchScorer, options| {
             evaluate_until(
-                model,
+                scorer,
                 &run.images.valid,
                 self.valid_floor,
-                self.evaluation(epoch),
+                options,
                 (self.stop, &self.ranks),
                 &mut |done| progress.evaluated("validation", done, of),
             )
         };
+        let options = self.evaluation(epoch);
+        let images = run.engine.images_per_pass(self.settings.batch_size);
+        let of_device = EvaluationOptions {
+            batch_size: images
+                .and_then(NonZeroUsize::new)
+                .unwrap_or(options.batch_size),
+            ..options
+        };
         let own = run.engine.average().map(|_| run.engine.model().valid());
-        let without_average = own.as_ref().map(&mut score).transpose();
-        let scores = without_average.and_then(|without| Ok((score(&model)?, without)));
+        let without_average = own
+            .as_ref()
+            .map(|own| score(&mut ModelScorer(own), options))
+            .transpose();
+        let scores = without_average.and_then(|without| {
+            let valid = match run.engine.device_scorer() {
+                Some(mut scorer) => score(scorer.as_mut(), of_device),
+                None => score(&mut ModelScorer(&model), options),
+            };
+            Ok((valid?, without))
+        });
         let scores = match scores {
             Ok(scores) => Ok(Ok(scores)),
             Err(Interrupted::Stop(signal)) => Ok(Err(signal)),

@@ -7,7 +7,9 @@ use burn::prelude::*;
 use resnet_blocks::parameter_names;
 
 use super::error::TrainError;
-use crate::experiment::evaluate::{Interrupted, bits_per_dim, cross_entropy_floor, evaluate_until};
+use crate::experiment::evaluate::{
+    Interrupted, ModelScorer, bits_per_dim, cross_entropy_floor, evaluate_until,
+};
 use crate::experiment::export::export;
 use crate::experiment::file_list::write_file_list;
 use crate::experiment::latent_statistics::latent_statistics;
@@ -53,7 +55,7 @@ impl Training<'_> {
         let images = self.evaluation_images(&self.splits.test);
         let of = self.splits.test.len();
         let test = evaluate_until(
-            &model,
+            &mut ModelScorer(&model),
             &images,
             test_floor,
             self.evaluation(0),

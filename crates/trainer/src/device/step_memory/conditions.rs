@@ -3,7 +3,7 @@
 use vae_core::Precision;
 
 use run_files::settings::{Activation, DeviceChoice, Settings};
-use vae_measures::Likelihood;
+use vae_measures::{Likelihood, Scale};
 
 /// A float32 number.
 pub(super) const F32: u64 = 4;
@@ -58,11 +58,14 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
 fn stays_on_device(settings: &Settings) -> bool {
     settings.device.are_gpus()
         && settings.device.count() == 1
-        && settings.micro_batch_size.is_none()
         && !settings.gradient_checkpointing
         && settings.ema.is_none()
         && settings.free_bits.is_none()
-        && settings.likelihood == Likelihood::Bernoulli
+        && match settings.likelihood {
+            Likelihood::Bernoulli | Likelihood::LogisticMixture { .. } => true,
+            Likelihood::Logistic { scale } => scale == Scale::PerPixel,
+            Likelihood::RenormalisedBernoulli | Likelihood::Gaussian { .. } => false,
+        }
         && settings.activation != Activation::Gelu
 }
 

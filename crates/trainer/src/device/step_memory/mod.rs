@@ -68,10 +68,10 @@ pub(crate) fn predict(
     (form, place): (Form, Place),
     size: StepSize,
 ) -> StepMemory {
-    if let (Form::OnDevice(precision), Place::Cuda) = (form, place) {
-        return on_device(config, size.batch, precision);
-    }
     let parts = crate::step::batch_parts::micro_batches(size.batch, size.micro_batch);
+    if let (Form::OnDevice(precision), Place::Cuda) = (form, place) {
+        return on_device(config, parts[0].len(), precision);
+    }
     let images = parts[0].len() as u64;
     let parameters = config.num_params();
     let copies = 4 + u64::from(parts.len() > 1) + u64::from(size.has_average);

@@ -28,6 +28,29 @@ pub struct EvaluationOptions {
     pub draw: u32,
 }
 
+/// Who computes the loss of a batch: a model's forward pass, or a device's own.
+pub(crate) trait BatchScorer {
+    /// Values of noise an image.
+    fn latent_dim(&self) -> usize;
+
+    /// The sums over the batch, with running statistics and no gradients.
+    fn score(&mut self, images: Tensor<4>, noise: Tensor<2>, sampler: Sampler) -> BatchLoss;
+}
+
+/// Scores by the forward pass of a model, which is `valid()`.
+pub(crate) struct ModelScorer<'a>(pub(crate) &'a Model);
+
+impl BatchScorer for ModelScorer<'_> {
+    fn latent_dim(&self) -> usize {
+        self.0.latent_dim()
+    }
+
+    fn score(&mut self, images: Tensor<4>, noise: Tensor<2>, sampler: Sampler) -> BatchLoss {
+        let output = self.0.forward(images, noise, sampler, None);
+        read_terms(&output.terms)
+    }
+}
+
 /// Means over the split's images, in nats.
 ///
 /// `model` is `valid()`, so that running statistics are used. `floor` is the split's
@@ -45,7 +68,7 @@ pub fn evaluate(
     let device = device.clone().inner();
     let images = SplitImages::new(view, &device, ImagePlace::of(&device));
     evaluate_until(
-        model,
+        &mut ModelScorer(model),
         &images,
         floor,
         options,
@@ -73,7 +96,7 @@ pub(crate) enum Interrupted {
 /// # Panics
 /// If the split is empty.
 pub(crate) fn evaluate_until(
-    model: &Model,
+    scorer: &mut dyn BatchScorer,
     images: &SplitImages,
     floor: f64,
     options: EvaluationOptions,
@@ -83,21 +106,20 @@ pub(crate) fn evaluate_until(
     let view = images.view();
     assert!(!view.is_empty(), "a mean needs at least one image");
     let device = images.device();
-    let latent_dim = model.latent_dim();
+    let latent_dim = scorer.latent_dim();
     let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
     let batches = images.epoch(&plan, 0);
     let images_of = |index: usize| {
         let start = index * options.batch_size.get();
         start..(start + options.batch_size.get()).min(view.len())
     };
-    let score = |index: usize| {
+    let mut score = |index: usize| {
         let images = batches.batch(index);
         let positions = images_of(index);
         let batch = positions.len();
         let noise = evaluation_noise(options.seed, options.draw, positions, latent_dim);
         let noise = Tensor::from_data(TensorData::new(noise, [batch, latent_dim]), device);
-        let output = model.forward(images, noise, options.sampler, None);
-        read_terms(&output.terms)
+        scorer.score(images, noise, options.sampler)
     };
     let mut sums = TermSums::default();
     for first in (0..plan.num_batches()).step_by(ranks.size()) {
