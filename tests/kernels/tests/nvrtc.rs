@@ -171,10 +171,10 @@ fn a_step_of_operations_compiles_for_cards_of_three_generations() {
 fn the_devices_own_step_compiles_for_cards_of_three_generations() {
     for (capability, precision) in [("6.1", "f32"), ("8.0", "f32"), ("9.0", "bf16")] {
         let (text, asked) = step(capability, &[precision, "own"], false);
-        assert!(
-            text.contains("step 2: ") && text.contains("captured: true"),
-            "{text}"
-        );
+        // Of each of three likelihoods.
+        for found in ["step 2: ", "evaluation 2: ", "captured: true"] {
+            assert_eq!(text.matches(found).count(), 3, "{found}{text}");
+        }
         let kernels = asked["step 0"].compile_seconds.len();
         assert!(kernels > 20, "{kernels} kernels are not a step's");
     }
@@ -202,6 +202,16 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
         let reads = asked[&format!("step {number}")].reads;
         assert!(reads <= 1, "{reads} reads in step {number}");
     }
+    // A batch as large as training's is scored in its buffers; there are the batch itself and small vectors besides.
+    let bytes: i64 = (0..3)
+        .map(|number| asked[&format!("evaluation {number}")].bytes)
+        .sum();
+    assert!(bytes < 10_000_000, "{bytes} bytes more for evaluation");
+    let launches = asked["evaluation 0"].launches;
+    assert!((50..150).contains(&launches), "{launches} launches");
+    let replayed = &asked["evaluation 2"];
+    assert_eq!((replayed.graphs, replayed.reads), (1, 1));
+    assert!(replayed.launches <= 8, "{} launches", replayed.launches);
 }
 
 #[test]

@@ -30,22 +30,22 @@ fn program(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A run of 20 steps in two epochs, the last one of each on fewer images.
+/// A run of 12 steps in two epochs, the last one of each on fewer images.
 fn train(run_dir: &str, device: &str) -> Vec<String> {
     let text = format!(
-        "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 6 --dropout 0.1 --limit-train 57 \
-         --limit-test 20 --epochs 2 --seed 3 --data sample --device {device} --checkpoint-every 3 --run-dir {run_dir}"
+        "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 6 --dropout 0.1 --limit-train 33 \
+         --limit-test 10 --epochs 2 --seed 3 --data sample --device {device} --checkpoint-every 3 --run-dir {run_dir}"
     );
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn run(folder: &Path, arguments: &[String]) -> Output {
+fn run_of(folder: &Path, arguments: &[String]) -> Output {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     program(folder, &arguments).output().expect("started")
 }
 
 fn must_run(folder: &Path, arguments: &[String]) {
-    let output = run(folder, arguments);
+    let output = run_of(folder, arguments);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {text}");
 }
@@ -58,15 +58,16 @@ fn metrics(folder: &Path, run_dir: &str) -> Vec<serde_json::Value> {
         .collect()
 }
 
-#[test]
-fn a_run_is_that_of_the_reference_backend() {
-    let folder = Folder::new("parity");
-    must_run(&folder.0, &train("vulkan", "vulkan:0"));
-    must_run(&folder.0, &train("reference", "ndarray"));
-    let (found, expected) = (
-        metrics(&folder.0, "vulkan"),
-        metrics(&folder.0, "reference"),
-    );
+/// Holds a run on Vulkan with further flags against the same one on the reference backend.
+fn check_parity(name: &str, flags: &[&str]) {
+    let folder = Folder::new(name);
+    let further = || flags.iter().map(|flag| (*flag).to_owned());
+    let run = |run_dir: &str, device: &str| {
+        let arguments = train(run_dir, device).into_iter().chain(further());
+        must_run(&folder.0, &arguments.collect::<Vec<_>>());
+        metrics(&folder.0, run_dir)
+    };
+    let (found, expected) = (run("vulkan", "vulkan:0"), run("reference", "ndarray"));
     assert_eq!((found.len(), expected.len()), (2, 2));
     let mut compared = 0;
     for (found, expected) in found.iter().zip(&expected) {
@@ -74,15 +75,55 @@ fn a_run_is_that_of_the_reference_backend() {
             let Some(expected) = expected.as_f64() else {
                 continue;
             };
+            // Burn's biases before a norm wander by rounding, and the running means follow them slowly, which batches do not see.
+            let tolerance = if key.starts_with("valid/") { 0.1 } else { 2e-3 };
             let found = found[key].as_f64().unwrap_or_else(|| panic!("{key}"));
             assert!(
-                (found - expected).abs() <= 2e-3 * expected.abs().max(1.0),
+                (found - expected).abs() <= tolerance * expected.abs().max(1.0),
                 "{key}: {found} and {expected}"
             );
             compared += 1;
         }
     }
-    assert!(compared >= 20, "{compared} numbers");
+    assert!(compared >= 16, "{compared} numbers");
+
+    // The device's validation, of the weights that were exported: the KL divergence does not depend on a draw.
+    let evaluate = "evaluate --run-dir vulkan --split valid --device ndarray --json";
+    let arguments: Vec<String> = evaluate.split(' ').map(str::to_owned).collect();
+    let output = run_of(&folder.0, &arguments);
+    let scored: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let loss = |row: &serde_json::Value| row["valid/loss"].as_f64().expect("a loss");
+    let best = found.iter().min_by(|a, b| loss(a).total_cmp(&loss(b)));
+    let on_device = best.expect("a row")["valid/kl"].as_f64().expect("a number");
+    let by_burn = scored["terms"]["kl"].as_f64().expect("a number");
+    assert!(
+        (on_device - by_burn).abs() <= 1e-3 * by_burn,
+        "{on_device} and {by_burn}"
+    );
+}
+
+#[test]
+fn a_run_is_that_of_the_reference_backend() {
+    check_parity("parity", &[]);
+}
+
+#[test]
+fn a_run_with_a_mixture_of_logistics_is_that_of_the_reference_backend() {
+    check_parity("mixture", &["--likelihood", "logistic-mixture:2"]);
+}
+
+#[test]
+fn a_run_in_shards_is_that_of_as_many_micro_batches() {
+    let folder = Folder::new("micro-batches");
+    let run = |run_dir: &str, flags: [&str; 2]| {
+        let mut arguments = train(run_dir, "vulkan:0");
+        arguments.extend(flags.map(str::to_owned));
+        must_run(&folder.0, &arguments);
+        contents(&folder.0, run_dir)
+    };
+    let shards = run("shards", ["--shards", "2"]);
+    let micro_batches = run("micro-batches", ["--micro-batch-size", "3"]);
+    assert!(shards == micro_batches);
 }
 
 fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {
@@ -127,7 +168,7 @@ fn bfloat16_is_refused_with_the_reason() {
     let folder = Folder::new("bf16");
     let mut arguments = train("run", "vulkan:0");
     arguments.extend(["--precision".to_owned(), "bf16".to_owned()]);
-    let output = run(&folder.0, &arguments);
+    let output = run_of(&folder.0, &arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(

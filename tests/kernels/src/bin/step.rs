@@ -76,7 +76,17 @@ fn main() {
     let noise = |device: &Device| Tensor::<2>::full([batch, config.latent_dim], 0.5, device);
 
     if is_own {
-        return own_steps(&config, &device, images(&device), noise(&device));
+        own_steps(&config, &device, images(&device), noise(&device));
+        if full.is_none() {
+            // The kernels of the other likelihoods.
+            for likelihood in ["logistic", "logistic-mixture:10"] {
+                mark(likelihood);
+                let likelihood = likelihood.parse().expect("a likelihood");
+                let config = config.clone().with_likelihood(likelihood);
+                own_steps(&config, &device, images(&device), noise(&device));
+            }
+        }
+        return;
     }
 
     let autodiff = device.clone().autodiff();
@@ -101,7 +111,7 @@ fn main() {
     println!("{} gradients", read.count);
 }
 
-/// Three steps: the first is launched, the second captured, the third replayed where the device can.
+/// Three steps and three evaluations: the first is launched, the second captured, the third replayed where the device can.
 fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tensor<2>) {
     let vae = config.init(device);
     let options = StepOptions {
@@ -131,6 +141,12 @@ fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tens
         let outcome = outcome.wait().expect("an outcome");
         engine.observe(&outcome);
         println!("step {number}: {outcome:?}");
+    }
+    for number in 0..3 {
+        mark(&format!("evaluation {number}"));
+        let terms = engine.evaluate(images.clone(), noise.clone());
+        let terms = terms.expect("an evaluation").wait();
+        println!("evaluation {number}: {:?}", terms.expect("its terms"));
     }
     mark("end");
     println!(

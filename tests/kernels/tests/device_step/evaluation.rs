@@ -1,0 +1,77 @@
+//! Evaluation of a batch between the steps.
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use vae_core::{Depth, Sampler, VaeConfig};
+use vae_device_step::{BatchTerms, DeviceStep};
+
+use crate::{batch, bits, close, config, model, options, rates, reference, step, vulkan};
+
+fn evaluated(engine: &mut DeviceStep, config: &VaeConfig, len: usize, number: usize) -> BatchTerms {
+    let inputs = batch(config, len, number, &vulkan());
+    let pending = engine.evaluate(inputs.images, inputs.noise);
+    let terms = pending.expect("a device that works").wait();
+    terms.expect("a device that works")
+}
+
+/// By Burn's operations in float64, with the running statistics that the model has.
+fn by_burn(config: &VaeConfig, sampler: Sampler, len: usize, number: usize) -> [f64; 2] {
+    let (model, inputs) = (
+        model(config, &reference()),
+        batch(config, len, number, &reference()),
+    );
+    let terms = resnet_blocks::with_plain_blocks(|| {
+        let output = model.forward(inputs.images, inputs.noise, sampler, None);
+        output.terms
+    });
+    [terms.cross_entropy, terms.kl].map(|tensor: Tensor<1>| {
+        let data = tensor.into_data().convert_dtype(DType::F64);
+        let values = data.try_to_vec::<f64>().expect("converted just now");
+        values.iter().sum()
+    })
+}
+
+#[test]
+fn a_batch_is_scored_as_by_burns_operations_launched_and_replayed() {
+    for (depth, sampler) in [
+        (Depth::Depth28, Sampler::Correct),
+        (Depth::Depth40, Sampler::Blog),
+    ] {
+        let config = config(depth);
+        let start = model(&config, &vulkan());
+        let mut engine = DeviceStep::new(&start, options(sampler, true)).expect("known kernels");
+        let mut launched = DeviceStep::new(&start, options(sampler, false)).expect("known kernels");
+        // The first one is launched, the second one captured, the third one replayed; the same again for the end of a split.
+        for (len, number) in [(5, 1), (5, 2), (5, 3), (2, 4), (2, 5), (5, 6)] {
+            let found = evaluated(&mut engine, &config, len, number);
+            assert_eq!(found, evaluated(&mut launched, &config, len, number));
+            let [cross_entropy, kl] = by_burn(&config, sampler, len, number);
+            assert!(
+                close(found.cross_entropy, cross_entropy, 1e-4) && close(found.kl, kl, 1e-4),
+                "{found:?}, {cross_entropy} and {kl} by Burn's"
+            );
+        }
+        assert!(engine.is_captured(), "{:?}", engine.capture_failure());
+    }
+}
+
+#[test]
+fn evaluation_leaves_training_as_it_was_and_needs_no_maps_of_its_own() {
+    let config = config(Depth::Depth28);
+    let start = model(&config, &vulkan());
+    let options = options(Sampler::Correct, true);
+    let mut engine = DeviceStep::new(&start, options).expect("known kernels");
+    let mut other = DeviceStep::new(&start, options).expect("known kernels");
+    for number in 0..5 {
+        let inputs = || batch(&config, 4, number, &vulkan());
+        let found = step(&mut engine, inputs(), rates(1.0));
+        assert_eq!(found, step(&mut other, inputs(), rates(1.0)), "{number}");
+        let first = evaluated(&mut engine, &config, 4, 30 + number);
+        let second = evaluated(&mut engine, &config, 4, 30 + number);
+        assert_eq!(first, second);
+    }
+    assert!(bits(&engine, &config) == bits(&other, &config));
+    // But for the statistics that are no batch's.
+    let (with, without) = (engine.bytes(), other.bytes());
+    assert!(with - without < without / 50, "{with} and {without} bytes");
+}
