@@ -174,7 +174,8 @@ fn timed_steps(
     };
     let replicas = Replicas::of_settings(settings, &config, &device, &[], ranks);
     let mut engine = Engine::new(model, replicas, engine_options);
-    let evaluated = engine.model().valid();
+    // Where nothing is evaluated, nobody else may hold the weights: they are updated in place.
+    let evaluated = options.is_evaluation.then(|| engine.model().valid());
     let device = if options.is_evaluation {
         plain_device
     } else {
@@ -242,11 +243,11 @@ fn timed_steps(
             });
             Ok::<(), TimingError>(())
         };
-        if options.is_evaluation {
+        if let Some(evaluated) = &evaluated {
             let Inputs { images, noise, .. } = inputs;
             match engine.device_scorer() {
                 Some(mut scorer) => scorer.score(images, noise, engine_options.sampler),
-                None => ModelScorer(&evaluated).score(images, noise, engine_options.sampler),
+                None => ModelScorer(evaluated).score(images, noise, engine_options.sampler),
             };
             ended(Phase::Forward)?;
         } else {

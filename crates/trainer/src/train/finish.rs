@@ -12,11 +12,12 @@ use crate::experiment::evaluate::{
 };
 use crate::experiment::export::export;
 use crate::experiment::file_list::write_file_list;
-use crate::experiment::latent_statistics::latent_statistics;
+use crate::experiment::latent_statistics::latent_statistics_of;
 use crate::experiment::model::Model;
 use crate::experiment::pictures::{
     FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples,
 };
+use crate::experiment::split_images::SplitImages;
 use crate::experiment::weights::{DECODER_PREFIX, ENCODER_PREFIX, load_values};
 use crate::process::progress::{Finish, Progress, StopReason};
 use crate::ranks::Ranks;
@@ -62,7 +63,6 @@ impl Training<'_> {
             (self.stop, &Ranks::alone()),
             &mut |done| progress.evaluated("test", done, of),
         );
-        drop(images);
         // The checkpoint of the last epoch is all that is needed to do this again.
         let test = test.map_err(|interrupted| match interrupted {
             Interrupted::Stop(signal) => TrainError::Stopped {
@@ -72,7 +72,8 @@ impl Training<'_> {
             },
             Interrupted::Ranks(error) => error.into(),
         })?;
-        let summary = self.summary(run, &model, best, last, test);
+        let summary = self.summary(run, (&model, &images), best, last, test);
+        drop(images);
         if let Some(warning) = summary.latent.collapse_warning() {
             progress.notice(&warning);
         }
@@ -111,7 +112,7 @@ impl Training<'_> {
     fn summary(
         &self,
         run: &ActiveRun,
-        model: &Model,
+        (model, images): (&Model, &SplitImages),
         best: EpochRow,
         last: EpochRow,
         test: Terms,
@@ -131,7 +132,7 @@ impl Training<'_> {
             test,
             test_bits_per_dim: bits_per_dim(self.settings.likelihood, &test),
             stopped_early: run.state.stopped,
-            latent: latent_statistics(model, test_images, batch_size, &self.device),
+            latent: latent_statistics_of(model, images, batch_size),
             parameters: PerNetwork {
                 encoder: count(ENCODER_PREFIX),
                 decoder: count(DECODER_PREFIX),

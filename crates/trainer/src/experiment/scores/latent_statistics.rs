@@ -10,6 +10,7 @@ use cifar_loader::{BatchPlan, View};
 pub use run_files::run_record::{ACTIVE_ABOVE, LatentStatistics};
 
 use crate::experiment::model::Model;
+use crate::experiment::split_images::{ImagePlace, SplitImages};
 
 /// Encodes every image of `view` once and gathers each dimension's statistics, in float64.
 ///
@@ -24,13 +25,27 @@ pub fn latent_statistics(
     batch_size: NonZeroUsize,
     device: &Device,
 ) -> LatentStatistics {
-    assert!(!view.is_empty(), "a mean needs at least one image");
     let device = device.clone().inner();
+    let images = SplitImages::new(view, &device, ImagePlace::of(&device));
+    latent_statistics_of(model, &images, batch_size)
+}
+
+/// As [`latent_statistics`], of images that lie on the model's device already, without autodiff.
+///
+/// # Panics
+/// If the split is empty.
+pub(crate) fn latent_statistics_of(
+    model: &Model,
+    images: &SplitImages,
+    batch_size: NonZeroUsize,
+) -> LatentStatistics {
+    let view = images.view();
+    assert!(!view.is_empty(), "a mean needs at least one image");
     let plan = BatchPlan::evaluation(view.clone(), batch_size);
+    let batches = images.epoch(&plan, 0);
     let mut moments = Moments::new(model.latent_dim());
     for index in 0..plan.num_batches() {
-        let images = plan.batch(0, index).to_tensor(&device);
-        let posterior = model.posterior(images);
+        let posterior = model.posterior(batches.batch(index));
         moments.add(&values(posterior.mean), &values(posterior.log_variance));
     }
     moments.finish()
