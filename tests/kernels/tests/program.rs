@@ -137,6 +137,38 @@ fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {
         .into()
 }
 
+/// Two processes that share each batch: their sums go through MPI. Each would take a device of its own; here both are told that they are the first
+/// of their machine, and take the same.
+#[cfg(feature = "mpi")]
+#[test]
+fn two_ranks_give_the_bytes_of_one() {
+    let folder = Folder::new("ranks");
+    let arguments = |run_dir: &str| {
+        let mut arguments = train(run_dir, "vulkan:0");
+        arguments.extend(["--shards", "2", "--epochs", "1"].map(str::to_owned));
+        arguments
+    };
+    must_run(&folder.0, &arguments("one"));
+    let mut command = Command::new("mpirun");
+    command
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .args(["-n", "2", "--bind-to", "none", "--oversubscribe"])
+        .args([
+            "sh",
+            "-c",
+            "export OMPI_COMM_WORLD_LOCAL_RANK=0; exec \"$@\"",
+            "sh",
+        ])
+        .arg(env!("CARGO_BIN_EXE_program"))
+        .args(arguments("two"))
+        .current_dir(&folder.0);
+    let output = command.output().expect("mpirun");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(contents(&folder.0, "one") == contents(&folder.0, "two"));
+}
+
 #[test]
 fn a_run_that_was_killed_and_resumed_has_the_bytes_of_one_that_was_not() {
     let folder = Folder::new("kill");
