@@ -1,7 +1,6 @@
 //! One training step: a batch becomes a loss, gradients, and other weights.
 
 pub mod adam;
-mod all_reduce;
 pub(crate) mod batch_parts;
 pub(crate) mod block_checkpointing;
 pub(crate) mod engine;
@@ -9,7 +8,6 @@ pub(crate) mod fault;
 pub mod gradient_norms;
 pub(crate) mod gradient_sum;
 pub(crate) mod kl_objective;
-mod norm_meeting;
 #[cfg(feature = "cube")]
 mod on_device;
 pub(crate) mod pass;

@@ -4,6 +4,8 @@
 //! is added in one tree, whoever computes them; the main device of every rank takes the optimizer's step with the sum and sends its
 //! weights to the rank's other devices with the next batch. So all replicas are equal by construction.
 
+mod all_reduce;
+mod norm_meeting;
 mod weights;
 mod worker;
 
@@ -21,13 +23,13 @@ use crate::ranks::{Ranks, RanksError, Requests};
 use crate::step::batch_parts::{equal_parts, micro_batches};
 use crate::step::gradient_sum::{no_gradients, put_vector};
 use crate::step::kl_objective::KlWeights;
-use crate::step::norm_meeting::NormMeeting;
 use crate::step::running_statistics::statistics_vector;
 use crate::step::shards::{ShardSum, kl_sums_of_shards, sum_of_shards};
 
+use self::all_reduce::AllReduce;
+use self::norm_meeting::NormMeeting;
 use self::weights::{parameter_count, weights};
 use self::worker::{Request, Worker};
-use super::all_reduce::AllReduce;
 use super::pass::{Inputs, Pass, PassOptions, Phase, undivided_pass};
 
 /// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread; and on further ranks.

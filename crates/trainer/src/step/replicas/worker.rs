@@ -7,11 +7,11 @@ use burn::prelude::*;
 use run_files::metrics::BatchLoss;
 use vae_core::VaeConfig;
 
+use super::all_reduce::AllReduce;
+use super::norm_meeting::Seat;
 use super::weights::with_weights;
 use crate::experiment::model::Model;
-use crate::step::all_reduce::AllReduce;
 use crate::step::kl_objective::KlWeights;
-use crate::step::norm_meeting::Seat;
 use crate::step::pass::{Inputs, PassOptions};
 use crate::step::running_statistics::with_statistics_vector;
 use crate::step::shards::{ShardSum, sum_of_shards};
