@@ -195,6 +195,22 @@ fn a_run_that_was_killed_and_resumed_has_the_bytes_of_one_that_was_not() {
     assert!(whole == contents(&folder.0, "killed"), "killed and resumed");
 }
 
+/// Free bits are none of the device's own step: Burn's operations and optimizer go on with their moments.
+#[test]
+fn a_resumed_run_with_free_bits_goes_on_with_its_moments() {
+    let folder = Folder::new("free-bits");
+    let run = |run_dir: &str, further: &[&str]| {
+        let mut arguments = train(run_dir, "vulkan:0");
+        let flags = [&["--limit-train", "15", "--free-bits", "0.05"], further].concat();
+        arguments.extend(flags.into_iter().map(str::to_owned));
+        must_run(&folder.0, &arguments);
+    };
+    run("whole", &[]);
+    run("again", &["--epochs", "1"]);
+    run("again", &["--resume"]);
+    assert!(contents(&folder.0, "whole") == contents(&folder.0, "again"));
+}
+
 #[test]
 fn bfloat16_is_refused_with_the_reason() {
     let folder = Folder::new("bf16");

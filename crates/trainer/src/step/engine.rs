@@ -194,15 +194,7 @@ impl Engine {
         }
     }
 
-    /// Whether the device makes such a step.
-    #[cfg(feature = "cube")]
-    fn is_the_devices(&mut self, request: &StepRequest) -> bool {
-        // Before the first step: whether there are free bits does not change in a run.
-        self.device.take_if(|device| !device.takes(request));
-        self.device.is_some()
-    }
-
-    /// The step on the device, which makes it.
+    /// The step on the device, where there is one.
     #[cfg(feature = "cube")]
     fn device_step(
         &mut self,
@@ -211,7 +203,7 @@ impl Engine {
         faults: &FaultInjector,
     ) -> Result<Option<StepReport>, RanksError> {
         request.inputs.images = faults.images(request.step, request.inputs.images);
-        let device = self.device.as_mut().expect("asked before");
+        let device = self.device.as_mut().expect("asked for before");
         let images = request.inputs.len();
         let report = if self.replicas.divides(images, self.options.micro_batch_size) {
             Some(device.divided_step(request, &mut self.replicas, guard)?)
@@ -238,7 +230,7 @@ impl Engine {
         ended: &mut impl FnMut(Phase) -> Result<(), E>,
     ) -> Result<Option<StepReport>, E> {
         #[cfg(feature = "cube")]
-        if self.is_the_devices(&request) {
+        if self.device.is_some() {
             let report = self.device_step(request, guard, faults)?;
             for phase in [Phase::Forward, Phase::Backward, Phase::Optimizer] {
                 ended(phase)?;

@@ -49,7 +49,9 @@ impl OnDevice {
     /// None where the model is on processors, or a run has something that the device's step does not know.
     pub(crate) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
         let Model::ResNet(model) = model;
-        let is_known = !options.gradient_checkpointing && options.average_decay.is_none();
+        let is_known = !options.gradient_checkpointing
+            && !options.has_free_bits
+            && options.average_decay.is_none();
         if !is_known || resnet_blocks::are_blocks_plain() {
             return None;
         }
@@ -77,11 +79,6 @@ impl OnDevice {
     /// Goes on after so many updates; false where the moments are another model's.
     pub(crate) fn restore(&mut self, updates: u64, moments: &NamedValues) -> bool {
         self.step.restore(updates, moments)
-    }
-
-    /// Whether the device's step can make such a request.
-    pub(crate) fn takes(&self, request: &StepRequest) -> bool {
-        request.kl.free_bits.is_none()
     }
 
     /// Asks for a step, and reports the one before.

@@ -21,6 +21,9 @@ pub(crate) struct EngineOptions {
     pub(crate) skip_gradient_norm: Option<f64>,
     /// The decay of the weights' average; none for no average.
     pub(crate) average_decay: Option<f64>,
+    /// Whether what is minimised has free bits.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Only a GPU's own step has none.
+    pub(crate) has_free_bits: bool,
     /// Kernel by kernel, where a GPU could replay a step as a graph.
     #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Processors replay nothing.
     pub(crate) is_launched: bool,
@@ -35,6 +38,7 @@ impl EngineOptions {
             gradient_checkpointing: settings.gradient_checkpointing,
             skip_gradient_norm: settings.skip_gradient_norm,
             average_decay: settings.ema,
+            has_free_bits: settings.free_bits.is_some(),
             is_launched: false,
         }
     }
