@@ -46,8 +46,8 @@ impl Schedule {
         }
     }
 
-    /// Takes over another learning rate of the settings, in place of what halving has made of the old one; whether there
-    /// was one. A cosine goes on where it stands after `epochs_done` epochs, with the settings' rates and length.
+    /// Takes the learning rate of the settings where it has been changed, and forgets the halvings of the old one; returns whether it has
+    /// been. A cosine goes on where it stands after `epochs_done` epochs, with the settings' rates and length.
     pub fn adopt_settings(&mut self, settings: &Settings, epochs_done: u32) -> bool {
         let changed = settings.learning_rate != self.initial_learning_rate;
         if changed {

@@ -17,7 +17,7 @@ const MEAN_PENALTY: f64 = 0.01;
 /// Weight of the penalty on the log-variance head.
 const LOG_VARIANCE_PENALTY: f64 = 0.1;
 
-/// What the loss multiplies a parameter's squares with, by its name in a PyTorch `state_dict`; none for a parameter that it does not penalise.
+/// The coefficient of a parameter's L2 penalty in the loss, by its name in a PyTorch `state_dict`; none for a parameter that it does not penalise.
 pub fn penalty_weight(parameter: &str) -> Option<f64> {
     let (layer, _) = parameter.rsplit_once('.')?;
     match layer {

@@ -1,6 +1,7 @@
 //! All parameters of a model in one buffer, their gradients and moments in buffers of the same layout, and its running statistics in another.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::{Module, Tensor, TensorData};
@@ -154,8 +155,9 @@ impl ModuleMapper for Writer<'_> {
 }
 
 /// The buffers.
+#[derive(Clone)]
 pub(crate) struct Flat {
-    pub(crate) layout: Layout,
+    pub(crate) layout: Arc<Layout>,
     pub(crate) weights: Handle,
     /// The weights in the products' type, where that is another one.
     pub(crate) narrow: Option<Handle>,
@@ -164,17 +166,39 @@ pub(crate) struct Flat {
     pub(crate) second: Handle,
     pub(crate) running: Handle,
     pub(crate) moments: Handle,
+    /// The average of weights and running statistics, where one is kept.
+    pub(crate) average: Option<Average>,
+}
+
+/// The exponential moving average of a model's values.
+#[derive(Clone)]
+pub(crate) struct Average {
+    pub(crate) weights: Handle,
+    pub(crate) narrow: Option<Handle>,
+    pub(crate) running: Handle,
 }
 
 impl Flat {
-    /// With a module's values, and moments of zero.
-    pub(crate) fn new<M: Module>(client: &Client, module: &M, storage: Storage) -> Self {
-        let layout = Layout::of(module);
+    /// With a module's values, and moments of zero. An average starts as the values.
+    pub(crate) fn new<M: Module>(
+        client: &Client,
+        module: &M,
+        storage: Storage,
+        has_average: bool,
+    ) -> Self {
+        let layout = Arc::new(Layout::of(module));
         let (parameters, statistics) = layout.read(module);
         let zeros = |count: usize| create(client, &vec![0.0; count]);
-        Self {
+        let narrow = || (storage == Storage::Bf16).then(|| client.empty(2 * layout.parameters));
+        let average = || Average {
             weights: create(client, &parameters),
-            narrow: (storage == Storage::Bf16).then(|| client.empty(2 * layout.parameters)),
+            narrow: narrow(),
+            running: create(client, &statistics),
+        };
+        Self {
+            average: has_average.then(average),
+            weights: create(client, &parameters),
+            narrow: narrow(),
             gradients: zeros(layout.parameters),
             first: zeros(layout.parameters),
             second: zeros(layout.parameters),
@@ -182,6 +206,33 @@ impl Flat {
             moments: zeros(layout.statistics),
             layout,
         }
+    }
+
+    /// The same with the average's values in place of the weights and running statistics.
+    pub(crate) fn averaged(&self) -> Option<Self> {
+        let Average {
+            weights,
+            narrow,
+            running,
+        } = self.average.clone()?;
+        Some(Self {
+            weights,
+            narrow,
+            running,
+            ..self.clone()
+        })
+    }
+
+    /// Bytes of all buffers.
+    pub(crate) fn bytes(&self) -> usize {
+        let average = usize::from(self.average.is_some());
+        let narrow = usize::from(self.narrow.is_some()) * (1 + average);
+        let Layout {
+            parameters,
+            statistics,
+            ..
+        } = *self.layout;
+        (16 + 4 * average + 2 * narrow) * parameters + (8 + 4 * average) * statistics
     }
 
     /// A part of one of the parameters' buffers.

@@ -24,8 +24,8 @@ mod step;
 
 #[cfg(feature = "cube")]
 pub use factors::AdamOptions;
-pub use memory::{StepBytes, step_bytes};
+pub use memory::{StepBytes, StepForm, step_bytes};
 #[cfg(feature = "cube")]
 pub use outcome::{BatchTerms, Outcome, Pending, PendingTerms, StepError};
 #[cfg(feature = "cube")]
-pub use step::{DeviceStep, ShardPass, StepInputs, StepOptions, StepRates};
+pub use step::{DeviceStep, ShardPass, StepInputs, StepOptions, StepRates, Weights};

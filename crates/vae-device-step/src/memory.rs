@@ -8,7 +8,7 @@ use vae_core::{BlockShape, VaeConfig};
 /// Bytes that the step of a batch keeps on its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepBytes {
-    /// Weights, gradients and both moments, and in bfloat16 a copy of the weights.
+    /// Weights, gradients and both moments, the average of the weights, and in bfloat16 copies of both.
     pub parameters: u64,
     /// Maps that forward keeps for backward.
     pub kept: u64,
@@ -23,33 +23,60 @@ impl StepBytes {
     }
 }
 
+/// What the memory of a step depends on besides the model and the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepForm {
+    /// Of maps and products.
+    pub precision: Precision,
+    /// Whether an average of the weights is kept.
+    pub has_average: bool,
+    /// Whether backward computes every block again.
+    pub is_recomputed: bool,
+}
+
 /// The bytes of a step, by going through it with the sizes of its maps alone. Buffers with less than a value for each pixel are left out.
 ///
 /// A buffer serves again for maps of exactly its size, as in the step itself.
-pub fn step_bytes(config: &VaeConfig, batch: usize, precision: Precision) -> StepBytes {
-    let (value, each) = match precision {
-        Precision::F32 => (4, 16),
-        Precision::Bf16 => (2, 18),
+pub fn step_bytes(config: &VaeConfig, batch: usize, form: StepForm) -> StepBytes {
+    let (value, narrow) = match form.precision {
+        Precision::F32 => (4, 0),
+        Precision::Bf16 => (2, 2),
     };
+    let average = if form.has_average { 4 + narrow } else { 0 };
+    let each = 16 + narrow + average;
     let mut pool = Pool::default();
     let [encoder, decoder] = config.block_shapes();
     let blocks: Vec<BlockShape> = encoder.into_iter().chain(decoder).collect();
-    let kept: Vec<Kept> = blocks
-        .iter()
-        .map(|block| Kept::forward(block, batch, value, &mut pool))
-        .collect();
+    let mut kept: Vec<Kept> = Vec::new();
+    for block in &blocks {
+        let mut of_block = Kept::forward(block, batch, value, &mut pool);
+        if form.is_recomputed {
+            of_block.keep_output(&mut pool);
+        }
+        kept.push(of_block);
+    }
     let of_forward = kept.iter().map(|kept| kept.all.iter().sum::<u64>()).sum();
     // The parameters of the pixels' distributions, and their gradient.
     let positions = batch * config.image_size * config.image_size;
     let pixels = (positions * config.image_channels) as u64;
-    let parameters = (positions * config.likelihood.map_channels(config.image_channels)) as u64;
+    let likelihood = config.likelihood;
+    let parameters = (positions * likelihood.decoder_channels(config.image_channels)) as u64;
     let output = pool.take(4 * parameters);
     let d_output = pool.take(value * parameters);
+    if likelihood.has_global_scale() {
+        let d_scales = pool.take(4 * pixels);
+        pool.give(d_scales);
+    }
     pool.give(output);
     let last = blocks.last().expect("a model has blocks");
     let mut gradient = pool.take(value * (batch * last.pixels_out() * last.channels_out) as u64);
     pool.give(d_output);
-    for (index, (block, kept)) in blocks.iter().zip(kept).enumerate().rev() {
+    for (index, (block, mut kept)) in blocks.iter().zip(kept).enumerate().rev() {
+        if form.is_recomputed {
+            // The output that was kept is the next block's input, which is done.
+            kept.all.drain(..).for_each(|bytes| pool.give(bytes));
+            kept = Kept::forward(block, batch, value, &mut pool);
+        }
         let next = kept.backward(block, batch, value, index > 0, &mut pool);
         pool.give(gradient);
         gradient = next;
@@ -130,6 +157,13 @@ impl Kept {
         Self { filtered, all }
     }
 
+    /// Lets go of all but the block's output, which is the last.
+    fn keep_output(&mut self, pool: &mut Pool) {
+        let output = self.all.pop();
+        self.all.drain(..).for_each(|bytes| pool.give(bytes));
+        self.all.extend(output);
+    }
+
     /// The size of the gradient of the block's input; 0 where it is not wanted.
     fn backward(
         self,
@@ -189,11 +223,19 @@ mod tests {
     use super::*;
     use vae_core::Depth;
 
+    fn form(precision: Precision) -> StepForm {
+        StepForm {
+            precision,
+            has_average: false,
+            is_recomputed: false,
+        }
+    }
+
     /// Counted by a driver that stands in for NVIDIA's: `tests/kernels/tests/nvrtc.rs` prints what a step of full width allocates.
     #[test]
     fn a_step_of_full_width_takes_what_was_counted() {
         let config = VaeConfig::preset(Depth::Depth28);
-        let bytes = step_bytes(&config, 128, Precision::Bf16);
+        let bytes = step_bytes(&config, 128, form(Precision::Bf16));
         let counted = 4_066_100_000.0;
         let share = bytes.total() as f64 / counted;
         assert!((0.98..1.02).contains(&share), "{bytes:?}: {share}");
@@ -203,10 +245,32 @@ mod tests {
     #[test]
     fn what_is_kept_grows_with_the_batch_and_with_the_values() {
         let config = VaeConfig::preset(Depth::Depth40);
-        let kept = |batch, precision| step_bytes(&config, batch, precision).kept;
+        let kept = |batch, precision| step_bytes(&config, batch, form(precision)).kept;
         // Packed weights are kept too, which do not grow.
         assert!(kept(16, Precision::F32) < 2 * kept(8, Precision::F32));
         assert!(kept(16, Precision::F32) > 19 * kept(8, Precision::F32) / 10);
         assert_eq!(kept(8, Precision::F32), 2 * kept(8, Precision::Bf16));
+    }
+
+    #[test]
+    fn recomputation_keeps_inputs_alone_and_an_average_costs_its_copies() {
+        let config = VaeConfig::preset(Depth::Depth100);
+        let usual = form(Precision::Bf16);
+        let of = |form| step_bytes(&config, 32, form);
+        let recomputed = of(StepForm {
+            is_recomputed: true,
+            ..usual
+        });
+        assert!(4 * recomputed.kept < of(usual).kept);
+        assert!(2 * recomputed.total() < of(usual).total() + recomputed.parameters);
+        let averaged = of(StepForm {
+            has_average: true,
+            ..usual
+        });
+        assert_eq!(
+            averaged.parameters - of(usual).parameters,
+            6 * config.num_params()
+        );
+        assert_eq!(averaged.kept, of(usual).kept);
     }
 }

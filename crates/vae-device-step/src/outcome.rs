@@ -6,8 +6,8 @@ use std::pin::Pin;
 use cubecl::prelude::*;
 
 use crate::kernels::optimizer::{
-    RECORD_NOT_FINITE, RECORD_PARAMETERS, RECORD_PENALTY, RECORD_SQUARED_NORM, RECORD_TAKEN,
-    RECORD_UPDATES,
+    RECORD_FREE_BITS, RECORD_NOT_FINITE, RECORD_PARAMETERS, RECORD_PENALTY, RECORD_SQUARED_NORM,
+    RECORD_TAKEN, RECORD_UPDATES,
 };
 
 /// A step cannot be made or read.
@@ -29,6 +29,9 @@ pub struct Outcome {
     pub cross_entropy: f64,
     /// Sum of the images' KL divergences, in nats.
     pub kl: f64,
+    /// The KL divergence as an objective with free bits has it, before its weight: nats an image. None without free bits, and of a step that was
+    /// given its gradients.
+    pub kl_with_free_bits: Option<f64>,
     /// The penalties, in nats.
     pub l2: f64,
     /// Of the gradient of the objective's mean over the batch.
@@ -50,6 +53,8 @@ pub(crate) type Reading =
 pub struct Pending {
     pub(crate) reading: Reading,
     pub(crate) batch: usize,
+    /// Whether the device has decided what each latent dimension counts.
+    pub(crate) has_free_bits: bool,
     /// Whose each chunk of the gradient is.
     pub(crate) chunk_names: std::sync::Arc<Vec<String>>,
 }
@@ -67,6 +72,9 @@ impl Pending {
         Ok(Outcome {
             cross_entropy,
             kl,
+            kl_with_free_bits: self
+                .has_free_bits
+                .then(|| f64::from(ending[RECORD_FREE_BITS])),
             l2: f64::from(ending[RECORD_PENALTY]),
             gradient_norm: f64::from(ending[RECORD_SQUARED_NORM]).sqrt(),
             is_taken: ending[RECORD_TAKEN] > 0.5,

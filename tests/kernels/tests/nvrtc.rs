@@ -49,15 +49,35 @@ fn compile(source: &str, library: &Path) {
     assert!(status.expect("a C compiler").success());
 }
 
-/// Runs a program on the stand-in driver in `folder`; what it printed. Products are counted and not made where `counts`.
-fn run(program: &str, arguments: &[&str], folder: &Path, capability: &str, counts: bool) -> String {
+/// What multiplies matrices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Products {
+    /// The stand-in for cuBLASLt.
+    Library,
+    CubeCl,
+    Plain,
+}
+
+/// Runs a program on the stand-in driver in `folder`; what it printed. The library's products are counted and not made where `counts`.
+fn run(
+    program: &str,
+    arguments: &[&str],
+    folder: &Path,
+    (capability, products): (&str, Products),
+    counts: bool,
+) -> String {
     let libraries = std::env::join_paths([folder.to_owned(), wheels().join("cuda_nvrtc/lib")])
         .expect("no colon in a path");
     let mut command = Command::new(program);
-    if folder.join("libcublasLt.so").exists() {
-        // Whatever other products are asked for.
-        command.env_remove("RESNET_VAE_PRODUCTS");
-    }
+    // Whatever other tests are told to take.
+    match products {
+        Products::Library => {
+            compile("cublaslt.c", &folder.join("libcublasLt.so"));
+            command.env_remove("RESNET_VAE_PRODUCTS")
+        }
+        Products::CubeCl => command.env("RESNET_VAE_PRODUCTS", "cubecl"),
+        Products::Plain => command.env("RESNET_VAE_PRODUCTS", "plain"),
+    };
     let output = command
         .args(arguments)
         .env("LD_LIBRARY_PATH", libraries)
@@ -99,23 +119,18 @@ struct Asked {
 }
 
 /// What a program on the stand-in printed, and what it asked the driver for, by the last mark before.
-///
-/// With cuBLASLt where `has_library`, with CubeCL's products otherwise.
 fn step(
     capability: &str,
     arguments: &[&str],
-    has_library: bool,
+    products: Products,
 ) -> (String, BTreeMap<String, Asked>) {
     let folder = folder(&format!("{capability}-{}", arguments.join("-")));
-    if has_library {
-        compile("cublaslt.c", &folder.join("libcublasLt.so"));
-    }
     let arguments = [&["cuda"], arguments].concat();
     let text = run(
         env!("CARGO_BIN_EXE_step"),
         &arguments,
         &folder,
-        capability,
+        (capability, products),
         true,
     );
     let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
@@ -157,7 +172,7 @@ fn step(
 #[test]
 fn a_step_of_operations_compiles_for_cards_of_three_generations() {
     for (capability, precision) in [("6.1", "f32"), ("8.0", "f32"), ("9.0", "bf16")] {
-        let (text, asked) = step(capability, &[precision], false);
+        let (text, asked) = step(capability, &[precision], Products::Plain);
         assert!(text.contains("gradients"), "{text}");
         let kernels: usize = asked
             .values()
@@ -170,10 +185,10 @@ fn a_step_of_operations_compiles_for_cards_of_three_generations() {
 #[test]
 fn the_devices_own_step_compiles_for_cards_of_three_generations() {
     for (capability, precision) in [("6.1", "f32"), ("8.0", "f32"), ("9.0", "bf16")] {
-        let (text, asked) = step(capability, &[precision, "own"], false);
-        // Of each of three likelihoods.
+        let (text, asked) = step(capability, &[precision, "own"], Products::Plain);
+        // Of each likelihood.
         for found in ["step 2: ", "evaluation 2: ", "captured: true"] {
-            assert_eq!(text.matches(found).count(), 3, "{found}{text}");
+            assert_eq!(text.matches(found).count(), 7, "{found}{text}");
         }
         let kernels = asked["step 0"].compile_seconds.len();
         assert!(kernels > 20, "{kernels} kernels are not a step's");
@@ -183,7 +198,7 @@ fn the_devices_own_step_compiles_for_cards_of_three_generations() {
 /// The reference experiment's model at the batch size of its measurements: what bounds a step besides the card.
 #[test]
 fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
-    let (text, asked) = step("9.0", &["bf16", "28", "128"], true);
+    let (text, asked) = step("9.0", &["bf16", "28", "128"], Products::Library);
     assert!(text.contains("captured: true"), "{text}");
     let launches = asked["step 0"].launches;
     assert!(launches > 200, "{launches} launches are not a step's");
@@ -217,8 +232,8 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
 #[test]
 fn cublaslt_is_told_how_matrices_lie_in_memory() {
     let folder = folder("products");
-    compile("cublaslt.c", &folder.join("libcublasLt.so"));
-    let text = run(env!("CARGO_BIN_EXE_products"), &[], &folder, "9.0", false);
+    let program = env!("CARGO_BIN_EXE_products");
+    let text = run(program, &[], &folder, ("9.0", Products::Library), false);
     assert_eq!(text.matches("is right").count(), 2, "{text}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }

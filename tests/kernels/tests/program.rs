@@ -108,8 +108,11 @@ fn a_run_is_that_of_the_reference_backend() {
 }
 
 #[test]
-fn a_run_with_a_mixture_of_logistics_is_that_of_the_reference_backend() {
-    check_parity("mixture", &["--likelihood", "logistic-mixture:2"]);
+fn a_run_with_everything_that_changes_a_step_is_that_of_the_reference_backend() {
+    let likelihood = ["--likelihood", "logistic-mixture:2"];
+    let objective = ["--free-bits", "0.02", "--kl-warmup", "linear:4"];
+    let further = ["--ema", "0.9", "--gradient-checkpointing"];
+    check_parity("mixture", &[&likelihood[..], &objective, &further].concat());
 }
 
 #[test]
@@ -118,6 +121,7 @@ fn a_run_in_shards_is_that_of_as_many_micro_batches() {
     let run = |run_dir: &str, flags: [&str; 2]| {
         let mut arguments = train(run_dir, "vulkan:0");
         arguments.extend(flags.map(str::to_owned));
+        arguments.extend(["--free-bits", "0.02"].map(str::to_owned));
         must_run(&folder.0, &arguments);
         contents(&folder.0, run_dir)
     };
@@ -195,13 +199,12 @@ fn a_run_that_was_killed_and_resumed_has_the_bytes_of_one_that_was_not() {
     assert!(whole == contents(&folder.0, "killed"), "killed and resumed");
 }
 
-/// Free bits are none of the device's own step: Burn's operations and optimizer go on with their moments.
 #[test]
-fn a_resumed_run_with_free_bits_goes_on_with_its_moments() {
-    let folder = Folder::new("free-bits");
+fn a_resumed_run_goes_on_with_its_moments_and_its_average() {
+    let folder = Folder::new("resumed");
     let run = |run_dir: &str, further: &[&str]| {
         let mut arguments = train(run_dir, "vulkan:0");
-        let flags = [&["--limit-train", "15", "--free-bits", "0.05"], further].concat();
+        let flags = [&["--limit-train", "15", "--ema", "0.9"], further].concat();
         arguments.extend(flags.into_iter().map(str::to_owned));
         must_run(&folder.0, &arguments);
     };

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{EpochRates, MetricsLengths, TermSums};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Verdict};
 use crate::step_guard::StepGuard;
 
 /// A training state is a few thousand bytes.
@@ -80,6 +80,19 @@ impl TrainingState {
         Position {
             epoch: self.epoch,
             batches: self.batches,
+        }
+    }
+
+    /// Completes an epoch, after which the schedule came to `verdict`.
+    pub fn complete_epoch(&mut self, epoch: u32, verdict: Verdict) {
+        self.epoch = epoch;
+        self.batches = 0;
+        self.sums = TermSums::default();
+        self.rates = EpochRates::default();
+        self.guard.skipped_in_epoch = 0;
+        self.stopped = verdict.stop;
+        if verdict.is_best {
+            self.best = Some(self.position());
         }
     }
 

@@ -19,7 +19,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Whether no run can go on with it, whoever insists.
+    /// Whether no run can go on with it, not even where a change is asked for.
     pub fn is_fixed(&self) -> bool {
         Key::from_name(self.key).is_some_and(|key| key.change() == Change::Fixed)
     }

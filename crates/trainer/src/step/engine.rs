@@ -20,7 +20,7 @@ use crate::step::pass::{Pass, PassOptions, Phase};
 use crate::step::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 use crate::step::running_statistics::{StatisticsSnapshot, with_statistics_vector};
-use crate::step::weight_average::WeightAverage;
+use crate::step::weight_average::{WeightAverage, Weights};
 
 /// A model with all that its steps need: its optimizer, the average of its weights, and its replicas on other devices.
 pub(crate) struct Engine {
@@ -75,17 +75,22 @@ impl Engine {
             })?;
         let average = options
             .average_decay
-            .map(|decay| WeightAverage::from_values(decay, &model, &of_average));
+            .map(|decay| WeightAverage::from_values(decay, &model, &of_average))
+            .transpose()?;
         #[cfg(feature = "cube")]
-        let device = on_device(&model, &replicas, options)
-            .and_then(|mut device| device.restore(updates, &optimizer).then_some(device));
+        let device = on_device(&model, &replicas, options).and_then(|mut device| {
+            if let Some(average) = &average {
+                device.restore_average(average.model());
+            }
+            device.restore(updates, &optimizer).then_some(device)
+        });
         // The moments lie there once.
         #[cfg(feature = "cube")]
         let adam = if device.is_some() { Adam::new() } else { adam };
         Ok(Self {
             #[cfg(feature = "cube")]
             device,
-            average: average.transpose()?,
+            average,
             model,
             adam,
             replicas,
@@ -115,10 +120,10 @@ impl Engine {
     /// What is kept beside the weights: the optimizer's moments, and the average.
     pub(crate) fn optimizer(&self) -> NamedValues {
         #[cfg(feature = "cube")]
-        if let Some(device) = &self.device {
-            return device.moments();
-        }
-        let mut values = self.adam.to_named_values(&self.model);
+        let of_device = self.device.as_ref().map(OnDevice::moments);
+        #[cfg(not(feature = "cube"))]
+        let of_device = None;
+        let mut values = of_device.unwrap_or_else(|| self.adam.to_named_values(&self.model));
         if let Some(average) = &self.average {
             values.extend(average.to_named_values());
         }
@@ -184,13 +189,18 @@ impl Engine {
         None
     }
 
-    /// Reads the model from where it is trained.
+    /// Reads the model, and the average of its weights, from where it is trained.
     fn read_model(&mut self) {
         #[cfg(feature = "cube")]
         if let Some(device) = &mut self.device
             && let Some(model) = device.model(&self.model)
         {
             self.model = model;
+            if let Some(average) = &mut self.average
+                && let Some(model) = device.average(average.model())
+            {
+                average.set(model);
+            }
         }
     }
 
@@ -323,12 +333,25 @@ impl Engine {
 
     /// Who scores batches where the model is trained, on a device of its own; none elsewhere. The model has been [settled](Self::settle) before.
     /// With as many images at a time as [`images_per_pass`](Self::images_per_pass) says it needs no memory of its own.
-    pub(crate) fn device_scorer(&mut self) -> Option<Box<dyn BatchScorer + '_>> {
+    pub(crate) fn device_scorer(&mut self, weights: Weights) -> Option<Box<dyn BatchScorer + '_>> {
         #[cfg(feature = "cube")]
         if let Some(device) = &mut self.device {
-            return Some(Box::new(DeviceScorer::new(device, &self.model)));
+            let model = match (weights, &self.average) {
+                (Weights::Averaged, Some(average)) => average.model(),
+                _ => &self.model,
+            };
+            return Some(Box::new(DeviceScorer::new(device, model, weights)));
         }
+        let _ = weights;
         None
+    }
+
+    /// Which weights scores and pictures are of.
+    pub(crate) fn scored_weights(&self) -> Weights {
+        match &self.average {
+            Some(_) => Weights::Averaged,
+            None => Weights::Trained,
+        }
     }
 
     /// Images of the largest pass over a batch of training on a device of its own; none elsewhere.

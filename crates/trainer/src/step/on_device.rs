@@ -27,8 +27,8 @@ pub(crate) struct OnDevice {
     open: Option<Open>,
     /// Whether the model has changed since it was read.
     is_ahead: bool,
-    /// The penalties of the present weights, once somebody has asked for them.
-    penalty: Option<f64>,
+    /// The penalties of the present weights and of their average, once somebody has asked for them.
+    penalties: [Option<f64>; 2],
 }
 
 /// A step that the device has been asked for.
@@ -49,10 +49,7 @@ impl OnDevice {
     /// None where the model is on processors, or a run has something that the device's step does not know.
     pub(crate) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
         let Model::ResNet(model) = model;
-        let is_known = !options.gradient_checkpointing
-            && !options.has_free_bits
-            && options.average_decay.is_none();
-        if !is_known || resnet_blocks::are_blocks_plain() {
+        if resnet_blocks::are_blocks_plain() {
             return None;
         }
         let step = DeviceStep::new(
@@ -64,6 +61,9 @@ impl OnDevice {
                     epsilon: EPSILON,
                 },
                 sampler: options.sampler,
+                average_decay: options.average_decay,
+                free_bits: options.free_bits,
+                is_recomputed: options.gradient_checkpointing,
                 is_captured: !options.is_launched,
             },
         )?;
@@ -72,7 +72,7 @@ impl OnDevice {
             options,
             open: None,
             is_ahead: false,
-            penalty: None,
+            penalties: [None; 2],
         })
     }
 
@@ -129,6 +129,19 @@ impl OnDevice {
         is_ahead.then(|| Model::ResNet(checked(self.step.model(model.clone()))))
     }
 
+    /// The average of the weights, where one is kept; `average` has any values.
+    pub(crate) fn average(&self, average: &Model) -> Option<Model> {
+        let Model::ResNet(average) = average;
+        let read = checked(self.step.average(average.clone()));
+        read.map(Model::ResNet)
+    }
+
+    /// Goes on with an average.
+    pub(crate) fn restore_average(&mut self, average: &Model) {
+        let Model::ResNet(average) = average;
+        self.step.restore_average(average);
+    }
+
     /// Why steps are launched that should be replayed.
     pub(crate) fn capture_failure(&self) -> Option<&str> {
         self.step.capture_failure()
@@ -148,13 +161,15 @@ impl OnDevice {
             kl: outcome.kl,
             l2: outcome.l2,
         };
-        self.told_report(told, loss, outcome, guard)
+        let kl = outcome.kl_with_free_bits.map(|kl| told.kl.weight * kl);
+        self.told_report(told, (loss, kl), outcome, guard)
     }
 
+    /// `kl_objective` is what the objective has of the KL divergence, where that is not its weighted mean.
     fn told_report(
         &self,
         told: Told,
-        loss: BatchLoss,
+        (loss, kl_objective): (BatchLoss, Option<f64>),
         outcome: DeviceOutcome,
         guard: &mut StepGuard,
     ) -> StepReport {
@@ -165,7 +180,7 @@ impl OnDevice {
             kl,
         } = told;
         guard.saw_loss(step, loss.mean(images));
-        let mean_kl = kl.value(loss.kl / images as f64, None);
+        let mean_kl = kl_objective.unwrap_or_else(|| kl.value(loss.kl / images as f64, None));
         StepReport {
             step,
             images,
@@ -187,7 +202,7 @@ impl OnDevice {
     /// Takes note that the device is about to change the model.
     fn goes_ahead(&mut self) {
         self.is_ahead = true;
-        self.penalty = None;
+        self.penalties = [None; 2];
     }
 }
 

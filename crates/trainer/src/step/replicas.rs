@@ -382,14 +382,27 @@ impl Replicas {
         let own = groups.first().zip(groups.last()).map(|(first, last)| {
             let inputs = inputs.slice(&(first.images.start..last.images.end));
             let shards = groups.iter().map(|group| group.shards).sum();
-            Contribution {
-                numbers: kl_sums_of_shards(model, (&inputs, shards), options),
-                ..Contribution::default()
-            }
+            kl_sums_of_shards(model, (&inputs, shards), options)
+        });
+        self.kl_means_over_ranks(own, inputs.len()).map(Some)
+    }
+
+    /// Each latent dimension's mean KL divergence over a batch of so many images, from the sums over those of each rank.
+    ///
+    /// # Errors
+    /// Where another rank is lost.
+    pub(crate) fn kl_means_over_ranks(
+        &self,
+        own: Option<Vec<f64>>,
+        images: usize,
+    ) -> Result<Vec<f64>, RanksError> {
+        let own = own.map(|numbers| Contribution {
+            numbers,
+            ..Contribution::default()
         });
         let (sum, _) = self.ranks.sum(own, 0, Requests::default())?;
         let sums = sum.numbers.into_iter();
-        Ok(Some(sums.map(|sum| sum / inputs.len() as f64).collect()))
+        Ok(sums.map(|sum| sum / images as f64).collect())
     }
 
     /// What a worker sends; where its thread has panicked, this one does so with the same reason.

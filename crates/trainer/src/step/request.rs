@@ -21,9 +21,10 @@ pub(crate) struct EngineOptions {
     pub(crate) skip_gradient_norm: Option<f64>,
     /// The decay of the weights' average; none for no average.
     pub(crate) average_decay: Option<f64>,
-    /// Whether what is minimised has free bits.
-    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Only a GPU's own step has none.
-    pub(crate) has_free_bits: bool,
+    /// Nats of each latent dimension's mean divergence that cost nothing; none for no such.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))]
+    // Only a GPU's own step asks before the first request.
+    pub(crate) free_bits: Option<f64>,
     /// Kernel by kernel, where a GPU could replay a step as a graph.
     #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Processors replay nothing.
     pub(crate) is_launched: bool,
@@ -38,7 +39,7 @@ impl EngineOptions {
             gradient_checkpointing: settings.gradient_checkpointing,
             skip_gradient_norm: settings.skip_gradient_norm,
             average_decay: settings.ema,
-            has_free_bits: settings.free_bits.is_some(),
+            free_bits: settings.free_bits,
             is_launched: false,
         }
     }

@@ -54,35 +54,62 @@ pub(crate) fn sum_of_shards<E>(
     ended: &mut impl FnMut(Phase) -> Result<(), E>,
 ) -> Result<ShardSum, E> {
     let before = statistics_vector(model);
+    let pass = |inputs: Inputs, images| {
+        let share = images as f64 / batch as f64;
+        // Every micro-batch begins with the same running statistics.
+        let model = with_statistics_vector(model.clone(), before.clone());
+        let inputs = inputs.forward(options.sampler);
+        let forward = Forward::new(&model, inputs, options.gradient_checkpointing);
+        let loss = read_terms(forward.terms());
+        ended(Phase::Forward)?;
+        // Also where the loss is not finite: others wait for what this shard contributes.
+        let mut gradients = forward.backward_weighted(&model, kl);
+        let vector = vec![
+            take_vector(&model, &mut gradients),
+            statistics_vector(&model),
+        ];
+        let vector = Tensor::cat(vector, 0).mul_scalar(share);
+        ended(Phase::Backward)?;
+        Ok(ShardSum { loss, vector })
+    };
+    let micro_batch_size = options.micro_batch_size;
+    let sum = sum_in_tree((inputs, shards), micro_batch_size, pass, ShardSum::and)?;
+    // Whether the step will be taken is not known yet.
+    drop(with_statistics_vector(model.clone(), before));
+    Ok(sum)
+}
+
+/// What all micro-batches of these shards contribute, added in the tree: a shard's in one of its own, and then the shards'. `of` gets a micro-batch and
+/// how many images it has.
+///
+/// # Errors
+/// What `of` gives.
+///
+/// # Panics
+/// If there is no image.
+pub(crate) fn sum_in_tree<T, E>(
+    (inputs, shards): (&Inputs, usize),
+    micro_batch_size: Option<usize>,
+    mut of: impl FnMut(Inputs, usize) -> Result<T, E>,
+    and: impl Fn(T, T) -> T,
+) -> Result<T, E> {
     let mut sum = TreeSum::new();
     for shard in equal_parts(inputs.len(), shards) {
         let inputs = inputs.slice(&shard);
         let mut of_shard = TreeSum::new();
-        for micro_batch in micro_batches(shard.len(), options.micro_batch_size) {
-            let share = micro_batch.len() as f64 / batch as f64;
-            // Every micro-batch begins with the same running statistics.
-            let model = with_statistics_vector(model.clone(), before.clone());
-            let inputs = inputs.slice(&micro_batch).forward(options.sampler);
-            let forward = Forward::new(&model, inputs, options.gradient_checkpointing);
-            let loss = read_terms(forward.terms());
-            ended(Phase::Forward)?;
-            // Also where the loss is not finite: others wait for what this shard contributes.
-            let mut gradients = forward.backward_weighted(&model, kl);
-            let vector = vec![
-                take_vector(&model, &mut gradients),
-                statistics_vector(&model),
-            ];
-            let vector = Tensor::cat(vector, 0).mul_scalar(share);
-            ended(Phase::Backward)?;
-            of_shard.add(ShardSum { loss, vector }, ShardSum::and);
+        for micro_batch in micro_batches(shard.len(), micro_batch_size) {
+            of_shard.add(of(inputs.slice(&micro_batch), micro_batch.len())?, &and);
         }
-        let of_shard = of_shard.finish(ShardSum::and);
-        sum.add(of_shard.expect("a shard has images"), ShardSum::and);
+        let of_shard = of_shard.finish(&and);
+        sum.add(of_shard.expect("a shard has images"), &and);
     }
-    // Whether the step will be taken is not known yet.
-    drop(with_statistics_vector(model.clone(), before));
-    let sum = sum.finish(ShardSum::and);
-    Ok(sum.expect("there is a shard"))
+    Ok(sum.finish(and).expect("there is a shard"))
+}
+
+/// The sum of two neighbours, number by number.
+pub(crate) fn added(left: Vec<f64>, right: Vec<f64>) -> Vec<f64> {
+    let pairs = left.iter().zip(right);
+    pairs.map(|(left, right)| left + right).collect()
 }
 
 /// Each latent dimension's KL divergence summed over all images of these shards, which one device can encode in the micro-batches that
@@ -92,10 +119,6 @@ pub(crate) fn kl_sums_of_shards(
     (inputs, shards): (&Inputs, usize),
     options: PassOptions,
 ) -> Vec<f64> {
-    let and = |left: Vec<f64>, right: Vec<f64>| {
-        let pairs = left.iter().zip(right);
-        pairs.map(|(left, right)| left + right).collect()
-    };
     let mut sum = TreeSum::new();
     for shard in equal_parts(inputs.len(), shards) {
         let inputs = inputs.slice(&shard);
@@ -103,10 +126,10 @@ pub(crate) fn kl_sums_of_shards(
         let all = ranges.map(|range| inputs.slice(&range).forward(options.sampler));
         let mut of_shard = TreeSum::new();
         for sums in kl_sums_of_micro_batches(model, all) {
-            of_shard.add(sums, and);
+            of_shard.add(sums, added);
         }
-        let of_shard = of_shard.finish(and);
-        sum.add(of_shard.expect("a shard has images"), and);
+        let of_shard = of_shard.finish(added);
+        sum.add(of_shard.expect("a shard has images"), added);
     }
-    sum.finish(and).expect("there is a shard")
+    sum.finish(added).expect("there is a shard")
 }

@@ -11,6 +11,15 @@ use crate::experiment::weights::{
     AVERAGE, NamedValues, WeightsError, load_values, named_values, take_average,
 };
 
+/// Which weights are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weights {
+    /// Those that are trained.
+    Trained,
+    /// Their average.
+    Averaged,
+}
+
 /// Averages of all parameters and of the norms' running statistics, so that both belong together.
 pub(crate) struct WeightAverage {
     decay: f64,
@@ -32,9 +41,15 @@ impl WeightAverage {
         &self.model
     }
 
+    /// The average as a device has it that keeps it there.
+    #[cfg(feature = "cube")]
+    pub(crate) fn set(&mut self, model: Model) {
+        self.model = model;
+    }
+
     /// Takes in the weights after an update, before which there were so many: `a + (1 - d) (w - a)` with the decay warmed up.
     pub(crate) fn update(&mut self, model: &Model, updates_before: u64) {
-        let mut weights = Weights(HashMap::new());
+        let mut weights = Flattened(HashMap::new());
         model.valid().visit(&mut weights);
         let rate = 1.0 - average_decay(self.decay, updates_before);
         self.model = self.model.clone().map(&mut Toward {
@@ -73,9 +88,9 @@ impl WeightAverage {
 }
 
 /// Every parameter and running statistic, flattened.
-struct Weights(HashMap<ParamId, Tensor<1>>);
+struct Flattened(HashMap<ParamId, Tensor<1>>);
 
-impl ModuleVisitor for Weights {
+impl ModuleVisitor for Flattened {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.0.insert(param.id, param.val().flatten(0, D - 1));
     }

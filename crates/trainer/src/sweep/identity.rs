@@ -25,6 +25,7 @@ mod tests {
     use run_files::settings::{
         Activation, Augment, DeviceChoice, Precision, Preset, RateSchedule, Sampler, Validation,
     };
+    use vae_measures::Likelihood;
 
     fn base() -> Settings {
         Settings {
@@ -37,7 +38,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_decides_a_number_changes_the_identity() {
-        let changes: [fn(&mut Settings); 28] = [
+        let changes: [fn(&mut Settings); 35] = [
             |settings| settings.preset = Some(Preset::Demo),
             |settings| settings.depth = 28,
             |settings| settings.width = 0.5,
@@ -66,6 +67,13 @@ mod tests {
             |settings| settings.gradient_checkpointing = true,
             |settings| settings.schedule = RateSchedule::Cosine,
             |settings| settings.warmup_steps = 5,
+            |settings| settings.shards = 2,
+            |settings| settings.sync_norm = true,
+            |settings| settings.likelihood = Likelihood::RenormalisedBernoulli,
+            |settings| settings.beta = 0.5,
+            |settings| settings.kl_warmup = "linear:5".parse().expect("a schedule"),
+            |settings| settings.free_bits = Some(0.5),
+            |settings| settings.ema = Some(0.5),
         ];
         let mut identities = vec![run_identity(&base(), "a"), run_identity(&base(), "b")];
         for change in changes {

@@ -245,7 +245,7 @@ fn timed_steps(
         };
         if let Some(evaluated) = &evaluated {
             let Inputs { images, noise, .. } = inputs;
-            match engine.device_scorer() {
+            match engine.device_scorer(engine.scored_weights()) {
                 Some(mut scorer) => scorer.score(images, noise, engine_options.sampler),
                 None => ModelScorer(evaluated).score(images, noise, engine_options.sampler),
             };

@@ -73,7 +73,6 @@ impl Training<'_> {
             Interrupted::Ranks(error) => error.into(),
         })?;
         let summary = self.summary(run, (&model, &images), best, last, test);
-        drop(images);
         if let Some(warning) = summary.latent.collapse_warning() {
             progress.notice(&warning);
         }
@@ -82,7 +81,7 @@ impl Training<'_> {
         let test_images = &self.splits.test;
         self.persist(progress, self.checkpoint_bytes() + SMALL_FILES, || {
             let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
-            write_reconstructions(&model, test_images, &reconstructions, &self.device)?;
+            write_reconstructions(&model, &images, &reconstructions)?;
             write_svg(&curves, &rows)?;
             write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
             // Last: where there is a summary, the rest is there too.

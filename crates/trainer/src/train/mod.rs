@@ -31,13 +31,16 @@ use run_files::run_folder::{RunFolder, read_config, recorded_data_hash, recorded
 use run_files::schedule::Schedule;
 use run_files::settings::{Difference, Settings, differences};
 
+mod batches;
 mod epoch;
 mod error;
 mod finish;
 mod ranks;
+mod row;
 mod saving;
 mod step;
 pub(crate) mod step_clock;
+mod validation;
 
 pub use error::TrainError;
 use saving::{SMALL_FILES, tell_left};
@@ -280,23 +283,11 @@ impl<'a> Training<'a> {
             first_epoch: run.state.epoch + 1,
             is_over: run.state.epoch >= self.settings.epochs || run.state.stopped,
         });
-        let mut logs = None;
-        if self.ranks.is_first() {
-            let keep = (!is_new).then_some(run.state.metrics);
-            let opened = self.persist(progress, SMALL_FILES, || {
-                let keys = self.further_keys();
-                Ok(Logs {
-                    metrics: MetricsWriter::open_with(self.folder.path(), keep, &keys)?,
-                    timing: TimingWriter::open(self.folder.path())?,
-                })
-            })?;
-            run.state.metrics = opened.metrics.lengths();
-            logs = Some(opened);
-            if is_new {
-                let model = run.engine.model().valid();
-                self.persist(progress, SMALL_FILES, || self.write_pictures(&model, 0))?;
-            }
-        }
+        let mut logs = if self.ranks.is_first() {
+            Some(self.open_logs(&mut run, is_new, progress)?)
+        } else {
+            None
+        };
         while run.state.epoch < self.settings.epochs && !run.state.stopped {
             run = self.epoch(run, logs.as_mut(), progress)?;
         }
@@ -304,6 +295,31 @@ impl<'a> Training<'a> {
             self.finish(&run, began, progress)?;
         }
         Ok(())
+    }
+
+    /// The files that grow, as long as the run is; a new one gets its first pictures.
+    fn open_logs(
+        &self,
+        run: &mut ActiveRun,
+        is_new: bool,
+        progress: &mut Progress,
+    ) -> Result<Logs, TrainError> {
+        let keep = (!is_new).then_some(run.state.metrics);
+        let logs = self.persist(progress, SMALL_FILES, || {
+            let keys = self.further_keys();
+            Ok(Logs {
+                metrics: MetricsWriter::open_with(self.folder.path(), keep, &keys)?,
+                timing: TimingWriter::open(self.folder.path())?,
+            })
+        })?;
+        run.state.metrics = logs.metrics.lengths();
+        if is_new {
+            let model = run.engine.model().valid();
+            self.persist(progress, SMALL_FILES, || {
+                self.write_pictures(&model, &run.images.valid, 0)
+            })?;
+        }
+        Ok(logs)
     }
 
     /// A new run at step 0, or the newest intact checkpoint; whether it is the former.

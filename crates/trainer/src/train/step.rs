@@ -3,7 +3,7 @@
 use burn::prelude::*;
 use vae_core::DropoutMasks;
 
-use super::epoch::PresentEpoch;
+use super::batches::PresentEpoch;
 use super::error::TrainError;
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::weights::named_values;

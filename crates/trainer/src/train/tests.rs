@@ -1,6 +1,6 @@
 //! Runs that are stopped everywhere and continued, and steps that are not finite.
 
-use super::epoch::PresentEpoch;
+use super::batches::PresentEpoch;
 use super::*;
 use crate::experiment::weights::named_values;
 use crate::process::progress::ProgressMode;

@@ -2,11 +2,14 @@
 
 use cubecl::prelude::*;
 
+use super::normal::{density, mass_below};
+
 /// Which activation; numbers, as a kernel's compile-time arguments are.
 pub(crate) const RELU: u32 = 0;
 pub(crate) const SIGMOID: u32 = 1;
 pub(crate) const TANH: u32 = 2;
 pub(crate) const SILU: u32 = 3;
+pub(crate) const GELU: u32 = 4;
 
 #[cube]
 fn sigmoid(value: f32) -> f32 {
@@ -46,6 +49,8 @@ pub(crate) fn activate<F: Float>(
         value.tanh()
     } else if comptime!(activation == SILU) {
         value * sigmoid(value)
+    } else if comptime!(activation == GELU) {
+        value * mass_below(value)
     } else {
         max_nan(value, 0.0f32)
     };
@@ -84,6 +89,8 @@ pub(crate) fn activate_gradient<F: Float>(
     } else if comptime!(activation == SILU) {
         let active = sigmoid(value);
         active * (1.0f32 + value * (1.0f32 - active))
+    } else if comptime!(activation == GELU) {
+        mass_below(value) + value * density(value)
     } else {
         let mut slope = 0.0f32;
         if value > 0.0f32 {

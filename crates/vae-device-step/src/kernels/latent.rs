@@ -41,7 +41,8 @@ pub(crate) fn draw<F: Float>(
     }
 }
 
-/// The gradients of mean and log-variance, from that of the draw and the weighted KL divergence of the mean over the batch.
+/// The gradients of mean and log-variance, from that of the draw and the weighted KL divergence of the mean over the batch; `slopes` has what each
+/// dimension's divergence counts, 1 but for free bits.
 #[cube(launch_unchecked)]
 pub(crate) fn draw_gradient<F: Float>(
     mean: &[f32],
@@ -49,9 +50,11 @@ pub(crate) fn draw_gradient<F: Float>(
     noise: &[f32],
     latent_gradient: &[f32],
     rates: &[f32],
+    slopes: &[f32],
     mean_gradient: &mut [F],
     log_variance_gradient: &mut [F],
     count: usize,
+    dimensions: usize,
     share: f32,
     reciprocal: f32,
     kl_weight: usize,
@@ -60,7 +63,7 @@ pub(crate) fn draw_gradient<F: Float>(
     if ABSOLUTE_POS >= count {
         terminate!();
     }
-    let weight = rates[kl_weight] * reciprocal;
+    let weight = rates[kl_weight] * reciprocal * slopes[ABSOLUTE_POS % dimensions];
     let gradient = latent_gradient[ABSOLUTE_POS];
     let logarithm = log_variance[ABSOLUTE_POS];
     let deviation = (logarithm * share).exp();
@@ -69,6 +72,57 @@ pub(crate) fn draw_gradient<F: Float>(
         + weight * 0.5f32 * (logarithm.exp() - 1.0f32);
     mean_gradient[ABSOLUTE_POS] = F::cast_from(of_mean);
     log_variance_gradient[ABSOLUTE_POS] = F::cast_from(of_logarithm);
+}
+
+/// Each dimension's KL divergence, summed over the images.
+#[cube(launch_unchecked)]
+pub(crate) fn kl_sums(
+    mean: &[f32],
+    log_variance: &[f32],
+    sums: &mut [f32],
+    images: usize,
+    dimensions: usize,
+) {
+    if ABSOLUTE_POS >= dimensions {
+        terminate!();
+    }
+    let mut sum = 0.0f32;
+    let mut image = 0usize;
+    while image < images {
+        let position = image * dimensions + ABSOLUTE_POS;
+        let center = mean[position];
+        let logarithm = log_variance[position];
+        sum += center * center + ((logarithm.exp() - 1.0f32) - logarithm);
+        image += 1;
+    }
+    sums[ABSOLUTE_POS] = 0.5f32 * sum;
+}
+
+/// Free bits (Kingma et al. 2016): a dimension whose mean over the batch is not above `free` costs that, whatever it does. Writes what each
+/// dimension's divergence counts, and the sum of what all cost. One cube.
+#[cube(launch_unchecked)]
+pub(crate) fn free_bits(
+    sums: &[f32],
+    slopes: &mut [f32],
+    record: &mut [f32],
+    at: usize,
+    dimensions: usize,
+    reciprocal: f32,
+    free: f32,
+) {
+    let mut cost = 0.0f32;
+    let mut dimension = UNIT_POS as usize;
+    while dimension < dimensions {
+        let mean = sums[dimension] * reciprocal;
+        let counts = mean > free;
+        slopes[dimension] = select(counts, 1.0f32, 0.0f32);
+        cost += select(counts, mean, free);
+        dimension += UNITS;
+    }
+    let cost = cube_sum(cost);
+    if UNIT_POS == 0 {
+        record[at] = cost;
+    }
 }
 
 /// Copies values into a buffer that stays where it is.

@@ -1,189 +1,92 @@
-//! Discretised logistics and their mixtures: the negative log-probability of each image, and its gradient, in one pass.
+//! The probability of a grey level under a discretised logistic, and its derivatives: the formulas of `vae-core`'s one-pass mixture.
+//!
+//! With w the distance of level and mean in scales, t the level's width in scales, u = exp(-w) and q = exp(-t / 2), every sigmoid and logarithm
+//! follows from u and q, without a difference of what is nearly equal:
+//!
+//! ```text
+//! far edge   b = w + t / 2,   exp(-b)   = u q
+//! near edge  a = w - t / 2,   exp(-|a|) = u / q, or q / u where the level is around the mean
+//! log p = -log((1 + exp(-b)) (1 + exp(-|a|))) - max(a, 0) + log(1 - q^2)
+//! ```
 
 use cubecl::prelude::*;
 
-use super::level::{Known, Level, known, level};
-use super::{UNITS, cube_sum};
+use super::log_probability::{HALF_LEVEL, Known, LogProbability, bounded};
 
-/// Less than every logarithm of a probability.
-const LOWEST: f32 = -3.0e38;
+/// The logarithm of the width.
+const LOG_LEVEL: f32 = -4.848_116_4;
+/// A number x so large that exp(-x) is hardly above the smallest normal one.
+const FAR: f32 = 87.0;
+/// Below it, exp(x) - 1 is summed as a series.
+const SMALL: f32 = 0.35;
 
-/// A logistic for every value. Adds the output layer's bias to the map, sums each image's negative log-probability, and writes the gradient of its
-/// mean over the batch. A cube an image.
-///
-/// The map has the means of all channels and then their log-scales, channels last.
-#[cube(launch_unchecked)]
-pub(crate) fn logistic<F: Float>(
-    map: &[f32],
-    bias: &[f32],
-    pixels: &[f32],
-    gradient: &mut [F],
-    nll: &mut [f32],
-    positions: usize,
-    channels: usize,
-    reciprocal: f32,
-    #[define(F)] _elem: ElemType,
-) {
-    let image = CUBE_POS;
-    let mut sum = 0.0f32;
-    let mut value = UNIT_POS as usize;
-    while value < positions * channels {
-        let row = image * positions + value / channels;
-        let channel = value % channels;
-        let of_mean = 2 * channels * row + channel;
-        let of_scale = of_mean + channels;
-        let pixel = known(pixels[channels * row + channel]);
-        let found = level(
-            &pixel,
-            map[of_mean] + bias[channel],
-            map[of_scale] + bias[channels + channel],
-        );
-        sum -= found.log;
-        gradient[of_mean] = F::cast_from(0.0f32 - found.by_mean * reciprocal);
-        gradient[of_scale] = F::cast_from(0.0f32 - found.by_log_scale * reciprocal);
-        value += UNITS;
-    }
-    let sum = cube_sum(sum);
-    if UNIT_POS == 0 {
-        nll[image] = sum;
-    }
-}
-
-/// Where a component's parameter of one colour is among a pixel's channels: behind the logits of all components, for each colour the means, the
-/// log-scales and one raw coefficient of each component. `part` is 0, 1 and 2 for these.
+/// exp(x) - 1 of x <= 0, exact near 0 too.
 #[cube]
-fn channel(colour: usize, part: usize, component: usize, components: usize) -> usize {
-    (1 + 3 * colour + part) * components + component
+fn exp_minus_one(x: f32) -> f32 {
+    let series = 1.0f32 + x / 7.0f32;
+    let series = 1.0f32 + x / 6.0f32 * series;
+    let series = 1.0f32 + x / 5.0f32 * series;
+    let series = 1.0f32 + x / 4.0f32 * series;
+    let series = 1.0f32 + x / 3.0f32 * series;
+    let series = x * (1.0f32 + x / 2.0f32 * series);
+    select(x < 0.0f32 - SMALL, x.exp() - 1.0f32, series)
 }
 
+/// Of the level of a known value.
 #[cube]
-fn read(map: &[f32], bias: &[f32], start: usize, at: usize) -> f32 {
-    map[start + at] + bias[at]
-}
+pub(crate) fn logistic(known: &Known, mean: f32, log_scale: f32) -> LogProbability {
+    let signed = known.signed;
+    let edge = known.edge;
+    let scale = bounded(log_scale);
+    let inverse = scale.inverse;
+    let half_width = HALF_LEVEL * inverse;
+    let signed_distance = (signed - mean) * inverse;
+    let distance = signed_distance.abs();
+    let far = distance + half_width;
+    let near = distance - half_width;
 
-/// The level of one colour under a component whose mean is shifted by what is known of the colours before.
-#[cube]
-fn of_colour(
-    map: &[f32],
-    bias: &[f32],
-    start: usize,
-    colour: usize,
-    component: usize,
-    components: usize,
-    pixel: &Known,
-    shift: f32,
-) -> Level {
-    let mean = read(map, bias, start, channel(colour, 0, component, components));
-    let log_scale = read(map, bias, start, channel(colour, 1, component, components));
-    level(pixel, mean + shift, log_scale)
-}
+    // exp(-distance), not so small that dividing by it overflows; it counts only where it is not.
+    let u = (0.0f32 - select(distance > FAR, FAR, distance)).exp();
+    let q_less_one = exp_minus_one(0.0f32 - half_width);
+    let q = 1.0f32 + q_less_one;
+    let is_outside = near >= 0.0f32;
+    let of_far = u * q;
+    let of_near = select(is_outside, u, q) / select(is_outside, q, u);
+    let far_sum = 1.0f32 + of_far;
+    let near_sum = 1.0f32 + of_near;
+    let above_far = of_far / far_sum;
+    let near_share = 1.0f32 / near_sum;
+    let below_near = select(is_outside, near_share, of_near * near_share);
 
-/// The hyperbolic tangent of a raw coefficient: of green on red, blue on red, and blue on green.
-#[cube]
-fn coefficient(
-    map: &[f32],
-    bias: &[f32],
-    start: usize,
-    index: usize,
-    component: usize,
-    components: usize,
-) -> f32 {
-    read(map, bias, start, channel(index, 2, component, components)).tanh()
-}
+    // 1 - q^2 over the width: between 0.1 and 1, so that its logarithm is exact whatever the scale.
+    let width = half_width + half_width;
+    let mass = (0.0f32 - q_less_one) * (1.0f32 + q);
 
-/// A mixture of logistics for each pixel, green depending on red, and blue on both (Salimans et al. 2017). As [`logistic`].
-#[cube(launch_unchecked)]
-pub(crate) fn mixture<F: Float>(
-    map: &[f32],
-    bias: &[f32],
-    pixels: &[f32],
-    gradient: &mut [F],
-    nll: &mut [f32],
-    positions: usize,
-    components: usize,
-    reciprocal: f32,
-    #[define(F)] _elem: ElemType,
-) {
-    let image = CUBE_POS;
-    let mut sum = 0.0f32;
-    let mut position = UNIT_POS as usize;
-    while position < positions {
-        let row = image * positions + position;
-        let start = row * 10 * components;
-        let red = known(pixels[3 * row]);
-        let green = known(pixels[3 * row + 1]);
-        let blue = known(pixels[3 * row + 2]);
+    // The side that counts at the lowest and the highest level: what lies beyond the far edge, or beyond the near one.
+    let is_edge = edge != 0.0f32;
+    let is_beyond_far = edge * signed_distance <= 0.0f32;
+    let near_reach = select(near <= 0.0f32, 0.0f32, near);
+    let edge_factor = select(is_beyond_far, 1.0f32 / far_sum, near_share);
+    let inner_factor = mass / width / (far_sum * near_sum);
+    let factor = select(is_edge, edge_factor, inner_factor);
+    let edge_linear = select(is_beyond_far, 0.0f32, 0.0f32 - near_reach);
+    let inner_linear = LOG_LEVEL - scale.log_scale - near_reach;
+    let linear = select(is_edge, edge_linear, inner_linear);
 
-        // The logarithms of the sums of exponentials, of the components' joint probabilities with their logits and of these alone.
-        let mut joint_largest = f32::cast_from(LOWEST);
-        let mut joint_sum = 0.0f32;
-        let mut logit_largest = f32::cast_from(LOWEST);
-        let mut logit_sum = 0.0f32;
-        let mut component = 0usize;
-        while component < components {
-            let logit = read(map, bias, start, component);
-            let green_red = coefficient(map, bias, start, 0, component, components);
-            let blue_red = coefficient(map, bias, start, 1, component, components);
-            let blue_green = coefficient(map, bias, start, 2, component, components);
-            let of_red = of_colour(map, bias, start, 0, component, components, &red, 0.0f32);
-            let shift = green_red * red.signed;
-            let of_green = of_colour(map, bias, start, 1, component, components, &green, shift);
-            let shift = blue_red * red.signed + blue_green * green.signed;
-            let of_blue = of_colour(map, bias, start, 2, component, components, &blue, shift);
-            let joint = logit + of_red.log + of_green.log + of_blue.log;
-
-            let largest = select(joint > joint_largest, joint, joint_largest);
-            joint_sum = joint_sum * (joint_largest - largest).exp() + (joint - largest).exp();
-            joint_largest = largest;
-            let largest = select(logit > logit_largest, logit, logit_largest);
-            logit_sum = logit_sum * (logit_largest - largest).exp() + (logit - largest).exp();
-            logit_largest = largest;
-            component += 1;
-        }
-        sum -= (joint_largest + joint_sum.ln()) - (logit_largest + logit_sum.ln());
-
-        // Everything again is cheaper than to keep it.
-        let mut component = 0usize;
-        while component < components {
-            let logit = read(map, bias, start, component);
-            let green_red = coefficient(map, bias, start, 0, component, components);
-            let blue_red = coefficient(map, bias, start, 1, component, components);
-            let blue_green = coefficient(map, bias, start, 2, component, components);
-            let of_red = of_colour(map, bias, start, 0, component, components, &red, 0.0f32);
-            let shift = green_red * red.signed;
-            let of_green = of_colour(map, bias, start, 1, component, components, &green, shift);
-            let shift = blue_red * red.signed + blue_green * green.signed;
-            let of_blue = of_colour(map, bias, start, 2, component, components, &blue, shift);
-            let joint = logit + of_red.log + of_green.log + of_blue.log;
-
-            let weight = (joint - joint_largest).exp() / joint_sum;
-            let share = (logit - logit_largest).exp() / logit_sum;
-            gradient[start + component] = F::cast_from((share - weight) * reciprocal);
-            let weight = 0.0f32 - weight * reciprocal;
-            let at = start + channel(0, 0, component, components);
-            gradient[at] = F::cast_from(weight * of_red.by_mean);
-            gradient[at + components] = F::cast_from(weight * of_red.by_log_scale);
-            let of_tanh = of_green.by_mean * red.signed;
-            let slope = of_tanh * (1.0f32 - green_red * green_red);
-            gradient[at + 2 * components] = F::cast_from(weight * slope);
-            let at = start + channel(1, 0, component, components);
-            gradient[at] = F::cast_from(weight * of_green.by_mean);
-            gradient[at + components] = F::cast_from(weight * of_green.by_log_scale);
-            let of_tanh = of_blue.by_mean * red.signed;
-            let slope = of_tanh * (1.0f32 - blue_red * blue_red);
-            gradient[at + 2 * components] = F::cast_from(weight * slope);
-            let at = start + channel(2, 0, component, components);
-            gradient[at] = F::cast_from(weight * of_blue.by_mean);
-            gradient[at + components] = F::cast_from(weight * of_blue.by_log_scale);
-            let of_tanh = of_blue.by_mean * green.signed;
-            let slope = of_tanh * (1.0f32 - blue_green * blue_green);
-            gradient[at + 2 * components] = F::cast_from(weight * slope);
-            component += 1;
-        }
-        position += UNITS;
-    }
-    let sum = cube_sum(sum);
-    if UNIT_POS == 0 {
-        nll[image] = sum;
+    // A higher mean makes the lowest level less likely and the highest more; inside both edges move.
+    let beyond = select(is_beyond_far, above_far, below_near);
+    let away = select(signed_distance < 0.0f32, inverse, 0.0f32 - inverse);
+    let by_width = width * (q * q) / mass;
+    let inside = below_near * near - above_far * far - by_width;
+    let edge_scale = select(is_beyond_far, 0.0f32 - above_far * far, below_near * near);
+    LogProbability {
+        // A NaN at the near edge would be lost where it is not looked at.
+        value: factor.ln() + linear + near * 0.0f32,
+        by_mean: select(
+            is_edge,
+            edge * inverse * beyond,
+            (above_far - below_near) * away,
+        ),
+        by_log_scale: scale.is_free * select(is_edge, edge_scale, inside),
     }
 }

@@ -3,13 +3,17 @@
 // The macro's launch functions take every argument of a kernel.
 #![allow(clippy::too_many_arguments)]
 
+mod bernoulli;
 pub(crate) mod dense;
+mod gaussian;
 pub(crate) mod latent;
-mod level;
-pub(crate) mod logistic;
-pub(crate) mod loss;
+mod log_probability;
+mod logistic;
+pub(crate) mod mixture;
+mod normal;
 pub(crate) mod optimizer;
 pub(crate) mod running;
+pub(crate) mod values;
 
 use cubecl::prelude::*;
 

@@ -9,12 +9,18 @@ pub(crate) const STATE_TAKEN: usize = 0;
 pub(crate) const STATE_UPDATES: usize = 1;
 pub(crate) const STATE_LEN: usize = 2;
 
-/// Positions in what the host writes before a step. The factors of Adam depend on how many steps were taken, of which the host knows only what it
-/// has read: it gives those for each count that is possible.
+/// Positions in what the host writes before a step. Adam's factors and the average's rate depend on how many steps were taken, of which the host
+/// knows only what it has read: it gives those for each count that is possible.
 pub(crate) const RATES_KNOWN_UPDATES: usize = 0;
 pub(crate) const RATES_LARGEST_NORM: usize = 1;
 pub(crate) const RATES_KL_WEIGHT: usize = 2;
 pub(crate) const RATES_FACTORS: usize = 3;
+/// Adam's step size, what it multiplies the second moment with, and what of the way to the new weights their average goes.
+pub(crate) const FACTORS: usize = 3;
+
+/// Steps that may be under way when another one is asked for.
+pub(crate) const MOST_UNREAD: usize = 3;
+pub(crate) const RATES_LEN: usize = RATES_FACTORS + FACTORS * (MOST_UNREAD + 1);
 
 /// Positions behind the terms of each image in what the host reads of a step.
 pub(crate) const RECORD_PENALTY: usize = 0;
@@ -25,7 +31,9 @@ pub(crate) const RECORD_UPDATES: usize = 3;
 pub(crate) const RECORD_NOT_FINITE: usize = 4;
 /// How many parameters' gradients are not finite.
 pub(crate) const RECORD_PARAMETERS: usize = 5;
-pub(crate) const RECORD_LEN: usize = 6;
+/// The KL divergence with free bits, as a mean over the batch; where there are any.
+pub(crate) const RECORD_FREE_BITS: usize = 6;
+pub(crate) const RECORD_LEN: usize = 7;
 
 /// Numbers of a chunk in the table of chunks: its first value, how many there are, and whose they are, counted from 1.
 pub(crate) const CHUNK_NUMBERS: usize = 3;
@@ -146,7 +154,14 @@ pub(crate) fn decide(
     }
 }
 
-/// Adam on all parameters where the step is taken; `narrow` gets the weights in the products' type.
+/// Where the factors of the update that this step is lie; the host gave them from the first one that it does not know of.
+#[cube]
+pub(crate) fn factors_at(state: &[f32], rates: &[f32]) -> usize {
+    let ahead = u32::cast_from(state[STATE_UPDATES] - 1.0f32 - rates[RATES_KNOWN_UPDATES]);
+    RATES_FACTORS + FACTORS * ahead as usize
+}
+
+/// Adam on all parameters where the step is taken; `narrow` gets the weights in the products' type, and `average` goes after them.
 #[cube(launch_unchecked)]
 pub(crate) fn adam<G: Float, N: Size>(
     gradients: &[Vector<f32, N>],
@@ -154,6 +169,7 @@ pub(crate) fn adam<G: Float, N: Size>(
     first: &mut [Vector<f32, N>],
     second: &mut [Vector<f32, N>],
     narrow: &mut [Vector<G, N>],
+    average: &mut [Vector<f32, N>],
     state: &[f32],
     rates: &[f32],
     vectors: usize,
@@ -163,15 +179,15 @@ pub(crate) fn adam<G: Float, N: Size>(
     rest_2: f32,
     epsilon: f32,
     #[comptime] is_narrowed: bool,
+    #[comptime] is_averaged: bool,
     #[define(G)] _elem: ElemType,
 ) {
     if ABSOLUTE_POS >= vectors || state[STATE_TAKEN] < 0.5f32 {
         terminate!();
     }
-    // Of the update that this step is; the host gave the factors from the first one that it does not know of.
-    let ahead = u32::cast_from(state[STATE_UPDATES] - 1.0f32 - rates[RATES_KNOWN_UPDATES]);
-    let step_size = rates[RATES_FACTORS + 2 * ahead as usize];
-    let second_scale = rates[RATES_FACTORS + 2 * ahead as usize + 1];
+    let factors = factors_at(state, rates);
+    let step_size = rates[factors];
+    let second_scale = rates[factors + 1];
     let gradient = gradients[ABSOLUTE_POS];
     let new_first = first[ABSOLUTE_POS] * Vector::<f32, N>::new(beta_1)
         + gradient * Vector::<f32, N>::new(rest_1);
@@ -185,6 +201,10 @@ pub(crate) fn adam<G: Float, N: Size>(
     weights[ABSOLUTE_POS] = new;
     if comptime!(is_narrowed) {
         narrow[ABSOLUTE_POS] = Vector::<G, N>::cast_from(new);
+    }
+    if comptime!(is_averaged) {
+        let old = average[ABSOLUTE_POS];
+        average[ABSOLUTE_POS] = old + (new - old) * Vector::<f32, N>::new(rates[factors + 2]);
     }
 }
 

@@ -3,19 +3,21 @@
 use resnet_blocks::cube::{Block, Storage};
 use resnet_blocks::{Activation, Sampling, Stage};
 use vae_core::Vae;
-use vae_measures::Likelihood;
+use vae_measures::{Likelihood, Scale};
 
-use super::{BlockWithStatistics, DenseNorm, Network, Output, Pixels};
+use super::{BlockWithStatistics, DenseNorm, Network, Output, Pixels, Scales};
 use crate::flat::Flat;
-use crate::kernels::dense;
+use crate::kernels::{dense, values};
+
+/// The name of the log-scales that a model has for each colour.
+const LOG_SCALE: &str = "decoder.log_scale";
 
 impl Network {
     /// None where the kernels do not know the model's form.
-    pub(crate) fn new(model: &Vae, flat: &Flat) -> Option<Self> {
+    pub(crate) fn new(model: &Vae, flat: &Flat, is_recomputed: bool) -> Option<Self> {
         let (encoder, decoder) = (&model.encoder, &model.decoder);
-        let is_known = encoder.activation == decoder.activation
-            && encoder.precision == decoder.precision
-            && decoder.log_scale.is_none();
+        let is_known =
+            encoder.activation == decoder.activation && encoder.precision == decoder.precision;
         if !is_known {
             return None;
         }
@@ -24,7 +26,7 @@ impl Network {
             Activation::Sigmoid => dense::SIGMOID,
             Activation::Tanh => dense::TANH,
             Activation::Silu => dense::SILU,
-            Activation::Gelu => return None,
+            Activation::Gelu => dense::GELU,
         };
         let storage = Storage::of(encoder.precision);
         let [channels, intermediate] = encoder.dense.weight.shape().dims();
@@ -42,11 +44,15 @@ impl Network {
         let is_output_exchanged = layer.sampling == Sampling::Transposed;
         let [rows, columns, _, _] = layer.weight.shape().dims();
         let [output_channels] = layer.bias.shape().dims();
-        let (pixels, image_channels) = match decoder.likelihood {
-            Likelihood::Bernoulli => (Pixels::Bernoulli, output_channels),
-            Likelihood::Logistic { .. } => (Pixels::Logistic, output_channels / 2),
-            Likelihood::LogisticMixture { components } => (Pixels::Mixture { components }, 3),
-            Likelihood::RenormalisedBernoulli | Likelihood::Gaussian { .. } => return None,
+        let likelihood = decoder.likelihood;
+        let pixels = pixels(likelihood, flat)?;
+        let image_channels = match &pixels {
+            Pixels::Mixture { .. } => 3,
+            Pixels::Values {
+                scales: Scales::Map,
+                ..
+            } => output_channels / 2,
+            Pixels::Values { .. } => output_channels,
         };
         debug_assert!(is_output_exchanged || rows == output_channels);
         debug_assert!(!is_output_exchanged || columns == output_channels);
@@ -64,11 +70,35 @@ impl Network {
             output: output(flat, "decoder.output", rows)?,
             is_output_exchanged,
             pixels,
+            is_recomputed,
             grid,
             image_channels,
             latent_dim,
         })
     }
+}
+
+/// None where the model's own log-scales are missing.
+fn pixels(likelihood: Likelihood, flat: &Flat) -> Option<Pixels> {
+    let (distribution, scale) = match likelihood {
+        Likelihood::LogisticMixture { components } => return Some(Pixels::Mixture { components }),
+        Likelihood::Bernoulli => (values::BERNOULLI, None),
+        Likelihood::RenormalisedBernoulli => (values::RENORMALISED_BERNOULLI, None),
+        Likelihood::Logistic { scale } => (values::LOGISTIC, Some(scale)),
+        Likelihood::Gaussian { scale } => (values::GAUSSIAN, Some(scale)),
+    };
+    let scales = match scale {
+        None => Scales::None,
+        Some(Scale::PerPixel) => Scales::Map,
+        Some(Scale::Global) => Scales::Colours {
+            log_scales: flat.parameter(&flat.weights, LOG_SCALE)?,
+            gradient: flat.parameter(&flat.gradients, LOG_SCALE)?,
+        },
+    };
+    Some(Pixels::Values {
+        distribution,
+        scales,
+    })
 }
 
 /// The blocks of all stages; none where one has no form that the kernels know.

@@ -12,7 +12,7 @@ use resnet_blocks::cube::{
 };
 
 use crate::flat::argument;
-use crate::kernels::{UNITS, dense, latent, logistic, loss};
+use crate::kernels::{UNITS, dense, latent, mixture, values};
 
 /// A block and the running statistics of its norms.
 struct BlockWithStatistics {
@@ -39,11 +39,23 @@ struct Output {
 }
 
 /// Distributions of an image's values.
-#[derive(Clone, Copy, Debug)]
 enum Pixels {
-    Bernoulli,
-    Logistic,
+    /// Every value for itself; which distribution, as [`values`] numbers them.
+    Values { distribution: u32, scales: Scales },
+    /// All values of a pixel together.
     Mixture { components: usize },
+}
+
+/// Where the scales of [`Pixels::Values`] come from.
+enum Scales {
+    None,
+    /// The output map, behind all means.
+    Map,
+    /// One for each colour.
+    Colours {
+        log_scales: Vector32,
+        gradient: Vector32,
+    },
 }
 
 /// The model, its parameters in flat buffers.
@@ -62,10 +74,26 @@ pub(crate) struct Network {
     is_output_exchanged: bool,
     /// What the output's channels stand for.
     pixels: Pixels,
+    /// Whether backward computes each block again, so that only its input is kept.
+    is_recomputed: bool,
     /// Height and width of the smallest map.
     pub(crate) grid: usize,
     pub(crate) image_channels: usize,
     pub(crate) latent_dim: usize,
+}
+
+/// What the host decides about the objective, and what the objective knows of the KL divergence.
+#[derive(Clone)]
+pub(crate) struct Objective {
+    /// Of [`RATES_LEN`](crate::kernels::optimizer::RATES_LEN) values.
+    pub(crate) rates: Handle,
+    /// Of each latent dimension: its divergence summed over the images, and what it counts.
+    pub(crate) kl_sums: Handle,
+    pub(crate) kl_slopes: Handle,
+    /// Nats that every dimension may use for nothing.
+    pub(crate) free_bits: Option<f32>,
+    /// How much of the log-variance is in the draw's exponent.
+    pub(crate) share: f32,
 }
 
 /// A batch's buffers, which stay where they are from step to step.
@@ -166,62 +194,75 @@ impl Network {
         }
     }
 
-    /// The images' cross-entropies or negative log-probabilities, and the gradient of their mean.
-    fn loss(&self, queue: &Queue, batch: &Batch, map: &Matrix) -> Matrix {
+    /// The images' cross-entropies or negative log-probabilities, and the gradient of their mean: by the map, and by the log-scales of colours at each
+    /// pixel.
+    fn loss(&self, queue: &Queue, batch: &Batch, map: &Matrix) -> (Matrix, Option<Matrix>) {
         let gradient = Matrix::empty(queue, map.rows, map.columns, self.storage);
         let positions = map.rows / batch.len;
         let cubes = CubeCount::Static(batch.len as u32, 1, 1);
         let units = CubeDim::new_1d(UNITS as u32);
-        let record = || argument(&batch.record, record_len(batch.len));
         let reciprocal = 1.0 / batch.len as f32;
-        // SAFETY: a cube an image, bounded by its positions; the map has as many channels as the likelihood reads.
-        unsafe {
-            match self.pixels {
-                Pixels::Bernoulli => loss::bernoulli::launch_unchecked(
-                    queue,
-                    cubes,
-                    units,
-                    map.argument(),
-                    self.output.bias.argument(),
-                    batch.pixels.argument(),
-                    gradient.argument(),
-                    record(),
-                    positions * map.columns,
-                    map.columns,
-                    reciprocal,
-                    self.storage.elem(),
-                ),
-                Pixels::Logistic => logistic::logistic::launch_unchecked(
-                    queue,
-                    cubes,
-                    units,
-                    map.argument(),
-                    self.output.bias.argument(),
-                    batch.pixels.argument(),
-                    gradient.argument(),
-                    record(),
-                    positions,
-                    self.image_channels,
-                    reciprocal,
-                    self.storage.elem(),
-                ),
-                Pixels::Mixture { components } => logistic::mixture::launch_unchecked(
-                    queue,
-                    cubes,
-                    units,
-                    map.argument(),
-                    self.output.bias.argument(),
-                    batch.pixels.argument(),
-                    gradient.argument(),
-                    record(),
-                    positions,
-                    components,
-                    reciprocal,
-                    self.storage.elem(),
-                ),
+        let bias = &self.output.bias;
+        let record = || argument(&batch.record, record_len(batch.len));
+        let (distribution, scales) = match &self.pixels {
+            Pixels::Mixture { components } => {
+                // SAFETY: a cube an image, bounded by its positions; the map has as many channels as the components read.
+                unsafe {
+                    mixture::mixture::launch_unchecked(
+                        queue,
+                        cubes,
+                        units,
+                        map.argument(),
+                        bias.argument(),
+                        batch.pixels.argument(),
+                        gradient.argument(),
+                        record(),
+                        positions,
+                        *components,
+                        reciprocal,
+                        self.storage.elem(),
+                    );
+                }
+                return (gradient, None);
             }
+            Pixels::Values {
+                distribution,
+                scales,
+            } => (*distribution, scales),
+        };
+        let channels = self.image_channels;
+        let (scale, log_scales, of_scales) = match scales {
+            Scales::None => (values::NO_SCALE, bias, None),
+            Scales::Map => (values::SCALE_OF_VALUE, bias, None),
+            Scales::Colours { log_scales, .. } => {
+                let of_scales = Matrix::empty(queue, map.rows, channels, Storage::F32);
+                (values::SCALE_OF_COLOUR, log_scales, Some(of_scales))
+            }
+        };
+        // SAFETY: as above; the record stands for a gradient that is not written.
+        unsafe {
+            values::negative_log_probability::launch_unchecked(
+                queue,
+                cubes,
+                units,
+                map.argument(),
+                bias.argument(),
+                log_scales.argument(),
+                batch.pixels.argument(),
+                gradient.argument(),
+                of_scales
+                    .as_ref()
+                    .map_or_else(record, |of_scales| of_scales.argument()),
+                record(),
+                positions,
+                channels,
+                reciprocal,
+                distribution,
+                scale,
+                self.storage.elem(),
+            );
         }
-        gradient
+        (gradient, of_scales)
     }
 
     /// The map of the likelihood's parameters, from a decoder's last map, without the bias.

@@ -8,10 +8,10 @@ use cubecl::server::Handle;
 use resnet_blocks::cube::{cubes, units};
 
 use super::norms::Norm;
-use super::{DeviceStep, RATES_LEN, WIDTH};
+use super::{DeviceStep, WIDTH, Weights};
 use crate::factors::AdamOptions;
 use crate::flat::{Flat, argument, create};
-use crate::kernels::optimizer::{self, CHUNK_NUMBERS, RECORD_LEN, STATE_LEN};
+use crate::kernels::optimizer::{self, CHUNK_NUMBERS, RATES_LEN, RECORD_LEN, STATE_LEN};
 use crate::kernels::{UNITS, running};
 use crate::network::record_len;
 
@@ -81,7 +81,13 @@ impl DeviceStep {
         } = self.options.adam;
         let narrow = flat.narrow.as_ref().unwrap_or(&flat.weights);
         let is_narrowed = flat.narrow.is_some();
-        let rates = || argument(&self.rates, RATES_LEN);
+        let average = flat.average.as_ref();
+        // What stands for an average is not written.
+        let averages = [
+            average.map_or(&flat.weights, |average| &average.weights),
+            average.map_or(&flat.running, |average| &average.running),
+        ];
+        let rates = || argument(&self.objective.rates, RATES_LEN);
         let state = || argument(&self.state, STATE_LEN);
         // SAFETY: every buffer has the number of values that it was made with; a chunk lies inside the parameters.
         unsafe {
@@ -119,6 +125,7 @@ impl DeviceStep {
                 argument(&flat.first, parameters),
                 argument(&flat.second, parameters),
                 argument(narrow, parameters),
+                argument(averages[0], parameters),
                 state(),
                 rates(),
                 parameters / WIDTH,
@@ -128,6 +135,7 @@ impl DeviceStep {
                 (1.0 - beta_2) as f32,
                 epsilon as f32,
                 is_narrowed,
+                average.is_some(),
                 self.network.storage.elem(),
             );
             running::update_running::launch_unchecked(
@@ -140,15 +148,22 @@ impl DeviceStep {
                 argument(&tables.bias_positions, statistics),
                 argument(&tables.kept, statistics),
                 argument(factors, statistics),
+                argument(averages[1], statistics),
                 state(),
+                rates(),
                 statistics,
+                average.is_some(),
             );
         }
     }
 
     /// The weights in the products' type.
-    pub(super) fn narrow(&self) {
-        let Some(narrow) = &self.flat.narrow else {
+    pub(super) fn narrow(&self, weights: Weights) {
+        let (from, narrow) = match (weights, &self.flat.average) {
+            (Weights::Averaged, Some(average)) => (&average.weights, &average.narrow),
+            _ => (&self.flat.weights, &self.flat.narrow),
+        };
+        let Some(narrow) = narrow else {
             return;
         };
         let count = self.flat.layout.parameters;
@@ -158,7 +173,7 @@ impl DeviceStep {
                 self.client(),
                 cubes(count),
                 units(),
-                argument(&self.flat.weights, count),
+                argument(from, count),
                 argument(narrow, count),
                 count,
                 self.network.storage.elem(),

@@ -14,6 +14,7 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 use resnet_blocks::cube::{Device as BlockDevice, Storage, Workspace, device_of};
 use vae_core::{DropoutMasks, Sampler, Vae};
+use vae_measures::average_decay;
 
 use self::ending::Tables;
 use self::norms::{Norm, norms};
@@ -23,15 +24,12 @@ use self::shards::Summed;
 use crate::factors::AdamOptions;
 use crate::flat::{Flat, create, read};
 use crate::kernels::optimizer::{
-    RATES_FACTORS, RATES_KL_WEIGHT, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM, STATE_LEN,
-    STATE_UPDATES,
+    FACTORS, MOST_UNREAD, RATES_FACTORS, RATES_KL_WEIGHT, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM,
+    RATES_LEN, STATE_LEN, STATE_UPDATES,
 };
-use crate::network::Network;
+use crate::network::{Network, Objective};
 use crate::outcome::{Outcome, Pending, PendingTerms, Reading, StepError};
 
-/// Steps that may be under way when another one is asked for.
-const MOST_UNREAD: usize = 3;
-const RATES_LEN: usize = RATES_FACTORS + 2 * (MOST_UNREAD + 1);
 /// Values of a vector in the optimizer's kernel: 16 bytes.
 const WIDTH: usize = 4;
 
@@ -42,6 +40,12 @@ pub struct StepOptions {
     pub adam: AdamOptions,
     /// How latents are drawn.
     pub sampler: Sampler,
+    /// The decay of the exponential moving average of weights and running statistics, which is warmed up; none for no average.
+    pub average_decay: Option<f64>,
+    /// Nats that each latent dimension's mean divergence over a batch may have without cost (Kingma et al. 2016); none for no such.
+    pub free_bits: Option<f64>,
+    /// Whether backward computes every block again, so that only the blocks' inputs are kept.
+    pub is_recomputed: bool,
     /// Whether steps are captured as a graph and replayed, where the device can.
     pub is_captured: bool,
 }
@@ -67,20 +71,31 @@ pub struct StepRates {
     pub largest_norm: Option<f64>,
 }
 
+/// Which of a model's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Weights {
+    /// Those that are trained.
+    Trained,
+    /// Their average.
+    Averaged,
+}
+
 /// A model on a device, with its optimizer, and the step that trains it: forward, loss, backward, the decision whether the step is taken, and Adam,
-/// without a word from the host in between.
+/// without waiting for the host in between.
 ///
 /// It stays on the thread that made it: a device's queue belongs to a thread.
 pub struct DeviceStep {
     flat: Flat,
     network: Network,
+    /// The network with the average of the weights.
+    averaged: Option<Network>,
+    objective: Objective,
     tables: Tables,
     norms: Vec<Norm>,
     options: StepOptions,
     device: BlockDevice,
     /// Lives as long as the program, as what is read may outlive the step.
     reader: &'static Client,
-    rates: Handle,
     state: Handle,
     prepared: HashMap<Shape, Prepared>,
     /// For steps whose gradients are a sum.
@@ -94,8 +109,7 @@ pub struct DeviceStep {
 impl DeviceStep {
     /// With the values of a model that is on one of CubeCL's devices, and an optimizer before its first update.
     ///
-    /// None where the model is elsewhere, or there are no kernels for its form: these know bottlenecks with ReLU, and as distributions of
-    /// the pixels Bernoulli, a logistic of its own scale for each value, and mixtures of logistics.
+    /// None where the model is elsewhere, or there are no kernels for its form: these know bottlenecks with ReLU.
     pub fn new(model: &Vae, options: StepOptions) -> Option<Self> {
         let device = device_of(model.encoder.mean.weight.val().inner())?;
         let client = device.client.clone();
@@ -106,13 +120,25 @@ impl DeviceStep {
     fn on(device: BlockDevice, model: &Vae, options: StepOptions) -> Option<Self> {
         let client: &Client = &device.client;
         let storage = Storage::of(model.encoder.precision);
-        let flat = Flat::new(client, model, storage);
-        let network = Network::new(model, &flat)?;
+        let has_average = options.average_decay.is_some();
+        let flat = Flat::new(client, model, storage, has_average);
+        let network = Network::new(model, &flat, options.is_recomputed)?;
+        let averaged = flat.averaged();
+        let averaged = averaged.and_then(|flat| Network::new(model, &flat, false));
         let norms = norms(model)?;
         let tables = Tables::new(client, &flat, &norms)?;
         let step = Self {
             reader: Box::leak(Box::new(client.clone())),
-            rates: create(client, &[0.0; RATES_LEN]),
+            objective: Objective {
+                rates: create(client, &[0.0; RATES_LEN]),
+                kl_sums: create(client, &vec![0.0; network.latent_dim]),
+                kl_slopes: create(client, &vec![1.0; network.latent_dim]),
+                free_bits: options.free_bits.map(|free| free as f32),
+                share: match options.sampler {
+                    Sampler::Correct => 0.5,
+                    Sampler::Blog => 1.0,
+                },
+            },
             state: create(client, &[0.0; STATE_LEN]),
             prepared: HashMap::new(),
             summed: None,
@@ -121,12 +147,13 @@ impl DeviceStep {
             uncaptured: None,
             flat,
             network,
+            averaged,
             tables,
             norms,
             options,
             device,
         };
-        step.narrow();
+        step.narrow(Weights::Trained);
         Some(step)
     }
 
@@ -147,6 +174,7 @@ impl DeviceStep {
         Ok(Pending {
             reading,
             batch,
+            has_free_bits: self.options.free_bits.is_some(),
             chunk_names: self.tables.names.clone(),
         })
     }
@@ -166,19 +194,23 @@ impl DeviceStep {
     /// Asks for the terms of a batch's loss, with the running statistics and no gradients. Memory grows least where batches are as large as those of training.
     ///
     /// # Errors
-    /// If the inputs are on another device, or the device failed.
+    /// If there is no average of the weights, the inputs are on another device, or the device failed.
     pub fn evaluate(
         &mut self,
         images: Tensor<4>,
         noise: Tensor<2>,
+        weights: Weights,
     ) -> Result<PendingTerms, StepError> {
+        if weights == Weights::Averaged && self.averaged.is_none() {
+            return Err(StepError("no average of the weights is kept".to_owned()));
+        }
         let batch = images.dims()[0];
         let inputs = StepInputs {
             images,
             noise,
             dropout: None,
         };
-        let reading = self.ask(inputs, Work::Evaluation)?;
+        let reading = self.ask(inputs, Work::Evaluation(weights))?;
         Ok(PendingTerms { reading, batch })
     }
 
@@ -199,7 +231,10 @@ impl DeviceStep {
         let mut prepared = self.prepared.remove(&shape).expect("made just now");
         let written = self.write_inputs(&prepared.batch, inputs);
         let ran = written.and_then(|()| self.run(&mut prepared));
-        let record = prepared.batch.record.clone();
+        let record = match work {
+            Work::KlSums => self.objective.kl_sums.clone(),
+            _ => prepared.batch.record.clone(),
+        };
         self.prepared.insert(shape, prepared);
         ran?;
         Ok(self.read_later(record))
@@ -230,8 +265,6 @@ impl DeviceStep {
 
     /// Bytes on the device: parameters, moments and gradients, and the maps of every size of batch.
     pub fn bytes(&self) -> usize {
-        let layout = &self.flat.layout;
-        let each = if self.flat.narrow.is_some() { 18 } else { 16 };
         // Evaluation and training of one size share theirs.
         let mut counted: Vec<&Arc<Workspace>> = Vec::new();
         for Prepared { workspace, .. } in self.prepared.values() {
@@ -240,7 +273,7 @@ impl DeviceStep {
             }
         }
         let maps = counted.into_iter().map(|workspace| workspace.bytes());
-        each * layout.parameters + 8 * layout.statistics + maps.sum::<usize>()
+        self.flat.bytes() + maps.sum::<usize>()
     }
 
     /// The model with the present values. Clones of `model` get its running statistics too, because Burn's modules share them.
@@ -251,6 +284,31 @@ impl DeviceStep {
         let parameters = read(self.client(), &self.flat.weights).map_err(StepError)?;
         let statistics = read(self.client(), &self.flat.running).map_err(StepError)?;
         Ok(self.flat.layout.write(model, &parameters, &statistics))
+    }
+
+    /// The model with the average of the weights and running statistics; none where no average is kept. As [`model`](Self::model) else.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn average(&self, model: Vae) -> Result<Option<Vae>, StepError> {
+        let Some(average) = &self.flat.average else {
+            return Ok(None);
+        };
+        let parameters = read(self.client(), &average.weights).map_err(StepError)?;
+        let statistics = read(self.client(), &average.running).map_err(StepError)?;
+        let layout = &self.flat.layout;
+        Ok(Some(layout.write(model, &parameters, &statistics)))
+    }
+
+    /// Goes on with the average that a model of the same form has; without any effect where none is kept.
+    pub fn restore_average(&mut self, average: &Vae) {
+        let Some(buffers) = &self.flat.average else {
+            return;
+        };
+        let (parameters, statistics) = self.flat.layout.read(average);
+        let client = self.client();
+        client.write(&buffers.weights, Bytes::from_elems(parameters));
+        client.write(&buffers.running, Bytes::from_elems(statistics));
     }
 
     /// The optimizer's moments, as `first.NAME` and `second.NAME` with the number of values.
@@ -321,9 +379,16 @@ impl DeviceStep {
         values[RATES_KL_WEIGHT] = rates.kl_weight as f32;
         for ahead in 0..=MOST_UNREAD {
             let update = self.known_updates + 1 + ahead as u64;
-            let factors = self.options.adam.factors(update, rates.learning_rate);
-            values[RATES_FACTORS + 2 * ahead..][..2].copy_from_slice(&factors);
+            let [step_size, second_scale] = self.options.adam.factors(update, rates.learning_rate);
+            let decay = self.options.average_decay;
+            let to_average = decay.map_or(0.0, |decay| 1.0 - average_decay(decay, update - 1));
+            values[RATES_FACTORS + FACTORS * ahead..][..FACTORS].copy_from_slice(&[
+                step_size,
+                second_scale,
+                to_average as f32,
+            ]);
         }
-        self.client().write(&self.rates, Bytes::from_elems(values));
+        self.client()
+            .write(&self.objective.rates, Bytes::from_elems(values));
     }
 }

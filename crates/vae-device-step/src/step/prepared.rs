@@ -9,10 +9,9 @@ use resnet_blocks::cube::{
     values,
 };
 use resnet_blocks::variance_factor;
-use vae_core::Sampler;
 
 use super::norms::Norm;
-use super::{DeviceStep, RATES_LEN, StepInputs};
+use super::{DeviceStep, StepInputs, Weights};
 use crate::flat::{argument, create};
 use crate::kernels::latent;
 use crate::network::{Batch, record_len};
@@ -25,8 +24,10 @@ pub(super) enum Work {
     Step,
     /// Forward and backward of a shard of a batch.
     Pass,
+    /// The encoder of a shard of a batch, for its divergence in each latent dimension.
+    KlSums,
     /// Forward, with the running statistics.
-    Evaluation,
+    Evaluation(Weights),
 }
 
 /// Which batches can share buffers and a graph.
@@ -191,10 +192,6 @@ impl DeviceStep {
     }
 
     fn launch(&self, prepared: &Prepared) {
-        let share = match self.options.sampler {
-            Sampler::Correct => 0.5,
-            Sampler::Blog => 1.0,
-        };
         let Prepared {
             batch,
             device,
@@ -202,12 +199,26 @@ impl DeviceStep {
             factors,
             ..
         } = prepared;
-        match work {
-            Work::Evaluation => self.network.evaluate(device, batch, share),
-            Work::Pass | Work::Step => {
-                self.network
-                    .forward_backward(device, batch, &self.rates, RATES_LEN, share);
+        let objective = &self.objective;
+        match *work {
+            Work::Evaluation(weights) => {
+                let averaged = match weights {
+                    Weights::Trained => None,
+                    Weights::Averaged => self.averaged.as_ref(),
+                };
+                if averaged.is_some() {
+                    self.narrow(weights);
+                }
+                let network = averaged.unwrap_or(&self.network);
+                network.evaluate(device, batch, objective.share);
             }
+            Work::KlSums => self.network.kl_sums(device, batch, objective),
+            Work::Pass => self
+                .network
+                .forward_backward(device, batch, objective, false),
+            Work::Step => self
+                .network
+                .forward_backward(device, batch, objective, true),
         }
         if let Some(factors) = factors {
             self.end(&batch.record, batch.len, factors);

@@ -32,6 +32,27 @@ impl DeviceStep {
         self.flat.layout.parameters + self.flat.layout.statistics
     }
 
+    /// Each latent dimension's KL divergence in nats, summed over the images of a shard of a batch, which free bits ask for before any
+    /// [`pass`](Self::pass). Waits for the device.
+    ///
+    /// # Errors
+    /// If the inputs are on another device, or the device failed.
+    pub fn kl_sums(&mut self, inputs: StepInputs) -> Result<Vec<f32>, StepError> {
+        let sums = self.ask(inputs, Work::KlSums)?;
+        crate::outcome::read(sums)
+    }
+
+    /// Sets what each latent dimension's divergence counts in the objective of every [`pass`](Self::pass) that follows: 1, or 0 where its mean over the
+    /// whole batch is free.
+    ///
+    /// # Panics
+    /// If there are not as many as latent dimensions.
+    pub fn set_kl_slopes(&mut self, slopes: &[f32]) {
+        assert_eq!(slopes.len(), self.network.latent_dim, "latent dimensions");
+        let slopes = Bytes::from_elems(slopes.to_vec());
+        self.client().write(&self.objective.kl_slopes, slopes);
+    }
+
     /// Forward and backward of a shard of a batch; neither weights nor running statistics change. Waits for the device.
     ///
     /// # Errors
@@ -91,6 +112,7 @@ impl DeviceStep {
         Ok(Pending {
             reading,
             batch: 1,
+            has_free_bits: false,
             chunk_names: self.tables.names.clone(),
         })
     }

@@ -9,8 +9,8 @@ use std::io::Write;
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
 use resnet_blocks::mean_in_fixed_order;
-use vae_core::{Depth, Precision, Sampler, VaeConfig};
-use vae_device_step::{AdamOptions, DeviceStep, StepInputs, StepOptions, StepRates};
+use vae_core::{Depth, Likelihood, Precision, Sampler, VaeConfig};
+use vae_device_step::{AdamOptions, DeviceStep, StepInputs, StepOptions, StepRates, Weights};
 
 /// Images of a batch of the small autoencoder.
 const BATCH: usize = 4;
@@ -76,14 +76,14 @@ fn main() {
     let noise = |device: &Device| Tensor::<2>::full([batch, config.latent_dim], 0.5, device);
 
     if is_own {
-        own_steps(&config, &device, images(&device), noise(&device));
+        own_steps(&config, &device, images(&device), noise(&device), false);
         if full.is_none() {
-            // The kernels of the other likelihoods.
-            for likelihood in ["logistic", "logistic-mixture:10"] {
+            // The kernels of the other likelihoods, of an average and of free bits.
+            for likelihood in &Likelihood::USUAL[1..] {
                 mark(likelihood);
                 let likelihood = likelihood.parse().expect("a likelihood");
                 let config = config.clone().with_likelihood(likelihood);
-                own_steps(&config, &device, images(&device), noise(&device));
+                own_steps(&config, &device, images(&device), noise(&device), true);
             }
         }
         return;
@@ -111,8 +111,15 @@ fn main() {
     println!("{} gradients", read.count);
 }
 
-/// Three steps and three evaluations: the first is launched, the second captured, the third replayed where the device can.
-fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tensor<2>) {
+/// Three steps and three evaluations: the first is launched, the second captured, the third replayed where the device can. With an average of the
+/// weights, which is what is evaluated then, and free bits, where `has_more`.
+fn own_steps(
+    config: &VaeConfig,
+    device: &Device,
+    images: Tensor<4>,
+    noise: Tensor<2>,
+    has_more: bool,
+) {
     let vae = config.init(device);
     let options = StepOptions {
         adam: AdamOptions {
@@ -121,6 +128,9 @@ fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tens
             epsilon: 1e-7,
         },
         sampler: Sampler::Correct,
+        average_decay: has_more.then_some(0.999),
+        free_bits: has_more.then_some(0.1),
+        is_recomputed: false,
         is_captured: true,
     };
     let mut engine = DeviceStep::new(&vae, options).expect("a model with known kernels");
@@ -144,7 +154,12 @@ fn own_steps(config: &VaeConfig, device: &Device, images: Tensor<4>, noise: Tens
     }
     for number in 0..3 {
         mark(&format!("evaluation {number}"));
-        let terms = engine.evaluate(images.clone(), noise.clone());
+        let weights = if has_more {
+            Weights::Averaged
+        } else {
+            Weights::Trained
+        };
+        let terms = engine.evaluate(images.clone(), noise.clone(), weights);
         let terms = terms.expect("an evaluation").wait();
         println!("evaluation {number}: {:?}", terms.expect("its terms"));
     }

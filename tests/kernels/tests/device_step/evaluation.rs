@@ -3,13 +3,13 @@
 use burn::prelude::*;
 use burn::tensor::DType;
 use vae_core::{Depth, Sampler, VaeConfig};
-use vae_device_step::{BatchTerms, DeviceStep};
+use vae_device_step::{BatchTerms, DeviceStep, Weights};
 
 use crate::{batch, bits, close, config, model, options, rates, reference, step, vulkan};
 
 fn evaluated(engine: &mut DeviceStep, config: &VaeConfig, len: usize, number: usize) -> BatchTerms {
     let inputs = batch(config, len, number, &vulkan());
-    let pending = engine.evaluate(inputs.images, inputs.noise);
+    let pending = engine.evaluate(inputs.images, inputs.noise, Weights::Trained);
     let terms = pending.expect("a device that works").wait();
     terms.expect("a device that works")
 }

@@ -5,6 +5,7 @@
 mod autoencoder;
 
 mod evaluation;
+mod objective;
 mod parity;
 mod shards;
 
@@ -122,6 +123,9 @@ fn options(sampler: Sampler, is_captured: bool) -> StepOptions {
     StepOptions {
         adam: ADAM,
         sampler,
+        average_decay: None,
+        free_bits: None,
+        is_recomputed: false,
         is_captured,
     }
 }
@@ -153,6 +157,7 @@ fn by_burn(
     inputs: StepInputs,
     sampler: Sampler,
     kl_weight: f64,
+    free_bits: Option<f64>,
 ) -> ([f64; 3], burn::tensor::Gradients) {
     let output = resnet_blocks::with_plain_blocks(|| {
         model.forward(inputs.images, inputs.noise, sampler, inputs.dropout)
@@ -167,10 +172,17 @@ fn by_burn(
         read(terms.kl.clone()).iter().sum(),
         read(terms.l2.clone())[0],
     ];
-    let objective = terms.cross_entropy + terms.kl.mul_scalar(kl_weight) + terms.l2;
+    let kl = match free_bits {
+        None => terms.kl.mean(),
+        Some(free) => {
+            let means = output.posterior.kl_per_dimension().mean_dim(0);
+            means.clamp_min(free).sum()
+        }
+    };
+    let objective = (terms.cross_entropy + terms.l2).mean() + kl.mul_scalar(kl_weight);
     (
         sums,
-        resnet_blocks::with_plain_blocks(|| objective.mean().backward()),
+        resnet_blocks::with_plain_blocks(|| objective.backward()),
     )
 }
 

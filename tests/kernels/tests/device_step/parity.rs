@@ -4,9 +4,9 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::prelude::*;
 use burn::tensor::DType;
-use resnet_blocks::{named_parameters, parameter_names};
-use vae_core::{Depth, Likelihood, Sampler, Scale, Shortcuts, Vae, VaeConfig};
-use vae_device_step::{DeviceStep, StepInputs};
+use resnet_blocks::{Activation, named_parameters, parameter_names};
+use vae_core::{Depth, Likelihood, Sampler, Shortcuts, Vae, VaeConfig};
+use vae_device_step::{DeviceStep, Outcome, StepInputs, StepOptions};
 
 use crate::{
     RATE, autoencoder, batch, batch_of, by_burn, close, config, distance, float32, model, model_of,
@@ -35,11 +35,22 @@ impl ModuleVisitor for Gradients<'_> {
 }
 
 fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
+    let options = options(sampler, false);
+    check_gradients_with(config, options, kl_weight);
+}
+
+/// The outcome too, for whoever wants more of it.
+pub(crate) fn check_gradients_with(
+    config: &VaeConfig,
+    options: StepOptions,
+    kl_weight: f64,
+) -> Outcome {
+    let sampler = options.sampler;
     let gradients_in = |dtype: DType| {
         let device = reference().autodiff();
         let model = model_of(config, &device, dtype);
         let inputs = batch_of(config, 5, 1, &device, dtype);
-        let (terms, gradients) = by_burn(&model, inputs, sampler, kl_weight);
+        let (terms, gradients) = by_burn(&model, inputs, sampler, kl_weight, options.free_bits);
         let mut read = Gradients {
             gradients: &gradients,
             found: Vec::new(),
@@ -53,7 +64,7 @@ fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
     let (_, _, rounded) = gradients_in(DType::F32);
 
     let on_device = model(config, &vulkan());
-    let mut engine = DeviceStep::new(&on_device, options(sampler, false)).expect("known kernels");
+    let mut engine = DeviceStep::new(&on_device, options).expect("known kernels");
     let inputs = batch(config, 5, 1, &vulkan());
     let outcome = step(&mut engine, inputs, rates(kl_weight));
     assert!(outcome.is_taken && outcome.not_finite.is_none() && outcome.updates == 1);
@@ -104,17 +115,15 @@ fn check_gradients(config: &VaeConfig, sampler: Sampler, kl_weight: f64) {
         "as one vector: {distance:e}, {of_rounding:e} by Burn's"
     );
     assert!(close(outcome.gradient_norm, square.sqrt(), 1e-5));
+    outcome
 }
 
-/// Those over grey levels that the device's step knows.
-fn likelihoods() -> [Likelihood; 3] {
-    [
-        Likelihood::Logistic {
-            scale: Scale::PerPixel,
-        },
-        Likelihood::LogisticMixture { components: 1 },
-        Likelihood::LogisticMixture { components: 4 },
-    ]
+/// Those over grey levels.
+fn likelihoods() -> impl Iterator<Item = Likelihood> {
+    let names = Likelihood::USUAL.into_iter().chain(["logistic-mixture:1"]);
+    names
+        .map(|name| name.parse::<Likelihood>().expect("a likelihood"))
+        .filter(|likelihood| likelihood.is_over_levels())
 }
 
 #[test]
@@ -126,9 +135,18 @@ fn gradients_are_those_of_burns_operations() {
 }
 
 #[test]
-fn gradients_of_every_likelihood_are_those_of_burns_operations() {
-    for likelihood in likelihoods() {
-        let config = config(Depth::Depth28).with_likelihood(likelihood);
+fn gradients_of_every_likelihood_and_activation_are_those_of_burns_operations() {
+    let activations = [
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Relu,
+        Activation::Sigmoid,
+    ];
+    for (likelihood, activation) in likelihoods().zip(activations.into_iter().cycle()) {
+        let config = config(Depth::Depth28)
+            .with_likelihood(likelihood)
+            .with_activation(activation);
         check_gradients(&config, Sampler::Correct, 1.0);
     }
 }
@@ -153,7 +171,7 @@ fn far_off_parameters_cost_what_they_do_in_float64() {
         let device = reference().autodiff();
         let expected = with_far_bias(model(&config, &device), DType::F64);
         let inputs = batch(&config, 4, 2, &device);
-        let ([expected, ..], _) = by_burn(&expected, inputs, Sampler::Correct, 1.0);
+        let ([expected, ..], _) = by_burn(&expected, inputs, Sampler::Correct, 1.0, None);
         let start = with_far_bias(model(&config, &vulkan()), DType::F32);
         let options = options(Sampler::Correct, false);
         let mut engine = DeviceStep::new(&start, options).expect("known kernels");
@@ -257,7 +275,7 @@ fn twenty_steps_are_those_of_burns_adam() {
     let mut pending = Vec::new();
     for number in 0..20 {
         let inputs = batch(&config, 8, number, &reference().autodiff());
-        let (terms, gradients) = by_burn(&expected, inputs, Sampler::Correct, 1.0);
+        let (terms, gradients) = by_burn(&expected, inputs, Sampler::Correct, 1.0, None);
         let gradients = GradientsParams::from_grads(gradients, &expected);
         expected = adam.step(RATE, expected, gradients);
         let inputs = batch(&config, 8, number, &vulkan());

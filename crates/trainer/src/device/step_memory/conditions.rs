@@ -2,8 +2,7 @@
 
 use vae_core::Precision;
 
-use run_files::settings::{Activation, DeviceChoice, Settings};
-use vae_measures::{Likelihood, Scale};
+use run_files::settings::{DeviceChoice, Settings};
 
 /// A float32 number.
 pub(super) const F32: u64 = 4;
@@ -56,17 +55,7 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
 
 /// Whether steps are the device's own: what `OnDevice` and `DeviceStep` know.
 fn stays_on_device(settings: &Settings) -> bool {
-    settings.device.are_gpus()
-        && settings.device.count() == 1
-        && !settings.gradient_checkpointing
-        && settings.ema.is_none()
-        && settings.free_bits.is_none()
-        && match settings.likelihood {
-            Likelihood::Bernoulli | Likelihood::LogisticMixture { .. } => true,
-            Likelihood::Logistic { scale } => scale == Scale::PerPixel,
-            Likelihood::RenormalisedBernoulli | Likelihood::Gaussian { .. } => false,
-        }
-        && settings.activation != Activation::Gelu
+    settings.device.are_gpus() && settings.device.count() == 1
 }
 
 /// Whether freed memory stays for longer than a step; `delay` is in milliseconds, mimalloc's default 1000.

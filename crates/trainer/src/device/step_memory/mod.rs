@@ -4,7 +4,8 @@
 //! below is a tensor with a name; only what the program itself takes and what the allocator holds besides were measured.
 
 use serde::Serialize;
-use vae_core::{Precision, VaeConfig};
+use vae_core::VaeConfig;
+use vae_device_step::StepForm;
 
 mod conditions;
 mod resnet;
@@ -70,7 +71,12 @@ pub(crate) fn predict(
 ) -> StepMemory {
     let parts = crate::step::batch_parts::micro_batches(size.batch, size.micro_batch);
     if let (Form::OnDevice(precision), Place::Cuda) = (form, place) {
-        return on_device(config, parts[0].len(), precision);
+        let form = StepForm {
+            precision,
+            has_average: size.has_average,
+            is_recomputed: size.recomputes,
+        };
+        return on_device(config, parts[0].len(), form);
     }
     let images = parts[0].len() as u64;
     let parameters = config.num_params();
@@ -117,8 +123,8 @@ pub(crate) fn predict(
 }
 
 /// A step whose maps, and those of its graph, are buffers of its own: nothing is freed between steps, and the graph has no others.
-fn on_device(config: &VaeConfig, batch: usize, precision: Precision) -> StepMemory {
-    let step = vae_device_step::step_bytes(config, batch, precision);
+fn on_device(config: &VaeConfig, batch: usize, form: StepForm) -> StepMemory {
+    let step = vae_device_step::step_bytes(config, batch, form);
     StepMemory {
         // The model as Burn's modules hold it too, which evaluation and checkpoints read.
         parameters: step.parameters + F32 * config.num_params(),
@@ -133,7 +139,7 @@ fn on_device(config: &VaeConfig, batch: usize, precision: Precision) -> StepMemo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vae_core::Depth;
+    use vae_core::{Depth, Precision};
 
     const HOST: Place = Place::Host { keeps_freed: false };
 

@@ -1,14 +1,16 @@
 //! Sample and reconstruction sheets.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use burn::prelude::*;
-use cifar_loader::View;
+use cifar_loader::BatchPlan;
 
 use crate::experiment::ExperimentError;
 use crate::experiment::model::Model;
 use crate::experiment::prior::LatentPrior;
 use crate::experiment::prior_samples::PriorSamples;
+use crate::experiment::split_images::SplitImages;
 use run_files::output_file::write_output;
 use run_report::image_sheet::{ImageSheetError, SheetLayout, encode_png, write_png};
 
@@ -16,7 +18,7 @@ pub use crate::experiment::prior::LatentDraw;
 pub use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 
 /// Images in a row of every sheet.
-const COLUMNS: usize = 10;
+const COLUMNS: NonZeroUsize = NonZeroUsize::new(10).expect("a constant above zero");
 
 /// Writes `rows` rows of ten images decoded from draws from the prior, the same draws for equal seed and sheet number.
 ///
@@ -50,7 +52,7 @@ pub fn write_samples_from(
     path: &Path,
     device: &Device,
 ) -> Result<(), ExperimentError> {
-    let images = PriorSamples::new(model, rows * COLUMNS, draw, device);
+    let images = PriorSamples::new(model, rows * COLUMNS.get(), draw, device);
     write_sheet(path, &images.flatten().collect::<Vec<f32>>())
 }
 
@@ -58,19 +60,20 @@ pub fn write_samples_from(
 ///
 /// # Errors
 /// If the picture cannot be written.
-pub fn write_reconstructions(
+pub(crate) fn write_reconstructions(
     model: &Model,
-    view: &View,
+    images: &SplitImages,
     path: &Path,
-    device: &Device,
 ) -> Result<(), ExperimentError> {
-    let device = device.clone().inner();
     let mut sheet = Vec::new();
-    let positions: Vec<u32> = (0..view.len().min(2 * COLUMNS) as u32).collect();
-    for row in positions.chunks(COLUMNS) {
-        let images = view.batch(row).to_tensor(&device);
+    let plan = BatchPlan::evaluation(images.view().clone(), COLUMNS);
+    let rows = images.view().len().div_ceil(COLUMNS.get()).min(2);
+    let epoch = images.epoch(&plan, 0);
+    for row in 0..rows {
+        let images = epoch.batch(row);
         let reconstructions = model.reconstruct(images.clone());
-        let missing = vec![1.0; (COLUMNS - row.len()) * cifar_loader::IMAGE_BYTES];
+        let missing = COLUMNS.get() - images.dims()[0];
+        let missing = vec![1.0; missing * cifar_loader::IMAGE_BYTES];
         for images in [images, reconstructions] {
             sheet.extend(pixels(images));
             sheet.extend(&missing);
@@ -107,7 +110,7 @@ pub fn write_reconstruction(
 fn write_sheet(path: &Path, pixels: &[f32]) -> Result<(), ExperimentError> {
     let layout = SheetLayout {
         upscale: 2,
-        ..SheetLayout::with_columns(COLUMNS)
+        ..SheetLayout::with_columns(COLUMNS.get())
     };
     Ok(write_png(path, pixels, layout)?)
 }

@@ -7,20 +7,27 @@ use vae_core::Sampler;
 use super::{OnDevice, checked};
 use crate::experiment::evaluate::BatchScorer;
 use crate::experiment::model::Model;
+use crate::step::weight_average::Weights;
 
-/// Scores batches on the device, with the weights that are trained there.
+/// Scores batches on the device, with the weights that are trained there or their average.
 pub(crate) struct DeviceScorer<'a> {
     device: &'a mut OnDevice,
+    weights: vae_device_step::Weights,
     latent_dim: usize,
     penalty: f64,
 }
 
 impl<'a> DeviceScorer<'a> {
-    /// `model` has the device's weights.
-    pub(crate) fn new(device: &'a mut OnDevice, model: &Model) -> Self {
+    /// `model` has the same weights as the device.
+    pub(crate) fn new(device: &'a mut OnDevice, model: &Model, weights: Weights) -> Self {
         let read = || f64::from(model.penalty().into_scalar::<f32>());
+        let (of_device, at) = match weights {
+            Weights::Trained => (vae_device_step::Weights::Trained, 0),
+            Weights::Averaged => (vae_device_step::Weights::Averaged, 1),
+        };
         Self {
-            penalty: *device.penalty.get_or_insert_with(read),
+            penalty: *device.penalties[at].get_or_insert_with(read),
+            weights: of_device,
             device,
             latent_dim: model.latent_dim(),
         }
@@ -34,7 +41,7 @@ impl BatchScorer for DeviceScorer<'_> {
 
     fn score(&mut self, images: Tensor<4>, noise: Tensor<2>, sampler: Sampler) -> BatchLoss {
         assert_eq!(sampler, self.device.options.sampler, "the run's own");
-        let pending = checked(self.device.step.evaluate(images, noise));
+        let pending = checked(self.device.step.evaluate(images, noise, self.weights));
         let terms = checked(pending.wait());
         BatchLoss {
             cross_entropy: terms.cross_entropy,

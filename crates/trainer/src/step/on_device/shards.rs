@@ -1,16 +1,20 @@
 //! Steps of a batch in shards or micro-batches, whose contributions are added on the host, between ranks too.
 
+use std::convert::Infallible;
+
 use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
 use vae_device_step::{BatchTerms, StepRates};
+use vae_measures::free_bits_gradient;
 
 use super::{OnDevice, Told, checked, on_device};
 use crate::ranks::RanksError;
-use crate::ranks::tree_sum::{Contribution, TreeSum};
-use crate::step::batch_parts::{equal_parts, micro_batches};
+use crate::ranks::tree_sum::Contribution;
+use crate::step::kl_objective::KlObjective;
 use crate::step::pass::Inputs;
 use crate::step::replicas::Replicas;
 use crate::step::request::{StepReport, StepRequest};
+use crate::step::shards::{added, sum_in_tree};
 
 impl OnDevice {
     /// Takes a step of a batch that is divided, in the tree of [`sum_of_shards`](crate::step::shards::sum_of_shards), and waits for it.
@@ -34,10 +38,11 @@ impl OnDevice {
         } = request;
         let images = inputs.len();
         let rates = self.rates(learning_rate, kl, guard);
-        let own = replicas.own_images(images).map(|(range, shards)| {
-            let inputs = inputs.slice(&range);
-            self.sum_of_shards(&inputs, shards, images, rates)
-        });
+        let own = replicas
+            .own_images(images)
+            .map(|(range, shards)| (inputs.slice(&range), shards));
+        let kl_means = self.kl_means(own.as_ref(), (kl, images), replicas)?;
+        let own = own.map(|(inputs, shards)| self.sum_of_shards(&inputs, shards, images, rates));
         let sum = replicas.sum_on_host(own, self.step.pass_len())?;
         let terms = BatchTerms {
             cross_entropy: sum.loss.cross_entropy,
@@ -57,7 +62,35 @@ impl OnDevice {
             learning_rate,
             kl,
         };
-        Ok(self.told_report(told, loss, outcome, guard))
+        let kl = kl_means.map(|means| kl.value(f64::NAN, Some(&means)));
+        Ok(self.told_report(told, (loss, kl), outcome, guard))
+    }
+
+    /// Each latent dimension's mean divergence over a batch of so many images, where the objective has free bits; the passes that follow count those
+    /// dimensions that are not free.
+    fn kl_means(
+        &mut self,
+        own: Option<&(Inputs, usize)>,
+        (kl, images): (KlObjective, usize),
+        replicas: &Replicas,
+    ) -> Result<Option<Vec<f64>>, RanksError> {
+        let Some(free) = kl.free_bits else {
+            return Ok(None);
+        };
+        let micro_batch_size = self.options.micro_batch_size;
+        let own = own.map(|(inputs, shards)| {
+            let sums_of = |inputs, _| {
+                let sums = checked(self.step.kl_sums(on_device(inputs)));
+                Ok::<Vec<f64>, Infallible>(sums.into_iter().map(f64::from).collect())
+            };
+            let Ok(sums) = sum_in_tree((inputs, *shards), micro_batch_size, sums_of, added);
+            sums
+        });
+        let means = replicas.kl_means_over_ranks(own, images)?;
+        let slopes = free_bits_gradient(&means, free).into_iter();
+        let slopes: Vec<f32> = slopes.map(|slope| slope as f32).collect();
+        self.step.set_kl_slopes(&slopes);
+        Ok(Some(means))
     }
 
     /// What these shards contribute to a step over `batch` images.
@@ -68,30 +101,22 @@ impl OnDevice {
         batch: usize,
         rates: StepRates,
     ) -> Contribution {
-        let mut sum = TreeSum::new();
-        for shard in equal_parts(inputs.len(), shards) {
-            let inputs = inputs.slice(&shard);
-            let mut of_shard = TreeSum::new();
-            for micro_batch in micro_batches(shard.len(), self.options.micro_batch_size) {
-                let share = micro_batch.len() as f32 / batch as f32;
-                let inputs = on_device(inputs.slice(&micro_batch));
-                let mut pass = checked(self.step.pass(inputs, rates));
-                pass.values.iter_mut().for_each(|value| *value *= share);
-                let contribution = Contribution {
-                    loss: BatchLoss {
-                        cross_entropy: pass.terms.cross_entropy,
-                        kl: pass.terms.kl,
-                        l2: 0.0,
-                    },
-                    numbers: Vec::new(),
-                    values: pass.values,
-                };
-                of_shard.add(contribution, Contribution::and);
-            }
-            let of_shard = of_shard.finish(Contribution::and);
-            sum.add(of_shard.expect("a shard has images"), Contribution::and);
-        }
-        let sum = sum.finish(Contribution::and);
-        sum.expect("there is a shard")
+        let micro_batch_size = self.options.micro_batch_size;
+        let pass = |inputs: Inputs, images| {
+            let share = images as f32 / batch as f32;
+            let mut pass = checked(self.step.pass(on_device(inputs), rates));
+            pass.values.iter_mut().for_each(|value| *value *= share);
+            Ok::<_, Infallible>(Contribution {
+                loss: BatchLoss {
+                    cross_entropy: pass.terms.cross_entropy,
+                    kl: pass.terms.kl,
+                    l2: 0.0,
+                },
+                numbers: Vec::new(),
+                values: pass.values,
+            })
+        };
+        let Ok(sum) = sum_in_tree((inputs, shards), micro_batch_size, pass, Contribution::and);
+        sum
     }
 }

@@ -1,0 +1,65 @@
+//! The row of metrics of an epoch.
+
+use run_files::metrics::{EpochRow, FurtherNumbers, Terms};
+
+use super::validation::ValidationTerms;
+use super::{ActiveRun, Training};
+use crate::experiment::evaluate::bits_per_dim;
+
+impl Training<'_> {
+    /// Of the epoch whose steps have ended.
+    pub(super) fn row(&self, run: &ActiveRun, epoch: u32, valid: ValidationTerms) -> EpochRow {
+        let ValidationTerms {
+            of_scored,
+            without_average,
+        } = valid;
+        let state = &run.state;
+        let train = state.sums.means(self.train_floor);
+        EpochRow {
+            epoch,
+            train,
+            valid: of_scored,
+            learning_rate: state.rates.mean(),
+            last_learning_rate: state.rates.last(),
+            skipped_steps: state.guard.skipped_in_epoch,
+            further: FurtherNumbers {
+                valid_loss_without_average: without_average.map(|terms| terms.loss),
+                ..self.further(run, &train, &of_scored)
+            },
+        }
+    }
+
+    /// The numbers of a row that the settings ask for besides; they depend on the settings alone which there are.
+    fn further(&self, run: &ActiveRun, train: &Terms, valid: &Terms) -> FurtherNumbers {
+        let likelihood = self.settings.likelihood;
+        let is_loss = self.settings.minimises_the_loss();
+        let is_plain = !likelihood.is_over_levels() && is_loss;
+        let objective = run.state.sums.objective();
+        let last_update = run.state.updates.saturating_sub(1);
+        FurtherNumbers {
+            train_bits_per_dim: bits_per_dim(likelihood, train),
+            valid_bits_per_dim: bits_per_dim(likelihood, valid),
+            train_objective: (!is_loss).then(|| objective.unwrap_or(f64::NAN)),
+            kl_weight: (!is_loss).then(|| self.kl_objective(last_update).weight),
+            valid_elbo: (!is_plain).then(|| -(valid.cross_entropy + valid.kl)),
+            ..FurtherNumbers::default()
+        }
+    }
+
+    /// The keys of those numbers.
+    pub(super) fn further_keys(&self) -> Vec<&'static str> {
+        let likelihood = self.settings.likelihood;
+        let is_loss = self.settings.minimises_the_loss();
+        let is_plain = !likelihood.is_over_levels() && is_loss;
+        let number = |is_there: bool| is_there.then_some(0.0);
+        let all = FurtherNumbers {
+            train_bits_per_dim: number(likelihood.is_over_levels()),
+            valid_bits_per_dim: number(likelihood.is_over_levels()),
+            train_objective: number(!is_loss),
+            kl_weight: number(!is_loss),
+            valid_elbo: number(!is_plain),
+            valid_loss_without_average: number(self.settings.ema.is_some()),
+        };
+        all.present().map(|(key, _)| key).collect()
+    }
+}
