@@ -117,8 +117,8 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 
 #[test]
 fn every_product_is_that_of_float64_sums() {
-    let all: [&dyn Products; 2] = [&CubeClProducts { reason: None }, &Plain];
-    for (seed, [rows, columns, depth]) in [[37, 29, 53], [128, 64, 576], [5, 3, 1000], [64, 3, 16]]
+    let all: [&dyn Products; 2] = [&Plain::default(), &CubeClProducts];
+    for (seed, [rows, columns, depth]) in [[37, 29, 53], [128, 64, 576], [5, 3, 1300], [64, 3, 16]]
         .into_iter()
         .enumerate()
     {
@@ -153,7 +153,9 @@ fn every_product_is_that_of_float64_sums() {
                 };
                 (device, matrix)
             };
-            for products in all {
+            // CubeCL's, which are there to compare with, compile for minutes.
+            let count = if seed == 0 { 2 } else { 1 };
+            for products in all.into_iter().take(count) {
                 let (_, left_matrix) = matrix(&left, rows, depth, left_transposed);
                 let (_, right_matrix) = matrix(&right, depth, columns, right_transposed);
                 let (device, out) = matrix(&before, rows, columns, false);

@@ -46,7 +46,7 @@ pub fn device_of<const D: usize>(tensor: Tensor<D>) -> Option<Device> {
     exposed(tensor).map(|tensor| Device::of(&tensor))
 }
 
-/// What multiplies matrices on a device: cuBLASLt, CubeCL or the plain kernel; none where the device is not one of CubeCL's.
+/// What multiplies matrices on a device: cuBLASLt, the project's own kernel or CubeCL; none where the device is not one of CubeCL's.
 pub fn products_of(device: &burn::prelude::Device) -> Option<String> {
     let tensor = Tensor::<1>::zeros([1], device);
     device_of(tensor).map(|device| device.products.name())

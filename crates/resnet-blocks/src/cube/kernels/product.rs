@@ -1,18 +1,19 @@
-//! The plain matrix product: the reference for the libraries'.
+//! The project's own matrix product.
 
 use cubecl::prelude::*;
 
 /// Rows and columns of the part of the result that one cube makes.
 pub(in crate::cube) const TILE: usize = 64;
 /// Terms of the sum that one cube has in shared memory.
-const DEPTH: usize = 16;
+pub(in crate::cube) const DEPTH: usize = 16;
 /// Units in each direction of a cube; each makes a square of `TILE / SIDE` results.
 pub(in crate::cube) const SIDE: usize = 16;
 const PART: usize = 4;
 
 /// `out = left * right`, or `out += left * right`; summed in float32, in order.
 ///
-/// The operands are row-major, or the transposes of row-major matrices. Cubes: x over tiles of columns, y over tiles of rows.
+/// The operands are row-major, or the transposes of row-major matrices. Cubes: x over tiles of columns, y over tiles of rows, z over the sum's terms, of
+/// which each takes so many; where there are several, each has a result of its own, one after the other.
 #[cube(launch_unchecked)]
 pub(in crate::cube) fn product<F: Float, O: Float>(
     left: &[F],
@@ -21,6 +22,7 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
     rows: usize,
     columns: usize,
     depth: usize,
+    terms: usize,
     #[comptime] is_left_transposed: bool,
     #[comptime] is_right_transposed: bool,
     #[comptime] is_added: bool,
@@ -38,8 +40,9 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
     let unit = UNIT_POS as usize;
     let unit_row = (unit / SIDE) * PART;
     let unit_column = (unit % SIDE) * PART;
-    let mut start = 0usize;
-    while start < depth {
+    let mut start = CUBE_POS_Z as usize * terms;
+    let end = min(start + terms, depth);
+    while start < end {
         #[unroll]
         for step in 0..comptime!(TILE * DEPTH / (SIDE * SIDE)) {
             let index = unit + step * comptime!(SIDE * SIDE);
@@ -50,7 +53,7 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
                 (index / DEPTH, index % DEPTH)
             };
             let mut value = 0.0f32;
-            if first_row + row < rows && start + term < depth {
+            if first_row + row < rows && start + term < end {
                 if comptime!(is_left_transposed) {
                     value = f32::cast_from(left[(start + term) * rows + first_row + row]);
                 } else {
@@ -64,7 +67,7 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
                 (index % TILE, index / TILE)
             };
             let mut value = 0.0f32;
-            if first_column + column < columns && start + term < depth {
+            if first_column + column < columns && start + term < end {
                 if comptime!(is_right_transposed) {
                     value = f32::cast_from(right[(first_column + column) * depth + start + term]);
                 } else {
@@ -94,7 +97,7 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
             let row = first_row + unit_row + i;
             let column = first_column + unit_column + j;
             if row < rows && column < columns {
-                let position = row * columns + column;
+                let position = (CUBE_POS_Z as usize * rows + row) * columns + column;
                 let mut sum = sums[i * PART + j];
                 if comptime!(is_added) {
                     sum += f32::cast_from(out[position]);
@@ -103,4 +106,27 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
             }
         }
     }
+}
+
+/// `out = sum of parts`, or `out += sum of parts`, which lie one after the other; in their order.
+#[cube(launch_unchecked)]
+pub(in crate::cube) fn sum_of_parts<O: Float>(
+    parts: &[f32],
+    out: &mut [O],
+    count: usize,
+    splits: usize,
+    #[comptime] is_added: bool,
+    #[define(O)] _elem: ElemType,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let mut sum = 0.0f32;
+    for split in 0..splits {
+        sum += parts[split * count + ABSOLUTE_POS];
+    }
+    if comptime!(is_added) {
+        sum += f32::cast_from(out[ABSOLUTE_POS]);
+    }
+    out[ABSOLUTE_POS] = O::cast_from(sum);
 }

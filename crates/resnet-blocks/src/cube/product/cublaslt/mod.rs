@@ -148,7 +148,7 @@ impl Products for CublasLt {
             is_right_transposed: right.is_transposed,
         };
         if !self.has_plan(&key) {
-            return Plain.multiply(queue, left, right, out, is_added);
+            return Plain::default().multiply(queue, left, right, out, is_added);
         }
         let shared = self.shared.clone();
         let stream = StreamId::current();
