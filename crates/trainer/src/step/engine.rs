@@ -119,15 +119,19 @@ impl Engine {
 
     /// What is kept beside the weights: the optimizer's moments, and the average.
     pub(crate) fn optimizer(&self) -> NamedValues {
-        #[cfg(feature = "cube")]
-        let of_device = self.device.as_ref().map(OnDevice::moments);
-        #[cfg(not(feature = "cube"))]
-        let of_device = None;
-        let mut values = of_device.unwrap_or_else(|| self.adam.to_named_values(&self.model));
+        let mut values = self.moments();
         if let Some(average) = &self.average {
             values.extend(average.to_named_values());
         }
         values
+    }
+
+    fn moments(&self) -> NamedValues {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &self.device {
+            return device.moments();
+        }
+        self.adam.to_named_values(&self.model)
     }
 
     #[cfg(all(test, feature = "flex"))]

@@ -125,9 +125,10 @@ pub(crate) fn predict(
 /// A step whose maps, and those of its graph, are buffers of its own: nothing is freed between steps, and the graph has no others.
 fn on_device(config: &VaeConfig, batch: usize, form: StepForm) -> StepMemory {
     let step = vae_device_step::step_bytes(config, batch, form);
+    // Burn's modules hold the model too, and the average of its weights, which pictures and checkpoints read.
+    let copies = 1 + u64::from(form.has_average);
     StepMemory {
-        // The model as Burn's modules hold it too, which evaluation and checkpoints read.
-        parameters: step.parameters + F32 * config.num_params(),
+        parameters: step.parameters + copies * F32 * config.num_params(),
         activations: step.kept,
         in_flight: step.in_flight,
         program: CUDA_CONTEXT,
