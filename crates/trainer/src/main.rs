@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Err(error @ TrainerError::Said { .. }) => ExitCode::from(error.exit_code()),
         Err(error) => {
             // `eprintln!` would panic where the terminal is gone.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
             ExitCode::from(error.exit_code())
         }
     }

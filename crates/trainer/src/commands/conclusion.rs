@@ -109,6 +109,7 @@ fn say(ranks: &Ranks, error: &TrainerError) {
         format!("rank {} of {}: ", ranks.rank(), ranks.size())
     };
     let mut stderr = std::io::stderr();
-    let _ = writeln!(stderr, "error: {rank}{error}");
+    // In one piece: the launcher and other ranks write to the same terminal.
+    let _ = stderr.write_all(format!("error: {rank}{error}\n").as_bytes());
     let _ = stderr.flush();
 }
