@@ -21,7 +21,7 @@ pub(crate) struct EngineOptions {
     pub(crate) skip_gradient_norm: Option<f64>,
     /// The decay of the weights' average; none for no average.
     pub(crate) average_decay: Option<f64>,
-    /// Nats of each latent dimension's mean divergence that cost nothing; none for no such.
+    /// Nats of each latent dimension's mean divergence that cost nothing; none for no free bits.
     #[cfg_attr(not(feature = "cube"), allow(dead_code))]
     // Only a GPU's own step asks before the first request.
     pub(crate) free_bits: Option<f64>,

@@ -74,7 +74,7 @@ impl Training<'_> {
             let seconds = began.elapsed().as_secs_f64();
             if let Some(first) = run.clock.step_ends(batch, seconds) {
                 progress.notice(&format!(
-                    "the first step took {first:.1} s, in which kernels were compiled and tuned; no rate counts it"
+                    "the first step took {first:.1} s, in which kernels may have been compiled; no rate counts it"
                 ));
             }
             let shown = || StepProgress {
@@ -119,6 +119,11 @@ impl Training<'_> {
             }
         }
         self.settle(run, &epoch)?;
+        if let Some(reason) = run.engine.capture_failure() {
+            progress.notice_once(&format!(
+                "steps are launched kernel by kernel, because they cannot be captured as a graph: {reason}"
+            ));
+        }
         Ok(None)
     }
 

@@ -15,7 +15,7 @@ use crate::experiment::file_list::write_file_list;
 use crate::experiment::latent_statistics::latent_statistics_of;
 use crate::experiment::model::Model;
 use crate::experiment::pictures::{
-    FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions, write_samples,
+    FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions_of, write_samples,
 };
 use crate::experiment::split_images::SplitImages;
 use crate::experiment::weights::{DECODER_PREFIX, ENCODER_PREFIX, load_values};
@@ -81,7 +81,7 @@ impl Training<'_> {
         let test_images = &self.splits.test;
         self.persist(progress, self.checkpoint_bytes() + SMALL_FILES, || {
             let reconstructions = self.folder.join(FINAL_RECONSTRUCTIONS);
-            write_reconstructions(&model, &images, &reconstructions)?;
+            write_reconstructions_of(&model, &images, &reconstructions)?;
             write_svg(&curves, &rows)?;
             write_samples(&model, 10, self.settings.seed, 1, &grid, &self.device)?;
             // Last: where there is a summary, the rest is there too.

@@ -11,7 +11,7 @@ use crate::experiment::evaluate::{
     BatchScorer, EvaluationOptions, Interrupted, ModelScorer, evaluate_until,
 };
 use crate::experiment::model::{Model, sampler};
-use crate::experiment::pictures::{write_reconstructions, write_samples};
+use crate::experiment::pictures::{write_reconstructions_of, write_samples};
 use crate::experiment::split_images::SplitImages;
 use crate::process::progress::Progress;
 use crate::process::stop_request::StopSignal;
@@ -46,11 +46,6 @@ impl Training<'_> {
         epoch: u32,
         progress: &mut Progress,
     ) -> Result<Result<Scores, StopSignal>, TrainError> {
-        if let Some(reason) = run.engine.capture_failure() {
-            progress.notice_once(&format!(
-                "steps are launched kernel by kernel, because they cannot be captured as a graph: {reason}"
-            ));
-        }
         let model = run.engine.scored_model();
         let of = self.splits.valid.len();
         let mut score = |scorer: &mut dyn BatchScorer, options| {
@@ -125,7 +120,7 @@ impl Training<'_> {
             &self.device,
         )?;
         let reconstructions = self.folder.join("reconstructions").join(&name);
-        write_reconstructions(model, images, &reconstructions)?;
+        write_reconstructions_of(model, images, &reconstructions)?;
         Ok(())
     }
 }

@@ -4,6 +4,12 @@ use cubecl::prelude::*;
 
 use super::{UNITS, cube_sum};
 
+/// Twice the KL divergence of one dimension to the standard normal.
+#[cube]
+fn twice_kl(mean: f32, log_variance: f32) -> f32 {
+    mean * mean + ((log_variance.exp() - 1.0f32) - log_variance)
+}
+
 /// Adds the heads' biases, draws `mean + exp(share * log_variance) * noise`, and sums each image's KL divergence to the standard normal. A cube an image.
 ///
 /// `share` is 1/2 for the correct sampler.
@@ -32,7 +38,7 @@ pub(crate) fn draw<F: Float>(
         log_variance[position] = logarithm;
         let drawn = center + (logarithm * share).exp() * noise[position];
         latent[position] = F::cast_from(drawn);
-        sum += center * center + ((logarithm.exp() - 1.0f32) - logarithm);
+        sum += twice_kl(center, logarithm);
         dimension += UNITS;
     }
     let sum = cube_sum(sum);
@@ -90,9 +96,7 @@ pub(crate) fn kl_sums(
     let mut image = 0usize;
     while image < images {
         let position = image * dimensions + ABSOLUTE_POS;
-        let center = mean[position];
-        let logarithm = log_variance[position];
-        sum += center * center + ((logarithm.exp() - 1.0f32) - logarithm);
+        sum += twice_kl(mean[position], log_variance[position]);
         image += 1;
     }
     sums[ABSOLUTE_POS] = 0.5f32 * sum;

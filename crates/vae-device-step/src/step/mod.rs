@@ -42,7 +42,7 @@ pub struct StepOptions {
     pub sampler: Sampler,
     /// The decay of the exponential moving average of weights and running statistics, which is warmed up; none for no average.
     pub average_decay: Option<f64>,
-    /// Nats that each latent dimension's mean divergence over a batch may have without cost (Kingma et al. 2016); none for no such.
+    /// Nats that each latent dimension's mean divergence over a batch may have without cost (Kingma et al. 2016); none for no free bits.
     pub free_bits: Option<f64>,
     /// Whether backward computes every block again, so that only the blocks' inputs are kept.
     pub is_recomputed: bool,

@@ -13,8 +13,8 @@ const MANY_CUBES: usize = 128;
 /// Terms of a sum that are worth a cube of their own.
 const FEWEST_TERMS: usize = 512;
 
-/// The project's own kernel: what multiplies where cuBLASLt is missing or has no algorithm. There are as few forms of it as there are layouts of the
-/// operands, and each compiles in a fraction of a second.
+/// The project's own kernel: what multiplies where cuBLASLt is missing or has no algorithm. There are as few forms of it as there are layouts and types
+/// of the operands.
 #[derive(Clone, Debug, Default)]
 pub struct Plain {
     /// Why no faster library multiplies, where there could be one.

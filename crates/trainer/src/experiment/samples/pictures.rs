@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use burn::prelude::*;
-use cifar_loader::BatchPlan;
+use cifar_loader::{BatchPlan, View};
 
 use crate::experiment::ExperimentError;
 use crate::experiment::model::Model;
 use crate::experiment::prior::LatentPrior;
 use crate::experiment::prior_samples::PriorSamples;
-use crate::experiment::split_images::SplitImages;
+use crate::experiment::split_images::{ImagePlace, SplitImages};
 use run_files::output_file::write_output;
 use run_report::image_sheet::{ImageSheetError, SheetLayout, encode_png, write_png};
 
@@ -60,7 +60,18 @@ pub fn write_samples_from(
 ///
 /// # Errors
 /// If the picture cannot be written.
-pub(crate) fn write_reconstructions(
+pub fn write_reconstructions(
+    model: &Model,
+    view: &View,
+    path: &Path,
+    device: &Device,
+) -> Result<(), ExperimentError> {
+    let images = SplitImages::new(view, &device.clone().inner(), ImagePlace::Host);
+    write_reconstructions_of(model, &images, path)
+}
+
+/// As [`write_reconstructions`], of images that may lie on the model's device already, without autodiff.
+pub(crate) fn write_reconstructions_of(
     model: &Model,
     images: &SplitImages,
     path: &Path,
