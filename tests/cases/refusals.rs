@@ -61,10 +61,10 @@ fn a_backend_that_is_not_compiled_in_is_named_with_the_command_that_has_it() {
     let bench = Bench::new();
     let ended = bench.trainer(&train(&["--device", "cuda:0"]));
     ended.failure(2, &["feature `cuda`", "cargo xtask train --device cuda:0"]);
-    let ended = bench.trainer(&train(&["--device", "ndarray"]));
+    let ended = bench.trainer(&train(&["--device", "vulkan:0"]));
     ended.failure(
         2,
-        &["feature `ndarray`", "cargo xtask train --device ndarray"],
+        &["feature `vulkan`", "cargo xtask train --device vulkan:0"],
     );
 }
 
