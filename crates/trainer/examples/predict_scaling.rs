@@ -49,14 +49,14 @@ const COUNTS: [usize; 9] = [1, 2, 8, 16, 32, 64, 128, 256, 1024];
 
 const LINKS: [Links; 2] = [
     Links {
-        name: "host memory and MPI (what there is)",
+        name: "host memory and MPI (where NCCL is missing)",
         colour: "#2f6db5",
         latency: [2e-6, 5e-6],
         bandwidth: [5e9, 25e9],
         to_host: Some(20e9),
     },
     Links {
-        name: "NCCL (not built)",
+        name: "NCCL (not yet run)",
         colour: "#e07b28",
         latency: [5e-6, 15e-6],
         bandwidth: [200e9, 50e9],

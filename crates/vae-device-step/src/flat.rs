@@ -14,7 +14,7 @@ use resnet_blocks::cube::{
 use resnet_blocks::parameter_names;
 
 /// Values between the beginnings of two parameters are a multiple of this: 256 bytes in bfloat16, as products and bindings want their operands.
-const ALIGNMENT: usize = 128;
+pub(crate) const ALIGNMENT: usize = 128;
 /// Values of a chunk of the gradient's norm; no chunk has values of two parameters.
 const CHUNK: usize = 1 << 14;
 
@@ -325,7 +325,8 @@ pub(crate) fn read(client: &Client, handle: &Handle) -> Result<Vec<f32>, String>
     Ok(f32::from_bytes(&bytes).to_vec())
 }
 
-fn sliced(buffer: &Handle, all: usize, slot: Slot, size: usize) -> Handle {
+/// A part of a buffer with so many values of so many bytes.
+pub(crate) fn sliced(buffer: &Handle, all: usize, slot: Slot, size: usize) -> Handle {
     let behind = all - slot.offset - slot.len;
     buffer
         .clone()

@@ -12,6 +12,10 @@ mod flat;
 #[allow(unsafe_code)]
 mod kernels;
 mod memory;
+// NCCL's functions are C's; each call says why it is sound.
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+pub mod nccl;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod network;
@@ -21,6 +25,9 @@ mod outcome;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod step;
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
+mod vector;
 
 #[cfg(feature = "cube")]
 pub use factors::AdamOptions;
@@ -29,3 +36,5 @@ pub use memory::{StepBytes, StepForm, step_bytes};
 pub use outcome::{BatchTerms, Outcome, Pending, PendingTerms, StepError};
 #[cfg(feature = "cube")]
 pub use step::{DeviceStep, ShardPass, StepInputs, StepOptions, StepRates, Weights};
+#[cfg(feature = "cube")]
+pub use vector::DeviceVector;

@@ -8,7 +8,7 @@ use vae_core::{BlockShape, VaeConfig};
 /// Bytes that the step of a batch keeps on its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepBytes {
-    /// Weights, gradients and both moments, the average of the weights, and in bfloat16 copies of both.
+    /// Weights, gradients and both moments, the average of the weights, in bfloat16 copies of both, and the sums of shards.
     pub parameters: u64,
     /// Maps that forward keeps for backward.
     pub kept: u64,
@@ -32,6 +32,20 @@ pub struct StepForm {
     pub has_average: bool,
     /// Whether backward computes every block again.
     pub is_recomputed: bool,
+    /// Vectors with what shards contribute that are there at the same time; none of a batch that is computed at once.
+    pub sums: usize,
+}
+
+impl StepForm {
+    /// The vectors of a tree in which so many shards of so many micro-batches each are added up: the left halves of its levels and the newest one,
+    /// and one for what other ranks send.
+    pub fn sums_of(shards: usize, micro_batches: usize) -> usize {
+        let levels = |parts: usize| parts.next_power_of_two().ilog2() as usize;
+        match (shards, micro_batches) {
+            (0 | 1, 0 | 1) => 0,
+            _ => levels(shards) + levels(micro_batches) + 2,
+        }
+    }
 }
 
 /// The bytes of a step, by going through it with the sizes of its maps alone. Buffers with less than a value for each pixel are left out.
@@ -43,7 +57,7 @@ pub fn step_bytes(config: &VaeConfig, batch: usize, form: StepForm) -> StepBytes
         Precision::Bf16 => (2, 2),
     };
     let average = if form.has_average { 4 + narrow } else { 0 };
-    let each = 16 + narrow + average;
+    let each = 16 + narrow + average + 4 * form.sums as u64;
     let mut pool = Pool::default();
     let [encoder, decoder] = config.block_shapes();
     let blocks: Vec<BlockShape> = encoder.into_iter().chain(decoder).collect();
@@ -228,6 +242,7 @@ mod tests {
             precision,
             has_average: false,
             is_recomputed: false,
+            sums: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use cubecl::prelude::*;
 
@@ -56,7 +57,7 @@ pub struct Pending {
     /// Whether the device has decided what each latent dimension counts.
     pub(crate) has_free_bits: bool,
     /// Whose each chunk of the gradient is.
-    pub(crate) chunk_names: std::sync::Arc<Vec<String>>,
+    pub(crate) chunk_names: Arc<Vec<String>>,
 }
 
 impl Pending {

@@ -253,3 +253,97 @@ fn cublaslt_is_told_how_matrices_lie_in_memory() {
     assert_eq!(text.matches("is right").count(), 2, "{text}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
+
+/// `mpirun` of so many ranks of the trainer's program, each on the stand-in driver, with a stand-in for NCCL between them.
+#[cfg(feature = "mpi")]
+fn ranks(folder: &Path, count: usize, arguments: &str) -> Command {
+    compile("cublaslt.c", &folder.join("libcublasLt.so"));
+    compile("nccl.c", &folder.join("libnccl.so.2"));
+    let libraries = std::env::join_paths([folder.to_owned(), wheels().join("cuda_nvrtc/lib")])
+        .expect("no colon in a path");
+    let count = count.to_string();
+    let mut command = Command::new("mpirun");
+    command
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .args(["-n", count.as_str(), "--bind-to", "none", "--oversubscribe"])
+        // The stand-in has one card, which all take.
+        .args(["sh", "-c"])
+        .arg("export OMPI_COMM_WORLD_LOCAL_RANK=0; exec \"$@\"")
+        .arg("sh")
+        .arg(env!("CARGO_BIN_EXE_program"))
+        .args(arguments.split_whitespace())
+        .env_remove("RESNET_VAE_PRODUCTS")
+        .env("LD_LIBRARY_PATH", libraries)
+        .env("CUDA_PATH", folder)
+        .env("STAND_IN_CAPABILITY", "9.0")
+        .env("STAND_IN_REPORT", folder.join("report"))
+        .env("STAND_IN_COUNTS", "1")
+        // The program has 4 e computed before it trusts a card.
+        .env("STAND_IN_FIRST_READ", "10.873127")
+        .current_dir(folder);
+    command
+}
+
+/// What each rank sends fits what the others receive, and no rank sends more than twice the vector.
+#[cfg(feature = "mpi")]
+#[test]
+fn sums_of_ranks_go_from_card_to_card_by_nccl() {
+    let folder = folder("nccl");
+    let arguments = "bench-step --device cuda:0 --precision bf16 --depth 28 --width 0.02 --latent-dim 4 --batch-size 8 --shards 4 \
+                     --steps 2 --warmup 1";
+    let output = ranks(&folder, 4, arguments).output().expect("mpirun");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let groups = report.lines().filter_map(|line| {
+        let values = line.strip_prefix("nccl ")?.split(' ');
+        let values: Vec<usize> = values.map(|value| value.parse().expect("values")).collect();
+        Some((values[0], values[1]))
+    });
+    let groups: Vec<(usize, usize)> = groups.collect();
+    // Two levels down and up, on four ranks, in three steps.
+    assert_eq!(groups.len(), 4 * 4 * 3, "{groups:?}");
+    let [sent, received] = [0, 1].map(|side| {
+        let of_side = |group: &(usize, usize)| if side == 0 { group.0 } else { group.1 };
+        groups.iter().map(of_side).sum::<usize>()
+    });
+    assert_eq!(sent, received);
+    // Halves and quarters of one vector, each half as often as it is there: the whole one is exchanged on the first level and on the last.
+    let whole = groups.iter().map(|(sent, received)| sent + received).max();
+    let whole = whole.expect("a group");
+    assert!(whole > 10_000, "{whole} values are not a model's");
+    let of_whole = groups
+        .iter()
+        .filter(|(sent, received)| sent + received == whole);
+    assert_eq!(of_whole.count(), groups.len() / 2);
+    // A sum over four ranks sends three quarters of the vector on the way down and as much on the way back.
+    assert_eq!(sent, 4 * 3 * whole * 3 / 2);
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// The card of rank 0 then waits for ever, and with it every call that waits for the card.
+#[cfg(feature = "mpi")]
+#[test]
+fn a_rank_that_stops_while_cards_wait_for_it_ends_the_run() {
+    let folder = folder("stopped");
+    let arguments = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-train 32 --limit-test 8 \
+                     --epochs 2 --data sample --device cuda:0 --precision bf16 --run-dir run --shards 2 --checkpoint-every 1 \
+                     --rank-timeout 5";
+    let mut command = ranks(&folder, 2, arguments);
+    let began = std::time::Instant::now();
+    // In the third step, on the way back.
+    let output = command.env("STAND_IN_NCCL_STOPS", "1:5").output();
+    let output = output.expect("mpirun");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(33), "{text}");
+    assert!(
+        text.contains("rank 1 of 2 has given no sign of life"),
+        "{text}"
+    );
+    let seconds = began.elapsed().as_secs();
+    assert!(seconds < 120, "{seconds} s, compilation included");
+    let checkpoints = std::fs::read_dir(folder.join("run/checkpoints")).expect("checkpoints");
+    assert!(checkpoints.count() > 0);
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}

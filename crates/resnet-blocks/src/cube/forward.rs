@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::operation::{Around, BlockConfig, Sizes, position};
@@ -22,6 +23,8 @@ use super::tensors::{pixels_by_channels, vector};
 pub struct Device {
     pub client: Queue,
     pub products: Arc<dyn Products>,
+    /// Its index among CUDA's devices; none where it is another backend's.
+    pub cuda: Option<u16>,
 }
 
 impl Device {
@@ -30,8 +33,18 @@ impl Device {
         Self {
             client: Queue::new(tensor.client.clone()),
             products: products(&tensor.client, &tensor.device),
+            cuda: cuda_index(&tensor.device),
         }
     }
+}
+
+fn cuda_index(device: &CubeDevice) -> Option<u16> {
+    #[cfg(feature = "cuda")]
+    if let CubeDevice::Cuda(device) = device {
+        return Some(device.index as u16);
+    }
+    let _ = device;
+    None
 }
 
 /// A 1x1 convolution's weights in the maps' type, and its norm's parameters.

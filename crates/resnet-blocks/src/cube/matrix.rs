@@ -59,6 +59,7 @@ impl Matrix {
         }
     }
 
+    #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
     pub fn len(&self) -> usize {
         self.rows * self.columns
     }

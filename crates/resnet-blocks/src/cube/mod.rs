@@ -7,6 +7,8 @@
 
 mod backward;
 mod block;
+#[cfg(feature = "cuda")]
+mod device_thread;
 mod exposure;
 mod forward;
 mod kernels;
@@ -21,6 +23,8 @@ mod tensors;
 
 pub use backward::GradientSlots;
 pub use block::{Block, KeptBlock, LayerParameters};
+#[cfg(feature = "cuda")]
+pub use device_thread::{DeviceThread, OnStream};
 pub use exposure::{device_of, pixels, products_of, values};
 pub use forward::Device;
 pub use matrix::{Matrix, Storage, Vector32, cubes, units};

@@ -16,6 +16,8 @@ mod error;
 pub(crate) mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "cube")]
+pub(crate) mod piecewise_sum;
 #[cfg(test)]
 pub(crate) mod threads;
 mod transport;
@@ -33,6 +35,8 @@ pub struct Ranks {
     size: usize,
     /// None where this process is alone.
     transport: Option<Arc<Mutex<Box<dyn Transport>>>>,
+    /// What was spent on the others beside it, from GPU to GPU.
+    beside: Arc<Mutex<Spent>>,
 }
 
 /// What the ranks tell each other besides the sums of a step: the largest of each counts.
@@ -46,11 +50,12 @@ pub(crate) struct Requests {
 
 impl Ranks {
     /// A process on its own.
-    pub const fn alone() -> Self {
+    pub fn alone() -> Self {
         Self {
             rank: 0,
             size: 1,
             transport: None,
+            beside: Arc::default(),
         }
     }
 
@@ -93,6 +98,7 @@ impl Ranks {
             rank: transport.rank(),
             size: transport.size(),
             transport: Some(Arc::new(Mutex::new(transport))),
+            beside: Arc::default(),
         }
     }
 
@@ -140,9 +146,61 @@ impl Ranks {
 
     /// What was spent on the others since this was last asked.
     pub(crate) fn take_spent(&self) -> Spent {
-        match self.transport() {
+        let mut spent = match self.transport() {
             Some(mut transport) => transport.take_spent(),
             None => Spent::default(),
+        };
+        let beside = self
+            .beside
+            .lock()
+            .map(|mut spent| std::mem::take(&mut *spent));
+        spent.add(beside.unwrap_or_default());
+        spent
+    }
+
+    /// Takes note of what was spent on another rank without MPI.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn add_spent(&self, spent: Spent) {
+        if let Ok(mut beside) = self.beside.lock() {
+            beside.add(spent);
+        }
+    }
+
+    /// Sends a message to another rank, which sends one to this.
+    ///
+    /// # Errors
+    /// Where it is lost or has ended with an error.
+    #[cfg(feature = "cube")]
+    pub(crate) fn exchange(&self, other: usize, message: Message) -> Result<Message, RanksError> {
+        match self.transport() {
+            Some(mut transport) => transport.exchange(other, message),
+            None => Ok(message),
+        }
+    }
+
+    /// Whether all ranks say so.
+    ///
+    /// # Errors
+    /// Where a rank is lost or has ended with an error.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn all(&self, own: bool) -> Result<bool, RanksError> {
+        let own = tree_sum::Contribution {
+            numbers: vec![f64::from(u8::from(own))],
+            ..tree_sum::Contribution::default()
+        };
+        let (sum, _) = self.sum(Some(own), 0, Requests::default())?;
+        Ok(sum.numbers[0] as usize == self.size)
+    }
+
+    /// Asks whether the others are alive, without waiting for their answer: to be called again and again while something else waits for them.
+    ///
+    /// # Errors
+    /// Where a rank has been silent for too long, or has ended with an error.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn watch(&self) -> Result<(), RanksError> {
+        match self.transport() {
+            Some(mut transport) => transport.watch(),
+            None => Ok(()),
         }
     }
 

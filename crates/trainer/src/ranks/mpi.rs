@@ -46,6 +46,7 @@ static CODES: [u8; 256] = {
 
 enum Command {
     Exchange(usize, Message, Sender<Result<Message, RanksError>>),
+    Watch(Sender<Result<(), RanksError>>),
     Fail(u8, Sender<()>),
     Hear(Duration, Sender<bool>),
     End(Sender<()>),
@@ -80,6 +81,7 @@ impl Mpi {
                 spent: of_thread,
                 timeout,
                 stop,
+                watched: Vec::new(),
             };
             thread.work();
         });
@@ -112,6 +114,13 @@ impl Transport for Mpi {
             size: self.size,
             seconds: 0,
         }))
+    }
+
+    fn watch(&mut self) -> Result<(), RanksError> {
+        let (reply, replied) = channel();
+        let _ = self.commands.send(Command::Watch(reply));
+        // A thread that does not answer waits for the end itself.
+        replied.recv_timeout(FINALIZE).unwrap_or(Ok(()))
     }
 
     fn fail(&mut self, code: u8) {
@@ -152,6 +161,8 @@ struct MpiThread {
     spent: Arc<Mutex<Spent>>,
     timeout: Duration,
     stop: StopRequest,
+    /// Those that are waited for outside of MPI, by the GPU; none where nobody has asked for a while.
+    watched: Vec<Waiting>,
 }
 
 /// How long a rank has been waited for without a sign of life.
@@ -170,6 +181,9 @@ impl MpiThread {
             match self.commands.recv_timeout(IDLE) {
                 Ok(Command::Exchange(other, message, reply)) => {
                     self.exchange(other, &message, &reply);
+                }
+                Ok(Command::Watch(reply)) => {
+                    let _ = reply.send(self.watch());
                 }
                 Ok(Command::Fail(code, reply)) => self.tell_end(code, &reply),
                 Ok(Command::Hear(within, reply)) => self.listen(within, &reply),
@@ -194,6 +208,7 @@ impl MpiThread {
         message: &Message,
         reply: &Sender<Result<Message, RanksError>>,
     ) {
+        self.watched.clear();
         let process = self.world.process_at_rank(other as i32);
         let mut waiting = Waiting::new(other);
         let began = Instant::now();
@@ -266,39 +281,8 @@ impl MpiThread {
             std::thread::sleep(Duration::from_micros(50));
         }
         self.answer();
-        let size = self.world.size() as usize;
-        let error = if let Some(found) = self
-            .world
-            .any_process()
-            .immediate_matched_probe_with_tag(FAILED)
-        {
-            let rank = found.1.source_rank() as usize;
-            let code = found.matched_receive_vec::<u8>().0[0];
-            RanksError::Ended { rank, size, code }
-        } else {
-            let process = self.world.process_at_rank(waiting.other as i32);
-            while let Some(found) = process.immediate_matched_probe_with_tag(ALIVE) {
-                drop(found.matched_receive_vec::<u8>());
-                waiting.silence = Duration::ZERO;
-            }
-            waiting.silence += waiting.looked.elapsed().min(ASKING);
-            waiting.looked = Instant::now();
-            if waiting.asked.elapsed() > ASKING {
-                process.send_with_tag(&[0_u8][..], IS_ALIVE);
-                waiting.asked = Instant::now();
-            }
-            let limit = match self.stop.requested() {
-                Some(_) => self.timeout.min(SILENCE_AT_STOP),
-                None => self.timeout,
-            };
-            if waiting.silence <= limit {
-                return;
-            }
-            RanksError::Lost {
-                rank: waiting.other,
-                size,
-                seconds: waiting.silence.as_secs(),
-            }
+        let Some(error) = self.told_end().or_else(|| self.silence(waiting)) else {
+            return;
         };
         let _ = reply.send(Err(error));
         loop {
@@ -307,10 +291,63 @@ impl MpiThread {
                 Ok(Command::Hear(within, reply)) => self.listen(within, &reply),
                 Ok(Command::Abort(code)) => self.world.abort(i32::from(code)),
                 // Nothing else is possible any more.
-                Ok(Command::Exchange(..) | Command::End(_)) => {}
+                Ok(Command::Exchange(..) | Command::Watch(_) | Command::End(_)) => {}
                 Err(_) => std::thread::park(),
             }
         }
+    }
+
+    /// Looks after all other ranks, since the first call after a message.
+    fn watch(&mut self) -> Result<(), RanksError> {
+        if self.watched.is_empty() {
+            let own = self.world.rank() as usize;
+            let all = 0..self.world.size() as usize;
+            let others = all.filter(|other| *other != own);
+            self.watched = others.map(Waiting::new).collect();
+        }
+        self.answer();
+        let mut watched = std::mem::take(&mut self.watched);
+        let lost = watched.iter_mut().find_map(|waiting| self.silence(waiting));
+        self.watched = watched;
+        match self.told_end().or(lost) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Another rank's word that it has ended with an error.
+    fn told_end(&self) -> Option<RanksError> {
+        let any = self.world.any_process();
+        let found = any.immediate_matched_probe_with_tag(FAILED)?;
+        Some(RanksError::Ended {
+            rank: found.1.source_rank() as usize,
+            size: self.world.size() as usize,
+            code: found.matched_receive_vec::<u8>().0[0],
+        })
+    }
+
+    /// Asks a rank whether it is alive, and counts how long it has not been; an error where that is too long.
+    fn silence(&self, waiting: &mut Waiting) -> Option<RanksError> {
+        let process = self.world.process_at_rank(waiting.other as i32);
+        while let Some(found) = process.immediate_matched_probe_with_tag(ALIVE) {
+            drop(found.matched_receive_vec::<u8>());
+            waiting.silence = Duration::ZERO;
+        }
+        waiting.silence += waiting.looked.elapsed().min(ASKING);
+        waiting.looked = Instant::now();
+        if waiting.asked.elapsed() > ASKING {
+            process.send_with_tag(&[0_u8][..], IS_ALIVE);
+            waiting.asked = Instant::now();
+        }
+        let limit = match self.stop.requested() {
+            Some(_) => self.timeout.min(SILENCE_AT_STOP),
+            None => self.timeout,
+        };
+        (waiting.silence > limit).then(|| RanksError::Lost {
+            rank: waiting.other,
+            size: self.world.size() as usize,
+            seconds: waiting.silence.as_secs(),
+        })
     }
 
     /// Tells all others with which exit code this rank ends, and waits for none of them: one that was stopped or cut off takes no message.

@@ -88,6 +88,10 @@ impl Transport for Thread {
         }
     }
 
+    fn watch(&mut self) -> Result<(), RanksError> {
+        Ok(())
+    }
+
     fn fail(&mut self, code: u8) {
         for to in self.to.iter().flatten() {
             let _ = to.send(Sent::Failed(code));

@@ -25,6 +25,15 @@ pub(crate) struct Spent {
     pub(crate) bytes: u64,
 }
 
+impl Spent {
+    /// Counts more.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.waiting += more.waiting;
+        self.transfer += more.transfer;
+        self.bytes += more.bytes;
+    }
+}
+
 /// Connects this process with the other ranks. Both sides of a message call the matching function in the same order.
 pub(crate) trait Transport: Send {
     /// This process, from 0.
@@ -38,6 +47,13 @@ pub(crate) trait Transport: Send {
     /// # Errors
     /// Where a rank is lost or has ended.
     fn exchange(&mut self, other: usize, message: Message) -> Result<Message, RanksError>;
+
+    /// Asks all others for a sign of life, and takes note of those that came since the last call.
+    ///
+    /// # Errors
+    /// Where a rank has been silent for too long, or has ended.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    fn watch(&mut self) -> Result<(), RanksError>;
 
     /// Tells all others that this rank ends with an error of its own.
     fn fail(&mut self, code: u8);

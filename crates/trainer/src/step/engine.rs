@@ -193,6 +193,14 @@ impl Engine {
         None
     }
 
+    /// What moves gradients between the GPUs of several ranks, once a step has been taken there.
+    pub(crate) fn link(&self) -> Option<&str> {
+        #[cfg(feature = "cube")]
+        return self.device.as_ref().and_then(OnDevice::link);
+        #[cfg(not(feature = "cube"))]
+        None
+    }
+
     /// Reads the model, and the average of its weights, from where it is trained.
     fn read_model(&mut self) {
         #[cfg(feature = "cube")]

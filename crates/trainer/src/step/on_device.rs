@@ -2,6 +2,7 @@
 
 mod scorer;
 mod shards;
+mod wire;
 
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
@@ -13,6 +14,7 @@ use vae_device_step::{
 };
 
 pub(crate) use self::scorer::DeviceScorer;
+use self::wire::Link;
 use crate::experiment::model::Model;
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
@@ -29,6 +31,8 @@ pub(crate) struct OnDevice {
     is_ahead: bool,
     /// The penalties of the present weights and of their average, once somebody has asked for them.
     penalties: [Option<f64>; 2],
+    /// The way to the GPUs of other ranks, from the first step on.
+    link: Option<Link>,
 }
 
 /// A step that the device has been asked for.
@@ -73,6 +77,7 @@ impl OnDevice {
             open: None,
             is_ahead: false,
             penalties: [None; 2],
+            link: None,
         })
     }
 
@@ -145,6 +150,11 @@ impl OnDevice {
     /// Why steps are launched that should be replayed.
     pub(crate) fn capture_failure(&self) -> Option<&str> {
         self.step.capture_failure()
+    }
+
+    /// What moves the sums of shards between ranks, once a step has.
+    pub(crate) fn link(&self) -> Option<&str> {
+        self.link.as_ref().map(Link::name)
     }
 
     /// The optimizer's moments.

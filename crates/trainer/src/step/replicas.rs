@@ -170,11 +170,34 @@ impl Replicas {
         Some((own.images, own.shards))
     }
 
-    /// The sum over all ranks of contributions that lie on the host.
+    /// The ranks that share each batch.
+    #[cfg(feature = "cube")]
+    pub(crate) fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
+    /// How many ranks, the first ones, have images of a batch with so many.
+    #[cfg(feature = "cube")]
+    pub(crate) fn contributing(&self, batch: usize) -> usize {
+        let of_rank = self.shards() / self.ranks.size();
+        equal_parts(batch, self.shards()).len().div_ceil(of_rank)
+    }
+
+    /// The sum over all ranks of their losses; what they ask each other for goes with it.
     ///
     /// # Errors
     /// Where another rank is lost.
-    pub(crate) fn sum_on_host(
+    #[cfg(feature = "cube")]
+    pub(crate) fn sum_losses(&mut self, own: Option<BatchLoss>) -> Result<BatchLoss, RanksError> {
+        let own = own.map(|loss| Contribution {
+            loss,
+            ..Contribution::default()
+        });
+        Ok(self.sum_on_host(own, 0)?.loss)
+    }
+
+    /// The sum over all ranks of contributions that lie on the host, and what any of them asks for.
+    fn sum_on_host(
         &mut self,
         own: Option<Contribution>,
         length: usize,

@@ -124,6 +124,9 @@ impl Training<'_> {
                 "steps are launched kernel by kernel, because they cannot be captured as a graph: {reason}"
             ));
         }
+        if let Some(link) = run.engine.link() {
+            progress.notice_once(&format!("gradients go between ranks by {link}"));
+        }
         Ok(None)
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod mixture;
 mod normal;
 pub(crate) mod optimizer;
 pub(crate) mod running;
+pub(crate) mod shards;
 pub(crate) mod values;
 
 use cubecl::prelude::*;

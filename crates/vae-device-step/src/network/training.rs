@@ -338,7 +338,7 @@ impl Network {
 
 /// What a block keeps for backward: everything, or its input and that one's size.
 enum Kept {
-    All(KeptBlock),
+    All(Box<KeptBlock>),
     Input(Matrix, [usize; 2]),
 }
 
@@ -359,7 +359,7 @@ fn forward(
         kept.push(if keeps_inputs {
             Kept::Input(input.0, input.1)
         } else {
-            Kept::All(of_block)
+            Kept::All(Box::new(of_block))
         });
     }
     (kept, map)
@@ -378,7 +378,7 @@ fn backward(
         blocks.iter().zip(kept).enumerate().rev()
     {
         let kept = match kept {
-            Kept::All(kept) => kept,
+            Kept::All(kept) => *kept,
             // The same kernels with the same numbers, which the moments get once more.
             Kept::Input(input, size) => block.forward(device, input, batch, size),
         };

@@ -33,6 +33,9 @@ use crate::outcome::{Outcome, Pending, PendingTerms, Reading, StepError};
 /// Values of a vector in the optimizer's kernel: 16 bytes.
 const WIDTH: usize = 4;
 
+/// Values by name, each with its shape.
+type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// What does not change from step to step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepOptions {
@@ -100,6 +103,8 @@ pub struct DeviceStep {
     prepared: HashMap<Shape, Prepared>,
     /// For steps whose gradients are a sum.
     summed: Option<Summed>,
+    /// Where the sums lie.
+    sums: Arc<Workspace>,
     known_updates: u64,
     unread: usize,
     /// Why steps are launched although they should be replayed.
@@ -142,6 +147,7 @@ impl DeviceStep {
             state: create(client, &[0.0; STATE_LEN]),
             prepared: HashMap::new(),
             summed: None,
+            sums: Arc::default(),
             known_updates: 0,
             unread: 0,
             uncaptured: None,
@@ -159,6 +165,11 @@ impl DeviceStep {
 
     fn client(&self) -> &Client {
         &self.device.client
+    }
+
+    /// The index of its device among CUDA's; none where it is another backend's.
+    pub fn cuda_index(&self) -> Option<u16> {
+        self.device.cuda
     }
 
     /// Asks for a step.
@@ -216,13 +227,7 @@ impl DeviceStep {
 
     /// Has a batch's work done, and its record read.
     fn ask(&mut self, inputs: StepInputs, work: Work) -> Result<Reading, StepError> {
-        let [batch, _, height, width] = inputs.images.dims();
-        let shape = Shape {
-            batch,
-            size: [height, width],
-            has_masks: inputs.dropout.is_some(),
-            work,
-        };
+        let shape = Shape::of(&inputs, work);
         if !self.prepared.contains_key(&shape) {
             let client = self.client();
             let prepared = client.memory_persistent_allocation((), |()| self.prepare(shape));
@@ -263,7 +268,7 @@ impl DeviceStep {
             .any(|prepared| prepared.graph.is_some())
     }
 
-    /// Bytes on the device: parameters, moments and gradients, and the maps of every size of batch.
+    /// Bytes on the device: parameters, moments and gradients, sums of shards, and the maps of every size of batch.
     pub fn bytes(&self) -> usize {
         // Evaluation and training of one size share theirs.
         let mut counted: Vec<&Arc<Workspace>> = Vec::new();
@@ -273,7 +278,7 @@ impl DeviceStep {
             }
         }
         let maps = counted.into_iter().map(|workspace| workspace.bytes());
-        self.flat.bytes() + maps.sum::<usize>()
+        self.flat.bytes() + self.sums.bytes() + maps.sum::<usize>()
     }
 
     /// The model with the present values. Clones of `model` get its running statistics too, because Burn's modules share them.
@@ -315,7 +320,7 @@ impl DeviceStep {
     ///
     /// # Errors
     /// If the device failed.
-    pub fn moments(&self) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>, StepError> {
+    pub fn moments(&self) -> Result<Named, StepError> {
         let mut all = BTreeMap::new();
         for (kind, buffer) in [("first", &self.flat.first), ("second", &self.flat.second)] {
             let values = read(self.client(), buffer).map_err(StepError)?;
@@ -328,11 +333,7 @@ impl DeviceStep {
     }
 
     /// Goes on from an optimizer after so many updates; false where its moments are not those of this model.
-    pub fn restore(
-        &mut self,
-        updates: u64,
-        moments: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-    ) -> bool {
+    pub fn restore(&mut self, updates: u64, moments: &Named) -> bool {
         let layout = &self.flat.layout;
         let mut buffers = Vec::new();
         for kind in ["first", "second"] {

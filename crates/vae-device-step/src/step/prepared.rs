@@ -39,13 +39,25 @@ pub(super) struct Shape {
     pub(super) work: Work,
 }
 
+impl Shape {
+    pub(super) fn of(inputs: &StepInputs, work: Work) -> Self {
+        let [batch, _, height, width] = inputs.images.dims();
+        Self {
+            batch,
+            size: [height, width],
+            has_masks: inputs.dropout.is_some(),
+            work,
+        }
+    }
+}
+
 /// A shape's buffers.
 pub(super) struct Prepared {
     pub(super) batch: Batch,
     device: BlockDevice,
     work: Work,
-    /// The newest batch's weight in each running statistic, for a whole step.
-    factors: Option<Handle>,
+    /// What multiplies each moment: the newest batch's weight in the running statistic, or for a shard what makes variances unbiased.
+    pub(super) factors: Handle,
     pub(super) workspace: Arc<Workspace>,
     launched: usize,
     pub(super) graph: Option<Graph>,
@@ -82,29 +94,32 @@ impl DeviceStep {
             device: BlockDevice {
                 client: Queue::with_workspace(client.clone(), workspace.clone()),
                 products: self.device.products.clone(),
+                cuda: self.device.cuda,
             },
             work: shape.work,
-            factors: (shape.work == Work::Step).then(|| create(client, &self.factors(batch))),
+            factors: create(client, &self.factors(shape)),
             workspace,
             launched: 0,
             graph: None,
         }
     }
 
-    /// The weight in each running statistic of the newest batch's moment.
-    fn factors(&self, batch: usize) -> Vec<f32> {
+    fn factors(&self, Shape { batch, work, .. }: Shape) -> Vec<f32> {
         self.of_statistics(|norm, is_variance| {
             let factor = if is_variance {
                 self.variance_factor(norm, batch)
             } else {
                 1.0
             };
-            norm.momentum * factor
+            match work {
+                Work::Step => norm.momentum * factor,
+                _ => factor,
+            }
         })
     }
 
     /// What makes a batch's variance at a norm an estimate of the population's.
-    pub(super) fn variance_factor(&self, norm: &Norm, batch: usize) -> f64 {
+    fn variance_factor(&self, norm: &Norm, batch: usize) -> f64 {
         let side = norm.scale.map_or(1, |scale| scale * self.network.grid);
         variance_factor(batch * side * side)
     }
@@ -147,7 +162,7 @@ impl DeviceStep {
         Ok(())
     }
 
-    fn copy(&self, from: &Vector32, to: &Handle, count: usize, storage: Storage) {
+    pub(super) fn copy(&self, from: &Vector32, to: &Handle, count: usize, storage: Storage) {
         assert_eq!(from.len, count, "values of a batch");
         // SAFETY: one unit a value of each.
         unsafe {
@@ -216,12 +231,11 @@ impl DeviceStep {
             Work::Pass => self
                 .network
                 .forward_backward(device, batch, objective, false),
-            Work::Step => self
-                .network
-                .forward_backward(device, batch, objective, true),
-        }
-        if let Some(factors) = factors {
-            self.end(&batch.record, batch.len, factors);
+            Work::Step => {
+                self.network
+                    .forward_backward(device, batch, objective, true);
+                self.end(&batch.record, batch.len, factors);
+            }
         }
     }
 }

@@ -1,23 +1,25 @@
-//! Steps of a batch in shards, each with its own statistics: what they contribute is read, added by the caller, and given back for the update.
+//! Steps of a batch in shards, each with its own statistics: what they contribute stays on the device, where the caller adds it up for the update.
 
 use burn::prelude::Tensor;
 use cubecl::bytes::Bytes;
 use cubecl::server::Handle;
+use resnet_blocks::cube::{Queue, Storage, Vector32, cubes, units};
 
-use super::prepared::Work;
+use super::prepared::{Shape, Work};
 use super::{DeviceStep, StepInputs, StepRates};
-use crate::flat::{create, read};
+use crate::flat::{argument, create};
+use crate::kernels::shards;
 use crate::network::record_len;
 use crate::outcome::{BatchTerms, Pending, StepError};
+use crate::vector::DeviceVector;
 
 /// What a shard of a batch gives.
-#[derive(Clone, Debug, PartialEq)]
 pub struct ShardPass {
     /// Sums over its images.
     pub terms: BatchTerms,
-    /// The gradients of the mean of its objective but for the penalties, and what it has for the running statistics. The mean of the shards'
-    /// values, each weighted with its images, is the batch's.
-    pub values: Vec<f32>,
+    /// The gradients of the mean of its objective but for the penalties, and behind them what it has for the running statistics, times its share of
+    /// the batch: the batch's are the sum over its shards.
+    pub values: DeviceVector,
 }
 
 /// Where the terms of a sum are, and the weight of its moments in each running statistic.
@@ -27,7 +29,7 @@ pub(super) struct Summed {
 }
 
 impl DeviceStep {
-    /// The length of [`ShardPass::values`].
+    /// Values of [`ShardPass::values`].
     pub fn pass_len(&self) -> usize {
         self.flat.layout.parameters + self.flat.layout.statistics
     }
@@ -53,38 +55,60 @@ impl DeviceStep {
         self.client().write(&self.objective.kl_slopes, slopes);
     }
 
-    /// Forward and backward of a shard of a batch; neither weights nor running statistics change. Waits for the device.
+    /// Forward and backward of a shard of a batch, which has that share of its images; neither weights nor running statistics change. Waits for the
+    /// device.
     ///
     /// # Errors
     /// If the inputs are on another device, or the device failed.
-    pub fn pass(&mut self, inputs: StepInputs, rates: StepRates) -> Result<ShardPass, StepError> {
+    pub fn pass(
+        &mut self,
+        inputs: StepInputs,
+        share: f32,
+        rates: StepRates,
+    ) -> Result<ShardPass, StepError> {
         let images: &Tensor<4> = &inputs.images;
         let batch = images.dims()[0];
+        let shape = Shape::of(&inputs, Work::Pass);
         self.write_rates(rates);
         let record = self.ask(inputs, Work::Pass)?;
+        let values = self.new_vector();
+        let (flat, prepared) = (&self.flat, &self.prepared[&shape]);
+        let (parameters, statistics) = (flat.layout.parameters, flat.layout.statistics);
+        // SAFETY: one unit a value of each, and the buffers have as many as they were made with.
+        unsafe {
+            shards::weigh::launch_unchecked(
+                self.client(),
+                cubes(values.len()),
+                units(),
+                argument(&flat.gradients, parameters),
+                argument(&flat.moments, statistics),
+                argument(&prepared.factors, statistics),
+                values.argument(),
+                parameters,
+                parameters + statistics,
+                share,
+            );
+        }
         let record = crate::outcome::read(record)?;
-        let client = self.client();
-        let mut values = read(client, &self.flat.gradients).map_err(StepError)?;
-        let moments = read(client, &self.flat.moments).map_err(StepError)?;
-        let unbiased = self.of_statistics(|norm, is_variance| match is_variance {
-            true => self.variance_factor(norm, batch),
-            false => 1.0,
-        });
-        let moments = moments.iter().zip(unbiased);
-        values.extend(moments.map(|(moment, factor)| moment * factor));
         Ok(ShardPass {
             terms: BatchTerms::of(&record[..2 * batch]),
             values,
         })
     }
 
-    /// The update with what the shards of a batch add up to: `values` is their weighted mean, `terms` their sum.
+    /// A vector of [`pass_len`](Self::pass_len) values, which may be any.
+    pub fn new_vector(&self) -> DeviceVector {
+        let queue = Queue::with_workspace(self.client().clone(), self.sums.clone());
+        DeviceVector::empty(&queue, self.pass_len())
+    }
+
+    /// The update with the sums over all shards of a batch: `values` and `terms`.
     ///
     /// # Errors
     /// If there are not [`pass_len`](Self::pass_len) values, or more than three steps have not been [observed](Self::observe).
     pub fn update(
         &mut self,
-        values: &[f32],
+        values: &DeviceVector,
         terms: BatchTerms,
         rates: StepRates,
     ) -> Result<Pending, StepError> {
@@ -98,13 +122,22 @@ impl DeviceStep {
             Some(summed) => summed,
             None => self.summed_buffers(),
         };
-        let client = self.client();
-        let (gradients, moments) = values.split_at(self.flat.layout.parameters);
-        client.write(&self.flat.gradients, Bytes::from_elems(gradients.to_vec()));
-        client.write(&self.flat.moments, Bytes::from_elems(moments.to_vec()));
+        let parameters = self.flat.layout.parameters;
+        let all = values.len();
+        for (to, piece) in [
+            (&self.flat.gradients, 0..parameters),
+            (&self.flat.moments, parameters..all),
+        ] {
+            let from = Vector32 {
+                len: piece.len(),
+                buffer: values.handle(piece).into(),
+            };
+            self.copy(&from, to, from.len, Storage::F32);
+        }
         let mut record = vec![0.0; record_len(1)];
         record[..2].copy_from_slice(&[terms.cross_entropy as f32, terms.kl as f32]);
-        client.write(&summed.record, Bytes::from_elems(record));
+        self.client()
+            .write(&summed.record, Bytes::from_elems(record));
         self.end(&summed.record, 1, &summed.factors);
         let reading = self.read_later(summed.record.clone());
         self.summed = Some(summed);

@@ -58,7 +58,7 @@ fn a_shard_counts_the_dimensions_that_it_is_told_to() {
         };
         engine.set_kl_slopes(&slopes);
         let inputs = batch(&config, 5, 1, &vulkan());
-        let pass = engine.pass(inputs, rates(0.5)).expect("a pass");
+        let pass = engine.pass(inputs, 1.0, rates(0.5)).expect("a pass");
         let pending = engine.update(&pass.values, pass.terms, rates(0.5));
         let outcome = pending.expect("an update").wait().expect("an outcome");
         engine.observe(&outcome);
@@ -195,6 +195,7 @@ fn blocks_that_are_computed_again_have_the_same_bits_in_less_memory() {
             precision: Precision::F32,
             has_average: false,
             is_recomputed,
+            sums: 0,
         };
         step_bytes(&config, 8, form).total() as f64
     };

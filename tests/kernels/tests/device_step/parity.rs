@@ -274,11 +274,11 @@ fn twenty_steps_are_those_of_burns_adam() {
         DeviceStep::new(&start, options(Sampler::Correct, true)).expect("known kernels");
     let mut pending = Vec::new();
     for number in 0..20 {
-        let inputs = batch(&config, 8, number, &reference().autodiff());
+        let inputs = batch(&config, 4, number, &reference().autodiff());
         let (terms, gradients) = by_burn(&expected, inputs, Sampler::Correct, 1.0, None);
         let gradients = GradientsParams::from_grads(gradients, &expected);
         expected = adam.step(RATE, expected, gradients);
-        let inputs = batch(&config, 8, number, &vulkan());
+        let inputs = batch(&config, 4, number, &vulkan());
         // As training does: a step's outcome is read after the next one has been asked for.
         pending.push((terms, engine.step(inputs, rates(1.0)).expect("a step")));
         if pending.len() > 1 {

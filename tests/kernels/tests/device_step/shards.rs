@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use vae_core::{Depth, Sampler, VaeConfig};
-use vae_device_step::{BatchTerms, DeviceStep, Outcome, ShardPass, StepInputs};
+use vae_device_step::{BatchTerms, DeviceStep, DeviceVector, Outcome, StepInputs};
 
 use crate::{batch, bits, config, model, options, rates, step, vulkan};
 
@@ -25,7 +25,7 @@ fn divided(
     (len, number): (usize, usize),
     lengths: &[usize],
 ) -> Outcome {
-    let mut values = vec![0.0; engine.pass_len()];
+    let mut values: Option<DeviceVector> = None;
     let mut terms = BatchTerms {
         cross_entropy: 0.0,
         kl: 0.0,
@@ -33,19 +33,17 @@ fn divided(
     let mut first = 0;
     for length in lengths {
         let inputs = slice(batch(config, len, number, &vulkan()), first..first + length);
-        let pass = engine.pass(inputs, rates(1.0)).expect("a pass");
-        let ShardPass {
-            terms: own,
-            values: of_shard,
-        } = pass;
         let share = *length as f32 / len as f32;
-        for (sum, value) in values.iter_mut().zip(of_shard) {
-            *sum += share * value;
-        }
-        terms.cross_entropy += own.cross_entropy;
-        terms.kl += own.kl;
+        let pass = engine.pass(inputs, share, rates(1.0)).expect("a pass");
+        values = Some(match values {
+            Some(sum) => sum.and(pass.values),
+            None => pass.values,
+        });
+        terms.cross_entropy += pass.terms.cross_entropy;
+        terms.kl += pass.terms.kl;
         first += length;
     }
+    let values = values.expect("a shard");
     assert_eq!(first, len, "every image once");
     let pending = engine
         .update(&values, terms, rates(1.0))
@@ -113,4 +111,50 @@ fn the_gradients_of_shards_are_the_mean_of_their_own() {
             );
         }
     }
+}
+
+/// Three shards, the last one smaller: the tree is (0 + 1) + 2. What is multiplied and added is float32, so that every bit is known.
+#[test]
+fn sums_on_the_device_have_the_bits_of_the_hosts() {
+    let config = config(Depth::Depth28);
+    let start = model(&config, &vulkan());
+    let options = options(Sampler::Correct, false);
+    let mut engine = DeviceStep::new(&start, options).expect("known kernels");
+    let mut pass = |range: std::ops::Range<usize>, share| {
+        let inputs = slice(batch(&config, 8, 1, &vulkan()), range);
+        let pass = engine.pass(inputs, share, rates(1.0)).expect("a pass");
+        pass.values
+    };
+    let shards = [(0..3, 0.375f32), (3..6, 0.375), (6..8, 0.25)];
+    let all = |values: &DeviceVector| values.read(0..values.len()).expect("a device that works");
+    let weighted: Vec<Vec<f32>> = shards
+        .iter()
+        .map(|(range, share)| {
+            let values = all(&pass(range.clone(), 1.0));
+            values.into_iter().map(|value| value * share).collect()
+        })
+        .collect();
+    let expected = (0..weighted[0].len())
+        .map(|at| ((weighted[0][at] + weighted[1][at]) + weighted[2][at]).to_bits());
+    let [first, second, third] = shards.map(|(range, share)| pass(range, share));
+    let sum = first.and(second).and(third);
+    let found = all(&sum);
+    // The rest lies between parameters.
+    assert!(found.iter().filter(|value| **value != 0.0).count() > 1_000);
+    assert!(found.iter().map(|value| value.to_bits()).eq(expected));
+
+    // Pieces are added where they are, and nothing beside them.
+    let piece = DeviceVector::ALIGNMENT..3 * DeviceVector::ALIGNMENT;
+    let ones = pass(0..3, 1.0);
+    ones.write(0, &vec![1.0; ones.len()]);
+    sum.add(&ones, piece.clone());
+    let added = all(&sum);
+    for (at, (added, found)) in added.iter().zip(&found).enumerate() {
+        let one = if piece.contains(&at) { 1.0 } else { 0.0 };
+        assert_eq!(added.to_bits(), (found + one).to_bits(), "{at}");
+    }
+    assert_eq!(
+        sum.read(piece.clone()).expect("a device that works"),
+        added[piece]
+    );
 }

@@ -5,6 +5,8 @@
 //! too; a slice of `Vector<F, N>` is indexed in whole vectors, and `columns` counts vectors.
 
 // The macro's launch functions take every argument of a kernel.
+// Kernels have the remainder, not the method.
+#![allow(clippy::manual_is_multiple_of)]
 #![allow(clippy::too_many_arguments)]
 
 pub(super) mod elementwise;

@@ -72,6 +72,8 @@ pub(crate) struct StepSize {
     pub(crate) batch: usize,
     /// Images at a time at most.
     pub(crate) micro_batch: Option<usize>,
+    /// Shards that a GPU adds up.
+    pub(crate) shards: usize,
     /// Whether blocks are computed again in the backward pass.
     pub(crate) recomputes: bool,
     /// Whether a moving average of the weights is kept.
@@ -84,6 +86,7 @@ impl StepSize {
         Self {
             batch,
             micro_batch: settings.micro_batch_size,
+            shards: settings.shards,
             recomputes: settings.gradient_checkpointing,
             has_average: settings.ema.is_some(),
         }

@@ -75,6 +75,7 @@ pub(crate) fn predict(
             precision,
             has_average: size.has_average,
             is_recomputed: size.recomputes,
+            sums: StepForm::sums_of(size.shards, parts.len()),
         };
         return on_device(config, parts[0].len(), form);
     }
@@ -156,6 +157,7 @@ mod tests {
         let size = StepSize {
             batch: 128,
             micro_batch: None,
+            shards: 1,
             recomputes: false,
             has_average: false,
         };
@@ -175,6 +177,7 @@ mod tests {
         let size = |batch, micro_batch| StepSize {
             batch,
             micro_batch,
+            shards: 1,
             recomputes: false,
             has_average: false,
         };

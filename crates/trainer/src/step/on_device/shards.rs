@@ -1,15 +1,16 @@
-//! Steps of a batch in shards or micro-batches, whose contributions are added on the host, between ranks too.
+//! Steps of a batch in shards or micro-batches, whose contributions are added on the GPU; those of other ranks come over a [`Link`].
 
 use std::convert::Infallible;
 
 use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
-use vae_device_step::{BatchTerms, StepRates};
+use vae_device_step::{BatchTerms, DeviceVector, StepRates};
 use vae_measures::free_bits_gradient;
 
+use super::wire::Link;
 use super::{OnDevice, Told, checked, on_device};
 use crate::ranks::RanksError;
-use crate::ranks::tree_sum::Contribution;
+use crate::ranks::piecewise_sum::{Place, sum_pieces};
 use crate::step::kl_objective::KlObjective;
 use crate::step::pass::Inputs;
 use crate::step::replicas::Replicas;
@@ -43,18 +44,20 @@ impl OnDevice {
             .map(|(range, shards)| (inputs.slice(&range), shards));
         let kl_means = self.kl_means(own.as_ref(), (kl, images), replicas)?;
         let own = own.map(|(inputs, shards)| self.sum_of_shards(&inputs, shards, images, rates));
-        let sum = replicas.sum_on_host(own, self.step.pass_len())?;
+        let (own_loss, own_values) = own.unzip();
+        let loss = replicas.sum_losses(own_loss)?;
         let terms = BatchTerms {
-            cross_entropy: sum.loss.cross_entropy,
-            kl: sum.loss.kl,
+            cross_entropy: loss.cross_entropy,
+            kl: loss.kl,
         };
-        let pending = checked(self.step.update(&sum.values, terms, rates));
+        let sum = own_values.unwrap_or_else(|| self.step.new_vector());
+        self.sum_over_ranks(&sum, replicas, images)?;
+        let outcome = checked(checked(self.step.update(&sum, terms, rates)).wait());
         self.goes_ahead();
-        let outcome = checked(pending.wait());
         self.step.observe(&outcome);
         let loss = BatchLoss {
             l2: outcome.l2,
-            ..sum.loss
+            ..loss
         };
         let told = Told {
             step,
@@ -64,6 +67,37 @@ impl OnDevice {
         };
         let kl = kl_means.map(|means| kl.value(f64::NAN, Some(&means)));
         Ok(self.told_report(told, (loss, kl), outcome, guard))
+    }
+
+    /// Makes `sum`, what this rank contributes to a step over so many images, the sum over all ranks.
+    fn sum_over_ranks(
+        &mut self,
+        sum: &DeviceVector,
+        replicas: &Replicas,
+        images: usize,
+    ) -> Result<(), RanksError> {
+        let ranks = replicas.ranks();
+        if !ranks.are_several() {
+            return Ok(());
+        }
+        let link = match self.link.take() {
+            Some(link) => link,
+            None => Link::between(ranks, &self.step)?,
+        };
+        let place = Place {
+            rank: ranks.rank(),
+            size: ranks.size(),
+            contributing: replicas.contributing(images),
+        };
+        let received = self.step.new_vector();
+        link.watched(ranks, || {
+            sum_pieces(place, sum, &received, &mut *link.wire(ranks))?;
+            // Waits: the update must not begin where a rank is lost meanwhile.
+            checked(sum.read(0..DeviceVector::ALIGNMENT));
+            Ok(())
+        })?;
+        self.link = Some(link);
+        Ok(())
     }
 
     /// Each latent dimension's mean divergence over a batch of so many images, where the objective has free bits; the passes that follow count those
@@ -93,30 +127,30 @@ impl OnDevice {
         Ok(Some(means))
     }
 
-    /// What these shards contribute to a step over `batch` images.
+    /// What these shards contribute to a step over `batch` images: the sums of their losses, and of their gradients and statistics.
     fn sum_of_shards(
         &mut self,
         inputs: &Inputs,
         shards: usize,
         batch: usize,
         rates: StepRates,
-    ) -> Contribution {
+    ) -> (BatchLoss, DeviceVector) {
         let micro_batch_size = self.options.micro_batch_size;
         let pass = |inputs: Inputs, images| {
             let share = images as f32 / batch as f32;
-            let mut pass = checked(self.step.pass(on_device(inputs), rates));
-            pass.values.iter_mut().for_each(|value| *value *= share);
-            Ok::<_, Infallible>(Contribution {
-                loss: BatchLoss {
-                    cross_entropy: pass.terms.cross_entropy,
-                    kl: pass.terms.kl,
-                    l2: 0.0,
-                },
-                numbers: Vec::new(),
-                values: pass.values,
-            })
+            let pass = checked(self.step.pass(on_device(inputs), share, rates));
+            let loss = BatchLoss {
+                cross_entropy: pass.terms.cross_entropy,
+                kl: pass.terms.kl,
+                l2: 0.0,
+            };
+            Ok::<_, Infallible>((loss, pass.values))
         };
-        let Ok(sum) = sum_in_tree((inputs, shards), micro_batch_size, pass, Contribution::and);
+        let and = |(mut loss, values): (BatchLoss, DeviceVector), right: (_, _)| {
+            loss.add_part(right.0);
+            (loss, values.and(right.1))
+        };
+        let Ok(sum) = sum_in_tree((inputs, shards), micro_batch_size, pass, and);
         sum
     }
 }

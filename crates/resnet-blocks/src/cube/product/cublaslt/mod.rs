@@ -7,16 +7,10 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
-use cubecl_common::device::DeviceId;
-use cubecl_common::device_handle::DeviceHandle;
-use cubecl_environment::stream::StreamId;
-use cubecl_server::runtime::Runtime;
-use cubecl_server::server::ServerStorage;
-use cubecl_server::stream::WriteScoped;
 
+use crate::cube::device_thread::{DeviceThread, OnStream};
 use crate::cube::matrix::{Matrix, Storage};
 use crate::cube::queue::Queue;
 
@@ -25,8 +19,6 @@ use self::library::{
     PREF_MAX_WORKSPACE_BYTES, R_16BF, R_32F, checked, library,
 };
 use super::{Operand, Plain, Products, sizes};
-
-type Server = <CudaRuntime as Runtime>::Server;
 
 /// Memory that an algorithm may use for itself, in bytes.
 const WORKSPACE: usize = 32 << 20;
@@ -68,29 +60,27 @@ unsafe impl Sync for Shared {}
 /// Products by cuBLASLt; by the plain kernel where it has no algorithm.
 pub(in crate::cube) struct CublasLt {
     shared: Arc<Shared>,
-    device: DeviceHandle<Server>,
+    device: DeviceThread,
 }
 
 impl CublasLt {
     /// For the CUDA device of that index; the reason where the library cannot be opened.
     pub(in crate::cube) fn open(client: &Client, index: u16) -> Result<Self, String> {
         let library = library()?;
-        let device = DeviceHandle::<Server>::new(DeviceId::new(0, index));
+        let device = DeviceThread::of(index);
         let workspace = client.empty(WORKSPACE);
-        let stream = StreamId::current();
-        let binding = workspace.clone().binding();
-        let handle = device
-            .submit_blocking(move |server| {
-                // Asking for a resource makes the card's context current on this thread.
-                let _resource = server
-                    .get_resource(binding, stream)
-                    .map_err(|error| format!("{error:?}"))?;
-                let mut handle: Opaque = std::ptr::null_mut();
+        let (reply, replied) = std::sync::mpsc::channel();
+        // Having asked for a buffer makes the card's context current on that thread.
+        device.submit([workspace.clone()], move |placed| {
+            let mut handle: Opaque = std::ptr::null_mut();
+            let created = checked("CubeCL's stream", placed.err().unwrap_or(0)).and_then(|()| {
                 // SAFETY: an out pointer to a local.
-                checked("cublasLtCreate", unsafe { (library.create)(&mut handle) })?;
-                Ok::<usize, String>(handle as usize)
-            })
-            .map_err(|error| format!("{error:?}"))??;
+                checked("cublasLtCreate", unsafe { (library.create)(&mut handle) })
+            });
+            let _ = reply.send(created.map(|()| handle as usize));
+        });
+        device.begin();
+        let handle = replied.recv().map_err(|error| error.to_string())??;
         let shared = Shared {
             handle: handle as Opaque,
             workspace,
@@ -151,62 +141,15 @@ impl Products for CublasLt {
             return Plain::default().multiply(queue, left, right, out, is_added);
         }
         let shared = self.shared.clone();
-        let stream = StreamId::current();
         let handles = [
             left.matrix.buffer.handle(),
             right.matrix.buffer.handle(),
             out.buffer.handle(),
             shared.workspace.clone(),
         ];
-        let bindings = handles.map(Handle::binding);
-        // Runs on the device thread, in order with the kernels that this thread launches.
-        self.device.submit(move |server| {
-            let result = (|| {
-                let mut resources = Vec::with_capacity(bindings.len());
-                for binding in &bindings {
-                    resources.push(
-                        server
-                            .get_resource(binding.clone(), stream)
-                            .map_err(|_| -1)?,
-                    );
-                }
-                let [left, right, out, workspace] =
-                    std::array::from_fn(|index| resources[index].resource().ptr);
-                let mut streams = server
-                    .write_streams()
-                    .resolve(stream, bindings.iter())
-                    .map_err(|_| -2)?;
-                let cuda_stream = streams.current().sys;
-                let plans = shared.plans.lock().map_err(|_| -3)?;
-                let plan = plans.get(&key).and_then(Option::as_ref).ok_or(-4)?;
-                let (alpha, beta) = (1.0f32, if is_added { 1.0f32 } else { 0.0 });
-                let library = library().map_err(|_| -5)?;
-                // SAFETY: the pointers are those of live allocations of the layouts' sizes, which the resources keep in place; the
-                // stream is the one on which they are used. The library counts columns first: a row-major product is that of the
-                // operands' transposes in the other order.
-                let status = unsafe {
-                    (library.matmul)(
-                        shared.handle,
-                        plan.descriptor,
-                        (&raw const alpha).cast(),
-                        right as *const c_void,
-                        plan.right,
-                        left as *const c_void,
-                        plan.left,
-                        (&raw const beta).cast(),
-                        out as *const c_void,
-                        plan.out,
-                        out as *mut c_void,
-                        plan.out,
-                        &raw const plan.algorithm.algorithm,
-                        workspace as *mut c_void,
-                        WORKSPACE,
-                        cuda_stream.cast(),
-                    )
-                };
-                if status == 0 { Ok(()) } else { Err(status) }
-            })();
-            if let Err(status) = result {
+        self.device.submit(handles, move |placed| {
+            let multiplied = placed.and_then(|placed| shared.launch(&key, &placed, is_added));
+            if let Err(status) = multiplied {
                 shared.failure.store(status, Ordering::Relaxed);
             }
         });
@@ -214,6 +157,38 @@ impl Products for CublasLt {
 }
 
 impl Shared {
+    /// Multiplies on the device's thread: `placed` are left, right, the result and the workspace.
+    fn launch(&self, key: &Key, placed: &OnStream, is_added: bool) -> Result<(), i32> {
+        let [left, right, out, workspace] = std::array::from_fn(|index| placed.addresses[index]);
+        let plans = self.plans.lock().map_err(|_| -3)?;
+        let plan = plans.get(key).and_then(Option::as_ref).ok_or(-4)?;
+        let (alpha, beta) = (1.0f32, if is_added { 1.0f32 } else { 0.0 });
+        let library = library().map_err(|_| -5)?;
+        // SAFETY: the pointers are those of live allocations of the layouts' sizes, which stay in place meanwhile; the stream is the one on
+        // which they are used. The library counts columns first: a row-major product is that of the operands' transposes in the other order.
+        let status = unsafe {
+            (library.matmul)(
+                self.handle,
+                plan.descriptor,
+                (&raw const alpha).cast(),
+                right as *const c_void,
+                plan.right,
+                left as *const c_void,
+                plan.left,
+                (&raw const beta).cast(),
+                out as *const c_void,
+                plan.out,
+                out as *mut c_void,
+                plan.out,
+                &raw const plan.algorithm.algorithm,
+                workspace as *mut c_void,
+                WORKSPACE,
+                placed.stream,
+            )
+        };
+        if status == 0 { Ok(()) } else { Err(status) }
+    }
+
     fn plan(&self, key: &Key) -> Result<Plan, String> {
         let library = library()?;
         let dtype = |storage| match storage {
