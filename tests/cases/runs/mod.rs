@@ -5,4 +5,5 @@ mod demo;
 mod likelihoods;
 mod memory;
 mod numbers;
+mod older;
 mod reproducibility;
