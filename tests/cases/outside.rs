@@ -61,6 +61,9 @@ regex = {{ version = "1", default-features = false, features = ["std"] }}
 # Only its settings are used.
 [profile.dev.package.trainer]
 opt-level = 0
+# With the workspace's own settings it would take the place of that build, which would then be made again.
+[profile.dev.package.cifar-loader]
+opt-level = 1
 "#,
         path("resnet-blocks"),
         path("vae-core"),
