@@ -1,8 +1,6 @@
 //! The libraries from another workspace, by path, with a backend that only Burn's own feature enables.
 
-use std::process::Command;
-
-use end_to_end_tests::{Bench, workspace};
+use end_to_end_tests::{Bench, cargo, workspace};
 
 const PROGRAM: &str = r#"
 use burn::prelude::*;
@@ -61,9 +59,6 @@ regex = {{ version = "1", default-features = false, features = ["std"] }}
 # Only its settings are used.
 [profile.dev.package.trainer]
 opt-level = 0
-# With the workspace's own settings it would take the place of that build, which would then be made again.
-[profile.dev.package.cifar-loader]
-opt-level = 1
 "#,
         path("resnet-blocks"),
         path("vae-core"),
@@ -77,8 +72,7 @@ opt-level = 1
     let target =
         std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| workspace().join("target").into());
 
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(["run", "--quiet"])
         .current_dir(bench.path("."))
         .env("CARGO_TARGET_DIR", target)

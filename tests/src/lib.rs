@@ -248,16 +248,10 @@ fn given(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from)
 }
 
-/// Builds a program of the workspace with its default features and asks Cargo where it is.
-pub fn build(package: &str) -> PathBuf {
-    build_with(package, &[])
-}
-
-/// Builds a program of the workspace with these features besides its default ones.
-pub fn build_with(package: &str, features: &[&str]) -> PathBuf {
+/// Cargo, without what it has set for the tests: build scripts would take it for a change and compile again, in whichever workspace.
+pub fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // Cargo set these for the tests; build scripts would take them for a change and compile again.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_")
             || name.to_string_lossy().starts_with("CARGO_MANIFEST_")
@@ -265,6 +259,17 @@ pub fn build_with(package: &str, features: &[&str]) -> PathBuf {
             command.env_remove(name);
         }
     }
+    command
+}
+
+/// Builds a program of the workspace with its default features and asks Cargo where it is.
+pub fn build(package: &str) -> PathBuf {
+    build_with(package, &[])
+}
+
+/// Builds a program of the workspace with these features besides its default ones.
+pub fn build_with(package: &str, features: &[&str]) -> PathBuf {
+    let mut command = cargo();
     let built = ended(
         command
             .args([
