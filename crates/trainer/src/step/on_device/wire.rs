@@ -119,6 +119,8 @@ mod nccl {
 
     /// How often the other ranks are looked after.
     const LOOKING: Duration = Duration::from_millis(100);
+    /// How long all ranks together may take to find each other's GPUs.
+    const JOINING: Duration = Duration::from_secs(120);
 
     pub(super) struct Direct<'a>(pub(super) &'a Communicator, pub(super) &'a Ranks);
 
@@ -170,6 +172,9 @@ mod nccl {
     }
 
     /// The communicator of all ranks and the library's version, or why there is none.
+    ///
+    /// # Panics
+    /// If NCCL keeps a rank waiting for [`JOINING`].
     pub(super) fn joined(
         ranks: &Ranks,
         step: &DeviceStep,
@@ -195,12 +200,21 @@ mod nccl {
         };
         let joined = match joining {
             Err(reason) => Err(reason),
-            Ok(joining) => loop {
-                if let Some(joined) = joining.wait(LOOKING) {
-                    break joined;
+            Ok(joining) => {
+                let began = Instant::now();
+                loop {
+                    if let Some(joined) = joining.wait(LOOKING) {
+                        break joined;
+                    }
+                    ranks.watch()?;
+                    // The thread of the device is in a call that nothing takes it out of.
+                    assert!(
+                        began.elapsed() < JOINING,
+                        "NCCL has not joined the ranks' GPUs within {} s; with NCCL_DEBUG=INFO it says what it is about",
+                        JOINING.as_secs()
+                    );
                 }
-                ranks.watch()?;
-            },
+            }
         };
         if !ranks.all(joined.is_ok())? {
             return Ok(Err(joined.err().unwrap_or_else(other)));
