@@ -1,7 +1,7 @@
 //! Pieces of vectors from GPU to GPU by NVIDIA's NCCL, on the stream of the step's kernels.
 //!
-//! NCCL only moves them: each rank adds by itself, in an order that its library version and the machines' wiring do not change. Never run between real
-//! GPUs: a stand-in for the library shows that what is sent and received fits together.
+//! NCCL only moves them: each rank adds by itself, in an order that depends neither on the library's version nor on how the machines are wired. This
+//! has never run between real GPUs; a stand-in for the library shows that what is sent and what is received fit together.
 
 mod library;
 
@@ -67,7 +67,7 @@ impl Id {
     }
 }
 
-/// Ranks that exchange vectors, seen from one of them. It lives as long as the program.
+/// Ranks that exchange vectors, seen from one of them. The library is never told that it is over: what it holds goes with the program.
 pub struct Communicator {
     shared: Arc<Shared>,
     thread: DeviceThread,
