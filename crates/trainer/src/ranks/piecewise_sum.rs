@@ -23,9 +23,9 @@ pub(crate) trait Wire {
     ) -> Result<(), RanksError>;
 }
 
-/// The place of a rank among those whose vectors are added.
+/// The position of a rank among those whose vectors are added.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) rank: usize,
     /// A power of two.
     pub(crate) size: usize,
@@ -38,11 +38,11 @@ pub(crate) struct Place {
 /// # Errors
 /// Where another rank is lost.
 pub(crate) fn sum_pieces(
-    Place {
+    Position {
         rank,
         size,
         contributing,
-    }: Place,
+    }: Position,
     sum: &DeviceVector,
     received: &DeviceVector,
     wire: &mut dyn Wire,

@@ -10,7 +10,7 @@ use vae_measures::free_bits_gradient;
 use super::wire::Link;
 use super::{OnDevice, Told, checked, on_device};
 use crate::ranks::RanksError;
-use crate::ranks::piecewise_sum::{Place, sum_pieces};
+use crate::ranks::piecewise_sum::{Position, sum_pieces};
 use crate::step::kl_objective::KlObjective;
 use crate::step::pass::Inputs;
 use crate::step::replicas::Replicas;
@@ -84,14 +84,14 @@ impl OnDevice {
             Some(link) => link,
             None => Link::between(ranks, &self.step)?,
         };
-        let place = Place {
+        let position = Position {
             rank: ranks.rank(),
             size: ranks.size(),
             contributing: replicas.contributing(images),
         };
         let received = self.step.new_vector();
         link.watched(ranks, || {
-            sum_pieces(place, sum, &received, &mut *link.wire(ranks))?;
+            sum_pieces(position, sum, &received, &mut *link.wire(ranks))?;
             // Waits: the update must not begin where a rank is lost meanwhile.
             checked(sum.read(0..DeviceVector::ALIGNMENT));
             Ok(())
