@@ -75,12 +75,9 @@ fn choose_by(
         .flatten();
     let fits = match memory {
         Some(memory) => {
-            // On a busy machine two peaks can lie on a line that is much too flat. The prediction has not been seen a fifth too high. A run
-            // has been seen a twentieth above the line of its probes.
-            let measured = |most| {
-                let measured = measured(settings, &config, &memory, most);
-                (measured + measured / 16).max(predicted(most) / 5 * 4)
-            };
+            // On a busy machine two peaks can lie on a line that is much too flat. The prediction has not been seen a fifth too high.
+            let measured =
+                |most| measured(settings, &config, &memory, most).max(predicted(most) / 5 * 4);
             largest(batch, available, measured)
                 .ok_or_else(|| nothing_fits("measurement", measured(2)))?
         }
