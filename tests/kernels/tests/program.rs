@@ -141,15 +141,16 @@ fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {
         .into()
 }
 
-/// Two processes that share each batch: their sums go through MPI. Each would take a device of its own; here both are told that they are the first
-/// of their machine, and take the same.
+/// Four processes that share each batch: their sums go through MPI. The last batch has images for two of them. Each would take a device of its own;
+/// here all are told that they are the first of their machine, and take the same.
 #[cfg(feature = "mpi")]
 #[test]
-fn two_ranks_give_the_bytes_of_one() {
+fn four_ranks_give_the_bytes_of_one() {
     let folder = Folder::new("ranks");
     let arguments = |run_dir: &str| {
         let mut arguments = train(run_dir, "vulkan:0");
-        arguments.extend(["--shards", "2", "--epochs", "1"].map(str::to_owned));
+        let flags = "--shards 4 --batch-size 8 --limit-train 20 --epochs 1";
+        arguments.extend(flags.split(' ').map(str::to_owned));
         arguments
     };
     must_run(&folder.0, &arguments("one"));
@@ -157,7 +158,7 @@ fn two_ranks_give_the_bytes_of_one() {
     command
         .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
         .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .args(["-n", "2", "--bind-to", "none", "--oversubscribe"])
+        .args(["-n", "4", "--bind-to", "none", "--oversubscribe"])
         .args([
             "sh",
             "-c",
@@ -165,12 +166,12 @@ fn two_ranks_give_the_bytes_of_one() {
             "sh",
         ])
         .arg(env!("CARGO_BIN_EXE_program"))
-        .args(arguments("two"))
+        .args(arguments("four"))
         .current_dir(&folder.0);
     let output = command.output().expect("mpirun");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    assert!(contents(&folder.0, "one") == contents(&folder.0, "two"));
+    assert!(contents(&folder.0, "one") == contents(&folder.0, "four"));
 }
 
 #[test]

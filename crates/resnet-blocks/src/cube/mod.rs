@@ -8,6 +8,8 @@
 mod backward;
 mod block;
 #[cfg(feature = "cuda")]
+mod c_library;
+#[cfg(feature = "cuda")]
 mod device_thread;
 mod exposure;
 mod forward;
@@ -27,6 +29,9 @@ pub use block::{Block, KeptBlock, LayerParameters};
 pub use device_thread::{DeviceThread, OnStream};
 pub use exposure::{device_of, pixels, products_of, values};
 pub use forward::Device;
+#[cfg(feature = "cuda")]
+#[doc(hidden)]
+pub use libloading;
 pub use matrix::{Matrix, Storage, Vector32, cubes, units};
 pub use norm::{
     Affine, Mask, Moments, Statistics, batch_statistics, given_statistics, gradient_apply,

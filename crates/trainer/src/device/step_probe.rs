@@ -2,6 +2,7 @@
 //! memory that a process has held never falls.
 
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,6 +12,9 @@ use run_files::settings::Settings;
 
 /// Images of the embedded sample, from which the steps are taken, that two micro-batches have at most.
 const MOST: usize = 1000;
+/// Processes that are measured for each number of images, and for how long at most another one is begun.
+const PROCESSES: usize = 6;
+const REPEATING: Duration = Duration::from_secs(3);
 
 /// The peak memory of a process that trains, as a straight line over the images of a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,8 +53,22 @@ impl MeasuredMemory {
     }
 }
 
-/// The most memory that a process holds in two steps, each of two micro-batches of `images`.
+/// The largest peak of a few such processes: peaks scatter by some megabytes with what each thread happens to hold, which matters to
+/// models whose processes are short. A long one is started once.
 fn peak_bytes(settings: &Settings, images: usize) -> Option<u64> {
+    let began = Instant::now();
+    let mut largest = peak_of_process(settings, images)?;
+    for _ in 1..PROCESSES {
+        if began.elapsed() > REPEATING {
+            break;
+        }
+        largest = largest.max(peak_of_process(settings, images)?);
+    }
+    Some(largest)
+}
+
+/// The most memory that a process holds in two steps, each of two micro-batches of `images`.
+fn peak_of_process(settings: &Settings, images: usize) -> Option<u64> {
     let settings = Settings {
         device: settings.device.main().into(),
         batch_size: 2 * images,

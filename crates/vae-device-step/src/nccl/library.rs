@@ -1,7 +1,8 @@
 //! The functions of NCCL that are used, opened at run time.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::OnceLock;
+
+use resnet_blocks::c_library;
 
 /// `ncclComm_t`
 pub(super) type Communicator = *mut c_void;
@@ -18,36 +19,8 @@ pub(super) const FLOAT32: i32 = 7;
 #[derive(Clone, Copy)]
 pub(super) struct UniqueId(pub(super) [u8; 128]);
 
-macro_rules! functions {
-    ($($field:ident = $symbol:literal: fn($($argument:ty),*) -> $result:ty;)*) => {
-        pub(super) struct Library {
-            $(pub(super) $field: unsafe extern "C" fn($($argument),*) -> $result,)*
-            _library: libloading::Library,
-        }
-
-        impl Library {
-            fn open() -> Result<Self, String> {
-                let mut errors = Vec::new();
-                for name in ["libnccl.so.2", "libnccl.so"] {
-                    // SAFETY: NVIDIA's library has no initialisers that could conflict.
-                    match unsafe { libloading::Library::new(name) } {
-                        // SAFETY: the declarations follow NVIDIA's header.
-                        Ok(library) => return unsafe {
-                            Ok(Self {
-                                $($field: *library.get($symbol).map_err(|error| error.to_string())?,)*
-                                _library: library,
-                            })
-                        },
-                        Err(error) => errors.push(error.to_string()),
-                    }
-                }
-                Err(errors.join("; "))
-            }
-        }
-    };
-}
-
-functions! {
+c_library! {
+    ["libnccl.so.2", "libnccl.so"];
     get_version = b"ncclGetVersion\0": fn(*mut i32) -> Status;
     get_unique_id = b"ncclGetUniqueId\0": fn(*mut UniqueId) -> Status;
     init_rank = b"ncclCommInitRank\0": fn(*mut Communicator, i32, UniqueId, i32) -> Status;
@@ -72,13 +45,4 @@ impl Library {
         };
         Err(format!("{what}: {}", text.unwrap_or_default()))
     }
-}
-
-/// The library, opened once; the reason where that fails.
-pub(super) fn library() -> Result<&'static Library, String> {
-    static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
-    LIBRARY
-        .get_or_init(Library::open)
-        .as_ref()
-        .map_err(Clone::clone)
 }
