@@ -1,6 +1,7 @@
 /* cuBLASLt without a card: products are made on the host, over the stand-in driver's memory, and layouts are checked. float32 and bfloat16.
  *
- * Where STAND_IN_COUNTS is set nothing is multiplied: STAND_IN_REPORT receives the line `launch cublaslt` for each product. */
+ * Where STAND_IN_COUNTS is set nothing is multiplied: STAND_IN_REPORT receives the line `launch cublaslt` for each product, and `workspace ADDRESS`
+ * where that is another one than before. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,8 @@ Status cublasLtMatmul(void *handle, Descriptor *descriptor, const float *alpha, 
   if (getenv("STAND_IN_COUNTS")) {
     static FILE *report;
     if (!report) setvbuf(report = fopen(getenv("STAND_IN_REPORT"), "a"), NULL, _IOLBF, 256);
+    static void *last;
+    if (workspace != last) fprintf(report, "workspace %p\n", last = workspace);
     return fputs("launch cublaslt\n", report), SUCCESS;
   }
   uint64_t depth = descriptor->transpose_a ? a_layout->rows : a_layout->columns;

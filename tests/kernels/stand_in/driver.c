@@ -5,6 +5,8 @@
  * `module SECONDS NAME` (seconds since the last event: what compiling took), `launch NAME`, `allocate BYTES`, `free BYTES`, `read BYTES`,
  * `write BYTES`, `capture`, `graph`.
  *
+ * STAND_IN_CARDS, a number, 1 without it: how many cards there are. What is launched on a further one has its number, ` on 1`.
+ *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read, which a program has had computed to see whether the card works. */
 #include <stddef.h>
 #include <stdint.h>
@@ -16,7 +18,11 @@
 typedef int Result; /* CUresult */
 typedef uint64_t Address; /* CUdeviceptr */
 typedef void *Object; /* contexts, streams, events, modules, functions, graphs */
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NOT_SUPPORTED = 801 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NOT_PERMITTED = 800, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+
+/* While anything is captured, in whichever thread, memory, modules and waiting are refused, as in the driver's global mode. */
+static volatile int is_capturing, capture_is_broken;
+static int breaks_capture(void) { return is_capturing && (capture_is_broken = 1); }
 
 static char object[4096]; /* Something to point at. */
 static _Thread_local Object current_context;
@@ -52,9 +58,13 @@ Result cuGetErrorName(int error, const char **text) { return *text = "STAND_IN",
 Result cuGetErrorString(int error, const char **text) { return *text = "the stand-in driver", SUCCESS; }
 Result cuGetExportTable(const void **table, const void *id) { return *table = NULL, NOT_SUPPORTED; }
 
-/* Devices: one, with a large card's limits. */
-Result cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
-Result cuDeviceGet(int *device, int index) { return *device = index, index ? NO_DEVICE : SUCCESS; }
+/* Devices, with a large card's limits. */
+static int cards(void) {
+  const char *text = getenv("STAND_IN_CARDS");
+  return text ? atoi(text) : 1;
+}
+Result cuDeviceGetCount(int *count) { return *count = cards(), SUCCESS; }
+Result cuDeviceGet(int *device, int index) { return *device = index, index < cards() ? SUCCESS : NO_DEVICE; }
 Result cuDeviceGetName(char *name, int size, int device) { return snprintf(name, size, "stand-in"), SUCCESS; }
 Result cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = (size_t)80 << 30, SUCCESS; }
 Result cuMemGetInfo_v2(size_t *available, size_t *all) { return *available = (size_t)78 << 30, *all = (size_t)80 << 30, SUCCESS; }
@@ -89,19 +99,21 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
   return SUCCESS;
 }
 
-/* Contexts */
-Result cuDevicePrimaryCtxRetain(Object *context, int device) { return *context = object, SUCCESS; }
+/* Contexts: addresses that differ, one a device */
+static int current_card(void) { return current_context ? (int)((char *)current_context - object) : 0; }
+Result cuDevicePrimaryCtxRetain(Object *context, int device) { return *context = object + device, SUCCESS; }
 Result cuDevicePrimaryCtxRelease_v2(int device) { return SUCCESS; }
 Result cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { return SUCCESS; }
 Result cuCtxSetCurrent(Object context) { return current_context = context, SUCCESS; }
 Result cuCtxGetCurrent(Object *context) { return *context = current_context, SUCCESS; }
-Result cuCtxGetDevice(int *device) { return *device = 0, SUCCESS; }
+Result cuCtxGetDevice(int *device) { return *device = current_card(), SUCCESS; }
 Result cuCtxSynchronize(void) { return SUCCESS; }
 Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, SUCCESS; }
 Result cuCtxEnablePeerAccess(Object context, unsigned flags) { return SUCCESS; }
 
 /* Memory: the host's, zeroed; unused pages cost nothing. Its size lies before it. */
 Result cuMemAlloc_v2(Address *address, size_t bytes) {
+  if (breaks_capture()) return CAPTURE_UNSUPPORTED;
   char *memory = calloc(1, bytes + 256);
   if (!memory) return OUT_OF_MEMORY;
   *(size_t *)memory = bytes;
@@ -111,12 +123,14 @@ Result cuMemAlloc_v2(Address *address, size_t bytes) {
 Result cuMemAllocAsync(Address *address, size_t bytes, Object stream) { return cuMemAlloc_v2(address, bytes); }
 Result cuMemFree_v2(Address address) {
   if (!address) return SUCCESS;
+  if (breaks_capture()) return CAPTURE_UNSUPPORTED;
   char *memory = (char *)address - 256;
   fprintf(report(), "free %zu\n", *(size_t *)memory);
   return free(memory), SUCCESS;
 }
 Result cuMemFreeAsync(Address address, Object stream) { return cuMemFree_v2(address); }
 Result cuMemHostAlloc(Object *memory, size_t bytes, unsigned flags) {
+  if (breaks_capture()) return CAPTURE_UNSUPPORTED;
   *memory = calloc(1, bytes ? bytes : 1);
   return *memory ? SUCCESS : OUT_OF_MEMORY;
 }
@@ -177,7 +191,7 @@ Result cuStreamCreate(Object *stream, unsigned flags) {
   return *stream = object + 1 + created++ % 4000, SUCCESS;
 }
 Result cuStreamCreateWithPriority(Object *stream, unsigned flags, int priority) { return cuStreamCreate(stream, flags); }
-Result cuStreamSynchronize(Object stream) { return SUCCESS; }
+Result cuStreamSynchronize(Object stream) { return breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS; }
 Result cuStreamQuery(Object stream) { return SUCCESS; }
 Result cuStreamWaitEvent(Object stream, Object event, unsigned flags) { return SUCCESS; }
 Result cuStreamDestroy_v2(Object stream) { return SUCCESS; }
@@ -191,7 +205,7 @@ Result cuEventElapsedTime_v2(float *milliseconds, Object start, Object end) { re
 Result cuEventDestroy_v2(Object event) { return SUCCESS; }
 
 /* Modules and kernels */
-Result cuModuleLoadData(Object *module, const void *image) { return *module = object, SUCCESS; }
+Result cuModuleLoadData(Object *module, const void *image) { return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS; }
 Result cuModuleUnload(Object module) { return SUCCESS; }
 Result cuModuleGetFunction(Object *function, Object module, const char *name) {
   fprintf(report(), "module %.3f %s\n", elapsed(), name);
@@ -200,23 +214,34 @@ Result cuModuleGetFunction(Object *function, Object module, const char *name) {
 Result cuFuncSetAttribute(Object function, int attribute, int value) { return SUCCESS; }
 Result cuFuncGetAttribute(int *value, int attribute, Object function) { return *value = 0, SUCCESS; }
 Result cuFuncSetCacheConfig(Object function, int config) { return SUCCESS; }
+static void launched(Object function) {
+  int card = current_card();
+  if (card) fprintf(report(), "launch %s on %d\n", (const char *)function, card);
+  else fprintf(report(), "launch %s\n", (const char *)function);
+  elapsed();
+}
 Result cuLaunchKernel(Object function, unsigned x, unsigned y, unsigned z, unsigned units_x, unsigned units_y, unsigned units_z,
                       unsigned shared, Object stream, Object *parameters, Object *extra) {
-  fprintf(report(), "launch %s\n", (const char *)function);
-  elapsed();
+  launched(function);
   int is_possible = x && y && z && y <= 65535 && z <= 65535 && units_x * units_y * units_z <= 1024;
   return is_possible ? SUCCESS : INVALID_VALUE;
 }
 Result cuLaunchKernelEx(const void *config, Object function, Object *parameters, Object *extra) {
-  return fprintf(report(), "launch %s\n", (const char *)function), elapsed(), SUCCESS;
+  return launched(function), SUCCESS;
 }
 
 /* Graphs: what is captured counts as launched, and one graph, of one kernel, stands for all */
 typedef struct { /* CUDA_KERNEL_NODE_PARAMS_v2 and longer ones */
   char bytes[256];
 } NodeParameters;
-Result cuStreamBeginCapture_v2(Object stream, int mode) { return fputs("capture\n", report()), SUCCESS; }
-Result cuStreamEndCapture(Object stream, Object *graph) { return *graph = object, SUCCESS; }
+Result cuStreamBeginCapture_v2(Object stream, int mode) {
+  if (is_capturing++) return NOT_PERMITTED;
+  return capture_is_broken = 0, fputs("capture\n", report()), SUCCESS;
+}
+Result cuStreamEndCapture(Object stream, Object *graph) {
+  is_capturing = 0;
+  return capture_is_broken ? (*graph = NULL, CAPTURE_INVALIDATED) : (*graph = object, SUCCESS);
+}
 Result cuStreamIsCapturing(Object stream, int *status) { return *status = 0, SUCCESS; }
 Result cuGraphGetNodes(Object graph, Object *nodes, size_t *count) {
   if (nodes && *count) nodes[0] = object;

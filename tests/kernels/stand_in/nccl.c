@@ -2,7 +2,7 @@
  * memory. A call waits until both have it, as the real library's kernels do on their stream. Lengths that do not fit together are an error.
  *
  * STAND_IN_REPORT receives the line `nccl SENT RECEIVED` (values) for each group. STAND_IN_NCCL_STOPS=RANK:GROUP stops that rank's process before its
- * group of that number, from 0. */
+ * group of that number, from 0; STAND_IN_NCCL_FAILS=RANK:GROUP has that group wait for ever, with an error that only asking for it shows. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,7 +16,7 @@
 typedef int Status; /* ncclResult_t */
 enum { SUCCESS = 0, SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, FLOAT32 = 7 };
 typedef struct { char folder[128]; } UniqueId;
-typedef struct { char folder[128]; int rank, size, groups; volatile int is_aborted; } Communicator;
+typedef struct { char folder[128]; int rank, size, groups; volatile int is_aborted, is_broken; } Communicator;
 typedef struct { char *at; uint64_t left; int pipe; } Transfer; /* bytes */
 
 static int is_open;
@@ -45,7 +45,7 @@ Status ncclCommInitRank(Communicator **made, int size, UniqueId id, int rank) {
     for (name(path, all, rank, other); access(path, F_OK);) usleep(1000);
   return *made = all, SUCCESS;
 }
-Status ncclCommGetAsyncError(Communicator *all, Status *status) { return *status = SUCCESS; }
+Status ncclCommGetAsyncError(Communicator *all, Status *status) { return *status = all->is_broken ? SYSTEM_ERROR : SUCCESS, SUCCESS; }
 Status ncclCommAbort(Communicator *all) { return all->is_aborted = 1, SUCCESS; }
 
 Status ncclGroupStart(void) { return is_open++ ? INVALID_USAGE : (of_group = NULL, sent.count = received.count = 0, SUCCESS); }
@@ -73,13 +73,18 @@ static void go_on(Transfer *transfer, int is_sent) {
   ssize_t done = is_sent ? write(transfer->pipe, transfer->at, transfer->left) : read(transfer->pipe, transfer->at, transfer->left);
   if (done > 0) transfer->at += done, transfer->left -= done;
 }
+/* Whether a variable has this rank's present group. */
+static int is_named(const char *variable, const Communicator *all) {
+  int rank, group;
+  const char *text = getenv(variable);
+  return text && sscanf(text, "%d:%d", &rank, &group) == 2 && rank == all->rank && group == all->groups;
+}
 Status ncclGroupEnd(void) {
   Communicator *all = of_group;
   is_open = 0;
   if (!all) return SUCCESS;
-  int rank, group;
-  const char *stops = getenv("STAND_IN_NCCL_STOPS");
-  if (stops && sscanf(stops, "%d:%d", &rank, &group) == 2 && rank == all->rank && group == all->groups) raise(SIGSTOP);
+  if (is_named("STAND_IN_NCCL_STOPS", all)) raise(SIGSTOP);
+  if (is_named("STAND_IN_NCCL_FAILS", all)) all->is_broken = 1;
   all->groups++;
   /* Before the values goes their number. */
   uint64_t head[2] = {sent.count, 0};
@@ -87,7 +92,7 @@ Status ncclGroupEnd(void) {
   Transfer in[2] = {{(char *)(head + 1), received.count ? 8 : 0, 0}, {received.at, 4 * received.count, 0}};
   if (sent.count) out[0].pipe = out[1].pipe = pipe_between(all, all->rank, sent.peer);
   if (received.count) in[0].pipe = in[1].pipe = pipe_between(all, received.peer, all->rank);
-  while (!all->is_aborted && (out[0].left || out[1].left || in[0].left || in[1].left)) {
+  while (!all->is_aborted && (all->is_broken || out[0].left || out[1].left || in[0].left || in[1].left)) {
     go_on(out[0].left ? &out[0] : &out[1], 1);
     go_on(in[0].left ? &in[0] : &in[1], 0);
     if (received.count && !in[0].left && head[1] != received.count) return INVALID_USAGE;

@@ -115,6 +115,8 @@ struct Asked {
     reads: usize,
     /// Allocated, less freed.
     bytes: i64,
+    /// Where cuBLASLt's workspace has been.
+    workspaces: Vec<String>,
 }
 
 /// What a program on the stand-in printed, and what it asked the driver for, by the last mark before.
@@ -149,6 +151,7 @@ fn step(
             "read" => asked.reads += 1,
             "allocate" => asked.bytes += bytes(),
             "free" => asked.bytes -= bytes(),
+            "workspace" => asked.workspaces.push(words[1].to_owned()),
             "write" | "capture" => {}
             "asked" => mark += " asked",
             _ => mark = line.to_owned(),
@@ -233,6 +236,12 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
         let reads = asked[&format!("step {number}")].reads;
         assert!(reads <= 1, "{reads} reads in step {number}");
     }
+    // Graphs have its address.
+    let workspaces = asked
+        .values()
+        .map(|asked| asked.workspaces.len())
+        .sum::<usize>();
+    assert_eq!(workspaces, 1, "cuBLASLt's workspace was moved");
     // A batch as large as training's is scored in its buffers; there are the batch itself and small vectors besides.
     let bytes: i64 = (0..3)
         .map(|number| asked[&format!("evaluation {number}")].bytes)
@@ -251,6 +260,47 @@ fn cublaslt_is_told_how_matrices_lie_in_memory() {
     let program = env!("CARGO_BIN_EXE_products");
     let text = run(program, &[], &folder, ("9.0", Products::Library), false);
     assert_eq!(text.matches("is right").count(), 2, "{text}");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// Both cards make the same passes, and the first one alone the update.
+#[test]
+fn two_cards_of_a_process_share_a_step() {
+    let folder = folder("two-cards");
+    compile("cublaslt.c", &folder.join("libcublasLt.so"));
+    let libraries = std::env::join_paths([folder.to_owned(), wheels().join("cuda_nvrtc/lib")])
+        .expect("no colon in a path");
+    let arguments = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-train 24 --limit-test 8 \
+                     --epochs 1 --data sample --device cuda:0,cuda:1 --precision bf16 --run-dir run";
+    let output = Command::new(env!("CARGO_BIN_EXE_program"))
+        .args(arguments.split_whitespace())
+        .env_remove("RESNET_VAE_PRODUCTS")
+        .env("LD_LIBRARY_PATH", libraries)
+        .env("CUDA_PATH", &folder)
+        .env("STAND_IN_CAPABILITY", "9.0")
+        .env("STAND_IN_CARDS", "2")
+        .env("STAND_IN_REPORT", folder.join("report"))
+        .env("STAND_IN_COUNTS", "1")
+        .env("STAND_IN_FIRST_READ", "10.873127")
+        .current_dir(&folder)
+        .output()
+        .expect("started");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let launches = |kernel: &str, card: &str| {
+        let of_card = report.lines().filter_map(|line| {
+            let name = line.strip_prefix("launch ")?;
+            let (name, on) = name.split_once(" on ").unwrap_or((name, "0"));
+            (on == card).then_some(name)
+        });
+        of_card.filter(|name| name.contains(kernel)).count()
+    };
+    // Three batches, each in a shard a card.
+    for (kernel, of_first, of_second) in [("weigh", 3, 3), ("adam", 3, 0), ("add", 3, 0)] {
+        let found = [launches(kernel, "0"), launches(kernel, "1")];
+        assert_eq!(found, [of_first, of_second], "{kernel}");
+    }
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
@@ -322,14 +372,29 @@ fn sums_of_ranks_go_from_card_to_card_by_nccl() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// The library may tell of what went wrong only where it is asked, and keep the card waiting.
+#[cfg(feature = "mpi")]
+#[test]
+fn an_error_of_the_library_between_cards_ends_the_run() {
+    let folder = folder("broken");
+    let arguments = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-train 32 --limit-test 8 \
+                     --epochs 1 --data sample --device cuda:0 --precision bf16 --run-dir run --shards 2";
+    let mut command = ranks(&folder, 2, arguments);
+    let output = command.env("STAND_IN_NCCL_FAILS", "1:3").output();
+    let output = output.expect("mpirun");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(32), "{text}");
+    assert!(text.contains("the sums of the ranks failed"), "{text}");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
 /// The card of rank 0 then waits for ever, and with it every call that waits for the card.
 #[cfg(feature = "mpi")]
 #[test]
 fn a_rank_that_stops_while_cards_wait_for_it_ends_the_run() {
     let folder = folder("stopped");
     let arguments = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-train 32 --limit-test 8 \
-                     --epochs 2 --data sample --device cuda:0 --precision bf16 --run-dir run --shards 2 --checkpoint-every 1 \
-                     --rank-timeout 5";
+                     --epochs 2 --data sample --device cuda:0 --precision bf16 --run-dir run --shards 2 --rank-timeout 5";
     let mut command = ranks(&folder, 2, arguments);
     let began = std::time::Instant::now();
     // In the third step, on the way back.
@@ -345,5 +410,16 @@ fn a_rank_that_stops_while_cards_wait_for_it_ends_the_run() {
     assert!(seconds < 120, "{seconds} s, compilation included");
     let checkpoints = std::fs::read_dir(folder.join("run/checkpoints")).expect("checkpoints");
     assert!(checkpoints.count() > 0);
+    // It has what is on the card: the weights, and both moments of as many values.
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let reads = report.lines().filter_map(|line| line.strip_prefix("read "));
+    let mut reads: Vec<usize> = reads.map(|bytes| bytes.parse().expect("bytes")).collect();
+    reads.sort_unstable();
+    let largest = reads.last().copied();
+    assert_eq!(
+        reads.iter().filter(|read| Some(**read) == largest).count(),
+        3,
+        "{reads:?}"
+    );
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }

@@ -58,7 +58,7 @@ fn metrics(folder: &Path, run_dir: &str) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Holds a run on Vulkan with further flags against the same one on the reference backend.
+/// Holds a run on Vulkan with further flags against the same one on flex.
 fn check_parity(name: &str, flags: &[&str]) {
     let folder = Folder::new(name);
     let further = || flags.iter().map(|flag| (*flag).to_owned());
@@ -67,7 +67,7 @@ fn check_parity(name: &str, flags: &[&str]) {
         must_run(&folder.0, &arguments.collect::<Vec<_>>());
         metrics(&folder.0, run_dir)
     };
-    let (found, expected) = (run("vulkan", "vulkan:0"), run("reference", "ndarray"));
+    let (found, expected) = (run("vulkan", "vulkan:0"), run("flex", "flex"));
     assert_eq!((found.len(), expected.len()), (2, 2));
     let mut compared = 0;
     for (found, expected) in found.iter().zip(&expected) {
@@ -88,7 +88,7 @@ fn check_parity(name: &str, flags: &[&str]) {
     assert!(compared >= 16, "{compared} numbers");
 
     // The device's validation, of the weights that were exported: the KL divergence does not depend on a draw.
-    let evaluate = "evaluate --run-dir vulkan --split valid --device ndarray --json";
+    let evaluate = "evaluate --run-dir vulkan --split valid --device flex --json";
     let arguments: Vec<String> = evaluate.split(' ').map(str::to_owned).collect();
     let output = run_of(&folder.0, &arguments);
     let scored: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -103,12 +103,12 @@ fn check_parity(name: &str, flags: &[&str]) {
 }
 
 #[test]
-fn a_run_is_that_of_the_reference_backend() {
+fn a_run_is_that_of_flex() {
     check_parity("parity", &[]);
 }
 
 #[test]
-fn a_run_with_everything_that_changes_a_step_is_that_of_the_reference_backend() {
+fn a_run_with_everything_that_changes_a_step_is_that_of_flex() {
     let likelihood = ["--likelihood", "logistic-mixture:2"];
     let objective = ["--free-bits", "0.02", "--kl-warmup", "linear:4"];
     let further = ["--ema", "0.9", "--gradient-checkpointing"];
@@ -128,6 +128,21 @@ fn a_run_in_shards_is_that_of_as_many_micro_batches() {
     let shards = run("shards", ["--shards", "2"]);
     let micro_batches = run("micro-batches", ["--micro-batch-size", "3"]);
     assert!(shards == micro_batches);
+}
+
+/// Two devices in one process share the shards of a batch; here both are the same. The last batch has images for the first alone.
+#[test]
+fn a_run_on_two_devices_has_the_bytes_of_one() {
+    let folder = Folder::new("devices");
+    let run = |run_dir: &str, device: &str, shards: &str| {
+        let mut arguments = train(run_dir, device);
+        let flags = format!("--shards {shards} --free-bits 0.02 --ema 0.9");
+        arguments.extend(flags.split(' ').map(str::to_owned));
+        must_run(&folder.0, &arguments);
+        contents(&folder.0, run_dir)
+    };
+    let expected = run("one", "vulkan:0", "4");
+    assert!(run("two", "vulkan:0,vulkan:0", "4") == expected);
 }
 
 fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {

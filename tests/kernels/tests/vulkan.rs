@@ -34,9 +34,9 @@ fn vulkan() -> Device {
     Device::wgpu(DeviceKind::DefaultDevice)
 }
 
-#[allow(deprecated)] // The reference backend until Burn removes it.
+/// In float64 all of it is Burn's own operations there.
 fn reference() -> Device {
-    Device::ndarray()
+    Device::flex()
 }
 
 /// What may differ, as a relative L2 distance a tensor.

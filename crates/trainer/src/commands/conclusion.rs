@@ -10,6 +10,8 @@ use crate::train::TrainError;
 
 /// How long a rank leaves the word, and the end of all, to another.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the others leave the end of all to rank 0, which writes a checkpoint first. Some schedulers kill all ranks at once where any of them ends all.
+const SAVING: Duration = Duration::from_secs(20);
 /// How long each rank that has noticed a loss leaves the word to those before it, and how many of them at most.
 const TURN: Duration = Duration::from_secs(1);
 const LAST_TURN: usize = 4;
@@ -58,18 +60,25 @@ pub(crate) fn conclude(ranks: &Ranks, made: Result<(), TrainerError>) -> Result<
         | TrainerError::Timing(TimingError::Ranks(error)) => Some(error),
         _ => None,
     };
+    let patience = match of_ranks {
+        Some(RanksError::Lost { rank: 0, .. }) => PATIENCE,
+        _ if ranks.is_first() => PATIENCE,
+        _ => SAVING,
+    };
     match of_ranks {
-        // That rank says why, and ends all.
-        Some(RanksError::Ended { .. }) => std::thread::sleep(PATIENCE),
+        // That rank says why.
+        Some(RanksError::Ended { .. }) => std::thread::sleep(patience),
         // Whoever notices says so, but for those whom another one has told meanwhile; the lower the rank, the sooner it speaks.
         Some(RanksError::Lost { rank, .. }) => {
             let before = ranks.rank() - usize::from(*rank < ranks.rank());
             let turn = TURN * u32::try_from(before.min(LAST_TURN)).unwrap_or(0);
-            if ranks.hears_of_end(turn) {
-                std::thread::sleep(PATIENCE);
-            } else {
+            let is_said = ranks.hears_of_end(turn);
+            if !is_said {
                 ranks.fail(code);
                 say(ranks, &error);
+            }
+            if is_said || !ranks.is_first() && *rank != 0 {
+                std::thread::sleep(patience);
             }
         }
         _ if ranks.is_first() => {
@@ -81,9 +90,8 @@ pub(crate) fn conclude(ranks: &Ranks, made: Result<(), TrainerError>) -> Result<
             // Where all machines lack the same file, one rank says so.
             if !ranks.hears_of_end(LISTENING) {
                 say(ranks, &error);
-            } else {
-                std::thread::sleep(PATIENCE);
             }
+            std::thread::sleep(patience);
         }
     }
     ranks.abort(code);

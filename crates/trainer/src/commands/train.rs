@@ -48,10 +48,12 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
             ),
         });
     }
-    let flags = &with_first_ranks_config(ranks, flags)?;
+    let (flags, copy) = with_first_ranks_config(ranks, flags)?;
+    let flags = &flags;
     let environment = |name: &str| std::env::var(name).ok();
     check_environment_is_text()?;
     let mut resolved = resolve(flags, &environment)?;
+    drop(copy);
     let run_dir = match &resolved.settings.run_dir {
         Some(folder) => folder.clone(),
         None => default_run_dir(&resolved.settings, flags.resume.is_some()),
@@ -81,10 +83,19 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
     let local_rank = ranks.local_rank(settings.device.count());
     settings.device = settings.device.of_local_rank(local_rank);
     let device = open_device_for(settings.device.main(), settings.precision)?;
-    let chooses = flags.auto_batch && !is_recorded;
+    // Ranks without the run folder do as the one that has it.
+    let is_recorded = ranks.gathered(f64::from(u8::from(is_recorded)));
+    let chooses = flags.auto_batch && is_recorded.map_err(TrainError::Ranks)?[0] == 0.0;
+    let choice = match chooses {
+        true => auto_batch::choose(&settings, flags.memory_limit, ranks.size())?,
+        false => None,
+    };
+    // All take what the machine with the least memory can.
+    let choices = ranks.gathered(choice.map_or(f64::INFINITY, |most| most as f64));
+    let least = choices.map_err(TrainError::Ranks)?;
+    let least = least.into_iter().fold(f64::INFINITY, f64::min);
     if chooses {
-        settings.micro_batch_size =
-            auto_batch::choose(&settings, flags.memory_limit, ranks.size())?;
+        settings.micro_batch_size = least.is_finite().then_some(least as usize);
     }
     let mode = ProgressMode::choose(flags.json, at_terminal(), &environment);
     crate::process::lifeline::hold({
@@ -136,12 +147,25 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
     Ok(trained?)
 }
 
-/// The flags, where a run is resumed with its `config.json` as rank 0 reads it: the run folder need not be there on other machines.
-fn with_first_ranks_config(ranks: &Ranks, flags: &TrainFlags) -> Result<TrainFlags, TrainerError> {
+/// A file that goes when this does.
+struct Passing(PathBuf);
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The flags, where a run is resumed with a copy of its `config.json` as rank 0 reads it: the run folder need not be there on other machines.
+fn with_first_ranks_config(
+    ranks: &Ranks,
+    flags: &TrainFlags,
+) -> Result<(TrainFlags, Option<Passing>), TrainerError> {
     let mut flags = flags.clone();
     if ranks.size() == 1 || flags.resume.is_none() || flags.config.is_some() {
-        return Ok(flags);
+        return Ok((flags, None));
     }
+    let mut copy = None;
     let environment = |name: &str| std::env::var(name).ok();
     let mut text = String::new();
     if ranks.is_first() {
@@ -164,9 +188,10 @@ fn with_first_ranks_config(ranks: &Ranks, flags: &TrainFlags) -> Result<TrainFla
             path: path.clone(),
             source,
         })?;
-        flags.config = Some(path);
+        flags.config = Some(path.clone());
+        copy = Some(Passing(path));
     }
-    Ok(flags)
+    Ok((flags, copy))
 }
 
 /// Seconds between two lines of a log, by the variable LOG_INTERVAL.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::process::stop_request::StopRequest;
 
 mod agreement;
+pub(crate) mod batch_parts;
 mod division;
 mod error;
 pub(crate) mod launcher;
@@ -166,6 +167,21 @@ impl Ranks {
         }
     }
 
+    /// What every rank says, in their order.
+    ///
+    /// # Errors
+    /// Where a rank is lost or has ended with an error.
+    pub(crate) fn gathered(&self, own: f64) -> Result<Vec<f64>, RanksError> {
+        let mut numbers = vec![0.0; self.size];
+        numbers[self.rank] = own;
+        let own = tree_sum::Contribution {
+            numbers,
+            ..tree_sum::Contribution::default()
+        };
+        let (sum, _) = self.sum(Some(own), 0, Requests::default())?;
+        Ok(sum.numbers)
+    }
+
     /// Sends a message to another rank, which sends one to this.
     ///
     /// # Errors
@@ -184,12 +200,8 @@ impl Ranks {
     /// Where a rank is lost or has ended with an error.
     #[cfg(feature = "cuda")]
     pub(crate) fn all(&self, own: bool) -> Result<bool, RanksError> {
-        let own = tree_sum::Contribution {
-            numbers: vec![f64::from(u8::from(own))],
-            ..tree_sum::Contribution::default()
-        };
-        let (sum, _) = self.sum(Some(own), 0, Requests::default())?;
-        Ok(sum.numbers[0] as usize == self.size)
+        let said = self.gathered(f64::from(u8::from(own)))?;
+        Ok(said.iter().all(|own| *own == 1.0))
     }
 
     /// Asks whether the others are alive, without waiting for their answer: to be called again and again while something else waits for them.

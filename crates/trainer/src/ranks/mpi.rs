@@ -3,6 +3,7 @@
 //! One thread makes all calls of MPI, so that the others may wait with a limit: it polls operations that do not block, answers
 //! the question of other ranks whether this one is alive, also while the model computes, and asks the rank that it waits for.
 
+use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 use mpi::Threading;
 use mpi::environment::Universe;
 use mpi::request::{Request, Scope, StaticScope, scope};
-use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator, Destination, MatchedReceiveVec, Source};
+use mpi::topology::{Process, SimpleCommunicator};
+use mpi::traits::{Communicator, Destination, Equivalence, MatchedReceiveVec, Source};
 
 use super::{Message, RanksError, Spent, Transport};
 use crate::process::stop_request::StopRequest;
@@ -82,6 +83,7 @@ impl Mpi {
                 timeout,
                 stop,
                 watched: Vec::new(),
+                signs: Signs::default(),
             };
             thread.work();
         });
@@ -163,6 +165,28 @@ struct MpiThread {
     stop: StopRequest,
     /// Those that are waited for outside of MPI, by the GPU; none where nobody has asked for a while.
     watched: Vec<Waiting>,
+    signs: Signs,
+}
+
+/// Messages of one byte, which nobody waits for: a rank that is stopped or cut off, or was never connected to, takes none.
+#[derive(Default)]
+struct Signs(RefCell<Vec<Request<'static, [u8], StaticScope>>>);
+
+impl Signs {
+    fn send(&self, process: &Process, code: u8, tag: i32) {
+        let code = &CODES[usize::from(code)..=usize::from(code)];
+        let mut sent = self.0.borrow_mut();
+        let under_way = std::mem::take(&mut *sent).into_iter();
+        sent.extend(under_way.filter_map(|sign| sign.test().err()));
+        sent.push(process.immediate_send_with_tag(StaticScope, code, tag));
+    }
+}
+
+impl Drop for Signs {
+    fn drop(&mut self) {
+        // What they send is there for good.
+        self.0.take().into_iter().for_each(std::mem::forget);
+    }
 }
 
 /// How long a rank has been waited for without a sign of life.
@@ -226,13 +250,23 @@ impl MpiThread {
             let mut of_text =
                 (!text.is_empty()).then(|| process.immediate_send_with_tag(sends, text, TEXT));
 
-            let found: Vec<f64> = loop {
-                if let Some(found) = process.immediate_matched_probe_with_tag(NUMBERS) {
-                    break found.matched_receive_vec().0;
+            let found_head = loop {
+                if let Some(head) = process.immediate_matched_probe_with_tag(NUMBERS) {
+                    break head;
                 }
                 self.look(&mut waiting, reply);
             };
             let arrived = Instant::now();
+            let mut found = vec![0.0_f64; found_head.1.count(f64::equivalent_datatype()) as usize];
+            scope(|receives| {
+                let found = found.as_mut_slice();
+                let mut awaited =
+                    Some(found_head.0.immediate_matched_receive_into(receives, found));
+                while awaited.is_some() {
+                    poll(&mut awaited);
+                    self.look(&mut waiting, reply);
+                }
+            });
             let mut values = vec![0.0_f32; found[0] as usize];
             let mut text = vec![0_u8; found[1] as usize];
             scope(|receives| {
@@ -286,13 +320,15 @@ impl MpiThread {
         };
         let _ = reply.send(Err(error));
         loop {
-            match self.commands.recv() {
+            match self.commands.recv_timeout(IDLE) {
                 Ok(Command::Fail(code, reply)) => self.tell_end(code, &reply),
                 Ok(Command::Hear(within, reply)) => self.listen(within, &reply),
                 Ok(Command::Abort(code)) => self.world.abort(i32::from(code)),
                 // Nothing else is possible any more.
                 Ok(Command::Exchange(..) | Command::Watch(_) | Command::End(_)) => {}
-                Err(_) => std::thread::park(),
+                // Nobody has to blame this rank too while it writes a checkpoint.
+                Err(RecvTimeoutError::Timeout) => self.answer(),
+                Err(RecvTimeoutError::Disconnected) => std::thread::park(),
             }
         }
     }
@@ -336,7 +372,7 @@ impl MpiThread {
         waiting.silence += waiting.looked.elapsed().min(ASKING);
         waiting.looked = Instant::now();
         if waiting.asked.elapsed() > ASKING {
-            process.send_with_tag(&[0_u8][..], IS_ALIVE);
+            self.signs.send(&process, 0, IS_ALIVE);
             waiting.asked = Instant::now();
         }
         let limit = match self.stop.requested() {
@@ -352,12 +388,10 @@ impl MpiThread {
 
     /// Tells all others with which exit code this rank ends, and waits for none of them: one that was stopped or cut off takes no message.
     fn tell_end(&self, code: u8, reply: &Sender<()>) {
-        let code = &CODES[usize::from(code)..=usize::from(code)];
         for other in 0..self.world.size() {
             if other != self.world.rank() {
                 let process = self.world.process_at_rank(other);
-                // Nobody waits for its end, and what it sends is there for good.
-                std::mem::forget(process.immediate_send_with_tag(StaticScope, code, FAILED));
+                self.signs.send(&process, code, FAILED);
             }
         }
         let began = Instant::now();
@@ -389,7 +423,7 @@ impl MpiThread {
             let from = found.1.source_rank();
             drop(found.matched_receive_vec::<u8>());
             let process = self.world.process_at_rank(from);
-            process.send_with_tag(&[0_u8][..], ALIVE);
+            self.signs.send(&process, 0, ALIVE);
         }
     }
 }

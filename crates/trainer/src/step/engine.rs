@@ -388,12 +388,12 @@ impl Engine {
     }
 }
 
-/// The step on the model's device, where it knows one, and the model is to be trained there alone.
+/// The step on the model's device and further ones, where they know one.
 #[cfg(feature = "cube")]
 fn on_device(model: &Model, replicas: &Replicas, options: EngineOptions) -> Option<OnDevice> {
-    let is_alone = replicas.are_none();
     let is_trained = model.devices().iter().all(Device::is_autodiff);
-    (is_alone && is_trained)
-        .then(|| OnDevice::new(model, options))
-        .flatten()
+    if !replicas.are_independent() || !is_trained {
+        return None;
+    }
+    OnDevice::new(model, options)?.with_further(replicas.further())
 }

@@ -1,7 +1,6 @@
 //! One training step: a batch becomes a loss, gradients, and other weights.
 
 pub mod adam;
-pub(crate) mod batch_parts;
 pub(crate) mod block_checkpointing;
 pub(crate) mod engine;
 pub(crate) mod fault;

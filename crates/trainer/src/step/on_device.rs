@@ -1,18 +1,21 @@
 //! Steps that stay on a GPU: the host asks for the next one before it knows what became of the last.
 
+mod further;
 mod scorer;
 mod shards;
 mod wire;
 
+use burn::prelude::Device;
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
-use vae_core::DropoutMasks;
+use vae_core::{DropoutMasks, VaeConfig};
 use vae_device_step::{
     AdamOptions, DeviceStep, Outcome as DeviceOutcome, Pending, StepError, StepInputs, StepOptions,
     StepRates,
 };
 
+use self::further::FurtherGpu;
 pub(crate) use self::scorer::DeviceScorer;
 use self::wire::Link;
 use crate::experiment::model::Model;
@@ -33,6 +36,8 @@ pub(crate) struct OnDevice {
     penalties: [Option<f64>; 2],
     /// The way to the GPUs of other ranks, from the first step on.
     link: Option<Link>,
+    /// Other GPUs of this process that share each batch.
+    further: Vec<FurtherGpu>,
 }
 
 /// A step that the device has been asked for.
@@ -78,7 +83,22 @@ impl OnDevice {
             is_ahead: false,
             penalties: [None; 2],
             link: None,
+            further: Vec::new(),
         })
+    }
+
+    /// With further GPUs, autodiff devices for models of that form; none where any of them cannot take part.
+    pub(crate) fn with_further<'a>(
+        mut self,
+        devices: impl Iterator<Item = (&'a VaeConfig, &'a Device)>,
+    ) -> Option<Self> {
+        let gpus = devices.map(|(config, device)| FurtherGpu::start(config, device, self.options));
+        self.further = gpus.collect::<Option<_>>()?;
+        if !self.further.is_empty() {
+            // Nothing else of the process may ask the driver for memory while one GPU captures.
+            self.step.launch_always();
+        }
+        Some(self)
     }
 
     /// Goes on after so many updates; false where the moments are another model's.

@@ -45,6 +45,18 @@ impl Inputs {
         }
     }
 
+    /// The same on another device.
+    pub(crate) fn on(self, device: &Device) -> Self {
+        Self {
+            images: self.images.to_device(device),
+            noise: self.noise.to_device(device),
+            dropout: self.dropout.map(|masks| DropoutMasks {
+                encoder: masks.encoder.to_device(device),
+                decoder: masks.decoder.to_device(device),
+            }),
+        }
+    }
+
     /// The images of a range, with their noise and masks.
     pub(crate) fn slice(&self, range: &Range<usize>) -> Self {
         if *range == (0..self.len()) {

@@ -4,7 +4,6 @@
 //! is added in one tree, whoever computes them; the main device of every rank takes the optimizer's step with the sum and sends its
 //! weights to the rank's other devices with the next batch. So all replicas are equal by construction.
 
-mod all_reduce;
 mod norm_meeting;
 #[cfg(feature = "cube")]
 mod on_device;
@@ -15,29 +14,28 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::prelude::*;
-use run_files::metrics::BatchLoss;
-use run_files::settings::{DeviceChoice, Settings};
+use run_files::settings::Settings;
 use vae_core::VaeConfig;
 
 use crate::experiment::model::Model;
+use crate::ranks::batch_parts::{equal_parts, micro_batches};
 use crate::ranks::tree_sum::{Contribution, TreeSum};
 use crate::ranks::{Ranks, RanksError, Requests};
-use crate::step::batch_parts::{equal_parts, micro_batches};
 use crate::step::gradient_sum::{no_gradients, put_vector};
 use crate::step::kl_objective::KlWeights;
 use crate::step::running_statistics::statistics_vector;
 use crate::step::shards::{ShardSum, kl_sums_of_shards, sum_of_shards};
 
-use self::all_reduce::AllReduce;
 use self::norm_meeting::NormMeeting;
 use self::weights::{parameter_count, weights};
-use self::worker::{Request, Worker};
+use self::worker::{Answer, Request, Worker};
 use super::pass::{Inputs, Pass, PassOptions, Phase, undivided_pass};
 
 /// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread; and on further ranks.
 pub(crate) struct Replicas {
     workers: Vec<Worker>,
-    all_reduce: AllReduce,
+    /// Without autodiff.
+    main_device: Device,
     /// Parts of each batch with statistics of their own; 1 for as many as there are devices.
     shards: usize,
     ranks: Ranks,
@@ -49,34 +47,18 @@ pub(crate) struct Replicas {
 
 /// The shards of a batch that one device computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Group {
-    images: Range<usize>,
-    shards: usize,
+pub(crate) struct Group {
+    pub(crate) images: Range<usize>,
+    pub(crate) shards: usize,
 }
 
 impl Replicas {
-    /// Starts a thread for each of `others`, which are autodiff devices as `main` is, and with it GPUs or not.
-    pub(crate) fn start(
-        config: &VaeConfig,
-        main: &Device,
-        others: &[Device],
-        are_cuda: bool,
-    ) -> Self {
-        let all: Vec<Device> = std::iter::once(main)
-            .chain(others)
-            .map(|device| device.clone().inner())
-            .collect();
-        let all_reduce = AllReduce::new(all, are_cuda);
-        let workers = others
-            .iter()
-            .map(|device| Worker::start(config, device, &all_reduce));
+    /// On `main` and `others`, which are autodiff devices.
+    pub(crate) fn of(config: &VaeConfig, main: &Device, others: &[Device]) -> Self {
+        let workers = others.iter().map(|device| Worker::new(config, device));
         Self {
             workers: workers.collect(),
-            all_reduce,
-            shards: 1,
-            ranks: Ranks::alone(),
-            shares_norms: false,
-            requests: Requests::default(),
+            ..Self::none(main)
         }
     }
 
@@ -84,7 +66,7 @@ impl Replicas {
     pub(crate) fn none(main: &Device) -> Self {
         Self {
             workers: Vec::new(),
-            all_reduce: AllReduce::new(vec![main.clone().inner()], false),
+            main_device: main.clone().inner(),
             shards: 1,
             ranks: Ranks::alone(),
             shares_norms: false,
@@ -100,19 +82,16 @@ impl Replicas {
         others: &[Device],
         ranks: &Ranks,
     ) -> Self {
-        // NCCL joins NVIDIA's.
-        let are_cuda = matches!(settings.device.main(), DeviceChoice::Cuda(_));
         if !settings.sync_norm {
-            let replicas = Self::start(config, main, others, are_cuda);
+            let replicas = Self::of(config, main, others);
             return replicas.with_shards(settings.shards, ranks.clone());
         }
         // Shards wait for each other at every norm: each has a thread.
         let shards = settings.shards / ranks.size();
         let others = vec![main.clone(); shards.max(1) - 1];
-        let replicas = Self::start(config, main, &others, are_cuda);
         Self {
             shares_norms: settings.shards > 1,
-            ..replicas.with_shards(settings.shards, ranks.clone())
+            ..Self::of(config, main, &others).with_shards(settings.shards, ranks.clone())
         }
     }
 
@@ -127,7 +106,7 @@ impl Replicas {
 
     /// The main device, without autodiff.
     pub(crate) fn main_device(&self) -> &Device {
-        self.all_reduce.main_device()
+        &self.main_device
     }
 
     /// Sets what this rank asks all for with the next step.
@@ -170,7 +149,7 @@ impl Replicas {
 
     /// What each device of this rank computes, the main one first. A batch with less than two images a shard has fewer shards, so that
     /// the last devices and ranks have none.
-    fn groups(&self, batch: usize) -> Vec<Group> {
+    pub(crate) fn groups(&self, batch: usize) -> Vec<Group> {
         let shards = equal_parts(batch, self.shards());
         let devices = self.devices();
         let of_device = self.shards() / (self.ranks.size() * devices);
@@ -246,45 +225,33 @@ impl Replicas {
             }
             return Ok(None);
         };
-        let is_complete = groups.len() == self.devices();
         if !others.is_empty() {
             self.request(model, inputs, others, (options, &kl), meeting.as_ref());
         }
         let of_main = inputs.slice(&own.images);
         let of_main = (&of_main, own.shards);
         let mut pass = || sum_of_shards(model, of_main, batch, options, &kl, ended);
-        let ShardSum { loss, vector } = match &meeting {
+        let own = match &meeting {
             Some(meeting) => meeting.seat(0, own.images.len()).run(pass)?,
             None => pass()?,
         };
-        // A collective operation waits for all devices: it must not begin where the pass of one has failed.
-        let mut losses = TreeSum::new();
-        losses.add(loss, both);
-        for index in 0..others.len() {
-            losses.add(
-                self.receive(index, |worker| worker.losses.recv().ok()),
-                both,
-            );
+        let mut sum = TreeSum::new();
+        sum.add(own, ShardSum::and);
+        for worker in &mut self.workers[..others.len()] {
+            let Answer { loss, vector, .. } = worker.answer();
+            let vector = vector.to_device(&self.main_device);
+            sum.add(ShardSum { loss, vector }, ShardSum::and);
         }
-        let vector = self.all_reduce.join(vector, is_complete);
-        let received: Vec<Tensor<1>> = (0..others.len())
-            .map(|index| {
-                self.receive(index, |worker| worker.answers.recv().ok())
-                    .vector
-            })
-            .collect();
         if let Some(error) = meeting.and_then(|meeting| meeting.error()) {
             return Err(error.into());
         }
-        Ok(Some(ShardSum {
-            loss: losses.finish(both).expect("the main device's is one"),
-            vector: self.all_reduce.finish(vector, received, is_complete),
-        }))
+        let sum = sum.finish(ShardSum::and);
+        Ok(Some(sum.expect("the main device's is one")))
     }
 
     /// Asks the other devices for their shards.
     fn request(
-        &self,
+        &mut self,
         model: &Model,
         inputs: &Inputs,
         groups: &[Group],
@@ -292,22 +259,9 @@ impl Replicas {
         meeting: Option<&Arc<NormMeeting>>,
     ) {
         let (weights, running_statistics) = (weights(model), statistics_vector(model));
-        for (index, (worker, group)) in self.workers.iter().zip(groups).enumerate() {
-            let Inputs {
-                images,
-                noise,
-                dropout,
-            } = inputs.slice(&group.images);
-            let of_worker = Inputs {
-                images: images.to_device(&worker.device),
-                noise: noise.to_device(&worker.device),
-                dropout: dropout.map(|masks| vae_core::DropoutMasks {
-                    encoder: masks.encoder.to_device(&worker.device),
-                    decoder: masks.decoder.to_device(&worker.device),
-                }),
-            };
-            // A thread that is gone shows when its answer is missing.
-            let _ = worker.requests.send(Request {
+        for (index, (worker, group)) in self.workers.iter_mut().zip(groups).enumerate() {
+            let of_worker = inputs.slice(&group.images).on(worker.device());
+            worker.ask(Request {
                 weights: weights.clone(),
                 running_statistics: running_statistics.clone(),
                 inputs: of_worker,
@@ -315,7 +269,6 @@ impl Replicas {
                 batch: inputs.len(),
                 options,
                 kl: kl.clone(),
-                is_complete: 1 + groups.len() == self.devices(),
                 seat: meeting.map(|meeting| meeting.seat(1 + index, group.images.len())),
             });
         }
@@ -383,24 +336,6 @@ impl Replicas {
         let sums = sum.numbers.into_iter();
         Ok(sums.map(|sum| sum / images as f64).collect())
     }
-
-    /// What a worker sends; where its thread has panicked, this one does so with the same reason.
-    fn receive<T>(&mut self, index: usize, what: impl Fn(&Worker) -> Option<T>) -> T {
-        if let Some(received) = what(&self.workers[index]) {
-            return received;
-        }
-        // The backend has panicked on that thread; its reason is this thread's too.
-        match self.workers.swap_remove(index).thread.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => unreachable!("a replica works as long as it gets requests"),
-        }
-    }
-}
-
-/// The loss of two neighbours in the tree.
-fn both(mut left: BatchLoss, right: BatchLoss) -> BatchLoss {
-    left.add_part(right);
-    left
 }
 
 fn values(vector: Tensor<1>) -> Vec<f32> {

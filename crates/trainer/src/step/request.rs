@@ -40,10 +40,13 @@ impl EngineOptions {
             skip_gradient_norm: settings.skip_gradient_norm,
             average_decay: settings.ema,
             free_bits: settings.free_bits,
-            is_launched: false,
+            is_launched: std::env::var(GRAPHS).is_ok_and(|choice| choice == "off"),
         }
     }
 }
+
+/// Keeps a GPU from replaying steps as graphs: `off`, for drivers that cannot.
+const GRAPHS: &str = "RESNET_VAE_GRAPHS";
 
 /// What one step is to do.
 pub(crate) struct StepRequest {

@@ -7,8 +7,8 @@ use run_files::metrics::BatchLoss;
 
 use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::Model;
+use crate::ranks::batch_parts::{equal_parts, micro_batches};
 use crate::ranks::tree_sum::TreeSum;
-use crate::step::batch_parts::{equal_parts, micro_batches};
 use crate::step::block_checkpointing::{Forward, kl_sums_of_micro_batches};
 use crate::step::gradient_sum::take_vector;
 use crate::step::kl_objective::KlWeights;

@@ -1,5 +1,6 @@
 //! One epoch, as the experiment has it: its steps, its validation, its row of metrics, its pictures and its checkpoint.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use run_files::metrics::{EpochTiming, peak_memory_bytes};
@@ -9,6 +10,7 @@ use super::validation::Scores;
 use super::{ActiveRun, Logs, SMALL_FILES, Training, ranks};
 use crate::process::progress::{EpochEnd, Progress};
 use crate::process::stop_request::StopSignal;
+use crate::ranks::RanksError;
 
 impl Training<'_> {
     /// Trains the rest of the present epoch and ends it.
@@ -50,7 +52,8 @@ impl Training<'_> {
         state.complete_epoch(epoch, verdict);
         let next_learning_rate = state.schedule.learning_rate_at(self.settings, state.step);
 
-        ranks::check_weights(&run.engine, epoch, &self.ranks)?;
+        let checked = ranks::check_weights(&run.engine, epoch, &self.ranks);
+        self.saved_at_loss(checked, &mut run, progress)?;
         if let Some(logs) = logs {
             self.persist(progress, SMALL_FILES, || {
                 self.write_pictures(&model, &run.images.valid, epoch)
@@ -104,10 +107,22 @@ impl Training<'_> {
         run: &mut ActiveRun,
         progress: &mut Progress,
     ) -> Result<T, TrainError> {
-        if let Err(TrainError::Ranks(error)) = &made
-            && error.is_loss()
-        {
-            // Where that fails too, the checkpoint before is what there is.
+        let Err(TrainError::Ranks(error)) = &made else {
+            return made;
+        };
+        if !error.is_loss() || !self.ranks.is_first() {
+            return made;
+        }
+        if !matches!(error, RanksError::Ended { .. }) {
+            // The others know then that there is a checkpoint to wait for.
+            self.ranks.fail(error.exit_code());
+        }
+        // The model is read from where it is trained; a device that fails now has failed before, and panics again. Where this fails, the checkpoint
+        // before is what there is.
+        let settled = catch_unwind(AssertUnwindSafe(|| {
+            run.engine.settle(&mut run.state.guard);
+        }));
+        if settled.is_ok() {
             let _ = self.save(run, progress);
         }
         made

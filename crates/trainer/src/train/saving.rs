@@ -69,6 +69,8 @@ impl Training<'_> {
         progress: &mut Progress,
     ) -> Result<(), TrainError> {
         if !self.ranks.is_first() {
+            // When the next one is due, all ranks make ready for it.
+            run.last_checkpoint = Instant::now();
             return Ok(());
         }
         let checkpoint = Checkpoint {

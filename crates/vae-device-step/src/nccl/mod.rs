@@ -7,10 +7,10 @@ mod library;
 
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 use resnet_blocks::cube::{DeviceThread, OnStream};
 
@@ -82,7 +82,12 @@ struct Shared {
     /// Null once it was aborted.
     communicator: AtomicPtr<c_void>,
     failure: AtomicI32,
+    /// Held by whoever calls the library with the communicator, and by whoever takes it away.
+    in_use: Mutex<()>,
 }
+
+/// How long a call of the library is waited for before the communicator is taken away from it.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Joining {
     /// Has the step's device join `size` ranks as `rank`.
@@ -110,6 +115,7 @@ impl Joining {
                 shared: Arc::new(Shared {
                     communicator: AtomicPtr::new(communicator),
                     failure: AtomicI32::new(0),
+                    in_use: Mutex::new(()),
                 }),
                 thread: of_communicator,
             }));
@@ -180,6 +186,13 @@ impl Communicator {
 
     /// Gives up what is under way, so that the device no longer waits for a rank that is lost.
     pub fn abort(&self) {
+        let began = Instant::now();
+        // A call that is about to begin may not use what is taken away; one that waits for a rank that is lost ends only thereby.
+        let mut in_use = self.shared.in_use.try_lock();
+        while matches!(in_use, Err(TryLockError::WouldBlock)) && began.elapsed() < GRACE {
+            std::thread::sleep(Duration::from_millis(1));
+            in_use = self.shared.in_use.try_lock();
+        }
         let communicator = self
             .shared
             .communicator
@@ -199,6 +212,7 @@ impl Shared {
         [sent, received]: [usize; 2],
     ) -> Result<(), i32> {
         let library = library().map_err(|_| -5)?;
+        let _in_use = self.in_use.lock();
         let communicator = self.communicator.load(Ordering::Relaxed);
         if communicator.is_null() {
             return Ok(());

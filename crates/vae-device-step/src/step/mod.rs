@@ -107,6 +107,8 @@ pub struct DeviceStep {
     sums: Arc<Workspace>,
     known_updates: u64,
     unread: usize,
+    /// Whether something small has been captured.
+    has_rehearsed: bool,
     /// Why steps are launched although they should be replayed.
     uncaptured: Option<String>,
 }
@@ -150,6 +152,7 @@ impl DeviceStep {
             sums: Arc::default(),
             known_updates: 0,
             unread: 0,
+            has_rehearsed: false,
             uncaptured: None,
             flat,
             network,
@@ -248,6 +251,11 @@ impl DeviceStep {
     fn read_later(&self, record: Handle) -> Reading {
         let reading = self.reader.read_async(vec![record]);
         Box::pin(async move { reading.await.map_err(|error| format!("{error}")) })
+    }
+
+    /// Captures nothing from here on: for processes in which other threads use other devices, which CUDA does not allow beside a capture.
+    pub fn launch_always(&mut self) {
+        self.options.is_captured = false;
     }
 
     /// Takes note of a step's outcome, in the order of the steps.
@@ -358,6 +366,25 @@ impl DeviceStep {
         client.write(&self.state, Bytes::from_elems(state));
         self.known_updates = updates;
         true
+    }
+
+    /// All parameters as they lie on the device: for [`set_parameters`](Self::set_parameters) of a step with a model of the same form.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn parameters(&self) -> Result<Vec<f32>, StepError> {
+        read(self.client(), &self.flat.weights).map_err(StepError)
+    }
+
+    /// Takes the parameters of another device.
+    ///
+    /// # Panics
+    /// If there are not as many as this model has.
+    pub fn set_parameters(&mut self, parameters: &[f32]) {
+        assert_eq!(parameters.len(), self.flat.layout.parameters, "parameters");
+        let parameters = Bytes::from_elems(parameters.to_vec());
+        self.client().write(&self.flat.weights, parameters);
+        self.narrow(Weights::Trained);
     }
 
     /// The gradients of the last step, by name.

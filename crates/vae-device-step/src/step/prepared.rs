@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cubecl::client::Graph;
-use cubecl::server::Handle;
+use cubecl::server::{Handle, ServerError};
 use resnet_blocks::cube::{
     Device as BlockDevice, Matrix, Queue, Storage, Vector32, Workspace, cubes, pixels, units,
     values,
@@ -61,6 +61,10 @@ pub(super) struct Prepared {
     pub(super) workspace: Arc<Workspace>,
     launched: usize,
     pub(super) graph: Option<Graph>,
+}
+
+fn text(error: ServerError) -> String {
+    format!("{error}")
 }
 
 impl DeviceStep {
@@ -180,7 +184,6 @@ impl DeviceStep {
 
     /// Launches the step, or replays it; captures the second one of a shape.
     pub(super) fn run(&mut self, prepared: &mut Prepared) -> Result<(), StepError> {
-        let text = |error: cubecl::server::ServerError| format!("{error}");
         if let Some(graph) = &prepared.graph {
             // SAFETY: all buffers are held by `self` and its workspaces, and one thread uses the queue.
             return unsafe { graph.replay() }.map_err(|error| StepError(text(error)));
@@ -188,8 +191,10 @@ impl DeviceStep {
         let is_to_capture =
             self.options.is_captured && self.uncaptured.is_none() && prepared.launched == 1;
         let client = self.device.client.clone();
-        if is_to_capture && let Err(error) = client.graph_prepare() {
-            self.uncaptured = Some(text(error));
+        if is_to_capture {
+            let rehearsed = self.rehearse_capture();
+            let prepared = rehearsed.and_then(|()| client.graph_prepare().map_err(text));
+            self.uncaptured = prepared.err();
         }
         self.launch(prepared);
         prepared.launched += 1;
@@ -202,8 +207,39 @@ impl DeviceStep {
                 Ok(graph) => prepared.graph = Some(graph),
                 Err(error) => self.uncaptured = Some(text(error)),
             }
+            // A graph without one of its products would be replayed all the same.
+            if let Some(error) = self.device.products.failure() {
+                return Err(StepError(error));
+            }
         }
         Ok(())
+    }
+
+    /// Captures and replays something small before the first step: where that fails, steps are launched. What a capture was to write cannot be read
+    /// once it has failed, so it must not be the weights.
+    fn rehearse_capture(&mut self) -> Result<(), String> {
+        const SIDE: usize = 128;
+        if std::mem::replace(&mut self.has_rehearsed, true) {
+            return Ok(());
+        }
+        let client = self.client().clone();
+        let queue = Queue::new(client.clone());
+        let storage = self.network.storage;
+        let [left, right, out] = client.memory_persistent_allocation((), |()| {
+            [(); 3].map(|()| Matrix::empty(&queue, SIDE, SIDE, storage))
+        });
+        let products = &self.device.products;
+        let multiply = || products.multiply(&queue, left.plain(), right.plain(), &out, false);
+        client.graph_prepare().map_err(text)?;
+        multiply();
+        let recorded = client.start_capture().map(|()| multiply());
+        let graph = client.stop_capture();
+        let graph = recorded.and(graph).map_err(text)?;
+        if let Some(error) = products.failure() {
+            return Err(error);
+        }
+        // SAFETY: its three matrices live until the end of this function, and what was launched before they go is done before they serve again.
+        unsafe { graph.replay() }.map_err(text)
     }
 
     fn launch(&self, prepared: &Prepared) {

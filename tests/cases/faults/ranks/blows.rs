@@ -173,7 +173,7 @@ fn without_room(bench: &Bench, program: &Path, count: usize, run_dir: &str, limi
 }
 
 /// The processes of the ranks, by their numbers.
-fn ranks_below(launcher: u32, program: &Path) -> HashMap<usize, u32> {
+pub(super) fn ranks_below(launcher: u32, program: &Path) -> HashMap<usize, u32> {
     let mut found = HashMap::new();
     for entry in fs::read_dir("/proc").expect("Linux").flatten() {
         let Some(process) = entry
@@ -199,7 +199,7 @@ fn ranks_below(launcher: u32, program: &Path) -> HashMap<usize, u32> {
     found
 }
 
-fn send(process: u32, signal: &str) {
+pub(super) fn send(process: u32, signal: &str) {
     let status = Command::new("kill")
         .args([signal, &process.to_string()])
         .status();

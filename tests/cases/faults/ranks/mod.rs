@@ -9,6 +9,7 @@ use std::time::Duration;
 use end_to_end_tests::Bench;
 
 mod blows;
+mod large_vectors;
 mod not_finite;
 mod two_hosts;
 

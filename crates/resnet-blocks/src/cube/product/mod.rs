@@ -84,6 +84,11 @@ pub trait Products: Send + Sync {
     /// What multiplies, as users know it.
     fn name(&self) -> String;
 
+    /// What has gone wrong with a product that was asked for, as far as is known by now.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// `out = left * right`, or `out += left * right`. Operands have one type, the result may be float32; sums are float32.
     ///
     /// # Panics

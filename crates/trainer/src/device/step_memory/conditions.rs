@@ -39,7 +39,7 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
     };
     let form = if is_fast {
         Form::Fast
-    } else if stays_on_device(settings) {
+    } else if settings.device.are_gpus() {
         Form::OnDevice(precision)
     } else {
         Form::Plain(precision)
@@ -51,11 +51,6 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
         },
     };
     (form, place)
-}
-
-/// Whether steps are the device's own: what `OnDevice` and `DeviceStep` know.
-fn stays_on_device(settings: &Settings) -> bool {
-    settings.device.are_gpus() && settings.device.count() == 1
 }
 
 /// Whether freed memory stays for longer than a step; `delay` is in milliseconds, mimalloc's default 1000.
@@ -86,7 +81,7 @@ impl StepSize {
         Self {
             batch,
             micro_batch: settings.micro_batch_size,
-            shards: settings.shards,
+            shards: settings.shards.max(settings.device.count()),
             recomputes: settings.gradient_checkpointing,
             has_average: settings.ema.is_some(),
         }

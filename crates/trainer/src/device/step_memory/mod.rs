@@ -69,7 +69,7 @@ pub(crate) fn predict(
     (form, place): (Form, Place),
     size: StepSize,
 ) -> StepMemory {
-    let parts = crate::step::batch_parts::micro_batches(size.batch, size.micro_batch);
+    let parts = crate::ranks::batch_parts::micro_batches(size.batch, size.micro_batch);
     if let (Form::OnDevice(precision), Place::Cuda) = (form, place) {
         let form = StepForm {
             precision,

@@ -149,9 +149,14 @@ mod nccl {
         let (working, ended) = channel::<()>();
         let watch = move || {
             while ended.recv_timeout(LOOKING) == Err(RecvTimeoutError::Timeout) {
+                // After an error of its own the library may keep the GPU waiting for ever.
+                if let Some(reason) = communicator.failure() {
+                    communicator.abort();
+                    return Ok(Some(reason));
+                }
                 ranks.watch().inspect_err(|_| communicator.abort())?;
             }
-            Ok(())
+            Ok(communicator.failure())
         };
         std::thread::scope(|scope| {
             let watching = scope.spawn(watch);
@@ -159,8 +164,8 @@ mod nccl {
             let done = catch_unwind(AssertUnwindSafe(work));
             drop(working);
             let watched = watching.join();
-            watched.unwrap_or_else(|panic| resume_unwind(panic))?;
-            if let Some(reason) = communicator.failure() {
+            let failure = watched.unwrap_or_else(|panic| resume_unwind(panic))?;
+            if let Some(reason) = failure {
                 panic!("the sums of the ranks failed: {reason}");
             }
             ranks.add_spent(Spent {

@@ -1,30 +1,29 @@
 //! What the step on a GPU asks of the ranks that share its batch.
 
-use std::ops::Range;
-
+use burn::prelude::Device;
 use run_files::metrics::BatchLoss;
+use vae_core::VaeConfig;
 
-use super::Replicas;
+use super::{Replicas, Worker};
+use crate::ranks::batch_parts::{equal_parts, micro_batches};
 use crate::ranks::tree_sum::Contribution;
 use crate::ranks::{Ranks, RanksError};
-use crate::step::batch_parts::{equal_parts, micro_batches};
 
 impl Replicas {
-    /// Whether this rank has no device but the main one, on which shards have nothing to do with each other.
-    pub(crate) fn are_none(&self) -> bool {
-        self.workers.is_empty() && !self.shares_norms
+    /// Whether shards have nothing to do with each other but for the sum of what they contribute.
+    pub(crate) fn are_independent(&self) -> bool {
+        !self.shares_norms
+    }
+
+    /// The devices beside the main one, and the form of the model there.
+    pub(crate) fn further(&self) -> impl Iterator<Item = (&VaeConfig, &Device)> {
+        self.workers.iter().map(Worker::place)
     }
 
     /// Images of the largest pass that a batch is computed in.
     pub(crate) fn images_per_pass(&self, batch: usize, micro_batch_size: Option<usize>) -> usize {
         let shards = equal_parts(batch, self.shards());
         micro_batches(shards[0].len(), micro_batch_size)[0].len()
-    }
-
-    /// The images of a batch that this rank computes, and how many shards they are; none where the batch has none for it.
-    pub(crate) fn own_images(&self, batch: usize) -> Option<(Range<usize>, usize)> {
-        let own = self.groups(batch).into_iter().next()?;
-        Some((own.images, own.shards))
     }
 
     /// The ranks that share each batch.

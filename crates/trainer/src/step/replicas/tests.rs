@@ -13,7 +13,7 @@ fn start(images: u32, others: usize) -> (Model, Inputs, Replicas) {
     let device = Device::flex().autodiff();
     let (model, inputs, config) = model_and_inputs_on(images, Precision::F32, device.clone());
     let others = vec![device.clone(); others];
-    let replicas = Replicas::start(&config, &device, &others, false);
+    let replicas = Replicas::of(&config, &device, &others);
     (model, inputs, replicas)
 }
 
@@ -78,7 +78,7 @@ fn whoever_computes_the_shards_the_bits_are_the_same() {
             let (model, inputs, config) =
                 model_and_inputs_on(images, Precision::F32, device.clone());
             let others = vec![device.clone(); devices - 1];
-            let replicas = Replicas::start(&config, &device, &others, false);
+            let replicas = Replicas::of(&config, &device, &others);
             let mut replicas = replicas.with_shards(shards, ranks.clone());
             let mut nobody = |_| Ok::<(), RanksError>(());
             let made = replicas.pass(&model, &inputs, options, &mut nobody);
@@ -244,15 +244,12 @@ fn a_device_that_fails_ends_the_run_with_its_reason() {
         batch: 4,
         options: OPTIONS,
         kl: KlWeights::One,
-        is_complete: true,
         seat: None,
     };
-    replicas.workers[0]
-        .requests
-        .send(request)
-        .expect("it works");
-    let receive = || replicas.receive(0, |worker| worker.losses.recv().ok());
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(receive));
+    let worker = &mut replicas.workers[0];
+    worker.ask(request);
+    let answer = std::panic::AssertUnwindSafe(|| drop(worker.answer()));
+    let panic = std::panic::catch_unwind(answer);
     let reason = panic.expect_err("the worker has failed");
     let reason = reason.downcast_ref::<String>().expect("a text");
     assert!(reason.contains('3') && reason.contains('4'), "{reason}");
@@ -278,7 +275,7 @@ fn replicas_have_the_bits_of_the_main_device_after_several_steps() {
     let expected = weights(&model);
     assert_ne!(bits(&expected), initial);
     let groups = replicas.groups(8);
-    for (worker, group) in replicas.workers.iter().zip(&groups[1..]) {
+    for (worker, group) in replicas.workers.iter_mut().zip(&groups[1..]) {
         let request = Request {
             weights: expected.clone(),
             running_statistics: statistics_vector(&model),
@@ -287,13 +284,12 @@ fn replicas_have_the_bits_of_the_main_device_after_several_steps() {
             batch: 8,
             options: OPTIONS,
             kl: KlWeights::One,
-            is_complete: true,
             seat: None,
         };
-        worker.requests.send(request).expect("it works");
+        worker.ask(request);
     }
-    for worker in &replicas.workers {
-        let answer = worker.answers.recv().expect("it works");
+    for worker in &mut replicas.workers {
+        let answer = worker.answer();
         assert!(bits(&answer.weights) == bits(&expected));
     }
 }

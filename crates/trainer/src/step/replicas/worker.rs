@@ -7,7 +7,6 @@ use burn::prelude::*;
 use run_files::metrics::BatchLoss;
 use vae_core::VaeConfig;
 
-use super::all_reduce::AllReduce;
 use super::norm_meeting::Seat;
 use super::weights::with_weights;
 use crate::experiment::model::Model;
@@ -18,33 +17,71 @@ use crate::step::shards::{ShardSum, sum_of_shards};
 
 /// A further device, as the main one sees it.
 pub(super) struct Worker {
-    pub(super) device: Device,
-    pub(super) requests: Sender<Request>,
-    /// The loss of a pass, once it is done.
-    pub(super) losses: Receiver<BatchLoss>,
-    pub(super) answers: Receiver<Answer>,
-    pub(super) thread: JoinHandle<()>,
+    config: VaeConfig,
+    device: Device,
+    /// From the first request on: where devices take steps of their own there is none.
+    running: Option<Running>,
+}
+
+/// The thread, which has a copy of the model.
+struct Running {
+    requests: Sender<Request>,
+    answers: Receiver<Answer>,
+    thread: JoinHandle<()>,
 }
 
 impl Worker {
-    /// Starts a thread for a device, an autodiff one.
-    pub(super) fn start(config: &VaeConfig, device: &Device, all_reduce: &AllReduce) -> Self {
-        let (requests, received) = channel();
-        let (done, losses) = channel();
-        let (answer, answers) = channel();
-        let (config, all_reduce) = (config.clone(), all_reduce.clone());
-        let of_thread = device.clone();
-        let thread = std::thread::spawn(move || {
-            let answers = Answers { done, answer };
-            work(&config, &of_thread, &all_reduce, &received, &answers);
-        });
+    /// For a device, an autodiff one.
+    pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
         Self {
+            config: config.clone(),
             device: device.clone(),
-            requests,
-            losses,
-            answers,
-            thread,
+            running: None,
         }
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The form of its model, and where that is.
+    #[cfg(feature = "cube")]
+    pub(super) fn place(&self) -> (&VaeConfig, &Device) {
+        (&self.config, &self.device)
+    }
+
+    /// Asks for shards, whose [`answer`](Self::answer) is to be waited for.
+    pub(super) fn ask(&mut self, request: Request) {
+        let (config, device) = (&self.config, &self.device);
+        let running = self.running.get_or_insert_with(|| {
+            let (requests, received) = channel();
+            let (answer, answers) = channel();
+            let (config, device) = (config.clone(), device.clone());
+            let thread = std::thread::spawn(move || work(&config, &device, &received, &answer));
+            Running {
+                requests,
+                answers,
+                thread,
+            }
+        });
+        // A thread that is gone shows when its answer is missing.
+        let _ = running.requests.send(request);
+    }
+
+    /// The answer to a request.
+    ///
+    /// # Panics
+    /// Where the backend has panicked on that thread, with the same reason; or nothing was asked for.
+    pub(super) fn answer(&mut self) -> Answer {
+        let running = self.running.take().expect("asked before");
+        let Ok(answer) = running.answers.recv() else {
+            match running.thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("a replica works as long as it gets requests"),
+            }
+        };
+        self.running = Some(running);
+        answer
     }
 }
 
@@ -60,34 +97,26 @@ pub(super) struct Request {
     pub(super) batch: usize,
     pub(super) options: PassOptions,
     pub(super) kl: KlWeights,
-    /// Whether every device of the rank has shards.
-    pub(super) is_complete: bool,
     /// Where the norms of all shards meet.
     pub(super) seat: Option<Seat>,
 }
 
 /// What they gave.
 pub(super) struct Answer {
-    /// What the shards add up to; see [`AllReduce`] for who needs it.
+    pub(super) loss: BatchLoss,
+    /// As [`ShardSum::vector`], on the device of the worker.
     pub(super) vector: Tensor<1>,
     /// The weights that the pass was made with.
     #[cfg(test)]
     pub(super) weights: Vec<Tensor<1>>,
 }
 
-/// Where a replica's thread sends what it has computed.
-struct Answers {
-    done: Sender<BatchLoss>,
-    answer: Sender<Answer>,
-}
-
 /// What a replica's thread does.
 fn work(
     config: &VaeConfig,
     device: &Device,
-    all_reduce: &AllReduce,
     requests: &Receiver<Request>,
-    answers: &Answers,
+    answers: &Sender<Answer>,
 ) {
     let mut model = Model::new(config, device);
     for request in requests {
@@ -99,7 +128,6 @@ fn work(
             batch,
             options,
             kl,
-            is_complete,
             seat,
         } = request;
         model = with_weights(model, weights, device);
@@ -113,15 +141,13 @@ fn work(
             None => pass(),
         };
         let ShardSum { loss, vector } = made.unwrap_or_else(|never| match never {});
-        if answers.done.send(loss).is_err() {
-            return;
-        }
         let answer = Answer {
-            vector: all_reduce.join(vector, is_complete),
+            loss,
+            vector,
             #[cfg(test)]
             weights: super::weights::weights(&model),
         };
-        if answers.answer.send(answer).is_err() {
+        if answers.send(answer).is_err() {
             return;
         }
     }

@@ -5,7 +5,7 @@ mod library;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -68,7 +68,8 @@ impl CublasLt {
     pub(in crate::cube) fn open(client: &Client, index: u16) -> Result<Self, String> {
         let library = library()?;
         let device = DeviceThread::of(index);
-        let workspace = client.empty(WORKSPACE);
+        // Graphs know its address: the pools move what lies in them.
+        let workspace = client.memory_persistent_allocation((), |()| client.empty(WORKSPACE));
         let (reply, replied) = std::sync::mpsc::channel();
         // Having asked for a buffer makes the card's context current on that thread.
         device.submit([workspace.clone()], move |placed| {
@@ -93,23 +94,32 @@ impl CublasLt {
         })
     }
 
-    /// Whether there is a plan for the product, made where it is new.
-    fn has_plan(&self, key: &Key) -> bool {
-        let mut plans = self
-            .shared
-            .plans
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        plans
-            .entry(*key)
-            .or_insert_with(|| self.shared.plan(key).ok())
-            .is_some()
+    /// Whether there is a plan for the product, made where it is new: on the device's thread, since the library plans for the card whose
+    /// context is current.
+    fn has_plan(&self, key: Key) -> bool {
+        if let Some(known) = self.shared.plans().get(&key) {
+            return known.is_some();
+        }
+        let shared = self.shared.clone();
+        let (reply, replied) = std::sync::mpsc::channel();
+        self.device.submit([shared.workspace.clone()], move |_| {
+            let plan = shared.plan(&key);
+            let _ = reply.send(plan.is_ok());
+            shared.plans().insert(key, plan.ok());
+        });
+        self.device.begin();
+        replied.recv().unwrap_or(false)
     }
 }
 
 impl Products for CublasLt {
     fn name(&self) -> String {
         "cuBLASLt".to_owned()
+    }
+
+    fn failure(&self) -> Option<String> {
+        let status = self.shared.failure.load(Ordering::Relaxed);
+        checked("cublasLtMatmul", status).err()
     }
 
     fn multiply(
@@ -121,10 +131,7 @@ impl Products for CublasLt {
         is_added: bool,
     ) {
         // A launch reports nothing: the failure of an earlier one is seen here.
-        if let Err(error) = checked(
-            "cublasLtMatmul",
-            self.shared.failure.load(Ordering::Relaxed),
-        ) {
+        if let Some(error) = self.failure() {
             panic!("{error}");
         }
         let [rows, columns, depth] = sizes(left, right, out);
@@ -137,7 +144,7 @@ impl Products for CublasLt {
             is_left_transposed: left.is_transposed,
             is_right_transposed: right.is_transposed,
         };
-        if !self.has_plan(&key) {
+        if !self.has_plan(key) {
             return Plain::default().multiply(queue, left, right, out, is_added);
         }
         let shared = self.shared.clone();
@@ -157,10 +164,14 @@ impl Products for CublasLt {
 }
 
 impl Shared {
+    fn plans(&self) -> MutexGuard<'_, HashMap<Key, Option<Plan>>> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Multiplies on the device's thread: `placed` are left, right, the result and the workspace.
     fn launch(&self, key: &Key, placed: &OnStream, is_added: bool) -> Result<(), i32> {
         let [left, right, out, workspace] = std::array::from_fn(|index| placed.addresses[index]);
-        let plans = self.plans.lock().map_err(|_| -3)?;
+        let plans = self.plans();
         let plan = plans.get(key).and_then(Option::as_ref).ok_or(-4)?;
         let (alpha, beta) = (1.0f32, if is_added { 1.0f32 } else { 0.0 });
         let library = library().map_err(|_| -5)?;
@@ -190,15 +201,20 @@ impl Shared {
     }
 
     fn plan(&self, key: &Key) -> Result<Plan, String> {
+        match key.operands {
+            Storage::Bf16 => self.plan_with(key, COMPUTE_32F),
+            // On tensor cores as Burn's own products of float32 are; cards before them have none.
+            Storage::F32 => self
+                .plan_with(key, COMPUTE_32F_FAST_TF32)
+                .or_else(|_| self.plan_with(key, COMPUTE_32F)),
+        }
+    }
+
+    fn plan_with(&self, key: &Key, compute: i32) -> Result<Plan, String> {
         let library = library()?;
         let dtype = |storage| match storage {
             Storage::F32 => R_32F,
             Storage::Bf16 => R_16BF,
-        };
-        let compute = match key.operands {
-            Storage::Bf16 => COMPUTE_32F,
-            // As Burn's own products of float32 do.
-            Storage::F32 => COMPUTE_32F_FAST_TF32,
         };
         let null: Opaque = std::ptr::null_mut();
         let (mut descriptor, mut preference) = (null, null);

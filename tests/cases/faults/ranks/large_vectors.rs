@@ -1,0 +1,70 @@
+//! A rank that is stopped while a vector as large as users' is on its way through a network whose buffers are full.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use end_to_end_tests::Bench;
+use end_to_end_tests::faults::{Draws, cases, passed, skipped};
+
+use super::blows::{ranks_below, send};
+use super::{LIMIT, MISSING, ROW, errors, mpirun, program, wait_for_start};
+
+/// Millions of values, with few images, so that much of a step is their transfer.
+const WIDE: &str = "train --depth 28 --width 0.5 --latent-dim 4 --intermediate-dim 16 --batch-size 4 --shards 2 --limit-train 400 \
+                    --limit-test 20 --epochs 1 --data sample --rank-timeout 5 --json --run-dir";
+/// Buffers of the network in bytes, far smaller than a vector.
+const BUFFERS: [&str; 6] = [
+    "--mca",
+    "btl_tcp_sndbuf",
+    "16384",
+    "--mca",
+    "btl_tcp_rcvbuf",
+    "16384",
+];
+
+#[test]
+fn faults_ranks_that_are_stopped_amid_a_large_vector_are_lost() {
+    let Some(program) = program() else {
+        skipped(ROW, MISSING);
+        return;
+    };
+    let bench = Bench::new();
+    let wanted = cases(1, 2, 10);
+    for case in 0..wanted {
+        let run_dir = format!("run-{case}");
+        let mut command = mpirun(&bench, 2);
+        command.args(["--mca", "btl", "self,tcp"]).args(BUFFERS);
+        let command = command.arg(program).args(WIDE.split_whitespace());
+        let mut child = command.arg(&run_dir).spawn().expect("it starts");
+        // Some way into the steps, and anywhere in one.
+        let further = 3000 + Draws::new(11 + case as u64).below(2000);
+        let ranks = if wait_for_start(&bench, &mut child, &run_dir, Duration::from_millis(further))
+        {
+            ranks_below(child.id(), program)
+        } else {
+            HashMap::new()
+        };
+        let began = Instant::now();
+        send(ranks[&1], "-STOP");
+        let output = child.wait_with_output().expect("ended");
+        let errors = errors(&output);
+        assert_eq!(output.status.code(), Some(33), "case {case}: {errors:?}");
+        assert!(
+            errors[0].contains("no sign of life"),
+            "case {case}: {errors:?}"
+        );
+        assert!(
+            began.elapsed() < LIMIT,
+            "case {case}: {:?}",
+            began.elapsed()
+        );
+        let checkpoints = std::fs::read_dir(bench.path(&format!("{run_dir}/checkpoints")));
+        assert!(
+            checkpoints.is_ok_and(|mut files| files.next().is_some()),
+            "case {case}"
+        );
+        let verify = ["verify-run", "--run-dir", &run_dir];
+        bench.trainer(&verify).success();
+    }
+    passed(ROW, wanted);
+}
