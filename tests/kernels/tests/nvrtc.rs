@@ -230,7 +230,8 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
     assert!(replayed.launches <= 8, "{} launches", replayed.launches);
     assert_eq!(replayed.compile_seconds.len(), 0, "kernels compiled late");
     // PyTorch takes 4.2 GB for the same step.
-    let bytes: i64 = asked.values().map(|asked| asked.bytes).sum();
+    let of_steps = asked.iter().filter(|(mark, _)| *mark != "another size");
+    let bytes: i64 = of_steps.map(|(_, asked)| asked.bytes).sum();
     assert!(bytes < 4_250_000_000, "{bytes} bytes on the device");
     for number in 0..3 {
         let reads = asked[&format!("step {number}")].reads;
@@ -413,13 +414,12 @@ fn a_rank_that_stops_while_cards_wait_for_it_ends_the_run() {
     // It has what is on the card: the weights, and both moments of as many values.
     let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
     let reads = report.lines().filter_map(|line| line.strip_prefix("read "));
-    let mut reads: Vec<usize> = reads.map(|bytes| bytes.parse().expect("bytes")).collect();
-    reads.sort_unstable();
-    let largest = reads.last().copied();
-    assert_eq!(
-        reads.iter().filter(|read| Some(**read) == largest).count(),
-        3,
-        "{reads:?}"
-    );
+    let mut times = BTreeMap::<usize, usize>::new();
+    for bytes in reads {
+        *times.entry(bytes.parse().expect("bytes")).or_default() += 1;
+    }
+    // Both moments at least, and nothing as large is read twice besides.
+    let largest = times.iter().rfind(|(_, times)| **times > 1);
+    assert_eq!(largest.map(|(_, times)| *times), Some(3), "{times:?}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }

@@ -75,8 +75,8 @@ fn check_parity(name: &str, flags: &[&str]) {
             let Some(expected) = expected.as_f64() else {
                 continue;
             };
-            // Burn's biases before a norm wander by rounding, and the running means follow them slowly, which batches do not see.
-            let tolerance = if key.starts_with("valid/") { 0.1 } else { 2e-3 };
+            // Adam divides gradients by their size, also where both are rounding, and running statistics show it more than batches do.
+            let tolerance = if key.starts_with("valid/") { 0.1 } else { 5e-3 };
             let found = found[key].as_f64().unwrap_or_else(|| panic!("{key}"));
             assert!(
                 (found - expected).abs() <= tolerance * expected.abs().max(1.0),
@@ -136,7 +136,7 @@ fn a_run_on_two_devices_has_the_bytes_of_one() {
     let folder = Folder::new("devices");
     let run = |run_dir: &str, device: &str, shards: &str| {
         let mut arguments = train(run_dir, device);
-        let flags = format!("--shards {shards} --free-bits 0.02 --ema 0.9");
+        let flags = format!("--shards {shards} --batch-size 8 --free-bits 0.02 --ema 0.9");
         arguments.extend(flags.split(' ').map(str::to_owned));
         must_run(&folder.0, &arguments);
         contents(&folder.0, run_dir)

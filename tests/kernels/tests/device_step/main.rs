@@ -159,9 +159,18 @@ fn by_burn(
     kl_weight: f64,
     free_bits: Option<f64>,
 ) -> ([f64; 3], burn::tensor::Gradients) {
-    let output = resnet_blocks::with_plain_blocks(|| {
-        model.forward(inputs.images, inputs.noise, sampler, inputs.dropout)
-    });
+    resnet_blocks::with_plain_blocks(|| by_autodiff(model, inputs, sampler, kl_weight, free_bits))
+}
+
+/// As [`by_burn`], by whatever form of the blocks the device has.
+fn by_autodiff(
+    model: &Vae,
+    inputs: StepInputs,
+    sampler: Sampler,
+    kl_weight: f64,
+    free_bits: Option<f64>,
+) -> ([f64; 3], burn::tensor::Gradients) {
+    let output = model.forward(inputs.images, inputs.noise, sampler, inputs.dropout);
     let terms = output.terms;
     let read = |tensor: Tensor<1>| {
         let data = tensor.into_data().convert_dtype(DType::F64);
@@ -180,10 +189,7 @@ fn by_burn(
         }
     };
     let objective = (terms.cross_entropy + terms.l2).mean() + kl.mul_scalar(kl_weight);
-    (
-        sums,
-        resnet_blocks::with_plain_blocks(|| objective.backward()),
-    )
+    (sums, objective.backward())
 }
 
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
