@@ -9,8 +9,8 @@ use vae_core::{Depth, Likelihood, Sampler, Shortcuts, Vae, VaeConfig};
 use vae_device_step::{DeviceStep, Outcome, StepInputs, StepOptions};
 
 use crate::{
-    RATE, autoencoder, batch, batch_of, by_burn, close, config, distance, float32, model, model_of,
-    options, rates, reference, step, values, vulkan, wave,
+    RATE, autoencoder, batch, batch_of, by_autodiff, by_burn, close, config, distance, float32,
+    model, model_of, options, rates, reference, step, values, vulkan, wave,
 };
 
 /// Biases before a norm: their gradient is zero but for rounding.

@@ -9,7 +9,7 @@ use super::{DeviceChoice, UnknownChoice};
 
 /// One device, or several of one kind that share each batch of a run: `cuda:0,cuda:1`.
 ///
-/// A processor may stand in it several times: `flex,flex` divides batches as two devices would.
+/// A processor may stand in it several times, and so may a Vulkan device: `flex,flex` divides batches as two devices would.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Devices {
@@ -96,8 +96,8 @@ impl FromStr for Devices {
             let is_same_kind = all
                 .iter()
                 .all(|other| std::mem::discriminant(other) == std::mem::discriminant(&device));
-            // A GPU cannot be two.
-            let is_taken = device.gpu_index().is_some() && all.contains(&device);
+            // A GPU cannot be two. Vulkan's first device may be the same as another one anyway, and may be a processor.
+            let is_taken = matches!(device, DeviceChoice::Cuda(_)) && all.contains(&device);
             if !is_same_kind || is_taken {
                 return Err(unknown());
             }
@@ -148,6 +148,7 @@ mod tests {
         for (text, count, printed) in [
             ("flex", 1, "flex"),
             ("flex,flex", 2, "flex,flex"),
+            ("vulkan:0,vulkan:0", 2, "vulkan:0,vulkan:0"),
             ("cuda,cuda:3", 2, "cuda:0,cuda:3"),
             ("cuda:2,cuda:0,cuda:1", 3, "cuda:2,cuda:0,cuda:1"),
         ] {
