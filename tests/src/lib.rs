@@ -267,13 +267,8 @@ pub fn build(package: &str) -> PathBuf {
     build_with(package, &[])
 }
 
-/// Builds a program of the workspace with these features besides its default ones; the trainer as `cargo xtask` builds it.
+/// Builds a program of the workspace with these features besides its default ones.
 pub fn build_with(package: &str, features: &[&str]) -> PathBuf {
-    let always = match package {
-        "trainer" => std::env::var("TRAINER_FEATURES").unwrap_or_default(),
-        _ => String::new(),
-    };
-    let features = [features, &[always.as_str()]].concat();
     let mut command = cargo();
     let built = ended(
         command

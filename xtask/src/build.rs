@@ -53,13 +53,10 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds the trainer with these features besides its default ones, and those that the variable `TRAINER_FEATURES` names, where anything changed, and
-/// returns the program. With `TRAINER_FEATURES=ndarray` it shares Burn's compilation with the tests of the whole workspace, which use that backend too.
+/// Builds the trainer with these features besides its default ones, where anything changed, and returns the program.
 ///
 /// Cargo itself says where the program lies, so that `CARGO_TARGET_DIR` and every other setting of Cargo's holds.
 pub(crate) fn trainer(features: &[&str]) -> anyhow::Result<PathBuf> {
-    let always = std::env::var("TRAINER_FEATURES").unwrap_or_default();
-    let features = [features, &[always.as_str()]].concat();
     let mut command = cargo();
     let output = command
         .args([

@@ -36,14 +36,15 @@ fn faults_ranks_that_are_stopped_amid_a_large_vector_are_lost() {
         command.args(["--mca", "btl", "self,tcp"]).args(BUFFERS);
         let command = command.arg(program).args(WIDE.split_whitespace());
         let mut child = command.arg(&run_dir).spawn().expect("it starts");
-        // Some way into the steps, and anywhere in one.
-        let further = 3000 + Draws::new(11 + case as u64).below(2000);
+        // Among the steps.
+        let further = 2000 + Draws::new(11 + case as u64).below(1000);
         let ranks = if wait_for_start(&bench, &mut child, &run_dir, Duration::from_millis(further))
         {
             ranks_below(child.id(), program)
         } else {
             HashMap::new()
         };
+        wait_for_transfer(ranks[&0], &run_dir);
         let began = Instant::now();
         send(ranks[&1], "-STOP");
         let output = child.wait_with_output().expect("ended");
@@ -67,4 +68,19 @@ fn faults_ranks_that_are_stopped_amid_a_large_vector_are_lost() {
         bench.trainer(&verify).success();
     }
     passed(ROW, wanted);
+}
+
+/// Waits until a process has written more in a moment than signs of life and heads of messages are.
+fn wait_for_transfer(process: u32, case: &str) {
+    const SMALL: u64 = 1 << 20;
+    let written = || {
+        let text = std::fs::read_to_string(format!("/proc/{process}/io")).expect("it runs");
+        let bytes = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+        bytes.expect("Linux").parse::<u64>().expect("a number")
+    };
+    let (began, before) = (Instant::now(), written());
+    while written() < before + SMALL {
+        assert!(began.elapsed() < LIMIT, "{case}: no vector was sent");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
