@@ -68,11 +68,11 @@ fn the_chosen_micro_batch_fits_is_recorded_and_kept() {
         arguments.extend(more);
         bench.trainer(&arguments)
     };
-    let size = "--limit-train 200 --limit-test 10 --batch-size 200 --epochs 1 --auto-batch";
-    let size = &tiny(size)[1..];
+    // As wide as that the images' share is far larger than what the peaks of equal processes differ by.
+    let size = "--preset demo --width 0.1 --latent-dim 4 --limit-train 200 --limit-test 10 --batch-size 200 --epochs 1 --auto-batch";
+    let size = &size.split(' ').collect::<Vec<_>>()[..];
     train(&[size, &["--memory-limit", "1MiB"]].concat()).failure(31, &["--gradient-checkpointing"]);
-    // By prediction 96 MB are needed whatever the batch, and 130 MB more for 200 images at once.
-    train(&[size, &["--memory-limit", "170MB"]].concat()).success();
+    train(&[size, &["--memory-limit", "400MB"]].concat()).success();
     let chosen = recorded();
     assert!(chosen.as_u64().is_some_and(|most| most < 200), "{chosen}");
     if cfg!(target_os = "linux") {
@@ -80,7 +80,7 @@ fn the_chosen_micro_batch_fits_is_recorded_and_kept() {
         let timing: Value = serde_json::from_str(timing.trim()).expect("one epoch");
         let peak = timing["peak_memory_bytes"].as_f64().expect("bytes");
         println!("{chosen} images at a time, {peak} bytes at most");
-        assert!((0.6..=1.0).contains(&(peak / 170e6)), "{peak} bytes");
+        assert!((0.6..=1.0).contains(&(peak / 400e6)), "{peak} bytes");
     }
     train(&[
         "--resume",
