@@ -30,7 +30,7 @@ fn program(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A run of 12 steps in two epochs, the last one of each on fewer images.
+/// A run of 10 steps in two epochs.
 fn train(run_dir: &str, device: &str) -> Vec<String> {
     let text = format!(
         "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 6 --dropout 0.1 --limit-train 33 \
@@ -130,19 +130,26 @@ fn a_run_in_shards_is_that_of_as_many_micro_batches() {
     assert!(shards == micro_batches);
 }
 
-/// Two devices in one process share the shards of a batch; here both are the same. The last batch has images for the first alone.
+/// Two devices in one process share the shards of a batch; here both are the same. A batch of five images has shards for the first alone.
 #[test]
 fn a_run_on_two_devices_has_the_bytes_of_one() {
     let folder = Folder::new("devices");
-    let run = |run_dir: &str, device: &str, shards: &str| {
-        let mut arguments = train(run_dir, device);
-        let flags = format!("--shards {shards} --batch-size 8 --free-bits 0.02 --ema 0.9");
-        arguments.extend(flags.split(' ').map(str::to_owned));
-        must_run(&folder.0, &arguments);
-        contents(&folder.0, run_dir)
-    };
-    let expected = run("one", "vulkan:0", "4");
-    assert!(run("two", "vulkan:0,vulkan:0", "4") == expected);
+    for images in ["20", "5"] {
+        let run = |name: &str, device: &str| {
+            let run_dir = format!("{name}-{images}");
+            let mut arguments = train(&run_dir, device);
+            let flags =
+                "--shards 4 --batch-size 8 --epochs 2 --free-bits 0.02 --ema 0.9 --limit-train";
+            arguments.extend(flags.split(' ').chain([images]).map(str::to_owned));
+            must_run(&folder.0, &arguments);
+            contents(&folder.0, &run_dir)
+        };
+        let expected = run("one", "vulkan:0");
+        assert!(
+            run("two", "vulkan:0,vulkan:0") == expected,
+            "{images} images"
+        );
+    }
 }
 
 fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {
@@ -156,37 +163,40 @@ fn contents(folder: &Path, run_dir: &str) -> Vec<(&'static str, Vec<u8>)> {
         .into()
 }
 
-/// Four processes that share each batch: their sums go through MPI. The last batch has images for two of them. Each would take a device of its own;
-/// here all are told that they are the first of their machine, and take the same.
+/// Four processes that share each batch: their sums go through MPI. A batch of five images has shards for two of them. Each would take a device of its
+/// own; here all are told that they are the first of their machine, and take the same.
 #[cfg(feature = "mpi")]
 #[test]
 fn four_ranks_give_the_bytes_of_one() {
     let folder = Folder::new("ranks");
-    let arguments = |run_dir: &str| {
-        let mut arguments = train(run_dir, "vulkan:0");
-        let flags = "--shards 4 --batch-size 8 --limit-train 20 --epochs 1";
-        arguments.extend(flags.split(' ').map(str::to_owned));
-        arguments
-    };
-    must_run(&folder.0, &arguments("one"));
-    let mut command = Command::new("mpirun");
-    command
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .args(["-n", "4", "--bind-to", "none", "--oversubscribe"])
-        .args([
-            "sh",
-            "-c",
-            "export OMPI_COMM_WORLD_LOCAL_RANK=0; exec \"$@\"",
-            "sh",
-        ])
-        .arg(env!("CARGO_BIN_EXE_program"))
-        .args(arguments("four"))
-        .current_dir(&folder.0);
-    let output = command.output().expect("mpirun");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    assert!(contents(&folder.0, "one") == contents(&folder.0, "four"));
+    for images in ["20", "5"] {
+        let arguments = |run_dir: &str| {
+            let mut arguments = train(run_dir, "vulkan:0");
+            let flags = "--shards 4 --batch-size 8 --epochs 1 --limit-train";
+            arguments.extend(flags.split(' ').chain([images]).map(str::to_owned));
+            arguments
+        };
+        let [one, four] = ["one", "four"].map(|name| format!("{name}-{images}"));
+        must_run(&folder.0, &arguments(&one));
+        let mut command = Command::new("mpirun");
+        command
+            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+            .args(["-n", "4", "--bind-to", "none", "--oversubscribe"])
+            .args(["sh", "-c"])
+            .arg("export OMPI_COMM_WORLD_LOCAL_RANK=0; exec \"$@\"")
+            .arg("sh")
+            .arg(env!("CARGO_BIN_EXE_program"))
+            .args(arguments(&four))
+            .current_dir(&folder.0);
+        let output = command.output().expect("mpirun");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        assert!(
+            contents(&folder.0, &one) == contents(&folder.0, &four),
+            "{images} images"
+        );
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ use burn::tensor::Device;
 use cifar_loader::View;
 use clap::{Parser, Subcommand};
 
-use crate::device::open_device;
+use crate::device::{open_device, with_failures_as_errors};
 use crate::experiment::ExperimentError;
 use crate::experiment::file_list::FileList;
 use crate::experiment::model::{Model, model_config};
@@ -108,7 +108,13 @@ impl Arguments {
         ) {
             end_with_the_reader();
         }
-        match self.command {
+        with_failures_as_errors(|| self.command.run())
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<(), TrainerError> {
+        match self {
             Command::Train(flags) => train::run(&flags),
             Command::Sample(flags) => sample::run(&flags),
             Command::Evaluate(flags) => evaluate::run(&flags),

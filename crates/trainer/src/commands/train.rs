@@ -1,5 +1,4 @@
 use std::io::sink;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +6,7 @@ use super::conclusion;
 use super::error::TrainerError;
 use crate::commands::output::print;
 use crate::device::auto_batch;
-use crate::device::memory::device_failure;
-use crate::device::open_device_for;
+use crate::device::{open_device_for, with_failures_as_errors};
 use crate::process::progress::{LOG_INTERVAL, Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::ranks::Ranks;
@@ -129,21 +127,8 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
             None => "the whole batch fits the memory".to_owned(),
         });
     }
-    if !settings.device.are_gpus() {
-        return Ok(train(&settings, options, &device, &mut progress)?);
-    }
-    // Where memory runs out or a kernel fails, the backend panics; nothing in this process can use the device again.
-    let trained = catch_unwind(AssertUnwindSafe(|| {
-        train(&settings, options, &device, &mut progress)
-    }));
-    let trained = trained.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied());
-        Err(TrainError::Device(device_failure(
-            settings.device.main(),
-            text.unwrap_or("it failed without a reason"),
-        )))
-    });
+    // Here, so that the other ranks are told.
+    let trained = with_failures_as_errors(|| train(&settings, options, &device, &mut progress));
     Ok(trained?)
 }
 

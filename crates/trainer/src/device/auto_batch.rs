@@ -6,7 +6,7 @@ use super::error::DeviceError;
 use super::step_probe::MeasuredMemory;
 use crate::device::memory::free_bytes;
 use crate::device::step_memory::{
-    CIFAR_BYTES, Place, StepSize, evaluation_bytes, form_and_place, predict,
+    CIFAR_BYTES, Form, Place, StepSize, evaluation_bytes, form_and_place, predict,
 };
 use crate::experiment::model::model_config;
 use run_files::disk::amount;
@@ -47,7 +47,11 @@ fn choose_by(
     let device = settings.device.main();
     let available = match limit {
         Some(MemoryLimit(bytes)) => bytes,
-        None => free_bytes(device).ok_or(DeviceError::UnknownMemory { device })?,
+        None => {
+            let all = std::iter::once(&device).chain(settings.device.others());
+            let least = all.map(|device| free_bytes(*device)).min().flatten();
+            least.ok_or(DeviceError::UnknownMemory { device })?
+        }
     };
     let count = settings.device.count();
     // Images that are normalised together.
@@ -99,8 +103,14 @@ fn predicted(settings: &Settings, config: &VaeConfig, batch: usize, most: usize)
         micro_batch: Some(most),
         ..StepSize::of(settings, batch)
     };
-    let step = predict(config, form_and_place(settings), size);
-    let tensors = (step.activations + step.in_flight).max(evaluation_bytes(config));
+    let (form, place) = form_and_place(settings);
+    let step = predict(config, (form, place), size);
+    let of_step = step.activations + step.in_flight;
+    let tensors = match form {
+        // Nothing of it is freed for pictures and the final scores, which take Burn's operations.
+        Form::OnDevice(_) => of_step + evaluation_bytes(config),
+        _ => of_step.max(evaluation_bytes(config)),
+    };
     let others = step.total() - step.activations - step.in_flight - step.images;
     tensors + others + data_bytes(settings)
 }

@@ -13,11 +13,35 @@ mod step_probe;
 #[cfg(feature = "vulkan")]
 mod vulkan;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::OnceLock;
+
 use burn::tensor::Device;
 
 use run_files::settings::{DeviceChoice, Precision};
 
 pub use error::DeviceError;
+
+/// The GPU that this process has opened first.
+static OPENED: OnceLock<DeviceChoice> = OnceLock::new();
+
+/// Does it. Where the memory of a GPU runs out or a kernel fails, the backend panics, and nothing in this process can use the device again: that is an error
+/// then. Other panics, and those of processes that have opened no GPU, go on.
+pub(crate) fn with_failures_as_errors<T, E: From<DeviceError>>(
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let panic = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => return done,
+        Err(panic) => panic,
+    };
+    let Some(device) = OPENED.get() else {
+        resume_unwind(panic);
+    };
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("it failed without a reason");
+    Err(memory::device_failure(*device, text).into())
+}
 
 /// The device of that name, for products of that precision.
 ///
@@ -61,6 +85,9 @@ pub(crate) fn matrix_products(device: &Device) -> Option<String> {
 /// # Errors
 /// Where the program was built without the backend's feature.
 pub fn open_device(choice: DeviceChoice) -> Result<Device, DeviceError> {
+    if choice.gpu_index().is_some() {
+        let _ = OPENED.set(choice);
+    }
     match choice {
         #[cfg(feature = "flex")]
         DeviceChoice::Flex => Ok(Device::flex()),

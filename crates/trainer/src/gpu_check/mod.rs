@@ -9,7 +9,6 @@ mod budget;
 mod date;
 mod determinism;
 mod error;
-mod golden;
 mod parity;
 mod part;
 mod part_process;
@@ -18,7 +17,6 @@ mod results;
 mod row;
 mod start;
 mod table;
-mod tolerances;
 mod work;
 
 use std::io::Write;

@@ -40,6 +40,11 @@ pub(super) fn time_products(
             Precision::Bf16 => values.cast(FloatDType::BF16),
         }
     };
+    #[cfg(feature = "cuda")]
+    if let Some(device) = resnet_blocks::cube::device_of(random()) {
+        let seconds = own::seconds(&device, precision, scale, wait)?;
+        return Ok(row(precision, size, seconds));
+    }
     let (left, right) = (random(), random());
     let mut sum = Tensor::<2>::zeros([1, 1], device);
     let mut multiply = |times: usize| {
@@ -51,28 +56,85 @@ pub(super) fn time_products(
         }
         wait()
     };
-    multiply(WARMUP)?;
-    let mut times = 1;
-    let seconds = loop {
-        let began = Instant::now();
-        multiply(times)?;
-        let seconds = began.elapsed().as_secs_f64();
-        if seconds >= scale.product_seconds {
-            break seconds / times as f64;
-        }
-        times *= 2;
-    };
+    let seconds = seconds_each(scale, &mut multiply)?;
     let sum = sum.try_into_scalar::<f32>();
     let sum = sum.map_err(|error| lost(error.to_string()))?;
     if !sum.is_finite() {
         return Err(lost(format!("products of finite matrices add up to {sum}")).into());
     }
-    Ok(ProductRow {
+    Ok(row(precision, size, seconds))
+}
+
+fn row(precision: Precision, size: usize, seconds: f64) -> ProductRow {
+    ProductRow {
         precision,
         size,
         seconds,
         operations_per_second: 2.0 * (size as f64).powi(3) / seconds,
-    })
+    }
+}
+
+/// Seconds of one of the products that `multiply` makes so many of and waits for: of as many as take the scale's time.
+fn seconds_each<E>(
+    scale: Scale,
+    mut multiply: impl FnMut(usize) -> Result<(), E>,
+) -> Result<f64, E> {
+    multiply(WARMUP)?;
+    let mut times = 1;
+    loop {
+        let began = Instant::now();
+        multiply(times)?;
+        let seconds = began.elapsed().as_secs_f64();
+        if seconds >= scale.product_seconds {
+            return Ok(seconds / times as f64);
+        }
+        times *= 2;
+    }
+}
+
+/// What the steps of CUDA's devices multiply with.
+#[cfg(feature = "cuda")]
+mod own {
+    use cubecl::bytes::Bytes;
+    use resnet_blocks::cube::{Device, Matrix, Storage};
+    use run_files::settings::Precision;
+
+    use super::{Scale, seconds_each};
+    use crate::device::DeviceError;
+
+    pub(super) fn seconds(
+        device: &Device,
+        precision: Precision,
+        scale: Scale,
+        wait: impl Fn() -> Result<(), DeviceError>,
+    ) -> Result<f64, DeviceError> {
+        let size = scale.product_size;
+        // Between -1 and 1, and no two rows alike.
+        let values = |index: usize| (index * 7919 % 10_007) as f32 / 5_003.5 - 1.0;
+        let matrix = || {
+            let all = (0..size * size).map(values);
+            let (storage, bytes) = match precision {
+                Precision::F32 => (Storage::F32, Bytes::from_elems(all.collect::<Vec<f32>>())),
+                Precision::Bf16 => {
+                    let bits = all.map(|value| (value.to_bits() >> 16) as u16);
+                    (Storage::Bf16, Bytes::from_elems(bits.collect::<Vec<u16>>()))
+                }
+            };
+            let matrix = Matrix::empty(&device.client, size, size, storage);
+            device.client.write(&matrix.buffer.handle(), bytes);
+            matrix
+        };
+        let [left, right, out] = [(); 3].map(|()| matrix());
+        seconds_each(scale, |times| {
+            for _ in 0..times {
+                let (left, right) = (left.plain(), right.plain());
+                device
+                    .products
+                    .multiply(&device.client, left, right, &out, false);
+            }
+            wait()
+        })
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

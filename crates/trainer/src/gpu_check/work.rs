@@ -187,7 +187,7 @@ fn time(
     };
     let timing = time_steps_watched(&settings, timing, device, &mut on_step)?;
     let peak_bytes = match options.device {
-        DeviceChoice::Cuda(_) => device.memory_pool_usage().map(|pool| pool.bytes_reserved),
+        DeviceChoice::Cuda(_) => timing.pool_bytes,
         _ => timing.peak_bytes,
     };
     let operations = OPERATIONS_PER_MULTIPLY_ACCUMULATE
@@ -207,7 +207,11 @@ fn time(
         first_step_seconds: timing.first_step_seconds,
         images_per_second: timing.images_per_second,
         peak_bytes,
-        predicted_bytes: (!is_plain).then(|| predicted.total()),
+        // The pool has neither the program nor the images of all of CIFAR-10.
+        predicted_bytes: (!is_plain).then(|| match options.device {
+            DeviceChoice::Cuda(_) => predicted.total() - predicted.program - predicted.images,
+            _ => predicted.total(),
+        }),
         operations,
         operations_per_second: operations as f64 / timing.seconds_per_step,
     })

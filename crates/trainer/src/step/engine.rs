@@ -175,11 +175,21 @@ impl Engine {
     pub(crate) fn catch_up(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
         #[cfg(feature = "cube")]
         if let Some(device) = &mut self.device {
-            return device.settle(guard);
+            let report = device.settle(guard);
+            self.read_model_at_the_end(report.as_ref());
+            return report;
         }
         // Every other step waits for its own outcome.
         let _ = guard;
         None
+    }
+
+    /// Whether steps are a GPU's own, of which phases cannot be told apart and which go on behind the host.
+    pub(crate) fn is_on_device(&self) -> bool {
+        #[cfg(feature = "cube")]
+        return self.device.is_some();
+        #[cfg(not(feature = "cube"))]
+        false
     }
 
     /// Why a device launches steps that it should replay, if it does.
@@ -232,12 +242,17 @@ impl Engine {
         } else {
             device.step(request, guard)
         };
-        let ends = report.as_ref().map(|report| &report.outcome);
-        if matches!(ends, Some(Outcome::NotFinite { stops: true, .. })) {
-            // For the report of the divergence.
+        self.read_model_at_the_end(report.as_ref());
+        Ok(report)
+    }
+
+    /// Reads the model where training stops, for the report of the divergence.
+    #[cfg(feature = "cube")]
+    fn read_model_at_the_end(&mut self, report: Option<&StepReport>) {
+        let outcome = report.map(|report| &report.outcome);
+        if matches!(outcome, Some(Outcome::NotFinite { stops: true, .. })) {
             self.read_model();
         }
-        Ok(report)
     }
 
     /// As [`step`](Self::step); `ended` is called at the end of each phase.

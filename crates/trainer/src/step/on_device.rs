@@ -185,7 +185,7 @@ impl OnDevice {
     fn report(&mut self, open: Open, guard: &mut StepGuard) -> StepReport {
         let Open { pending, told } = open;
         let outcome = checked(pending.wait());
-        self.step.observe(&outcome);
+        checked(self.step.observe(&outcome));
         let loss = BatchLoss {
             cross_entropy: outcome.cross_entropy,
             kl: outcome.kl,

@@ -128,6 +128,7 @@ fn seconds_per_step(
     let options = EngineOptions {
         micro_batch_size: None,
         gradient_checkpointing: false,
+        is_launched: timing.is_launched,
         ..EngineOptions::of(settings)
     };
     let mut engine = Engine::new(model, Replicas::none(&device), options);
@@ -143,7 +144,9 @@ fn seconds_per_step(
         &device,
     );
     let mut seconds = Vec::new();
-    for step in 0..timing.warmup + timing.steps {
+    // No rate counts the step in which kernels are compiled.
+    let warmup = timing.warmup.max(usize::from(settings.device.are_gpus()));
+    for step in 0..warmup + timing.steps {
         let began = Instant::now();
         let noise = Tensor::ones([batch, config.latent_dim], &device);
         let request = StepRequest {
@@ -163,7 +166,7 @@ fn seconds_per_step(
         })?;
         seconds.push(began.elapsed().as_secs_f64());
     }
-    Ok(median(&seconds[timing.warmup..]))
+    Ok(median(&seconds[warmup..]))
 }
 
 impl Scaling {

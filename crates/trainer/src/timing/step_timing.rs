@@ -44,11 +44,15 @@ pub struct StepTiming {
     pub first_step_seconds: f64,
     /// Steps that counted.
     pub steps: usize,
-    /// Medians of the parts.
-    pub phases: Phases,
+    /// Medians of the parts; none of a GPU's own steps, which go on behind the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phases: Option<Phases>,
     /// Seconds of all processors together a step, where the system tells.
     pub processor_seconds_per_step: Option<f64>,
-    /// What of it is the likelihood alone; none in evaluation.
+    /// What the backend had taken of a GPU's memory at the end of the steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_bytes: Option<u64>,
+    /// What of it is the likelihood alone; none in evaluation, and of a GPU's own steps.
     pub likelihood: Option<LikelihoodTiming>,
     /// What the step spends on other ranks, where there are any; the phases contain it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,6 +200,8 @@ fn timed_steps(
         reason,
     };
     let wait = || device.sync().map_err(|error| lost(error.to_string()));
+    // A GPU's own steps go on behind the host as in training, which makes the next batch meanwhile: the host is held up by the outcome of the step before.
+    let is_behind = engine.is_on_device() && !options.is_evaluation;
 
     // As in training: on a GPU the images lie there.
     let split = SplitImages::new(plan.view(), &device, ImagePlace::of(&device));
@@ -227,7 +233,10 @@ fn timed_steps(
             TensorData::new(noise, [batch, settings.latent_dim]),
             &device,
         );
-        wait()?;
+        let waits = !is_behind || step < warmup || step + 1 == warmup + steps;
+        if !is_behind {
+            wait()?;
+        }
         lap(0);
         let inputs = Inputs {
             images,
@@ -235,7 +244,9 @@ fn timed_steps(
             dropout: None,
         };
         let mut ended = |phase| {
-            wait()?;
+            if waits {
+                wait()?;
+            }
             lap(match phase {
                 Phase::Forward => 1,
                 Phase::Backward => 2,
@@ -270,7 +281,10 @@ fn timed_steps(
     let processors = processor_seconds().zip(processors);
     // After the steps, whose memory it must not add to.
     let peak_bytes = peak_memory_bytes();
-    let likelihood = (!options.is_evaluation).then(|| {
+    let pool_bytes = device.memory_pool_usage().map(|pool| pool.bytes_reserved);
+    // A GPU's own step has a kernel of its own for it.
+    let has_own = options.is_evaluation || engine.is_on_device();
+    let likelihood = (!has_own).then(|| {
         let images = split.epoch(&plan, 0).batch(0);
         time_likelihood(engine.model(), images, steps, &device)
     });
@@ -304,15 +318,16 @@ fn timed_steps(
         slowest: counted.iter().copied().fold(0.0, f64::max),
         images_per_second: settings.batch_size as f64 / seconds_per_step,
         peak_bytes,
+        pool_bytes,
         first_step_seconds: wholes[0],
         steps,
         between_ranks,
-        phases: Phases {
+        phases: (!is_behind).then_some(Phases {
             data_seconds,
             forward_seconds,
             backward_seconds,
             optimizer_seconds,
-        },
+        }),
         processor_seconds_per_step: processors
             .map(|(after, before)| (after - before) / steps as f64),
         likelihood,

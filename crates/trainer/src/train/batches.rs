@@ -93,7 +93,9 @@ impl Training<'_> {
             {
                 progress.estimate(&shown());
             }
-            if progress.step_due(seconds) {
+            // A GPU's first step is reported with the second.
+            let has_terms = run.state.sums.images() > 0;
+            if has_terms && progress.step_due(seconds) {
                 progress.step(&shown());
             }
             // The end of the epoch has a checkpoint of its own.

@@ -283,6 +283,9 @@ impl<'a> Training<'a> {
             first_epoch: run.state.epoch + 1,
             is_over: run.state.epoch >= self.settings.epochs || run.state.stopped,
         });
+        if self.settings.device.are_gpus() && !run.engine.is_on_device() {
+            progress.notice("steps are made of Burn's operations here, which are slower than the device's own step");
+        }
         let mut logs = if self.ranks.is_first() {
             Some(self.open_logs(&mut run, is_new, progress)?)
         } else {

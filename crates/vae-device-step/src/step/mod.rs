@@ -259,9 +259,24 @@ impl DeviceStep {
     }
 
     /// Takes note of a step's outcome, in the order of the steps.
-    pub fn observe(&mut self, outcome: &Outcome) {
+    ///
+    /// # Errors
+    /// If a matrix product was not made: what the steps have written since is wrong then, whatever their outcomes say.
+    pub fn observe(&mut self, outcome: &Outcome) -> Result<(), StepError> {
         self.known_updates = outcome.updates;
         self.unread = self.unread.saturating_sub(1);
+        self.check()
+    }
+
+    /// Whether all matrix products have been made, of the work that something has been read of.
+    ///
+    /// # Errors
+    /// If one was not.
+    pub fn check(&self) -> Result<(), StepError> {
+        match self.device.products.failure() {
+            None => Ok(()),
+            Some(error) => Err(StepError(error)),
+        }
     }
 
     /// Whether the steps of this size of batch are replayed, and why not where they should be.
@@ -342,6 +357,10 @@ impl DeviceStep {
 
     /// Goes on from an optimizer after so many updates; false where its moments are not those of this model.
     pub fn restore(&mut self, updates: u64, moments: &Named) -> bool {
+        if updates == 0 && moments.is_empty() {
+            // An optimizer that has none yet, as this one has them: all zero.
+            return true;
+        }
         let layout = &self.flat.layout;
         let mut buffers = Vec::new();
         for kind in ["first", "second"] {

@@ -208,9 +208,7 @@ impl DeviceStep {
                 Err(error) => self.uncaptured = Some(text(error)),
             }
             // A graph without one of its products would be replayed all the same.
-            if let Some(error) = self.device.products.failure() {
-                return Err(StepError(error));
-            }
+            self.check()?;
         }
         Ok(())
     }

@@ -90,6 +90,7 @@ impl DeviceStep {
             );
         }
         let record = crate::outcome::read(record)?;
+        self.check()?;
         Ok(ShardPass {
             terms: BatchTerms::of(&record[..2 * batch]),
             values,
@@ -113,6 +114,7 @@ impl DeviceStep {
         rates: StepRates,
     ) -> Result<Pending, StepError> {
         self.has_room()?;
+        self.check()?;
         if values.len() != self.pass_len() {
             let text = format!("{} values of a sum of {}", values.len(), self.pass_len());
             return Err(StepError(text));

@@ -149,7 +149,7 @@ fn own_steps(
         let outcome = engine.step(inputs, rates).expect("a step");
         mark("asked");
         let outcome = outcome.wait().expect("an outcome");
-        engine.observe(&outcome);
+        engine.observe(&outcome).expect("all products");
         println!("step {number}: {outcome:?}");
     }
     for number in 0..3 {

@@ -142,7 +142,7 @@ fn rates(kl_weight: f64) -> StepRates {
 fn step(engine: &mut DeviceStep, inputs: StepInputs, rates: StepRates) -> Outcome {
     let outcome = engine.step(inputs, rates).expect("a step");
     let outcome = outcome.wait().expect("an outcome");
-    engine.observe(&outcome);
+    engine.observe(&outcome).expect("all products");
     outcome
 }
 

@@ -61,7 +61,7 @@ fn a_shard_counts_the_dimensions_that_it_is_told_to() {
         let pass = engine.pass(inputs, 1.0, rates(0.5)).expect("a pass");
         let pending = engine.update(&pass.values, pass.terms, rates(0.5));
         let outcome = pending.expect("an update").wait().expect("an outcome");
-        engine.observe(&outcome);
+        engine.observe(&outcome).expect("all products");
         if number < 3 {
             // The same weights for the next pass.
             engine = DeviceStep::new(&start, with_free_bits(true)).expect("known kernels");

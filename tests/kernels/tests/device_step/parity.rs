@@ -329,7 +329,7 @@ fn check_terms(
     number: usize,
 ) {
     let outcome = pending.wait().expect("an outcome");
-    engine.observe(&outcome);
+    engine.observe(&outcome).expect("all products");
     assert_eq!(outcome.updates, number as u64 + 1);
     for (found, expected) in [outcome.cross_entropy, outcome.kl, outcome.l2]
         .into_iter()

@@ -49,7 +49,7 @@ fn divided(
         .update(&values, terms, rates(1.0))
         .expect("an update");
     let outcome = pending.wait().expect("an outcome");
-    engine.observe(&outcome);
+    engine.observe(&outcome).expect("all products");
     outcome
 }
 

@@ -7,7 +7,7 @@ use crate::commands::TrainerError;
 use crate::commands::conclusion::{conclude, unconnected};
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
-use crate::device::{DeviceError, open_device_for};
+use crate::device::{DeviceError, open_device_for, with_failures_as_errors};
 use crate::process::lifeline;
 use crate::process::stop_request::StopRequest;
 use crate::ranks::Ranks;
@@ -128,7 +128,7 @@ pub(in crate::commands) fn run(flags: &BenchStepFlags) -> Result<(), TrainerErro
     } else {
         Ranks::of_launcher(RANK_TIMEOUT, &StopRequest::new()).map_err(unconnected)?
     };
-    conclude(&ranks, run_on(&ranks, flags))
+    conclude(&ranks, with_failures_as_errors(|| run_on(&ranks, flags)))
 }
 
 fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
@@ -246,14 +246,15 @@ fn lines(timing: &StepTiming, result: &Value) -> String {
     );
     text += &format!("images          {:.1} a second\n", timing.images_per_second);
     text += &format!("first step      {:.4} s\n", timing.first_step_seconds);
-    let phases = timing.phases;
-    text += &format!(
-        "data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s\n",
-        phases.data_seconds,
-        phases.forward_seconds,
-        phases.backward_seconds,
-        phases.optimizer_seconds
-    );
+    if let Some(phases) = timing.phases {
+        text += &format!(
+            "data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s\n",
+            phases.data_seconds,
+            phases.forward_seconds,
+            phases.backward_seconds,
+            phases.optimizer_seconds
+        );
+    }
     if let Some(between) = timing.between_ranks {
         text += &format!(
             "{} ranks         compute {:.4}, communication {:.4}, waiting {:.4} s; {:.1} MB sent a step\n",

@@ -43,6 +43,7 @@ impl BatchScorer for DeviceScorer<'_> {
         assert_eq!(sampler, self.device.options.sampler, "the run's own");
         let pending = checked(self.device.step.evaluate(images, noise, self.weights));
         let terms = checked(pending.wait());
+        checked(self.device.step.check());
         BatchLoss {
             cross_entropy: terms.cross_entropy,
             kl: terms.kl,

@@ -70,7 +70,7 @@ impl OnDevice {
         self.sum_over_ranks(&sum, replicas, images)?;
         let outcome = checked(checked(self.step.update(&sum, terms, rates)).wait());
         self.goes_ahead();
-        self.step.observe(&outcome);
+        checked(self.step.observe(&outcome));
         let loss = BatchLoss {
             l2: outcome.l2,
             ..loss

@@ -1,5 +1,10 @@
 //! Every block and both autoencoders on this device, against the golden files: outputs, gradients, running statistics.
 
+mod golden;
+#[cfg(feature = "cube")]
+mod own_step;
+mod tolerances;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::prelude::*;
@@ -9,11 +14,11 @@ use resnet_blocks::{
 };
 use vae_core::{Depth, Precision, Sampler, Vae, VaeConfig, VaeOutput};
 
-use super::golden::{
+use super::row::{Comparison, ParityRow};
+use golden::{
     AUTOENCODERS, BLOCKS, Comparisons, Golden, float64, gradients_by_id, norm, relative_distance,
 };
-use super::row::{Comparison, ParityRow};
-use super::tolerances::{Arithmetic, Tolerances, of_autoencoders, of_blocks};
+use tolerances::{Arithmetic, Tolerances, of_autoencoders, of_blocks};
 
 /// Compares case by case, each of which goes to `on_row`; a panic of the backend is that case's failure.
 pub(super) fn check(
@@ -41,6 +46,14 @@ pub(super) fn check(
         on_row(case(name, || {
             compare_autoencoder(depth, &golden, device, precision, tolerances)
         }));
+        #[cfg(feature = "cube")]
+        if own_step::is_known(device) {
+            let name = format!("{name}, the device's own step");
+            let vae = load(autoencoder(depth, precision).init(device), &golden);
+            on_row(case(&name, || {
+                own_step::compare(vae, &golden, device, tolerances)
+            }));
+        }
     }
 }
 
@@ -170,8 +183,17 @@ fn compare_block(
     comparisons.all
 }
 
+/// The autoencoder that a file was made with.
+fn autoencoder(depth: Depth, precision: Precision) -> VaeConfig {
+    VaeConfig::preset(depth)
+        .with_stage_widths([4, 6, 8, 10])
+        .with_intermediate_dim(64)
+        .with_latent_dim(12)
+        .with_precision(precision)
+}
+
 /// Values of an image that a norm takes its statistics over: the positions of its maps.
-fn positions(name: &str) -> usize {
+pub(super) fn positions(name: &str) -> usize {
     let parts: Vec<&str> = name.split('.').collect();
     let stage = |stage: &str| stage.parse::<usize>().unwrap_or(0);
     let side = match parts[..] {
@@ -191,12 +213,7 @@ fn compare_autoencoder(
     tolerances: Tolerances,
 ) -> Vec<Comparison> {
     let autodiff = device.clone().autodiff();
-    let config = VaeConfig::preset(depth)
-        .with_stage_widths([4, 6, 8, 10])
-        .with_intermediate_dim(64)
-        .with_latent_dim(12)
-        .with_precision(precision);
-    let vae = load(config.init(&autodiff), golden);
+    let vae = load(autoencoder(depth, precision).init(&autodiff), golden);
     let mut comparisons = Comparisons::new(golden);
     let pass = |vae: &Vae, device: &Device, sampler: Sampler| {
         let (images, noise) = (

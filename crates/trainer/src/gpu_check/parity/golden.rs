@@ -6,7 +6,7 @@ use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::{DType, Gradients};
 
-use super::row::Comparison;
+use crate::gpu_check::row::Comparison;
 
 macro_rules! golden_files {
     ($crate_name:literal, $($name:literal),+ $(,)?) => {
