@@ -31,7 +31,7 @@ use part::{Part, PartOptions, Scale, all, on_request};
 use results::{Outcome, PartResult, Results};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{BURN_VERSION, file_error};
-use run_files::settings::DeviceChoice;
+use run_files::settings::{DeviceChoice, Precision};
 use work::work;
 
 /// What the results are written to, in the folder of the check.
@@ -62,13 +62,21 @@ impl CheckOptions {
 
     /// Those of a whole check.
     fn parts(&self) -> Vec<Part> {
-        all(self.scale(), self.python.is_some())
+        self.possible(all(self.scale(), self.python.is_some()))
+    }
+
+    /// Without bfloat16 where the device has none.
+    fn possible(&self, mut parts: Vec<Part>) -> Vec<Part> {
+        if matches!(self.device, DeviceChoice::Vulkan(_)) {
+            parts.retain(|part| part.precision() != Some(Precision::Bf16));
+        }
+        parts
     }
 
     /// Those that can be asked for.
     fn known(&self) -> Vec<Part> {
         let mut parts = self.parts();
-        parts.extend(on_request(self.scale()));
+        parts.extend(self.possible(on_request(self.scale())));
         parts
     }
 

@@ -138,6 +138,19 @@ pub(super) fn on_request(scale: Scale) -> Vec<Part> {
 }
 
 impl Part {
+    /// The precision that it is made in; none where that does not matter.
+    pub(super) fn precision(self) -> Option<Precision> {
+        match self {
+            Self::Device | Self::Start => None,
+            Self::Parity(precision) | Self::Determinism(precision) | Self::Products(precision) => {
+                Some(precision)
+            }
+            Self::Step(case) | Self::Launched(case) | Self::Layers(case) | Self::Pytorch(case) => {
+                Some(case.precision)
+            }
+        }
+    }
+
     /// Whether `name` is this part's, or that of its kind: its first word.
     pub(super) fn is_named(self, name: &str) -> bool {
         let own = self.to_string();

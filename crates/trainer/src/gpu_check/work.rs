@@ -37,7 +37,7 @@ pub(super) fn work(
     options: &PartOptions,
     on_row: &mut dyn FnMut(Row),
 ) -> Result<(), GpuCheckError> {
-    let is_gpu = options.device.gpu_index().is_some();
+    let is_cuda = matches!(options.device, DeviceChoice::Cuda(_));
     on_row(stage("opening the device".to_owned(), false));
     match part {
         Part::Device => {
@@ -50,7 +50,7 @@ pub(super) fn work(
                 Precision::F32 => vae_core::Precision::F32,
                 Precision::Bf16 => vae_core::Precision::Bf16,
             };
-            parity::check(&device, precision, is_gpu, &mut |row| {
+            parity::check(&device, precision, is_cuda, &mut |row| {
                 on_row(Row::Parity(row))
             });
         }
