@@ -139,7 +139,7 @@ fn a_run_on_two_devices_has_the_bytes_of_one() {
             let run_dir = format!("{name}-{images}");
             let mut arguments = train(&run_dir, device);
             let flags =
-                "--shards 4 --batch-size 8 --epochs 2 --free-bits 0.02 --ema 0.9 --limit-train";
+                "--shards 4 --batch-size 8 --epochs 1 --free-bits 0.02 --ema 0.9 --limit-train";
             arguments.extend(flags.split(' ').chain([images]).map(str::to_owned));
             must_run(&folder.0, &arguments);
             contents(&folder.0, &run_dir)
