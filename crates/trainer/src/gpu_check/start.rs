@@ -8,9 +8,21 @@ use super::part::PartOptions;
 use super::row::StartRow;
 use crate::process::lifeline::LIFELINE;
 use crate::process::own_program::this_program;
+use run_files::settings::{DeviceChoice, Precision};
 
 /// Where compiled kernels are kept: a folder of the check's own, which the first of two processes finds empty.
 const CACHE: &str = "XDG_CACHE_HOME";
+
+/// The one that GPUs are trained in.
+fn precision(device: DeviceChoice) -> Precision {
+    match device {
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(index) if crate::device::cuda::why_no_bf16(index).is_none() => {
+            Precision::Bf16
+        }
+        _ => Precision::F32,
+    }
+}
 
 /// Starts this program anew for one step at the smallest batch, in bfloat16 where the device has it.
 ///
@@ -38,6 +50,7 @@ pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRo
         .args(["--latent-dim", &scale.latent_dim.to_string()])
         .args(["--batch-size", &scale.batches[0].to_string()])
         .args(["--device", &options.device.to_string()])
+        .args(["--precision", &precision(options.device).to_string()])
         .env(CACHE, &cache)
         // This process's own stdin is watched; the other one's is empty.
         .env_remove(LIFELINE)

@@ -80,7 +80,7 @@ pub(in crate::commands) struct BenchStepFlags {
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
     /// Time steps as batch, depth and images grow instead, and write scaling.csv and scaling.svg into this folder
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["against_pytorch", "evaluation", "json"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["against_pytorch", "evaluation", "json", "plain_layers", "gradient_checkpointing", "shards"])]
     scaling: Option<PathBuf>,
     /// Parts of each batch with batch statistics of their own; under mpirun at least one for each rank
     #[arg(long, value_name = "S", default_value = "1")]
