@@ -5,7 +5,7 @@ use serde_json::json;
 use super::error::TrainerError;
 use crate::commands::output::{print, print_line};
 use crate::device::step_memory::{CIFAR_BYTES, StepMemory, StepSize, form_and_place, predict};
-use crate::experiment::model::model_config;
+use crate::experiment::model::{image_cost, model_config, num_params_by_side};
 use run_files::settings::{Devices, TrainFlags, resolve};
 
 #[derive(clap::Args)]
@@ -69,8 +69,8 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
     };
     let settings = resolve(&flags_of_training, &|name| std::env::var(name).ok())?.settings;
     let config = model_config(&settings)?;
-    let cost = config.cost();
-    let [encoder, decoder] = config.num_params_by_side();
+    let cost = image_cost(&config);
+    let [encoder, decoder] = num_params_by_side(&config);
     let total = encoder + decoder;
     let memory = predict(
         &config,

@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 use burn::prelude::*;
 use resnet_blocks::{glorot_limit, map_named_parameters};
 use vae_core::{
-    Activation, Autoencoder, ConfigError, Depth, Precision, Sampler, Shortcuts, Vae, VaeConfig,
+    Activation, Autoencoder, ConfigError, Cost, Depth, Precision, Sampler, Shortcuts, Vae,
+    VaeConfig,
 };
 
 use crate::experiment::random::{Purpose, Stream};
@@ -22,6 +23,14 @@ impl Model {
     /// With the initial values of its layers, which depend on the device's own generator.
     pub fn new(config: &VaeConfig, device: &Device) -> Self {
         Self::ResNet(config.init(device))
+    }
+
+    /// The ResNet, which a GPU's own step knows; none where the model is of another family.
+    #[cfg(feature = "cube")]
+    pub(crate) fn as_resnet(&self) -> Option<&Vae> {
+        match self {
+            Self::ResNet(model) => Some(model),
+        }
     }
 }
 
@@ -76,6 +85,16 @@ pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
         .with_likelihood(settings.likelihood);
     config.validate()?;
     Ok(config)
+}
+
+/// What one image costs the model. Families are told apart here, and each file of `vae-core` says what its own family costs.
+pub(crate) fn image_cost(config: &VaeConfig) -> Cost {
+    config.cost()
+}
+
+/// Parameters of the model's encoder and decoder, the norms' running statistics among them.
+pub(crate) fn num_params_by_side(config: &VaeConfig) -> [u64; 2] {
+    config.num_params_by_side()
 }
 
 /// The sampler of the settings.
@@ -148,7 +167,7 @@ mod tests {
             depth: 28,
             ..Settings::default()
         };
-        let cost = model_config(&settings).expect("the post's sizes").cost();
+        let cost = image_cost(&model_config(&settings).expect("the post's sizes"));
         let operations = 3 * 2 * cost.multiply_accumulates() * 50_000;
         assert_eq!(operations, 1_449_492_480_000_000);
     }

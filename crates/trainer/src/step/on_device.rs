@@ -57,7 +57,7 @@ struct Told {
 impl OnDevice {
     /// None where the model is on processors, or a run has something that the device's step does not know.
     pub(crate) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
-        let Model::ResNet(model) = model;
+        let model = model.as_resnet()?;
         if resnet_blocks::are_blocks_plain() {
             return None;
         }
@@ -149,22 +149,23 @@ impl OnDevice {
 
     /// The model as it is on the device; none where it is the one that was read last.
     pub(crate) fn model(&mut self, model: &Model) -> Option<Model> {
-        let Model::ResNet(model) = model;
+        let model = model.as_resnet()?;
         let is_ahead = std::mem::take(&mut self.is_ahead);
         is_ahead.then(|| Model::ResNet(checked(self.step.model(model.clone()))))
     }
 
     /// The average of the weights, where one is kept; `average` has any values.
     pub(crate) fn average(&self, average: &Model) -> Option<Model> {
-        let Model::ResNet(average) = average;
+        let average = average.as_resnet()?;
         let read = checked(self.step.average(average.clone()));
         read.map(Model::ResNet)
     }
 
     /// Goes on with an average.
     pub(crate) fn restore_average(&mut self, average: &Model) {
-        let Model::ResNet(average) = average;
-        self.step.restore_average(average);
+        if let Some(average) = average.as_resnet() {
+            self.step.restore_average(average);
+        }
     }
 
     /// Why steps are launched that should be replayed.

@@ -1,5 +1,6 @@
 //! Widths at which models of different depth have equal parameters or equal arithmetic.
 
+use crate::experiment::model::{image_cost, num_params_by_side};
 use clap::ValueEnum;
 use vae_core::VaeConfig;
 
@@ -35,8 +36,8 @@ impl Matching {
     pub fn cost(self, config: &VaeConfig) -> Option<u64> {
         match self {
             Self::None => None,
-            Self::Parameters => Some(config.num_params()),
-            Self::Macs => Some(config.cost().multiply_accumulates()),
+            Self::Parameters => Some(num_params_by_side(config).iter().sum()),
+            Self::Macs => Some(image_cost(config).multiply_accumulates()),
         }
     }
 }
