@@ -1,14 +1,16 @@
 /* cuBLASLt without a card: products are made on the host, over the stand-in driver's memory, and layouts are checked. float32 and bfloat16.
  *
  * Where STAND_IN_COUNTS is set nothing is multiplied: STAND_IN_REPORT receives the line `launch cublaslt` for each product, and `workspace ADDRESS`
- * where that is another one than before. */
+ * where that is another one than before.
+ *
+ * STAND_IN_PRODUCT_FAILS, a number: the product of that number, from 0, is not made and gives an error. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef int Status; /* cublasStatus_t */
-enum { SUCCESS = 0, INVALID_VALUE = 7, R_32F = 0, R_16BF = 14 };
+enum { SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, R_32F = 0, R_16BF = 14 };
 
 typedef struct { int type; uint64_t rows, columns; int64_t leading; } Layout;
 typedef struct { int compute, scale, transpose_a, transpose_b; } Descriptor;
@@ -72,6 +74,9 @@ Status cublasLtMatmul(void *handle, Descriptor *descriptor, const float *alpha, 
                       const float *beta, const void *c, Layout *c_layout, void *d, Layout *d_layout, const void *algorithm, void *workspace,
                       size_t workspace_size, void *stream) {
   if (!do_match(descriptor, a_layout, b_layout, c_layout, d_layout) || !stream || !workspace) return INVALID_VALUE;
+  static int made;
+  const char *fails = getenv("STAND_IN_PRODUCT_FAILS");
+  if (fails && atoi(fails) == made++) return EXECUTION_FAILED;
   if (getenv("STAND_IN_COUNTS")) {
     static FILE *report;
     if (!report) setvbuf(report = fopen(getenv("STAND_IN_REPORT"), "a"), NULL, _IOLBF, 256);

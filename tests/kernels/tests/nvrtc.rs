@@ -264,28 +264,66 @@ fn cublaslt_is_told_how_matrices_lie_in_memory() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// A run of the trainer's program on the stand-in, in steps of eight images.
+fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> std::process::Output {
+    compile("cublaslt.c", &folder.join("libcublasLt.so"));
+    let libraries = std::env::join_paths([folder.to_owned(), wheels().join("cuda_nvrtc/lib")])
+        .expect("no colon in a path");
+    let usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --epochs 1 --data sample \
+                 --precision bf16 --run-dir run";
+    Command::new(env!("CARGO_BIN_EXE_program"))
+        .args(usual.split_whitespace())
+        .args(arguments.split_whitespace())
+        .env_remove("RESNET_VAE_PRODUCTS")
+        .env("LD_LIBRARY_PATH", libraries)
+        .env("CUDA_PATH", folder)
+        .env("STAND_IN_CAPABILITY", "9.0")
+        .env("STAND_IN_REPORT", folder.join("report"))
+        .env("STAND_IN_COUNTS", "1")
+        // The program has 4 e computed before it trusts a card.
+        .env("STAND_IN_FIRST_READ", "10.873127")
+        .envs(variables.iter().copied())
+        .current_dir(folder)
+        .output()
+        .expect("started")
+}
+
+/// The last product of a step has none behind it in which its failure would show.
+#[test]
+fn a_step_without_one_of_its_products_is_not_saved() {
+    let arguments = "--device cuda:0 --limit-train 24 --checkpoint-every 1";
+    let whole = folder("whole-products");
+    let output = train(&whole, arguments, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let report = std::fs::read_to_string(whole.join("report")).expect("the stand-in's report");
+    let of_first_step = report
+        .lines()
+        .take_while(|line| !line.starts_with("launch adam"));
+    let products = of_first_step
+        .filter(|line| *line == "launch cublaslt")
+        .count();
+    assert!(products > 50, "{products} products are not a step's");
+
+    let folder = folder("missing-product");
+    let last = (products - 1).to_string();
+    let output = train(&folder, arguments, &[("STAND_IN_PRODUCT_FAILS", &last)]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(32), "{text}");
+    assert!(text.contains("cublasLtMatmul"), "{text}");
+    let checkpoints = std::fs::read_dir(folder.join("run/checkpoints"));
+    let saved = checkpoints.map_or(0, |files| files.count());
+    assert_eq!(saved, 0, "{text}");
+    for folder in [whole, folder] {
+        std::fs::remove_dir_all(folder).expect("the folder goes");
+    }
+}
+
 /// Both cards make the same passes, and the first one alone the update.
 #[test]
 fn two_cards_of_a_process_share_a_step() {
     let folder = folder("two-cards");
-    compile("cublaslt.c", &folder.join("libcublasLt.so"));
-    let libraries = std::env::join_paths([folder.to_owned(), wheels().join("cuda_nvrtc/lib")])
-        .expect("no colon in a path");
-    let arguments = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-train 24 --limit-test 8 \
-                     --epochs 1 --data sample --device cuda:0,cuda:1 --precision bf16 --run-dir run";
-    let output = Command::new(env!("CARGO_BIN_EXE_program"))
-        .args(arguments.split_whitespace())
-        .env_remove("RESNET_VAE_PRODUCTS")
-        .env("LD_LIBRARY_PATH", libraries)
-        .env("CUDA_PATH", &folder)
-        .env("STAND_IN_CAPABILITY", "9.0")
-        .env("STAND_IN_CARDS", "2")
-        .env("STAND_IN_REPORT", folder.join("report"))
-        .env("STAND_IN_COUNTS", "1")
-        .env("STAND_IN_FIRST_READ", "10.873127")
-        .current_dir(&folder)
-        .output()
-        .expect("started");
+    let arguments = "--device cuda:0,cuda:1 --limit-train 24";
+    let output = train(&folder, arguments, &[("STAND_IN_CARDS", "2")]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
