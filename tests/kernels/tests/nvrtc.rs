@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 fn wheels() -> PathBuf {
     let folder = std::env::var_os("NVIDIA_WHEELS").unwrap_or_else(|| {
@@ -264,15 +264,19 @@ fn cublaslt_is_told_how_matrices_lie_in_memory() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
-/// A run of the trainer's program on the stand-in, in steps of eight images.
-fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> std::process::Output {
+/// A run of steps of eight images.
+fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
+    let usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --epochs 1 --data sample \
+                 --precision bf16 --run-dir run";
+    program(folder, &format!("{usual} {arguments}"), variables)
+}
+
+/// The trainer's program on the stand-in.
+fn program(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
     compile("cublaslt.c", &folder.join("libcublasLt.so"));
     let libraries = std::env::join_paths([folder.to_owned(), wheels().join("cuda_nvrtc/lib")])
         .expect("no colon in a path");
-    let usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --epochs 1 --data sample \
-                 --precision bf16 --run-dir run";
     Command::new(env!("CARGO_BIN_EXE_program"))
-        .args(usual.split_whitespace())
         .args(arguments.split_whitespace())
         .env_remove("RESNET_VAE_PRODUCTS")
         .env("LD_LIBRARY_PATH", libraries)
@@ -286,6 +290,19 @@ fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> std::pro
         .current_dir(folder)
         .output()
         .expect("started")
+}
+
+/// Also where nothing is trained.
+#[test]
+fn a_card_that_fails_has_an_exit_code_of_its_own() {
+    let folder = folder("failing");
+    let arguments = "bench-step --depth 28 --width 0.02 --latent-dim 4 --batch-size 8 --device cuda:0 --steps 1 --warmup 1";
+    for (variables, expected) in [(&[][..], 0), (&[("STAND_IN_PRODUCT_FAILS", "60")], 32)] {
+        let output = program(&folder, arguments, variables);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(expected), "{text}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
 /// The last product of a step has none behind it in which its failure would show.
