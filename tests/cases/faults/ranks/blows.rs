@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use end_to_end_tests::Bench;
@@ -90,12 +90,25 @@ fn strike(bench: &Bench, program: &Path, case: usize, whole: u64, draws: &mut Dr
                 _ => "-TERM",
             },
         );
-        let output = child.wait_with_output().expect("ended");
-        if output.status.success() {
-            let _ = Command::new("kill")
-                .args(["-KILL", &process.to_string()])
-                .stderr(Stdio::null())
-                .status();
+        // A rank that is stopped at its very end keeps nobody from ending but the launcher.
+        let summary = bench.path(&format!("{run_dir}/summary.json"));
+        let (has_ended, was_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !has_ended.load(Ordering::Relaxed) && began.elapsed() < LIMIT {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                if !has_ended.load(Ordering::Relaxed) && summary.exists() {
+                    was_over.store(true, Ordering::Relaxed);
+                    kill(*process);
+                }
+            });
+            let output = child.wait_with_output().expect("ended");
+            has_ended.store(true, Ordering::Relaxed);
+            output
+        });
+        if output.status.success() || was_over.load(Ordering::Relaxed) {
+            kill(*process);
             return false;
         }
         let gone = |process: &u32| !Path::new(&format!("/proc/{process}")).exists();
@@ -197,6 +210,13 @@ pub(super) fn ranks_below(launcher: u32, program: &Path) -> HashMap<usize, u32> 
         }
     }
     found
+}
+
+fn kill(process: u32) {
+    let _ = Command::new("kill")
+        .args(["-KILL", &process.to_string()])
+        .stderr(Stdio::null())
+        .status();
 }
 
 pub(super) fn send(process: u32, signal: &str) {
