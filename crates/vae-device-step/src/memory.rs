@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    /// Counted by a driver that stands in for NVIDIA's: `tests/kernels/tests/nvrtc.rs` prints what a step of full width allocates.
+    /// Counted by a driver that stands in for NVIDIA's: `tests/kernels/tests/nvrtc` prints what a step of full width allocates.
     #[test]
     fn a_step_of_full_width_takes_what_was_counted() {
         let config = VaeConfig::preset(Depth::Depth28);

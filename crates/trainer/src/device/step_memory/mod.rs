@@ -163,7 +163,7 @@ mod tests {
         };
         let of = |form| predict(&config, (form, Place::Cuda), size);
         let own = of(Form::OnDevice(Precision::Bf16));
-        // What a driver without a card was asked for, by `tests/kernels/tests/nvrtc.rs`.
+        // What a driver without a card was asked for, by `tests/kernels/tests/nvrtc`.
         let buffers = own.parameters + own.activations + own.in_flight + own.allocator;
         let share = buffers as f64 / 4.2245e9;
         assert!((0.97..1.03).contains(&share), "{own:?}: {share}");

@@ -6,6 +6,7 @@ use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::{DType, Gradients};
 
+use super::tolerances::Tolerances;
 use crate::gpu_check::row::Comparison;
 
 macro_rules! golden_files {
@@ -141,6 +142,40 @@ impl<'a> Comparisons<'a> {
             value.is_finite().then(|| largest.max(value.abs()))
         });
         self.add(name, largest, allowed);
+    }
+
+    /// Compares an autoencoder's gradients, by the names of their parameters, as far as the file has them: one by one where the tolerances ask for that,
+    /// and all as one vector. None is a gradient that is missing.
+    pub(super) fn gradients(
+        &mut self,
+        found: impl IntoIterator<Item = (String, Option<TensorData>)>,
+        tolerances: Tolerances,
+    ) {
+        let (mut whole_expected, mut whole_found) = (Vec::new(), Vec::new());
+        for (parameter, gradient) in found {
+            let name = format!("grad.{parameter}");
+            let Some(expected) = self.golden.values(&name) else {
+                continue;
+            };
+            let Some(gradient) = gradient else {
+                self.add(&name, None, tolerances.zero_gradient);
+                continue;
+            };
+            if norm(&expected) < 1e-6 {
+                self.with_zero(&name, gradient, tolerances.zero_gradient);
+                continue;
+            }
+            let found = float64(gradient);
+            if let Some(allowed) = tolerances.single_gradient {
+                self.add(&name, relative_distance(&expected, &found), allowed);
+            }
+            whole_expected.extend(expected);
+            whole_found.extend(found);
+        }
+        if let Some(allowed) = tolerances.whole_gradient {
+            let error = relative_distance(&whole_expected, &whole_found);
+            self.add("the gradient as one vector", error, allowed);
+        }
     }
 
     /// Notes a comparison made elsewhere; `error` is none where it is not finite.

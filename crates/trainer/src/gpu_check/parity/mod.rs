@@ -15,9 +15,7 @@ use resnet_blocks::{
 use vae_core::{Depth, Precision, Sampler, Vae, VaeConfig, VaeOutput};
 
 use super::row::{Comparison, ParityRow};
-use golden::{
-    AUTOENCODERS, BLOCKS, Comparisons, Golden, float64, gradients_by_id, norm, relative_distance,
-};
+use golden::{AUTOENCODERS, BLOCKS, Comparisons, Golden, gradients_by_id};
 use tolerances::{Arithmetic, Tolerances, of_autoencoders, of_blocks};
 
 /// Compares case by case, each of which goes to `on_row`; a panic of the backend is that case's failure.
@@ -234,37 +232,17 @@ fn compare_autoencoder(
     let [batch] = output.terms.kl.dims();
     let gradients = output.terms.loss().mean().backward();
     let mut by_id = gradients_by_id(&vae, &gradients);
-    let (mut whole_expected, mut whole_found) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
     for parameter in named_parameters(&vae.valid()) {
+        found.push((parameter.name.clone(), by_id.remove(&parameter.id)));
         let after = format!("after.{}", parameter.name);
         if golden.values(&after).is_some() {
             let count = batch * positions(&parameter.name);
             let found = golden.with_biased_variance(&parameter.name, parameter.data, count);
             comparisons.relative(&after, found, tolerances.forward);
         }
-        let name = format!("grad.{}", parameter.name);
-        let Some(expected) = golden.values(&name) else {
-            continue;
-        };
-        let Some(gradient) = by_id.remove(&parameter.id) else {
-            comparisons.add(&name, None, tolerances.zero_gradient);
-            continue;
-        };
-        if norm(&expected) < 1e-6 {
-            comparisons.with_zero(&name, gradient, tolerances.zero_gradient);
-            continue;
-        }
-        let found = float64(gradient);
-        if let Some(allowed) = tolerances.single_gradient {
-            comparisons.add(&name, relative_distance(&expected, &found), allowed);
-        }
-        whole_expected.extend(expected);
-        whole_found.extend(found);
     }
-    if let Some(allowed) = tolerances.whole_gradient {
-        let error = relative_distance(&whole_expected, &whole_found);
-        comparisons.add("the gradient as one vector", error, allowed);
-    }
+    comparisons.gradients(found, tolerances);
     comparisons.all
 }
 

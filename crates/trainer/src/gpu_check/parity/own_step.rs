@@ -5,7 +5,7 @@ use resnet_blocks::named_parameters;
 use vae_core::{Sampler, Vae};
 use vae_device_step::{AdamOptions, DeviceStep, Outcome, StepInputs, StepOptions, StepRates};
 
-use super::golden::{Comparisons, Golden, norm, relative_distance};
+use super::golden::{Comparisons, Golden, relative_distance};
 use super::positions;
 use super::tolerances::Tolerances;
 use crate::gpu_check::row::Comparison;
@@ -44,7 +44,7 @@ pub(super) fn compare(
     for _ in 0..3 {
         let outcome = taken(&mut step, golden, device, Some(0.0));
         compare_terms(&mut comparisons, golden, &outcome, tolerances);
-        compare_gradients(&mut comparisons, golden, &step, tolerances);
+        comparisons.gradients(gradients(golden, &step), tolerances);
     }
     taken(&mut step, golden, device, None);
     let images: Tensor<4> = golden.tensor("images", device);
@@ -107,39 +107,20 @@ fn compare_terms(
     }
 }
 
-fn compare_gradients(
-    comparisons: &mut Comparisons,
-    golden: &Golden,
-    step: &DeviceStep,
-    tolerances: Tolerances,
-) {
+/// The gradients of the last step in the files' layout.
+fn gradients(golden: &Golden, step: &DeviceStep) -> Vec<(String, Option<TensorData>)> {
     let gradients = step.gradients().unwrap_or_else(|error| panic!("{error}"));
-    let (mut whole_expected, mut whole_found) = (Vec::new(), Vec::new());
-    for (parameter, found) in gradients {
+    let named = gradients.into_iter().map(|(parameter, mut found)| {
         let name = format!("grad.{parameter}");
-        let Some(expected) = golden.values(&name) else {
-            continue;
-        };
-        let mut found: Vec<f64> = found.into_iter().map(f64::from).collect();
-        if let [rows, columns] = golden.data(&name).shape()[..] {
+        if golden.values(&name).is_some()
+            && let [rows, columns] = golden.data(&name).shape()[..]
+        {
             // Burn keeps a dense layer's weight as `[in, out]`, the files as PyTorch does.
             let all = (0..rows).flat_map(|row| (0..columns).map(move |column| column * rows + row));
             found = all.map(|position| found[position]).collect();
         }
-        if norm(&expected) < 1e-6 {
-            let shape = [found.len()];
-            let found = TensorData::new(found, shape);
-            comparisons.with_zero(&name, found, tolerances.zero_gradient);
-            continue;
-        }
-        if let Some(allowed) = tolerances.single_gradient {
-            comparisons.add(&name, relative_distance(&expected, &found), allowed);
-        }
-        whole_expected.extend(expected);
-        whole_found.extend(found);
-    }
-    if let Some(allowed) = tolerances.whole_gradient {
-        let error = relative_distance(&whole_expected, &whole_found);
-        comparisons.add("the gradient as one vector", error, allowed);
-    }
+        let shape = [found.len()];
+        (parameter, Some(TensorData::new(found, shape)))
+    });
+    named.collect()
 }
