@@ -58,11 +58,19 @@ enum Phase {
     BetweenFiles,
     Manifest,
     Prune,
+    /// The run has its summary, and not yet the list of its files.
+    Summary,
 }
 
-/// What the folder of checkpoints shows of a save under way.
-fn phase(checkpoints: &Path) -> Option<Phase> {
-    for entry in fs::read_dir(checkpoints).ok()?.flatten() {
+/// What a run folder shows of a save under way.
+fn phase(run_dir: &Path) -> Option<Phase> {
+    let lists_files = |list: String| list.contains("sha256");
+    if run_dir.join("summary.json").exists()
+        && fs::read_to_string(run_dir.join("files.json")).is_ok_and(|list| !lists_files(list))
+    {
+        return Some(Phase::Summary);
+    }
+    for entry in fs::read_dir(run_dir.join("checkpoints")).ok()?.flatten() {
         let name = entry.file_name().into_string().ok()?;
         if name.ends_with(".old") {
             return Some(Phase::Prune);
@@ -96,10 +104,11 @@ fn faults_kill_9_at_random_times_gives_the_same_run() {
         Phase::BetweenFiles,
         Phase::Manifest,
         Phase::Prune,
+        Phase::Summary,
     ];
     while kills < wanted || !phases.iter().all(|phase| landed.contains(phase)) {
         let run_dir = format!("killed-{runs}");
-        let checkpoints = bench.path(&format!("{run_dir}/checkpoints"));
+        let folder = bench.path(&run_dir);
         runs += 1;
         assert!(runs < 10 + 3 * wanted, "kills landed in {landed:?} only");
         loop {
@@ -112,7 +121,7 @@ fn faults_kill_9_at_random_times_gives_the_same_run() {
                 .find(|phase| !landed.contains(phase))
                 .filter(|_| draws.below(2) == 0);
             while Instant::now() < deadline && child.try_wait().expect("asked").is_none() {
-                if target.is_some() && phase(&checkpoints) == target {
+                if target.is_some() && phase(&folder) == target {
                     break;
                 }
                 if target.is_none() {
@@ -124,7 +133,10 @@ fn faults_kill_9_at_random_times_gives_the_same_run() {
                 break;
             }
             kills += 1;
-            landed.extend(phase(&checkpoints));
+            landed.extend(phase(&folder));
+            if folder.join("config.json").exists() {
+                verify(&bench, &run_dir);
+            }
         }
         bench.assert_same_run("whole", &run_dir);
         verify(&bench, &run_dir);

@@ -1,4 +1,5 @@
-//! `files.json`: size and hash of every file of a finished run, so that a change of any of them is seen.
+//! `files.json`: size and hash of every file of a finished run, so that a change of any of them is seen. A run that is under way has one
+//! without files: a process may end between the run's summary and its list, which must not look like a list that someone deleted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,12 +72,7 @@ pub(crate) fn write_file_list(folder: &RunFolder) -> Result<(), ExperimentError>
             files.push(ManifestEntry::of(&name, &content));
         }
     }
-    let list = FileList {
-        format: FORMAT,
-        files,
-    };
-    let json = serde_json::to_vec_pretty(&list).expect("names and numbers serialise");
-    Ok(folder.write(FILES, &json)?)
+    write(folder, files)
 }
 
 /// By the names that runs give; a user may have put others beside them.
@@ -88,18 +84,21 @@ fn is_a_runs_picture(name: &str) -> bool {
     is_epoch || matches!(name, "final-10x10.png" | "final.png")
 }
 
-/// Takes the list away, before a run that goes on changes what it describes.
+/// Makes the list one without files, before a run begins or goes on and changes what it describes.
 ///
 /// # Errors
-/// Where the system refuses.
-pub(crate) fn remove_file_list(folder: &RunFolder) -> Result<(), ExperimentError> {
-    let path = folder.join(FILES);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(file_error(&path)(error).into())
-        }
-        _ => Ok(()),
-    }
+/// Where the list cannot be written.
+pub(crate) fn open_file_list(folder: &RunFolder) -> Result<(), ExperimentError> {
+    write(folder, Vec::new())
+}
+
+fn write(folder: &RunFolder, files: Vec<ManifestEntry>) -> Result<(), ExperimentError> {
+    let list = FileList {
+        format: FORMAT,
+        files,
+    };
+    let json = serde_json::to_vec_pretty(&list).expect("names and numbers serialise");
+    Ok(folder.write(FILES, &json)?)
 }
 
 impl FileList {
@@ -127,6 +126,11 @@ impl FileList {
             Some(entry) => Err(format!("`{}` is no file of the folder", entry.name)),
             None => Ok(Some(list)),
         }
+    }
+
+    /// Whether the run has written all that it writes.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.files.is_empty()
     }
 
     /// Every file with what is wrong with it, if anything.

@@ -107,7 +107,7 @@ pub fn verify_run(run_dir: &Path, device: &Device) -> Result<Vec<Finding>, Exper
     }
 
     let list = FileList::read(run_dir);
-    let is_finished = matches!(list, Ok(Some(_)));
+    let is_finished = matches!(&list, Ok(Some(list)) if list.is_complete());
     match &list {
         Ok(Some(list)) => {
             let known: Vec<String> = findings

@@ -16,7 +16,7 @@ use run_files::checkpoint::{Checkpoint, CheckpointError, Origin, TrainingState};
 
 use crate::device::memory;
 use crate::experiment::evaluate::cross_entropy_floor;
-use crate::experiment::file_list::remove_file_list;
+use crate::experiment::file_list::open_file_list;
 use crate::experiment::model::{Model, initial_model, model_config};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::experiment::weights::WeightsError;
@@ -215,8 +215,8 @@ impl<'a> Training<'a> {
         training.check_space()?;
         // What may differ, such as the number of epochs, is what the run will have been made with.
         training.persist(progress, SMALL_FILES, || {
-            // The run is no longer the finished one that the list describes.
-            remove_file_list(&training.folder)?;
+            // The run is not, or no longer, the finished one that a list would describe.
+            open_file_list(&training.folder)?;
             let source = data.source().to_string();
             Ok(training.folder.record(settings, &hash, &source, &changed)?)
         })?;
