@@ -74,7 +74,7 @@ fn train(mut model: Model) -> f64 {
 #[test]
 fn a_fast_run_lies_in_the_spread_of_perturbed_plain_runs() {
     let device = Device::flex().autodiff();
-    let start = || initial_model(&config(), 1, &device);
+    let start = || initial_model(&config().into(), 1, &device);
     let plain: Vec<f64> = (0..PLAIN_RUNS as u64)
         .map(|run| with_plain_blocks(|| train(perturbed(start(), run))))
         .collect();

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::error::TrainerError;
 use crate::commands::output::{print, print_line};
 use crate::device::step_memory::{CIFAR_BYTES, StepMemory, StepSize, form_and_place, predict};
-use crate::experiment::model::{image_cost, model_config, num_params_by_side};
+use crate::experiment::model::model_config;
 use run_files::settings::{Devices, TrainFlags, resolve};
 
 #[derive(clap::Args)]
@@ -69,8 +69,8 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
     };
     let settings = resolve(&flags_of_training, &|name| std::env::var(name).ok())?.settings;
     let config = model_config(&settings)?;
-    let cost = image_cost(&config);
-    let [encoder, decoder] = num_params_by_side(&config);
+    let cost = config.cost();
+    let [encoder, decoder] = config.num_params_by_side();
     let total = encoder + decoder;
     let memory = predict(
         &config,
@@ -81,12 +81,9 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
         ),
     );
     if flags.json {
-        let summary = json!({
+        let mut summary = json!({
             "depth": settings.depth,
             "layers": config.layers(),
-            "stage_widths": config.stage_widths,
-            "intermediate_dim": config.intermediate_dim,
-            "latent_dim": config.latent_dim,
             "parameters": { "encoder": encoder, "decoder": decoder, "total": total },
             "multiply_accumulates_per_image": {
                 "encoder": cost.encoder_multiply_accumulates,
@@ -99,12 +96,18 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
             "step_memory": memory,
             "step_memory_bytes": memory.total(),
         });
+        for (name, size) in config.sizes() {
+            summary[name] = size;
+        }
         return print_line(format_args!("{summary:#}"));
     }
-    let mut text = format!(
-        "depth {}, stage widths {:?}, intermediate {}, latent {}\n",
-        settings.depth, config.stage_widths, config.intermediate_dim, config.latent_dim
-    );
+    let mut text = format!("depth {}", settings.depth);
+    for (name, size) in config.sizes() {
+        let name = name.trim_end_matches("_dim").replace('_', " ");
+        let size = size.to_string().replace(',', ", ");
+        text += &format!(", {name} {size}");
+    }
+    text.push('\n');
     text += &format!("layers                  {:>15}\n", config.layers());
     text +=
         &format!("parameters              {total:>15}  (encoder {encoder}, decoder {decoder})\n");

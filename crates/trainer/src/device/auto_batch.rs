@@ -1,14 +1,12 @@
 //! The largest micro-batch that fits.
 
-use vae_core::VaeConfig;
-
 use super::error::DeviceError;
 use super::step_probe::MeasuredMemory;
 use crate::device::memory::free_bytes;
 use crate::device::step_memory::{
     CIFAR_BYTES, Form, Place, StepSize, evaluation_bytes, form_and_place, predict,
 };
-use crate::experiment::model::model_config;
+use crate::experiment::model::{ModelConfig, model_config};
 use run_files::disk::amount;
 use run_files::memory_limit::MemoryLimit;
 use run_files::settings::Settings;
@@ -98,7 +96,7 @@ fn largest(batch: usize, available: u64, needed: impl Fn(usize) -> u64) -> Optio
 }
 
 /// What a run needs with at most `most` images at a time, in bytes, by the sizes of its tensors.
-fn predicted(settings: &Settings, config: &VaeConfig, batch: usize, most: usize) -> u64 {
+fn predicted(settings: &Settings, config: &ModelConfig, batch: usize, most: usize) -> u64 {
     let size = StepSize {
         micro_batch: Some(most),
         ..StepSize::of(settings, batch)
@@ -117,7 +115,12 @@ fn predicted(settings: &Settings, config: &VaeConfig, batch: usize, most: usize)
 
 /// The same by measured steps, and what they do not hold: the weights' average, the further sums in the tree of more than two
 /// micro-batches, and evaluation in place of a step.
-fn measured(settings: &Settings, config: &VaeConfig, memory: &MeasuredMemory, most: usize) -> u64 {
+fn measured(
+    settings: &Settings,
+    config: &ModelConfig,
+    memory: &MeasuredMemory,
+    most: usize,
+) -> u64 {
     let micro_batches = settings.batch_size.div_ceil(settings.device.count() * most);
     let sums = micro_batches.next_power_of_two().ilog2().saturating_sub(1);
     let copies = u64::from(sums) + u64::from(settings.ema.is_some());

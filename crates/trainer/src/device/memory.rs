@@ -1,17 +1,16 @@
 //! Whether a model can fit into this machine's memory at all.
 
-use vae_core::VaeConfig;
-
 use super::error::DeviceError;
 use crate::device::process_memory;
 use crate::device::step_memory::{StepSize, form_and_place, predict};
+use crate::experiment::model::ModelConfig;
 use run_files::settings::{DeviceChoice, Settings};
 
 /// Refuses a training on the CPU that needs more than all memory that this process may have, before the system ends it halfway.
 ///
 /// # Errors
 /// [`DeviceError::OutOfMemory`].
-pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), DeviceError> {
+pub(crate) fn check(settings: &Settings, config: &ModelConfig) -> Result<(), DeviceError> {
     let memory = process_memory::memory().filter(|_| !settings.device.are_gpus());
     let Some(total) = memory.map(|memory| memory.total) else {
         return Ok(());
@@ -32,7 +31,7 @@ pub(crate) fn check(settings: &Settings, config: &VaeConfig) -> Result<(), Devic
 }
 
 /// Less than a step can do with: half of the tensors that the prediction counts.
-fn least_bytes(settings: &Settings, config: &VaeConfig) -> u64 {
+fn least_bytes(settings: &Settings, config: &ModelConfig) -> u64 {
     let step = predict(
         config,
         form_and_place(settings),

@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 use burn::prelude::*;
 use resnet_blocks::{glorot_limit, map_named_parameters};
 use vae_core::{
-    Activation, Autoencoder, ConfigError, Cost, Depth, Precision, Sampler, Shortcuts, Vae,
-    VaeConfig,
+    Activation, Autoencoder, ConfigError, Cost, Depth, Likelihood, Precision, Sampler, Shortcuts,
+    Vae, VaeConfig,
 };
 
 use crate::experiment::random::{Purpose, Stream};
@@ -19,10 +19,19 @@ pub enum Model {
     ResNet(Vae),
 }
 
+/// What a model of any family is made from. What a family alone has is asked for here, with an answer of each.
+#[derive(Clone, Debug)]
+pub enum ModelConfig {
+    /// Of [`Model::ResNet`].
+    ResNet(VaeConfig),
+}
+
 impl Model {
     /// With the initial values of its layers, which depend on the device's own generator.
-    pub fn new(config: &VaeConfig, device: &Device) -> Self {
-        Self::ResNet(config.init(device))
+    pub fn new(config: &ModelConfig, device: &Device) -> Self {
+        match config {
+            ModelConfig::ResNet(config) => Self::ResNet(config.init(device)),
+        }
     }
 
     /// The ResNet, which a GPU's own step knows; none where the model is of another family.
@@ -59,7 +68,7 @@ impl DerefMut for Model {
 ///
 /// # Panics
 /// If the settings were not validated and name a depth there is no preset for.
-pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
+pub fn model_config(settings: &Settings) -> Result<ModelConfig, ConfigError> {
     let depth =
         Depth::from_layers(settings.depth).expect("validated settings name one of the presets");
     let config = VaeConfig::preset(depth)
@@ -84,17 +93,113 @@ pub fn model_config(settings: &Settings) -> Result<VaeConfig, ConfigError> {
         })
         .with_likelihood(settings.likelihood);
     config.validate()?;
-    Ok(config)
+    Ok(ModelConfig::ResNet(config))
 }
 
-/// What one image costs the model. Families are told apart here, and each file of `vae-core` says what its own family costs.
-pub(crate) fn image_cost(config: &VaeConfig) -> Cost {
-    config.cost()
+impl From<VaeConfig> for ModelConfig {
+    fn from(config: VaeConfig) -> Self {
+        Self::ResNet(config)
+    }
 }
 
-/// Parameters of the model's encoder and decoder, the norms' running statistics among them.
-pub(crate) fn num_params_by_side(config: &VaeConfig) -> [u64; 2] {
-    config.num_params_by_side()
+impl ModelConfig {
+    /// What one image costs.
+    pub fn cost(&self) -> Cost {
+        match self {
+            Self::ResNet(config) => config.cost(),
+        }
+    }
+
+    /// Parameters of encoder and decoder, the norms' running statistics among them.
+    pub fn num_params_by_side(&self) -> [u64; 2] {
+        match self {
+            Self::ResNet(config) => config.num_params_by_side(),
+        }
+    }
+
+    /// Parameters of both.
+    pub fn num_params(&self) -> u64 {
+        self.num_params_by_side().iter().sum()
+    }
+
+    /// Distribution of the pixels given the decoder's output.
+    pub fn likelihood(&self) -> Likelihood {
+        match self {
+            Self::ResNet(config) => config.likelihood,
+        }
+    }
+
+    /// Dimensions of the latent.
+    pub fn latent_dim(&self) -> usize {
+        match self {
+            Self::ResNet(config) => config.latent_dim,
+        }
+    }
+
+    /// An image, `[channels, height, width]`.
+    pub fn image_shape(&self) -> [usize; 3] {
+        match self {
+            Self::ResNet(config) => [config.image_channels, config.image_size, config.image_size],
+        }
+    }
+
+    /// Features that dropout acts on in the encoder and in the decoder, for each image.
+    pub(crate) fn dropout_features(&self) -> [usize; 2] {
+        match self {
+            Self::ResNet(config) => {
+                let decoder = config.intermediate_dim;
+                [config.positions() * decoder, decoder]
+            }
+        }
+    }
+
+    /// For images of another height and width; a size of the model that has to divide by their positions, of which there are at most
+    /// `positions` in its smallest map, is rounded up.
+    ///
+    /// # Errors
+    /// Where the size does not fit the model.
+    pub(crate) fn with_image_size(
+        &self,
+        size: usize,
+        positions: usize,
+    ) -> Result<Self, ConfigError> {
+        match self {
+            Self::ResNet(config) => {
+                let intermediate = config.intermediate_dim.next_multiple_of(positions);
+                let config = config
+                    .clone()
+                    .with_image_size(size)
+                    .with_intermediate_dim(intermediate);
+                config.validate()?;
+                Ok(Self::ResNet(config))
+            }
+        }
+    }
+
+    /// Its layers, as depths are named.
+    pub(crate) fn layers(&self) -> usize {
+        match self {
+            Self::ResNet(config) => config.layers(),
+        }
+    }
+
+    /// The sizes that tell models of the family apart.
+    pub(crate) fn sizes(&self) -> Vec<(&'static str, serde_json::Value)> {
+        match self {
+            Self::ResNet(config) => vec![
+                ("stage_widths", config.stage_widths.to_vec().into()),
+                ("intermediate_dim", config.intermediate_dim.into()),
+                ("latent_dim", config.latent_dim.into()),
+            ],
+        }
+    }
+
+    /// Of the ResNet, whose blocks the prediction of memory and a GPU's own step know; none where the model is of another family.
+    pub(crate) fn as_resnet(&self) -> Option<&VaeConfig> {
+        match self {
+            Self::ResNet(config) => Some(config),
+        }
+    }
 }
 
 /// The sampler of the settings.
@@ -108,7 +213,7 @@ pub fn sampler(settings: &Settings) -> Sampler {
 /// The model with Glorot-uniform weights drawn from the seed; biases and shifts 0, scales 1.
 ///
 /// Equal seeds give equal weights on every device: Burn's own generators differ between backends.
-pub fn initial_model(config: &VaeConfig, seed: u64, device: &Device) -> Model {
+pub fn initial_model(config: &ModelConfig, seed: u64, device: &Device) -> Model {
     let mut index = 0;
     map_named_parameters(Model::new(config, device), |_, shape| {
         index += 1;
@@ -136,7 +241,8 @@ mod tests {
     fn weights_depend_on_the_seed_alone_and_fill_glorots_interval() {
         let config = VaeConfig::preset(Depth::Depth28)
             .with_width_multiplier(0.0625)
-            .with_latent_dim(8);
+            .with_latent_dim(8)
+            .into();
         let values = |seed| named_values(&initial_model(&config, seed, &Device::flex()));
         let first = values(1);
         assert_eq!(first, values(1));
@@ -167,7 +273,7 @@ mod tests {
             depth: 28,
             ..Settings::default()
         };
-        let cost = image_cost(&model_config(&settings).expect("the post's sizes"));
+        let cost = model_config(&settings).expect("the post's sizes").cost();
         let operations = 3 * 2 * cost.multiply_accumulates() * 50_000;
         assert_eq!(operations, 1_449_492_480_000_000);
     }

@@ -12,7 +12,7 @@ use super::start::time_start;
 use crate::device::memory::free_bytes;
 use crate::device::open_device;
 use crate::device::step_memory::{StepSize, form_and_place, predict};
-use crate::experiment::model::{image_cost, model_config};
+use crate::experiment::model::model_config;
 use crate::timing::TimingError;
 use crate::timing::pytorch_timing::{PytorchForm, threads, time_pytorch};
 use crate::timing::step_timing::{TimingOptions, time_steps_watched};
@@ -191,7 +191,7 @@ fn time(
         _ => timing.peak_bytes,
     };
     let operations = OPERATIONS_PER_MULTIPLY_ACCUMULATE
-        * image_cost(&config).multiply_accumulates()
+        * config.cost().multiply_accumulates()
         * case.batch as u64;
     Ok(StepRow {
         depth: case.depth,

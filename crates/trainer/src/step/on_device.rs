@@ -9,7 +9,7 @@ use burn::prelude::Device;
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
-use vae_core::{DropoutMasks, VaeConfig};
+use vae_core::DropoutMasks;
 use vae_device_step::{
     AdamOptions, DeviceStep, Outcome as DeviceOutcome, Pending, StepError, StepInputs, StepOptions,
     StepRates,
@@ -18,7 +18,7 @@ use vae_device_step::{
 use self::further::FurtherGpu;
 pub(crate) use self::scorer::DeviceScorer;
 use self::wire::Link;
-use crate::experiment::model::Model;
+use crate::experiment::model::{Model, ModelConfig};
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
 use crate::step::kl_objective::KlObjective;
@@ -90,7 +90,7 @@ impl OnDevice {
     /// With further GPUs, autodiff devices for models of that form; none where any of them cannot take part.
     pub(crate) fn with_further<'a>(
         mut self,
-        devices: impl Iterator<Item = (&'a VaeConfig, &'a Device)>,
+        devices: impl Iterator<Item = (&'a ModelConfig, &'a Device)>,
     ) -> Option<Self> {
         let gpus = devices.map(|(config, device)| FurtherGpu::start(config, device, self.options));
         self.further = gpus.collect::<Option<_>>()?;

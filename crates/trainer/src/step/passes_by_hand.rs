@@ -8,10 +8,10 @@ use burn::tensor::{DType, Gradients};
 use cifar_loader::Cifar10;
 use run_files::metrics::BatchLoss;
 use run_files::settings::{Precision, Settings};
-use vae_core::{DropoutMasks, Sampler, VaeConfig};
+use vae_core::{DropoutMasks, Sampler};
 
 use crate::experiment::evaluate::read_terms;
-use crate::experiment::model::{Model, initial_model, model_config};
+use crate::experiment::model::{Model, ModelConfig, initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
 use crate::step::pass::Inputs;
 
@@ -37,7 +37,7 @@ pub(crate) fn model_and_inputs_on(
     images: u32,
     precision: Precision,
     device: Device,
-) -> (Model, Inputs, VaeConfig) {
+) -> (Model, Inputs, ModelConfig) {
     let settings = Settings {
         depth: 28,
         width: 0.02,

@@ -15,9 +15,8 @@ use std::sync::Arc;
 
 use burn::prelude::*;
 use run_files::settings::Settings;
-use vae_core::VaeConfig;
 
-use crate::experiment::model::Model;
+use crate::experiment::model::{Model, ModelConfig};
 use crate::ranks::batch_parts::{equal_parts, micro_batches};
 use crate::ranks::tree_sum::{Contribution, TreeSum};
 use crate::ranks::{Ranks, RanksError, Requests};
@@ -54,7 +53,7 @@ pub(crate) struct Group {
 
 impl Replicas {
     /// On `main` and `others`, which are autodiff devices.
-    pub(crate) fn of(config: &VaeConfig, main: &Device, others: &[Device]) -> Self {
+    pub(crate) fn of(config: &ModelConfig, main: &Device, others: &[Device]) -> Self {
         let workers = others.iter().map(|device| Worker::new(config, device));
         Self {
             workers: workers.collect(),
@@ -77,7 +76,7 @@ impl Replicas {
     /// Devices that share the shards of each batch as the settings say, over these ranks.
     pub(crate) fn of_settings(
         settings: &Settings,
-        config: &VaeConfig,
+        config: &ModelConfig,
         main: &Device,
         others: &[Device],
         ranks: &Ranks,

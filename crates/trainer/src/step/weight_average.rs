@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn model(seed: u64) -> Model {
-        initial_model(&config(), seed, &Device::flex().autodiff())
+        initial_model(&config().into(), seed, &Device::flex().autodiff())
     }
 
     #[test]

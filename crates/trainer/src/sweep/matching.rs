@@ -1,8 +1,7 @@
 //! Widths at which models of different depth have equal parameters or equal arithmetic.
 
-use crate::experiment::model::{image_cost, num_params_by_side};
+use crate::experiment::model::ModelConfig;
 use clap::ValueEnum;
-use vae_core::VaeConfig;
 
 /// What is held equal between the depths of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -33,11 +32,11 @@ impl Matching {
     }
 
     /// What is held equal, of one model; none where nothing is.
-    pub fn cost(self, config: &VaeConfig) -> Option<u64> {
+    pub fn cost(self, config: &ModelConfig) -> Option<u64> {
         match self {
             Self::None => None,
-            Self::Parameters => Some(num_params_by_side(config).iter().sum()),
-            Self::Macs => Some(image_cost(config).multiply_accumulates()),
+            Self::Parameters => Some(config.num_params()),
+            Self::Macs => Some(config.cost().multiply_accumulates()),
         }
     }
 }
@@ -74,13 +73,14 @@ pub fn mismatch(cost: u64, target: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vae_core::{Depth, Shortcuts};
+    use vae_core::{Depth, Shortcuts, VaeConfig};
 
-    fn config(depth: Depth, width: f64, shortcuts: Shortcuts) -> VaeConfig {
+    fn config(depth: Depth, width: f64, shortcuts: Shortcuts) -> ModelConfig {
         VaeConfig::preset(depth)
             .with_width_multiplier(width)
             .with_latent_dim(32)
             .with_shortcuts(shortcuts)
+            .into()
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn every_depth_reaches_the_shallowest_ones_cost_within_two_percent() {
         for matching in [Matching::Parameters, Matching::Macs] {
-            let cost = |config: &VaeConfig| matching.cost(config).expect("something is matched");
+            let cost = |config: &ModelConfig| matching.cost(config).expect("something is matched");
             let target = cost(&config(Depth::Depth28, 0.5, Shortcuts::Residual));
             for depth in Depth::ALL {
                 for shortcuts in [Shortcuts::Residual, Shortcuts::Plain] {
@@ -119,13 +119,14 @@ mod tests {
     #[cfg(feature = "flex")]
     #[test]
     fn parameters_counted_from_the_configuration_are_those_of_the_model() {
+        use crate::experiment::model::Model;
         use burn::module::Module;
         use burn::tensor::Device;
         for depth in Depth::ALL {
             for width in [0.02, 0.0625, 0.11] {
                 for shortcuts in [Shortcuts::Residual, Shortcuts::Plain] {
                     let config = config(depth, width, shortcuts);
-                    let of_the_model = config.init(&Device::flex()).num_params() as u64;
+                    let of_the_model = Model::new(&config, &Device::flex()).num_params() as u64;
                     assert_eq!(config.num_params(), of_the_model, "{config:?}");
                 }
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::error::SweepError;
 use super::matching::{Matching, matched_width, mismatch};
-use crate::experiment::model::{image_cost, model_config, num_params_by_side};
+use crate::experiment::model::model_config;
 use run_files::settings::{Preset, Settings, TrainFlags, resolve};
 use vae_measures::Likelihood;
 
@@ -237,8 +237,8 @@ fn group(
         depth,
         shortcuts,
         width: settings.width,
-        parameters: num_params_by_side(&config).iter().sum(),
-        multiply_accumulates: image_cost(&config).multiply_accumulates(),
+        parameters: config.num_params(),
+        multiply_accumulates: config.cost().multiply_accumulates(),
         mismatch: mismatch_of_group,
     };
     Ok((group, settings))

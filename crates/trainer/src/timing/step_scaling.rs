@@ -7,11 +7,11 @@ use burn::prelude::*;
 use kuva::backend::svg::SvgBackend;
 use kuva::render::figure::Figure;
 use kuva::render::layout::TickFormat;
-use vae_core::{Depth, VaeConfig};
+use vae_core::Depth;
 
 use super::error::TimingError;
 use crate::device::DeviceError;
-use crate::experiment::model::{initial_model, model_config};
+use crate::experiment::model::{ModelConfig, initial_model, model_config};
 use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
 use crate::step::kl_objective::KlObjective;
@@ -81,7 +81,7 @@ pub fn time_scaling(
 ) -> Result<Scaling, TimingError> {
     let config = model_config(settings)?;
     let step =
-        |config: &VaeConfig, batch| seconds_per_step(config, batch, settings, options, device);
+        |config: &ModelConfig, batch| seconds_per_step(config, batch, settings, options, device);
     let mut batch = Vec::new();
     for (factor, part) in BATCH_PARTS {
         let size = (settings.batch_size * factor / part).max(2);
@@ -98,11 +98,7 @@ pub fn time_scaling(
     let mut pixels = Vec::new();
     for size in IMAGE_SIZES {
         // Each position of the smallest map takes an equal part of the dense layer's output, at every size.
-        let intermediate = config.intermediate_dim.next_multiple_of(POSITIONS);
-        let sized = config
-            .clone()
-            .with_image_size(size)
-            .with_intermediate_dim(intermediate);
+        let sized = config.with_image_size(size, POSITIONS)?;
         pixels.push(((size * size) as f64, step(&sized, settings.batch_size)?));
     }
     let series = [
@@ -116,13 +112,12 @@ pub fn time_scaling(
 }
 
 fn seconds_per_step(
-    config: &VaeConfig,
+    config: &ModelConfig,
     batch: usize,
     settings: &Settings,
     timing: TimingOptions,
     device: &Device,
 ) -> Result<f64, TimingError> {
-    config.validate()?;
     let device = device.clone().autodiff();
     let model = initial_model(config, settings.seed, &device);
     let options = EngineOptions {
@@ -133,22 +128,14 @@ fn seconds_per_step(
     };
     let mut engine = Engine::new(model, Replicas::none(&device), options);
     let mut guard = StepGuard::default();
-    let images = Tensor::full(
-        [
-            batch,
-            config.image_channels,
-            config.image_size,
-            config.image_size,
-        ],
-        0.5,
-        &device,
-    );
+    let [channels, height, width] = config.image_shape();
+    let images = Tensor::full([batch, channels, height, width], 0.5, &device);
     let mut seconds = Vec::new();
     // No rate counts the step in which kernels are compiled.
     let warmup = timing.warmup.max(usize::from(settings.device.are_gpus()));
     for step in 0..warmup + timing.steps {
         let began = Instant::now();
-        let noise = Tensor::ones([batch, config.latent_dim], &device);
+        let noise = Tensor::ones([batch, config.latent_dim()], &device);
         let request = StepRequest {
             step: step as u64,
             inputs: Inputs {

@@ -13,7 +13,7 @@ use crate::experiment::evaluate::{
 use crate::experiment::export::export;
 use crate::experiment::file_list::write_file_list;
 use crate::experiment::latent_statistics::latent_statistics_of;
-use crate::experiment::model::{Model, image_cost};
+use crate::experiment::model::Model;
 use crate::experiment::pictures::{
     FINAL_RECONSTRUCTIONS, FINAL_SAMPLES, write_reconstructions_of, write_samples,
 };
@@ -118,7 +118,7 @@ impl Training<'_> {
     ) -> RunSummary {
         let test_images = &self.splits.test;
         let batch_size = self.evaluation(0).batch_size;
-        let cost = image_cost(&self.config);
+        let cost = self.config.cost();
         let names = parameter_names(model);
         let count = |prefix| {
             let of_network = names.iter().filter(|each| each.name.starts_with(prefix));

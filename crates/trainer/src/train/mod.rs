@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use cifar_loader::{Splits, View};
-use vae_core::VaeConfig;
 
 use crate::device::{matrix_products, open_device};
 use crate::experiment::data;
@@ -17,7 +16,7 @@ use run_files::checkpoint::{Checkpoint, CheckpointError, Origin, TrainingState};
 use crate::device::memory;
 use crate::experiment::evaluate::cross_entropy_floor;
 use crate::experiment::file_list::open_file_list;
-use crate::experiment::model::{Model, initial_model, model_config};
+use crate::experiment::model::{Model, ModelConfig, initial_model, model_config};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::experiment::weights::WeightsError;
 use crate::process::progress::{Progress, RunStart};
@@ -79,7 +78,7 @@ impl<'a> TrainOptions<'a> {
 /// What does not change during a run.
 struct Training<'a> {
     settings: &'a Settings,
-    config: VaeConfig,
+    config: ModelConfig,
     device: Device,
     /// Those that take parts of each batch besides.
     other_devices: Vec<Device>,

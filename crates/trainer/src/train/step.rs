@@ -172,13 +172,12 @@ impl Training<'_> {
             let draws = stream.uniform(batch * features);
             Tensor::<2>::from_data(TensorData::new(draws, [batch, features]), &self.device)
         };
-        let intermediate = self.settings.intermediate_dim;
-        let encoder = uniform(self.config.positions() * intermediate);
-        Some(DropoutMasks::from_uniform(
-            encoder,
-            uniform(intermediate),
-            self.settings.dropout,
-        ))
+        let [encoder, decoder] = self.config.dropout_features();
+        // In this order from one stream.
+        let encoder = uniform(encoder);
+        let decoder = uniform(decoder);
+        let probability = self.settings.dropout;
+        Some(DropoutMasks::from_uniform(encoder, decoder, probability))
     }
 }
 

@@ -393,10 +393,8 @@ fn a_learning_rate_of_1e20_never_leaves_a_value_that_is_not_finite() {
     if let Err(error) = &ended {
         assert_eq!(error.exit_code(), 30, "{error}");
     }
-    let parameters = model_config(&settings)
-        .expect("a model")
-        .init(&Device::flex())
-        .num_params();
+    let parameters = Model::new(&model_config(&settings).expect("a model"), &Device::flex());
+    let parameters = parameters.num_params();
     let checkpoints = run_files::checkpoint::CheckpointFolder::of_run(folder.path(), parameters);
     for (position, checkpoint) in checkpoints.check_all().expect("listed") {
         let checkpoint = checkpoint.expect("intact");

@@ -4,18 +4,21 @@
 //! below is a tensor with a name; only what the program itself takes and what the allocator holds besides were measured.
 
 use serde::Serialize;
-use vae_core::VaeConfig;
+use vae_core::{Likelihood, VaeConfig};
 use vae_device_step::StepForm;
+
+use crate::experiment::model::ModelConfig;
 
 mod conditions;
 mod resnet;
 
 use conditions::F32;
 pub(crate) use conditions::{Form, Place, StepSize, form_and_place};
-pub(crate) use resnet::evaluation_bytes;
-use resnet::{block_needs, likelihood_bytes};
+use resnet::{BlockNeed, block_needs};
 
 const MIB: u64 = 1 << 20;
+/// Images at a time in evaluation.
+const EVALUATION_BATCH: u64 = 100;
 
 /// Resident memory of the program and the embedded sample, measured with a model of one channel a stage (43.6 MiB).
 const PROGRAM: u64 = 44 * MIB;
@@ -65,26 +68,27 @@ impl StepMemory {
 
 /// The peak memory of a step.
 pub(crate) fn predict(
-    config: &VaeConfig,
+    config: &ModelConfig,
     (form, place): (Form, Place),
     size: StepSize,
 ) -> StepMemory {
     let parts = crate::ranks::batch_parts::micro_batches(size.batch, size.micro_batch);
-    if let (Form::OnDevice(precision), Place::Cuda) = (form, place) {
+    let resnet = config.as_resnet();
+    if let (Form::OnDevice(precision), Place::Cuda, Some(resnet)) = (form, place, resnet) {
         let form = StepForm {
             precision,
             has_average: size.has_average,
             is_recomputed: size.recomputes,
             sums: StepForm::sums_of(size.shards, parts.len()),
         };
-        return on_device(config, parts[0].len(), form);
+        return on_device(resnet, parts[0].len(), form);
     }
     let images = parts[0].len() as u64;
     let parameters = config.num_params();
     let copies = 4 + u64::from(parts.len() > 1) + u64::from(size.has_average);
 
     let (mut kept, mut peak) = (0, (0, 0));
-    for need in block_needs(config, form, images, size.recomputes) {
+    for need in needs(config, form, images, size.recomputes) {
         kept += need.kept;
         // The blocks before this one are held, the blocks after it have been freed.
         if kept + need.backward > peak.0 + peak.1 {
@@ -123,6 +127,45 @@ pub(crate) fn predict(
     }
 }
 
+/// What each block needs in a step over `images`. A model whose blocks are not known is one block that keeps what all its layers return, and
+/// needs as much again.
+fn needs(config: &ModelConfig, form: Form, images: u64, recomputes: bool) -> Vec<BlockNeed> {
+    match config.as_resnet() {
+        Some(config) => block_needs(config, form, images, recomputes).collect(),
+        None => {
+            let activations = F32 * images * config.cost().activations;
+            vec![BlockNeed {
+                kept: activations,
+                backward: activations,
+            }]
+        }
+    }
+}
+
+/// What evaluation holds at most, in bytes.
+pub(crate) fn evaluation_bytes(config: &ModelConfig) -> u64 {
+    match config.as_resnet() {
+        Some(config) => resnet::evaluation_bytes(config, EVALUATION_BATCH),
+        None => F32 * EVALUATION_BATCH * config.cost().activations,
+    }
+}
+
+/// What the likelihood's backward pass holds, beside what the blocks kept.
+fn likelihood_bytes(config: &ModelConfig, place: Place, images: u64) -> u64 {
+    let likelihood = config.likelihood();
+    let [channels, height, width] = config.image_shape();
+    let map = F32 * images * (height * width * likelihood.map_channels(channels)) as u64;
+    let is_mixture = matches!(likelihood, Likelihood::LogisticMixture { .. });
+    match place {
+        // One pass on flex: the map, and its gradient, which is scaled in place.
+        Place::Host { .. } if is_mixture => 2 * map,
+        // By Burn's own operations a value of the map appears in some thirty intermediate results. An assumption: nothing has been
+        // measured on a GPU.
+        _ if is_mixture => 30 * map,
+        _ => 6 * map,
+    }
+}
+
 /// A step whose maps, and those of its graph, are buffers of its own: nothing is freed between steps, and the graph has no others.
 fn on_device(config: &VaeConfig, batch: usize, form: StepForm) -> StepMemory {
     let step = vae_device_step::step_bytes(config, batch, form);
@@ -145,15 +188,16 @@ mod tests {
 
     const HOST: Place = Place::Host { keeps_freed: false };
 
-    fn config(depth: Depth, width: f64) -> VaeConfig {
+    fn config(depth: Depth, width: f64) -> ModelConfig {
         VaeConfig::preset(depth)
             .with_width_multiplier(width)
             .with_latent_dim(64)
+            .into()
     }
 
     #[test]
     fn the_devices_own_step_counts_its_buffers_and_the_images() {
-        let config = VaeConfig::preset(Depth::Depth28);
+        let config = VaeConfig::preset(Depth::Depth28).into();
         let size = StepSize {
             batch: 128,
             micro_batch: None,

@@ -1,11 +1,8 @@
-//! What the blocks of a ResNet VAE keep and need, and its likelihood: each term is a tensor with a name.
+//! What the blocks of a ResNet VAE keep and need: each term is a tensor with a name.
 
-use vae_core::{BlockShape, Likelihood, Precision, VaeConfig};
+use vae_core::{BlockShape, Precision, VaeConfig};
 
-use super::conditions::{F32, Form, Place};
-
-/// Images at a time in evaluation.
-const EVALUATION_BATCH: u64 = 100;
+use super::conditions::{F32, Form};
 
 /// What a block needs, in bytes.
 pub(super) struct BlockNeed {
@@ -48,30 +45,15 @@ pub(super) fn block_needs(
     })
 }
 
-/// What evaluation holds at most: two maps of a block and its narrow ones, of a hundred images.
-pub(crate) fn evaluation_bytes(config: &VaeConfig) -> u64 {
+/// What evaluation of so many images at a time holds at most: two maps of a block and its narrow ones.
+pub(super) fn evaluation_bytes(config: &VaeConfig, images: u64) -> u64 {
     let blocks = config.block_shapes().into_iter().flatten();
     let bytes = blocks.map(|block| {
         let values = block.pixels_in() * block.channels_in
             + block.pixels_out() * (2 * block.width + 2 * block.channels_out);
-        F32 * EVALUATION_BATCH * values as u64
+        F32 * images * values as u64
     });
     bytes.max().unwrap_or(0)
-}
-
-/// What the likelihood's backward pass holds, beside what the blocks kept.
-pub(super) fn likelihood_bytes(config: &VaeConfig, place: Place, images: u64) -> u64 {
-    let pixels = (config.image_size * config.image_size) as u64;
-    let map = F32 * images * pixels * config.likelihood.map_channels(config.image_channels) as u64;
-    let is_mixture = matches!(config.likelihood, Likelihood::LogisticMixture { .. });
-    match place {
-        // One pass on flex: the map, and its gradient, which is scaled in place.
-        Place::Host { .. } if is_mixture => 2 * map,
-        // By Burn's own operations a value of the map appears in some thirty intermediate results. An assumption: nothing has been
-        // measured on a GPU.
-        _ if is_mixture => 30 * map,
-        _ => 6 * map,
-    }
 }
 
 /// Parts that the blocks on flex divide a batch into, each of which has sums of its own.

@@ -178,7 +178,7 @@ mod tests {
         let config = VaeConfig::preset(Depth::Depth28)
             .with_width_multiplier(0.02)
             .with_latent_dim(4);
-        initial_model(&config, 2, &Device::flex())
+        initial_model(&config.into(), 2, &Device::flex())
     }
 
     #[test]

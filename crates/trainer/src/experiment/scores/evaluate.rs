@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
 use resnet_blocks::sum_in_fixed_order;
-use vae_core::{Likelihood, LossTerms, Sampler, VaeConfig};
+use vae_core::{Likelihood, LossTerms, Sampler};
 
-use crate::experiment::model::Model;
+use crate::experiment::model::{Model, ModelConfig};
 use crate::experiment::random::evaluation_noise;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::process::stop_request::{StopRequest, StopSignal};
@@ -185,8 +185,8 @@ pub fn floor(view: &View) -> f64 {
 
 /// The floor of what a model's reconstruction costs: that of the cross-entropy under a Bernoulli likelihood, NaN under the
 /// others, whose log-probability has none.
-pub(crate) fn cross_entropy_floor(config: &VaeConfig, view: &View) -> f64 {
-    match config.likelihood {
+pub(crate) fn cross_entropy_floor(config: &ModelConfig, view: &View) -> f64 {
+    match config.likelihood() {
         Likelihood::Bernoulli => floor(view),
         _ => f64::NAN,
     }

@@ -171,7 +171,7 @@ mod tests {
             .with_width_multiplier(0.02)
             .with_latent_dim(5)
             .with_likelihood(likelihood);
-        initial_model(&config, 3, &Device::flex())
+        initial_model(&config.into(), 3, &Device::flex())
     }
 
     fn view(images: u32) -> View {

@@ -156,7 +156,7 @@ mod tests {
             .with_width_multiplier(0.02)
             .with_latent_dim(4);
         let device = Device::flex();
-        let model = initial_model(&config, 2, &device);
+        let model = initial_model(&config.into(), 2, &device);
         let view = cifar_loader::Cifar10::sample().expect("embedded").test();
         let view = view.first(7);
         let statistics = latent_statistics(&model, &view, BATCH, &device);

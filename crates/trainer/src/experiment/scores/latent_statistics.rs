@@ -217,7 +217,7 @@ mod tests {
             .with_width_multiplier(0.0625)
             .with_latent_dim(6);
         let device = Device::flex();
-        let model = initial_model(&config, 5, &device);
+        let model = initial_model(&config.into(), 5, &device);
         let view = cifar_loader::Cifar10::sample()
             .expect("embedded")
             .test()

@@ -181,7 +181,7 @@ mod tests {
             .with_width_multiplier(0.02)
             .with_latent_dim(4);
         let device = Device::flex();
-        let model = initial_model(&config, 2, &device);
+        let model = initial_model(&config.into(), 2, &device);
         let data = cifar_loader::Cifar10::sample().expect("embedded");
         let size = |size| NonZeroUsize::new(size).expect("not zero");
         let options = StatisticsOptions {

@@ -5,10 +5,10 @@ use std::thread::JoinHandle;
 
 use burn::prelude::*;
 use burn::tensor::TensorData;
-use vae_core::{DropoutMasks, VaeConfig};
+use vae_core::DropoutMasks;
 
 use super::OnDevice;
-use crate::experiment::model::Model;
+use crate::experiment::model::{Model, ModelConfig};
 use crate::step::pass::Inputs;
 use crate::step::request::EngineOptions;
 
@@ -26,7 +26,7 @@ pub(super) struct Answer<T>(Receiver<T>);
 impl FurtherGpu {
     /// Starts the thread of an autodiff device; none where its step is not known there.
     pub(super) fn start(
-        config: &VaeConfig,
+        config: &ModelConfig,
         device: &Device,
         options: EngineOptions,
     ) -> Option<Self> {

@@ -2,9 +2,9 @@
 
 use burn::prelude::Device;
 use run_files::metrics::BatchLoss;
-use vae_core::VaeConfig;
 
 use super::{Replicas, Worker};
+use crate::experiment::model::ModelConfig;
 use crate::ranks::batch_parts::{equal_parts, micro_batches};
 use crate::ranks::tree_sum::Contribution;
 use crate::ranks::{Ranks, RanksError};
@@ -16,7 +16,7 @@ impl Replicas {
     }
 
     /// The devices beside the main one, and the form of the model there.
-    pub(crate) fn further(&self) -> impl Iterator<Item = (&VaeConfig, &Device)> {
+    pub(crate) fn further(&self) -> impl Iterator<Item = (&ModelConfig, &Device)> {
         self.workers.iter().map(Worker::place)
     }
 

@@ -5,11 +5,10 @@ use std::thread::JoinHandle;
 
 use burn::prelude::*;
 use run_files::metrics::BatchLoss;
-use vae_core::VaeConfig;
 
 use super::norm_meeting::Seat;
 use super::weights::with_weights;
-use crate::experiment::model::Model;
+use crate::experiment::model::{Model, ModelConfig};
 use crate::step::kl_objective::KlWeights;
 use crate::step::pass::{Inputs, PassOptions};
 use crate::step::running_statistics::with_statistics_vector;
@@ -17,7 +16,7 @@ use crate::step::shards::{ShardSum, sum_of_shards};
 
 /// A further device, as the main one sees it.
 pub(super) struct Worker {
-    config: VaeConfig,
+    config: ModelConfig,
     device: Device,
     /// From the first request on: where devices take steps of their own there is none.
     running: Option<Running>,
@@ -32,7 +31,7 @@ struct Running {
 
 impl Worker {
     /// For a device, an autodiff one.
-    pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
+    pub(super) fn new(config: &ModelConfig, device: &Device) -> Self {
         Self {
             config: config.clone(),
             device: device.clone(),
@@ -46,7 +45,7 @@ impl Worker {
 
     /// The form of its model, and where that is.
     #[cfg(feature = "cube")]
-    pub(super) fn place(&self) -> (&VaeConfig, &Device) {
+    pub(super) fn place(&self) -> (&ModelConfig, &Device) {
         (&self.config, &self.device)
     }
 
@@ -113,7 +112,7 @@ pub(super) struct Answer {
 
 /// What a replica's thread does.
 fn work(
-    config: &VaeConfig,
+    config: &ModelConfig,
     device: &Device,
     requests: &Receiver<Request>,
     answers: &Sender<Answer>,
