@@ -1,10 +1,12 @@
 //! Hands a command to the trainer's program.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use run_files::settings::{DeviceChoice, Devices};
+use clap::Parser;
+use run_files::run_folder::default_run_dir;
+use run_files::settings::{DeviceChoice, Devices, TrainFlags, resolve};
 use serde_json::Value;
 
 use crate::build;
@@ -96,8 +98,12 @@ fn recorded_device(flags: &[OsString]) -> Option<String> {
         flag == "--resume" || flag.starts_with("--resume=")
     });
     let of_run = || {
-        let run_dir = last_value(flags, "--run-dir").or_else(|| std::env::var("OUTDIR").ok())?;
-        Some(at_home(Path::new(&run_dir)).join("config.json"))
+        let run_dir = last_value(flags, "--run-dir").or_else(|| std::env::var("OUTDIR").ok());
+        let run_dir = match run_dir {
+            Some(run_dir) => PathBuf::from(run_dir),
+            None => newest_run(flags)?,
+        };
+        Some(at_home(&run_dir).join("config.json"))
     };
     let file = last_value(flags, "--config")
         .map(|file| at_home(Path::new(&file)))
@@ -105,6 +111,21 @@ fn recorded_device(flags: &[OsString]) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     let settings: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()?;
     Some(settings["device"].as_str()?.to_owned())
+}
+
+/// The folder of the run that `--resume` goes on with where none is named; none where the flags are none of `train`'s, which it will say itself.
+fn newest_run(flags: &[OsString]) -> Option<PathBuf> {
+    let name = OsString::from("train");
+    let flags = OnlyTrainFlags::try_parse_from(std::iter::once(&name).chain(flags)).ok()?;
+    let resolved = resolve(&flags.flags, &|name| std::env::var(name).ok()).ok()?;
+    Some(default_run_dir(Path::new(""), &resolved.settings, true))
+}
+
+#[derive(Parser)]
+#[command(args_override_self = true)]
+struct OnlyTrainFlags {
+    #[command(flatten)]
+    flags: TrainFlags,
 }
 
 /// The checkout's commit, with `-dirty` where files differ from it; empty where this is no checkout.

@@ -24,6 +24,22 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Removes what writers of these files, which no process writes now, have left unfinished in a folder. What cannot be removed harms nothing.
+pub fn remove_unfinished(folder: &Path, is_written: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let written = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".tmp"))
+            .and_then(|name| name.rsplit_once('.'))
+            .filter(|(_, process)| process.parse::<u32>().is_ok())
+            .map(|(name, _)| name);
+        if written.is_some_and(&is_written) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn sibling(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(
@@ -48,6 +64,25 @@ mod tests {
         write_atomically(&path, b"new").expect("written");
         assert_eq!(fs::read(&path).expect("readable"), b"new");
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_removed_by_its_exact_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names = [
+            "state.json.77.tmp",
+            "state.json",
+            "state.json.x.tmp",
+            "mine.json.77.tmp",
+            "state.json.tmp",
+        ];
+        for name in names {
+            fs::write(folder.path().join(name), b"").expect("written");
+        }
+        remove_unfinished(folder.path(), |name| name == "state.json");
+        for (name, stays) in names.into_iter().zip([false, true, true, true, true]) {
+            assert_eq!(folder.path().join(name).exists(), stays, "{name}");
+        }
     }
 
     #[test]

@@ -11,11 +11,13 @@ use crate::file_operations::{open_no_link, try_lock};
 use crate::metrics::{METRICS_CSV, METRICS_JSONL, TIMING_JSONL};
 use crate::settings::{Difference, Settings};
 
+mod default_folder;
 mod environment;
 mod error;
 mod names;
 mod reading;
 
+pub use default_folder::default_run_dir;
 pub use environment::{RECORD_FORMAT, changed_settings, commits};
 pub use error::{RunFolderError, file_error};
 use names::LOCK;
@@ -25,7 +27,8 @@ pub use names::{
 };
 use reading::holds_a_checkpoint;
 pub use reading::{
-    read_config, read_environment, read_settings, recorded_data_hash, recorded_origin, was_begun,
+    read_config, read_environment, read_settings, recorded_data_hash, recorded_origin,
+    restore_config, unrecorded_differences, was_begun,
 };
 
 /// A run folder this process has to itself until the value is dropped, or knows by name.

@@ -34,8 +34,8 @@ pub struct RunRecord {
     pub environment: Value,
     /// `metrics.jsonl`: every epoch.
     pub rows: Vec<EpochRow>,
-    /// `timing.jsonl`, summed up.
-    pub timing: RunTiming,
+    /// `timing.jsonl`, summed up; none where it has no time of an epoch, as where the process was killed just then.
+    pub timing: Option<RunTiming>,
     /// `summary.json`.
     pub summary: RunSummary,
     /// `latents.json`, where it was made for the weights of the summary.
@@ -121,14 +121,12 @@ impl RunRecord {
                 path: run_dir.to_owned(),
             });
         }
-        let timing_path = run_dir.join(TIMING_JSONL);
         let timing = RunTiming::from_lines(
-            &read(&timing_path)?,
+            &read(&run_dir.join(TIMING_JSONL))?,
             summary.images.train,
             settings.batch_size,
             summary.last.epoch,
-        )
-        .map_err(|reason| malformed(&timing_path, reason))?;
+        );
         Ok(Self {
             run_dir: run_dir.to_owned(),
             environment: read_json(&run_dir.join(ENVIRONMENT))?,

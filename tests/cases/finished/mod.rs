@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod latent_commands;
+mod lost_files;
 mod pictures;
 mod report;
 mod verify;

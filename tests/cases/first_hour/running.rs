@@ -195,6 +195,64 @@ fn a_log_is_never_silent_for_long() {
 }
 
 #[cfg(unix)]
+/// A run whose steps take seconds.
+const SLOW: &str = "--data sample --depth 28 --width 0.25 --latent-dim 8 --batch-size 150 --limit-train 600 --limit-test 10 --json --run-dir";
+
+/// Starts it and waits until it is in its first step.
+fn start_slow(bench: &Bench, run_dir: &str) -> Child {
+    let mut child = bench
+        .trainer_command()
+        .args(SLOW.split(' '))
+        .arg(run_dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    wait_for(&mut child, "\"event\":\"run_start\"");
+    std::thread::sleep(Duration::from_millis(300));
+    child
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_that_come_together_are_one_and_a_later_one_ends_the_run_at_once() {
+    let bench = Bench::new();
+    let has_checkpoint = |run_dir: &str| {
+        let names = fs::read_dir(bench.path(&format!("{run_dir}/checkpoints")));
+        names.expect("listed").next().is_some()
+    };
+    // Bash sends a hangup to its jobs where its terminal is closed, and when it ends so does the kernel.
+    let child = start_slow(&bench, "closed");
+    send(&child, "-HUP");
+    std::thread::sleep(Duration::from_millis(400));
+    send(&child, "-HUP");
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(output.status.code(), Some(143));
+    assert!(has_checkpoint("closed"));
+
+    // `timeout` signals its child and then the child's group.
+    let program = bench.trainer_command().get_program().to_owned();
+    let output = bench
+        .command("timeout")
+        .arg("4")
+        .arg(program)
+        .args(SLOW.split(' '))
+        .arg("limited")
+        .output()
+        .expect("ended");
+    assert_eq!(output.status.code(), Some(124));
+    assert!(has_checkpoint("limited"));
+
+    // A second Ctrl-C does not wait for the step.
+    let child = start_slow(&bench, "impatient");
+    send(&child, "-INT");
+    std::thread::sleep(Duration::from_millis(500));
+    send(&child, "-INT");
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(!has_checkpoint("impatient"));
+}
+
 #[test]
 fn a_closed_terminal_and_a_schedulers_warning_cost_nothing() {
     let bench = Bench::new();

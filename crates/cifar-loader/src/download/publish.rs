@@ -1,7 +1,7 @@
 //! Puts verified members in place: temporary file, sync, rename, sync of the folder.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::archive::KnownArchive;
@@ -134,11 +134,22 @@ impl Drop for PendingFile {
 fn sync_folder(folder: &Path) -> Result<(), Error> {
     // Elsewhere folders cannot be opened as files, and a rename is durable by other means.
     if cfg!(unix) {
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced
+            .or_else(pass_over_unsupported)
             .map_err(|source| Error::write(folder, source))?;
     }
     Ok(())
+}
+
+/// File systems that cannot sync folders, such as CIFS and the shared folders of virtual machines, have done all that they can.
+fn pass_over_unsupported(error: io::Error) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    match error.kind() {
+        // EINVAL; EOPNOTSUPP and ENOSYS.
+        InvalidInput | Unsupported => Ok(()),
+        _ => Err(error),
+    }
 }
 
 /// Publishes the members of the container `container`.

@@ -106,7 +106,7 @@ pub(crate) fn fetch_rest(
                     url,
                     reason: "the server sends the file from its start",
                 });
-                truncate(&mut file, part)?;
+                // What is there goes when the first bytes prove to be an archive's, and not a login page's.
                 offset = 0;
             }
             remote.total = number(headers, header::CONTENT_LENGTH);
@@ -207,6 +207,7 @@ fn receive(
                     found: describe(&head),
                 }));
             }
+            truncate(file, part)?;
             bytes = &head;
         }
         if offset.saturating_add(bytes.len() as u64) > limits.max_bytes {

@@ -326,7 +326,10 @@ impl CheckpointFolder {
 
     /// Removes what saves that were cut short have left, by its exact names: whatever else lies there is somebody's own.
     /// Returns what could not be removed.
-    fn remove_unfinished(&self) -> Result<Vec<CheckpointError>, CheckpointError> {
+    ///
+    /// # Errors
+    /// Where the folder cannot be listed.
+    pub fn remove_unfinished(&self) -> Result<Vec<CheckpointError>, CheckpointError> {
         let names = self.names()?;
         let left_over = names.iter().filter(|name| is_left_over(name));
         Ok(left_over

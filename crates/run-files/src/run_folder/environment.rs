@@ -70,6 +70,23 @@ pub fn changed_settings(environment: &Value) -> Vec<String> {
         .collect()
 }
 
+/// Whether the changes that a run's processes recorded lead from the one value to the other.
+pub(super) fn is_recorded(difference: &Difference, changed: &[String]) -> bool {
+    let mut values = vec![difference.before.as_str()];
+    for line in changed {
+        let change = line
+            .strip_prefix(difference.key)
+            .and_then(|rest| rest.strip_prefix(": "))
+            .and_then(|rest| rest.split_once(" -> "));
+        if let Some((before, after)) = change
+            && values.contains(&before)
+        {
+            values.push(after);
+        }
+    }
+    values.contains(&difference.after.as_str())
+}
+
 /// The commits of the programs that a run was made with, each once, in their order.
 pub fn commits(environment: &Value) -> Vec<String> {
     let later = environment[RESUMED].as_array().into_iter().flatten();

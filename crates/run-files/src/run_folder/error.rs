@@ -34,6 +34,15 @@ pub enum RunFolderError {
         /// What was looked for.
         missing: &'static str,
     },
+    /// A run has checkpoints, and its settings are gone.
+    #[error(
+        "{} is missing; `cargo xtask train --run-dir {} --resume` writes it anew, from the newest checkpoint, and goes on",
+        .path.display(), quoted_path(.path.parent().unwrap_or(.path))
+    )]
+    ConfigLost {
+        /// The `config.json`.
+        path: PathBuf,
+    },
     /// A run was to be continued, and there is none.
     #[error(
         "there is nothing to resume in {}: check `--run-dir`, or begin a run there with `--resume=or-start`",
@@ -91,6 +100,7 @@ impl RunFolderError {
             | Self::Locked { .. }
             | Self::NoRun { .. }
             | Self::NothingToResume { .. }
+            | Self::ConfigLost { .. }
             | Self::ConfigEdited { .. }
             | Self::LinkInside { .. }
             | Self::NoRegularFile { .. }

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::environment::{changed_settings, is_recorded};
 use super::error::{RunFolderError, file_error};
-use super::names::{CONFIG, ENVIRONMENT, LOCK};
+use super::names::{CONFIG, ENVIRONMENT};
+use crate::atomic_file::write_atomically;
 use crate::checkpoint::{CheckpointFolder, Origin, Position};
 use crate::file_operations::read_at_most;
-use crate::settings::{Settings, differences};
+use crate::settings::{Difference, Settings, differences};
 
 /// An `environment.json` has a few lines for each process that went on with the run.
 const LARGEST_ENVIRONMENT: u64 = 1 << 26;
@@ -23,12 +25,9 @@ pub fn read_environment(run_dir: &Path) -> std::io::Result<Value> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// Whether a run was begun in a folder, or a process has been about to begin one there.
+/// Whether a run was begun in a folder: its settings are known there.
 pub fn was_begun(run_dir: &Path) -> bool {
-    [CONFIG, LOCK]
-        .iter()
-        .any(|name| run_dir.join(name).is_file())
-        || holds_a_checkpoint(run_dir)
+    run_dir.join(CONFIG).is_file() || holds_a_checkpoint(run_dir)
 }
 
 /// A folder whose `config.json` is lost still holds a run: no other may go on from its checkpoints.
@@ -49,7 +48,7 @@ pub(super) fn holds_a_checkpoint(run_dir: &Path) -> bool {
 pub fn read_settings(run_dir: &Path) -> Result<Settings, RunFolderError> {
     let settings = read_config(run_dir)?;
     if let Some((_, recorded, _)) = recorded_origin(run_dir)? {
-        let edited = differences(&recorded, &settings);
+        let edited = unrecorded_differences(run_dir, &recorded, &settings);
         if !edited.is_empty() {
             return Err(RunFolderError::ConfigEdited {
                 path: run_dir.join(CONFIG),
@@ -60,12 +59,47 @@ pub fn read_settings(run_dir: &Path) -> Result<Settings, RunFolderError> {
     Ok(settings)
 }
 
+/// What differs between the settings of a checkpoint and later ones, but for what the run's record says was changed with the user's consent: a process
+/// may end between that record and the next checkpoint, and an older checkpoint may be the newest one that is intact.
+pub fn unrecorded_differences(
+    run_dir: &Path,
+    before: &Settings,
+    after: &Settings,
+) -> Vec<Difference> {
+    let mut differences = differences(before, after);
+    if !differences.is_empty() {
+        let changed = read_environment(run_dir).map(|environment| changed_settings(&environment));
+        let changed = changed.unwrap_or_default();
+        differences.retain(|difference| !is_recorded(difference, &changed));
+    }
+    differences
+}
+
+/// Writes a lost `config.json` anew, from the newest checkpoint; whether there was need of it.
+///
+/// # Errors
+/// Where the checkpoints cannot be listed, or the file not be written.
+pub fn restore_config(run_dir: &Path) -> Result<bool, RunFolderError> {
+    let path = run_dir.join(CONFIG);
+    if path.exists() {
+        return Ok(false);
+    }
+    let Some((_, settings, _)) = recorded_origin(run_dir)? else {
+        return Ok(false);
+    };
+    write_atomically(&path, settings.to_json().as_bytes()).map_err(file_error(&path))?;
+    Ok(true)
+}
+
 /// The settings in `config.json`, whoever wrote them there.
 ///
 /// # Errors
 /// Where there is none, or it is damaged.
 pub fn read_config(run_dir: &Path) -> Result<Settings, RunFolderError> {
     let path = run_dir.join(CONFIG);
+    if !path.is_file() && holds_a_checkpoint(run_dir) {
+        return Err(RunFolderError::ConfigLost { path });
+    }
     if !path.is_file() {
         return Err(RunFolderError::NoRun {
             path: run_dir.to_owned(),

@@ -21,9 +21,10 @@ fn a_finished_run_reads_back() {
     assert_eq!(record.rows, [row(1), row(2)]);
     assert_eq!(record.environment["data_hash"], "0123456789abcdef");
     // 150 images in 3 seconds, twice.
-    assert_eq!(record.timing.images_per_second, 50.0);
-    assert_eq!(record.timing.train_seconds, 6.0);
-    assert_eq!(record.timing.peak_memory_bytes, Some(1 << 20));
+    let timing = record.timing.expect("timed");
+    assert_eq!(timing.images_per_second, 50.0);
+    assert_eq!(timing.train_seconds, 6.0);
+    assert_eq!(timing.peak_memory_bytes, Some(1 << 20));
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub(super) fn model_name(settings: &Settings) -> String {
 }
 
 fn facts(record: &RunRecord) -> Vec<Fact> {
-    let (summary, timing) = (&record.summary, &record.timing);
+    let summary = &record.summary;
     let fact = |name, value, detail| Fact {
         name,
         value,
@@ -122,6 +122,23 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
             ),
         ],
     };
+    let times = record.timing.map(|timing| {
+        [
+            fact(
+                "Training time",
+                duration(timing.train_seconds),
+                format!(
+                    "{} s an epoch, evaluation excluded",
+                    three_digits(timing.seconds_per_epoch)
+                ),
+            ),
+            fact(
+                "Speed",
+                format!("{} images/s", three_digits(timing.images_per_second)),
+                format!("on {}", record.settings.device),
+            ),
+        ]
+    });
     let mut facts: Vec<Fact> = reconstruction.into();
     facts.extend([
         fact(
@@ -143,19 +160,9 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
             ),
             "of the latent: variance of the mean above 0.01".to_owned(),
         ),
-        fact(
-            "Training time",
-            duration(timing.train_seconds),
-            format!(
-                "{} s an epoch, evaluation excluded",
-                three_digits(timing.seconds_per_epoch)
-            ),
-        ),
-        fact(
-            "Speed",
-            format!("{} images/s", three_digits(timing.images_per_second)),
-            format!("on {}", record.settings.device),
-        ),
+    ]);
+    facts.extend(times.into_iter().flatten());
+    facts.extend([
         fact(
             "Parameters",
             rounded_count(summary.parameters.total),
@@ -175,7 +182,7 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
             ),
         ),
     ]);
-    if let Some(bytes) = timing.peak_memory_bytes {
+    if let Some(bytes) = record.timing.and_then(|timing| timing.peak_memory_bytes) {
         facts.push(fact(
             "Peak memory",
             memory(bytes),

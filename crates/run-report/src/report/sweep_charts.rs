@@ -133,7 +133,7 @@ pub(super) fn over_depth(
     groups: &[ReportGroup<'_>],
     y_label: &str,
     from_zero: bool,
-    quantity: fn(&RunRecord) -> f64,
+    quantity: fn(&RunRecord) -> Option<f64>,
 ) -> Chart {
     let (left, right) = depth_range(groups);
     let is_mixed = shortcuts_legend(groups).len() > 1;
@@ -153,7 +153,10 @@ pub(super) fn over_depth(
             let aside = if shortcuts { -aside } else { aside };
             let mut curve = of_kind(shortcuts);
             for group in of_this_kind {
-                let values: Vec<f64> = group.runs.iter().map(|run| quantity(run)).collect();
+                let values: Vec<f64> = group.runs.iter().filter_map(|run| quantity(run)).collect();
+                if values.is_empty() {
+                    continue;
+                }
                 let (mean, deviation) = mean_and_deviation(&values);
                 curve.points.push((f64::from(group.depth) + aside, mean));
                 curve.errors.push(deviation);
@@ -245,7 +248,7 @@ mod tests {
         let mut b = b;
         b.summary.test.excess = a.summary.test.excess + 2.0;
         let groups = [group(&[&c]), group(&[&a, &b])];
-        let chart = over_depth(&groups, "nats", false, |run| run.summary.test.excess);
+        let chart = over_depth(&groups, "nats", false, |run| Some(run.summary.test.excess));
         assert_eq!(chart.curves.len(), 1);
         let curve = &chart.curves[0];
         assert_eq!(curve.points[0], (28.0, a.summary.test.excess + 1.0));
@@ -264,7 +267,9 @@ mod tests {
         assert_eq!(looks[0].colour, looks[1].colour);
         assert!(matches!(looks[0].style, LineStyle::Solid));
         assert!(matches!(looks[1].style, LineStyle::Dashed));
-        let chart = over_depth(&groups, "s", true, |run| run.timing.seconds_per_epoch);
+        let chart = over_depth(&groups, "s", true, |run| {
+            Some(run.timing?.seconds_per_epoch)
+        });
         assert_eq!(chart.curves.len(), 2);
         let places = [0, 1].map(|index| chart.curves[index].points[0].0);
         assert!(places[0] < 28.0 && 28.0 < places[1] && places[1] - places[0] < 1.0);

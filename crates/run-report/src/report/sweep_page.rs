@@ -137,31 +137,32 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
             let bits = "bits per dimension";
             page.chart(
                 "Test bits per dimension",
-                &over_depth(groups, bits, false, |run| {
-                    run.summary.test_bits_per_dim.unwrap_or(f64::NAN)
-                }),
+                &over_depth(groups, bits, false, |run| run.summary.test_bits_per_dim),
             );
             page.chart(
                 "Training bits per dimension, best epoch",
                 &over_depth(groups, bits, false, |run| {
-                    let further = &run.summary.best.further;
-                    further.train_bits_per_dim.unwrap_or(f64::NAN)
+                    run.summary.best.further.train_bits_per_dim
                 }),
             );
         } else {
             let nats = "nats per image";
             page.chart(
                 "Test excess",
-                &over_depth(groups, nats, false, |run| run.summary.test.excess),
+                &over_depth(groups, nats, false, |run| Some(run.summary.test.excess)),
             );
             page.chart(
                 "Training excess, best epoch",
-                &over_depth(groups, nats, false, |run| run.summary.best.train.excess),
+                &over_depth(groups, nats, false, |run| {
+                    Some(run.summary.best.train.excess)
+                }),
             );
         }
         page.chart(
             "Training time of an epoch",
-            &over_depth(groups, "seconds", true, |run| run.timing.seconds_per_epoch),
+            &over_depth(groups, "seconds", true, |run| {
+                Some(run.timing?.seconds_per_epoch)
+            }),
         );
     });
 }

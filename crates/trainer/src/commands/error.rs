@@ -1,6 +1,6 @@
 //! What can stop a command: the errors of the rooms below, each with the next step in its message.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::device::DeviceError;
 use crate::experiment::ExperimentError;
@@ -93,17 +93,16 @@ pub enum TrainerError {
     },
     /// Files of a run are not what the run wrote.
     #[error(
-        "{problems} of the files of {} are damaged; newest intact checkpoint: {newest}; `cargo xtask train --run-dir {} \
-         --resume` continues from it",
-        .path.display(), quoted_path(.path)
+        "{problems} of the files of {} are damaged; {}",
+        .path.display(), way_on(.path, newest.as_deref())
     )]
     RunDamaged {
         /// The run folder.
         path: PathBuf,
         /// How many.
         problems: usize,
-        /// The position of the newest intact checkpoint, or `none`.
-        newest: String,
+        /// The position of the newest intact checkpoint.
+        newest: Option<String>,
         /// That of the first problem.
         exit_code: u8,
     },
@@ -127,6 +126,16 @@ impl TrainerError {
             Self::SelfTest { .. } => 1,
             Self::RunDamaged { exit_code, .. } | Self::Said { exit_code } => *exit_code,
         }
+    }
+}
+
+fn way_on(run_dir: &Path, newest: Option<&str>) -> String {
+    match newest {
+        Some(newest) => format!(
+            "newest intact checkpoint: {newest}; `cargo xtask train --run-dir {} --resume` continues from it",
+            quoted_path(run_dir)
+        ),
+        None => "no checkpoint is intact: restore one from a copy, or delete the folder to train from the start".to_owned(),
     }
 }
 

@@ -12,10 +12,10 @@ use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::ranks::Ranks;
 use crate::train::{TrainError, TrainOptions, train};
 use run_files::atomic_file::write_atomically;
-use run_files::run_folder::{CONFIG, RunFolderError, read_config, was_begun};
-use run_files::settings::{
-    Key, Resolved, Resume, Settings, SettingsError, Source, TrainFlags, resolve,
+use run_files::run_folder::{
+    CONFIG, RunFolderError, default_run_dir, read_config, restore_config, was_begun,
 };
+use run_files::settings::{Key, Resolved, Resume, SettingsError, Source, TrainFlags, resolve};
 
 pub(super) fn run(flags: &TrainFlags) -> Result<(), TrainerError> {
     let stop = StopRequest::on_signals().map_err(|source| RunFolderError::File {
@@ -54,11 +54,16 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
     drop(copy);
     let run_dir = match &resolved.settings.run_dir {
         Some(folder) => folder.clone(),
-        None => default_run_dir(&resolved.settings, flags.resume.is_some()),
+        None => default_run_dir(Path::new(""), &resolved.settings, flags.resume.is_some()),
     };
     let recorded = run_dir.join(CONFIG);
+    let is_restored = flags.resume.is_some()
+        && !flags.print_config
+        && ranks.is_first()
+        && restore_config(&run_dir)?;
     let is_recorded = flags.resume.is_some() && recorded.is_file();
-    if is_recorded && flags.config.is_none() && resolved.settings.run_dir.is_none() {
+    let is_unread = is_restored || resolved.settings.run_dir.is_none();
+    if is_recorded && flags.config.is_none() && is_unread {
         // The run's own settings, as where its folder is named.
         let flags = TrainFlags {
             config: Some(recorded),
@@ -117,6 +122,11 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
         progress.notice(&format!("{} ranks share each batch", ranks.size()));
     }
     progress.breaks_silence_after(log_interval(&environment)?);
+    if is_restored {
+        progress.notice(&format!(
+            "{CONFIG} was missing, and is written anew from the newest checkpoint"
+        ));
+    }
     for change in from_environment {
         progress.notice(&change);
     }
@@ -158,7 +168,8 @@ fn with_first_ranks_config(
         let run_dir = settings
             .run_dir
             .clone()
-            .unwrap_or_else(|| default_run_dir(&settings, true));
+            .unwrap_or_else(|| default_run_dir(Path::new(""), &settings, true));
+        restore_config(&run_dir)?;
         text = std::fs::read_to_string(run_dir.join(CONFIG)).unwrap_or_default();
     }
     let text = ranks.first_ranks_text(text).map_err(TrainError::Ranks)?;
@@ -239,30 +250,4 @@ fn changed_by_environment(resolved: &Resolved, run_dir: &Path) -> Vec<String> {
         })
     });
     changed.collect()
-}
-
-/// `runs/PRESET-seed-N`, or the first of `runs/PRESET-seed-N-2`, `-3`, ... that is free. A resumed run is the last one
-/// that is not.
-fn default_run_dir(settings: &Settings, resume: bool) -> PathBuf {
-    let model = match settings.preset {
-        Some(preset) => preset.to_string(),
-        None => format!("depth{}", settings.depth),
-    };
-    let name = format!("{model}-seed-{}", settings.seed);
-    let numbered = |number: u32| {
-        let suffix = if number == 1 {
-            String::new()
-        } else {
-            format!("-{number}")
-        };
-        Path::new("runs").join(format!("{name}{suffix}"))
-    };
-    let free = (1..)
-        .find(|number| !numbered(*number).exists())
-        .unwrap_or(1);
-    if resume {
-        numbered(free.saturating_sub(1).max(1))
-    } else {
-        numbered(free)
-    }
 }

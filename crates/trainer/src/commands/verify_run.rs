@@ -46,7 +46,7 @@ pub(super) fn run(flags: &VerifyRunFlags) -> Result<(), TrainerError> {
                 .iter()
                 .filter(|finding| finding.problem.is_some())
                 .count(),
-            newest: newest.map_or_else(|| "none".to_owned(), |position| position.to_string()),
+            newest: newest.map(|position| position.to_string()),
             exit_code: first.exit_code,
         }),
     }

@@ -19,7 +19,7 @@ use run_report::loss_curves::LOSS_CURVES;
 /// The list, in the run folder.
 pub(crate) const FILES: &str = "files.json";
 /// The folders whose pictures are listed.
-const PICTURES: [&str; 2] = ["samples", "reconstructions"];
+pub(crate) const PICTURES: [&str; 2] = ["samples", "reconstructions"];
 /// Files that are listed where they are there.
 const LISTED: [&str; 12] = [
     CONFIG,
@@ -75,8 +75,13 @@ pub(crate) fn write_file_list(folder: &RunFolder) -> Result<(), ExperimentError>
     write(folder, files)
 }
 
+/// Whether a run writes a file of that name into its folder.
+pub(crate) fn is_a_runs_file(name: &str) -> bool {
+    name == FILES || LISTED.contains(&name)
+}
+
 /// By the names that runs give; a user may have put others beside them.
-fn is_a_runs_picture(name: &str) -> bool {
+pub(crate) fn is_a_runs_picture(name: &str) -> bool {
     let is_epoch = name
         .strip_prefix("epoch-")
         .and_then(|rest| rest.strip_suffix(".png"))

@@ -2,6 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
+
+/// Within this time after a signal, more of them are the same wish: `timeout` sends one to its child and one to the child's group, `mpirun` its own
+/// beside the terminal's.
+#[cfg(unix)]
+const ONE_WISH: Duration = Duration::from_millis(300);
 
 /// What asked a run to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,12 @@ impl StopSignal {
             Self::Interrupt => 130,
             Self::Terminate | Self::Hangup => 143,
         }
+    }
+
+    /// Whether it ends the process at once, so long after the first signal of any kind.
+    #[cfg(unix)]
+    fn ends_at_once(self, after_the_first: Duration) -> bool {
+        self != Self::Hangup && after_the_first > ONE_WISH
     }
 
     /// The signal's name.
@@ -103,8 +116,9 @@ impl StopRequest {
         }
     }
 
-    /// Lets SIGINT, SIGTERM and SIGHUP ask for the end, and a second one of any end the process at once, with code 130 or
-    /// 143; and SIGUSR1, with which schedulers warn, ask for a checkpoint. A SIGHUP that is ignored, as under `nohup`, stays ignored;
+    /// Lets SIGINT, SIGTERM and SIGHUP ask for the end, and SIGINT or SIGTERM end the process at once, with code 130 or 143, where any of the three came
+    /// more than 0.3 s before; and SIGUSR1, with which schedulers warn, ask for a checkpoint. SIGHUP never ends it at once: shell and kernel
+    /// send one each where a terminal is closed. A SIGHUP that is ignored, as under `nohup`, stays ignored;
     /// SIGQUIT ends the process at once, as ever. A file-size limit becomes an error of the write that meets it, where it would kill the process.
     ///
     /// # Errors
@@ -113,7 +127,6 @@ impl StopRequest {
         use signal_hook::consts::{SIGINT, SIGTERM};
 
         let request = Self::new();
-        let armed = Arc::new(AtomicBool::new(false));
         let mut signals = vec![
             (SIGINT, StopSignal::Interrupt),
             (SIGTERM, StopSignal::Terminate),
@@ -122,11 +135,18 @@ impl StopRequest {
         if !ignores_hangup() {
             signals.push((signal_hook::consts::SIGHUP, StopSignal::Hangup));
         }
+        #[cfg(unix)]
+        end_at_a_second_signal(signals.iter().map(|(number, _)| *number))?;
+        #[cfg(not(unix))]
+        let armed = Arc::new(AtomicBool::new(false));
         for (number, signal) in signals {
-            let code = i32::from(signal.exit_code());
-            // In this order, the first signal finds the process not yet armed.
-            signal_hook::flag::register_conditional_shutdown(number, code, armed.clone())?;
-            signal_hook::flag::register(number, armed.clone())?;
+            #[cfg(not(unix))]
+            {
+                let code = i32::from(signal.exit_code());
+                // In this order, the first signal finds the process not yet armed.
+                signal_hook::flag::register_conditional_shutdown(number, code, armed.clone())?;
+                signal_hook::flag::register(number, armed.clone())?;
+            }
             signal_hook::flag::register_usize(
                 number,
                 request.signal.clone(),
@@ -141,6 +161,27 @@ impl StopRequest {
         }
         Ok(request)
     }
+}
+
+/// Starts the thread that ends the process at a signal that comes after another, whatever the other threads do.
+#[cfg(unix)]
+fn end_at_a_second_signal(numbers: impl Iterator<Item = i32>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(numbers)?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let mut first = None;
+            for number in signals.forever() {
+                let signal = u8::try_from(number).ok().and_then(StopSignal::from_number);
+                let Some(signal) = signal else { continue };
+                let first = *first.get_or_insert_with(Instant::now);
+                if signal.ends_at_once(first.elapsed()) {
+                    // Without what a process does at its end: another thread may be in the middle of anything.
+                    signal_hook::low_level::exit(i32::from(signal.exit_code()));
+                }
+            }
+        })?;
+    Ok(())
 }
 
 /// Whether this process was started with SIGHUP ignored, where the system tells (Linux).
@@ -176,6 +217,17 @@ mod tests {
         assert!(ignores_hangup_in("SigBlk:\t0\nSigIgn:\t0000000000001001\n"));
         assert!(!ignores_hangup_in("SigIgn:\t0000000000001000\n"));
         assert!(!ignores_hangup_in(""));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn signals_that_come_together_and_hangups_are_one_wish() {
+        let [together, later] = [1, 301].map(Duration::from_millis);
+        for signal in [StopSignal::Interrupt, StopSignal::Terminate] {
+            assert!(!signal.ends_at_once(together), "{signal:?}");
+            assert!(signal.ends_at_once(later), "{signal:?}");
+        }
+        assert!(!StopSignal::Hangup.ends_at_once(later));
     }
 
     #[test]

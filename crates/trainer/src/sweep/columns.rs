@@ -71,7 +71,7 @@ pub const COLUMNS: [Column; 14] = [
         counts: false,
         reads_clock: true,
         meaning: Meaning::Always,
-        value: |run| Some(run.timing.train_seconds),
+        value: |run| Some(run.timing?.train_seconds),
     },
     Column {
         key: "seconds_per_epoch",
@@ -80,7 +80,7 @@ pub const COLUMNS: [Column; 14] = [
         counts: false,
         reads_clock: true,
         meaning: Meaning::Always,
-        value: |run| Some(run.timing.seconds_per_epoch),
+        value: |run| Some(run.timing?.seconds_per_epoch),
     },
     Column {
         key: "images_per_second",
@@ -89,7 +89,7 @@ pub const COLUMNS: [Column; 14] = [
         counts: false,
         reads_clock: true,
         meaning: Meaning::Always,
-        value: |run| Some(run.timing.images_per_second),
+        value: |run| Some(run.timing?.images_per_second),
     },
     Column {
         key: "peak_memory_mebibytes",
@@ -99,7 +99,7 @@ pub const COLUMNS: [Column; 14] = [
         reads_clock: true,
         meaning: Meaning::Always,
         value: |run| {
-            let bytes = run.timing.peak_memory_bytes?;
+            let bytes = run.timing?.peak_memory_bytes?;
             Some(bytes as f64 / (1u64 << 20) as f64)
         },
     },

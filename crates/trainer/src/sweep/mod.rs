@@ -241,8 +241,10 @@ impl Sweep<'_> {
                 Outcome::Waiting => left += epochs(run.settings.epochs),
                 Outcome::Failed { .. } => {}
                 Outcome::Finished(record) => {
-                    seconds += record.timing.train_seconds;
-                    done += epochs(record.summary.last.epoch);
+                    if let Some(timing) = record.timing {
+                        seconds += timing.train_seconds;
+                        done += epochs(record.summary.last.epoch);
+                    }
                 }
             }
         }

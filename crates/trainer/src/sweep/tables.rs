@@ -4,7 +4,7 @@ use super::columns::{columns, estimate_text};
 use super::plan::Protocol;
 use super::published::{PUBLISHED_TEST_FLOOR, PublishedRun, published};
 use super::results::SweepResults;
-use run_files::run_record::RunRecord;
+use run_files::run_record::{RunRecord, RunTiming};
 use run_files::wording::count;
 use run_report::report::ReportTable;
 use run_report::statistics::Estimate;
@@ -21,7 +21,8 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
     let in_hours = records
         .iter()
         .flatten()
-        .any(|run| run.timing.train_seconds >= LONG_SECONDS);
+        .filter_map(|run| run.timing)
+        .any(|timing| timing.train_seconds >= LONG_SECONDS);
 
     let likelihood = results.plan.likelihood();
     let mut titles: Vec<String> = ["depth", "shortcuts", "seeds"].map(str::to_owned).into();
@@ -226,9 +227,13 @@ fn published_row(run: &PublishedRun) -> Vec<String> {
 }
 
 fn our_row(depth: u32, records: &[&RunRecord]) -> Vec<String> {
+    let text = |digits, values: Vec<f64>| estimate_text(Estimate::of(&values), digits);
     let cell = |digits: usize, value: &dyn Fn(&RunRecord) -> f64| {
-        let values: Vec<f64> = records.iter().map(|run| value(run)).collect();
-        estimate_text(Estimate::of(&values), digits)
+        text(digits, records.iter().map(|run| value(run)).collect())
+    };
+    let timed = |digits: usize, value: &dyn Fn(RunTiming) -> f64| {
+        let timings = records.iter().filter_map(|run| run.timing);
+        text(digits, timings.map(value).collect())
     };
     let lowest = |loss: &dyn Fn(&run_files::metrics::EpochRow) -> f64, run: &RunRecord| {
         run.rows.iter().map(loss).fold(f64::INFINITY, f64::min)
@@ -237,8 +242,8 @@ fn our_row(depth: u32, records: &[&RunRecord]) -> Vec<String> {
         depth.to_string(),
         "here".to_owned(),
         records.len().to_string(),
-        cell(2, &|run| run.timing.train_seconds / 3600.0),
-        cell(1, &|run| run.timing.seconds_per_epoch),
+        timed(2, &|timing| timing.train_seconds / 3600.0),
+        timed(1, &|timing| timing.seconds_per_epoch),
         cell(1, &|run| f64::from(run.summary.last.epoch)),
         cell(1, &|run| lowest(&|row| row.train.loss, run)),
         cell(1, &|run| lowest(&|row| row.valid.loss, run)),

@@ -58,8 +58,9 @@ impl Training<'_> {
             self.persist(progress, SMALL_FILES, || {
                 self.write_pictures(&model, &run.images.valid, epoch)
             })?;
-            self.save(&mut run, progress)?;
+            // Before the checkpoint, after which nothing would write it again: of an epoch that is trained twice both count.
             self.persist(progress, SMALL_FILES, || Ok(logs.timing.append(&timing)?))?;
+            self.save(&mut run, progress)?;
         }
         progress.epoch_ended(&EpochEnd {
             row,
@@ -82,15 +83,12 @@ impl Training<'_> {
         progress: &mut Progress,
     ) -> TrainError {
         timing.peak_memory_bytes = peak_memory_bytes();
-        let saved = self.save(run, progress).and_then(|()| {
-            if let Some(logs) = logs
-                && timing.train_steps > 0
-            {
-                logs.timing.append(&timing)?;
-            }
-            Ok(())
-        });
-        match saved {
+        let timed = match logs {
+            Some(logs) if timing.train_steps > 0 => logs.timing.append(&timing),
+            _ => Ok(()),
+        };
+        let saved = self.save(run, progress);
+        match saved.and(timed.map_err(TrainError::from)) {
             Ok(()) => TrainError::Stopped {
                 signal,
                 step: run.state.step,

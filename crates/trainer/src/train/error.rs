@@ -111,9 +111,8 @@ pub enum TrainError {
     },
     /// There is no room for what is to be written.
     #[error(
-        "the disk is full at {}: {} to be written, {} free; make room, then continue with `cargo xtask train --run-dir \
-         {} --resume`",
-        .path.display(), size(.needed), size(.available), quoted_path(.run_dir)
+        "the disk is full at {}: {} to be written, {} free; make room, then {}",
+        .path.display(), size(.needed), size(.available), after_making_room(.run_dir, *.is_begun)
     )]
     DiskFull {
         /// The file or folder.
@@ -124,6 +123,20 @@ pub enum TrainError {
         available: Option<u64>,
         /// The run folder.
         run_dir: PathBuf,
+        /// Whether it has the run's settings already.
+        is_begun: bool,
+    },
+    /// A run that was trained has no checkpoint left.
+    #[error(
+        "{} has {epochs} trained epochs and no checkpoint to continue from; restore its `checkpoints` from a copy, name another folder \
+         with `--run-dir`, or delete this one to train again",
+        .run_dir.display()
+    )]
+    CheckpointsLost {
+        /// The run folder.
+        run_dir: PathBuf,
+        /// Rows of metrics.
+        epochs: usize,
     },
 }
 
@@ -138,7 +151,7 @@ impl TrainError {
             Self::SettingsChanged { .. }
             | Self::SettingsFixed { .. }
             | Self::DataChanged { .. } => 2,
-            Self::Checkpoint(_) => 20,
+            Self::Checkpoint(_) | Self::CheckpointsLost { .. } => 20,
             Self::Metrics(_) | Self::LossCurves(_) | Self::DiskFull { .. } => 21,
             Self::Diverged { .. } => 30,
             Self::Stopped { signal, .. } => signal.exit_code(),
@@ -155,6 +168,15 @@ impl TrainError {
             Self::LossCurves(error) => error.full_at(),
             _ => None,
         }
+    }
+}
+
+fn after_making_room(run_dir: &Path, is_begun: bool) -> String {
+    if is_begun {
+        let run_dir = quoted_path(run_dir);
+        format!("continue with `cargo xtask train --run-dir {run_dir} --resume`")
+    } else {
+        "give the same command again".to_owned()
     }
 }
 

@@ -26,9 +26,11 @@ use crate::step::replicas::Replicas;
 use crate::train::step_clock::StepClock;
 use run_files::file_operations::lacks_folder_sync;
 use run_files::metrics::{MetricsWriter, TimingWriter};
-use run_files::run_folder::{RunFolder, read_config, recorded_data_hash, recorded_origin};
+use run_files::run_folder::{
+    RunFolder, read_config, recorded_data_hash, recorded_origin, unrecorded_differences,
+};
 use run_files::schedule::Schedule;
-use run_files::settings::{Difference, Settings, differences};
+use run_files::settings::{Difference, Settings};
 
 mod batches;
 mod epoch;
@@ -211,6 +213,7 @@ impl<'a> Training<'a> {
         if training.folder.holds_a_run() {
             changed = training.check_unchanged(&hash, options.allow_config_change, progress)?;
         }
+        training.remove_unfinished(progress)?;
         training.check_space()?;
         // What may differ, such as the number of epochs, is what the run will have been made with.
         training.persist(progress, SMALL_FILES, || {
@@ -241,7 +244,7 @@ impl<'a> Training<'a> {
             Some((_, settings, _)) => settings,
             None => read_config(&path)?,
         };
-        let differences = differences(&before, self.settings);
+        let differences = unrecorded_differences(&path, &before, self.settings);
         if !differences.is_empty() && !allow_config_change {
             return Err(TrainError::SettingsChanged { path, differences });
         }
@@ -333,6 +336,9 @@ impl<'a> Training<'a> {
         } else {
             None
         };
+        if found.is_none() && self.ranks.is_first() {
+            self.check_untrained()?;
+        }
         let Some(checkpoint) = ranks::shared_checkpoint(found, &self.ranks)? else {
             let engine = Engine::new(model, self.replicas(), EngineOptions::of(self.settings));
             let state = TrainingState::new(Schedule::new(self.settings));

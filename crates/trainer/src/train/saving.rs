@@ -7,9 +7,13 @@ use burn::module::Module;
 use cifar_loader::free_bytes;
 
 use super::{ActiveRun, TrainError, Training};
+use crate::experiment::file_list::{PICTURES, is_a_runs_file, is_a_runs_picture};
 use crate::experiment::weights::named_values;
 use crate::process::progress::Progress;
+use run_files::atomic_file::remove_unfinished;
 use run_files::checkpoint::{Checkpoint, CheckpointError};
+use run_files::metrics::{METRICS_JSONL, read_rows};
+use run_files::run_folder::SUMMARY;
 use run_files::settings::OnDiskFull;
 
 /// Checkpoints on the disk at one time: the newest two, the best of each, and the one that is being written.
@@ -18,9 +22,12 @@ const CHECKPOINTS: u64 = 5;
 pub(super) const SMALL_FILES: u64 = 16 << 20;
 
 impl Training<'_> {
-    /// Refuses a run that would meet a full disk, before it begins.
+    /// Refuses a run that would meet a full disk, before it begins or goes on.
     pub(super) fn check_space(&self) -> Result<(), TrainError> {
-        let needed = CHECKPOINTS * self.checkpoint_bytes() + SMALL_FILES;
+        // Those that are there have their room already, but for the one that is written before the oldest is removed.
+        let there = self.folder.checkpoints(self.parameters).positions()?.len() as u64;
+        let missing = CHECKPOINTS - there.min(CHECKPOINTS - 1);
+        let needed = missing * self.checkpoint_bytes() + SMALL_FILES;
         match free_bytes(self.folder.path()) {
             Some(available)
                 if available < needed && self.settings.on_disk_full == OnDiskFull::Stop =>
@@ -30,10 +37,37 @@ impl Training<'_> {
                     needed: Some(needed),
                     available: Some(available),
                     run_dir: self.folder.path().to_owned(),
+                    is_begun: self.folder.holds_a_run(),
                 })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes what killed processes of this run left half written, or half removed.
+    pub(super) fn remove_unfinished(&self, progress: &mut Progress) -> Result<(), TrainError> {
+        let left = self
+            .folder
+            .checkpoints(self.parameters)
+            .remove_unfinished()?;
+        tell_left(&left, progress);
+        remove_unfinished(self.folder.path(), is_a_runs_file);
+        for pictures in PICTURES {
+            remove_unfinished(&self.folder.join(pictures), is_a_runs_picture);
+        }
+        Ok(())
+    }
+
+    /// Refuses to train again what was trained: a run without checkpoints has not come to its second epoch.
+    pub(super) fn check_untrained(&self) -> Result<(), TrainError> {
+        let rows = read_rows(&self.folder.join(METRICS_JSONL)).map_or(0, |rows| rows.len());
+        if rows < 2 && !self.folder.join(SUMMARY).exists() {
+            return Ok(());
+        }
+        Err(TrainError::CheckpointsLost {
+            run_dir: self.folder.path().to_owned(),
+            epochs: rows,
+        })
     }
 
     /// Three float32 numbers a parameter, and one more of its average.
@@ -124,6 +158,7 @@ impl Training<'_> {
             needed: Some(needed),
             available: free_bytes(self.folder.path()),
             run_dir: self.folder.path().to_owned(),
+            is_begun: self.folder.holds_a_run(),
         }
     }
 }
