@@ -158,6 +158,13 @@ impl Bench {
             "PRECISION",
             "CMDLINE",
             "CIFAR10_MIRRORS",
+            // The tests' servers are on this machine.
+            "http_proxy",
+            "HTTP_PROXY",
+            "https_proxy",
+            "HTTPS_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
         ] {
             command.env_remove(name);
         }
@@ -220,7 +227,11 @@ impl Ended {
     }
 }
 
-fn ended(command: &mut Command) -> Ended {
+/// Runs a command to its end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn ended(command: &mut Command) -> Ended {
     let output: Output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -241,7 +252,7 @@ fn xtask() -> &'static Path {
 /// that of an earlier commit, which must fail the test of a fault that was mended since.
 fn trainer() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| given("TEST_TRAINER").unwrap_or_else(|| build("trainer")))
+    PROGRAM.get_or_init(|| given("TEST_TRAINER").unwrap_or_else(|| trainer_with(&[])))
 }
 
 fn given(variable: &str) -> Option<PathBuf> {
@@ -260,6 +271,39 @@ pub fn cargo() -> Command {
         }
     }
     command
+}
+
+/// Builds the trainer with these features besides its default ones, and copies it beside the place where Cargo puts it, which a build with other
+/// features takes.
+///
+/// # Panics
+/// Where it cannot be built.
+pub fn trainer_with(features: &[&str]) -> PathBuf {
+    let has_mpi = features.contains(&"mpi");
+    // Another test may build the other one at the same time.
+    for _ in 0..10 {
+        let built = build_with("trainer", features);
+        let name = if has_mpi {
+            "trainer-of-tests-mpi"
+        } else {
+            "trainer-of-tests"
+        };
+        let copy = built.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+        let unfinished = copy.with_extension(std::process::id().to_string());
+        std::fs::copy(&built, &unfinished).expect("copied");
+        // Other tests may be running the one that is there.
+        std::fs::rename(&unfinished, &copy).expect("renamed");
+        if links_mpi(&copy).is_none_or(|links| links == has_mpi) {
+            return copy;
+        }
+    }
+    panic!("no trainer with {features:?} was built");
+}
+
+/// Whether a program needs an MPI library; none where the system does not tell.
+fn links_mpi(program: &Path) -> Option<bool> {
+    let libraries = Command::new("ldd").arg(program).output().ok()?;
+    Some(String::from_utf8_lossy(&libraries.stdout).contains("libmpi"))
 }
 
 /// Builds a program of the workspace with its default features and asks Cargo where it is.

@@ -150,7 +150,7 @@ fn fuzz(programs: &Path, target: &str, seconds: u32) -> anyhow::Result<u64> {
     let status = Command::new(programs.join(target))
         // New inputs go into the first folder; the second is the one under version control.
         .args([&found, &kept])
-        .args([&limit, "-timeout=1", "-rss_limit_mb=512"])
+        .args([&limit, "-timeout=10", "-rss_limit_mb=512"])
         .args([&format!("-max_len={LONGEST}"), "-print_final_stats=1"])
         .arg(format!(
             "-artifact_prefix={}/{target}-",

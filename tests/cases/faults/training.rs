@@ -111,7 +111,8 @@ fn faults_kill_9_at_random_times_gives_the_same_run() {
         let folder = bench.path(&run_dir);
         runs += 1;
         assert!(runs < 10 + 3 * wanted, "kills landed in {landed:?} only");
-        loop {
+        for attempts in 0.. {
+            assert!(attempts < 100, "the run does not get on");
             let mut child = start(&bench, &run_dir);
             let deadline =
                 Instant::now() + Duration::from_micros(draws.below(whole.as_micros() as u64));
@@ -167,9 +168,11 @@ fn faults_signals_leave_a_checkpoint_and_their_own_exit_code() {
     let mut count = 0;
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
         for twice in [false, true] {
-            let mut done = 0;
+            let (mut done, mut attempts) = (0, 0);
             while done < each {
-                let run_dir = format!("stopped-{count}-{done}");
+                attempts += 1;
+                assert!(attempts < 20 + 10 * each, "runs are over too early");
+                let run_dir = format!("stopped-{signal}-{twice}-{attempts}");
                 let mut child = start(&bench, &run_dir);
                 assert!(wait_for(&mut child, "run_start"));
                 std::thread::sleep(Duration::from_millis(draws.below(whole * 2 / 3)));

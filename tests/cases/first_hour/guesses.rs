@@ -54,7 +54,7 @@ fn wrong_guesses_are_answered() {
         "--json",
         "--json",
     ]);
-    assert!(repeated.success().stdout.contains('7'));
+    assert_eq!(repeated.success().json()["epochs"]["value"], 7);
     bench
         .trainer(&["evaluate", "--run-dir", "x", "--run-dir", "r"])
         .success();
@@ -88,8 +88,12 @@ fn wrong_guesses_are_answered() {
         "--config",
         "bom.json",
         "--print-config",
+        "--json",
     ];
-    assert!(bench.trainer(&config).success().stdout.contains("20"));
+    assert_eq!(
+        bench.trainer(&config).success().json()["batch_size"]["value"],
+        20
+    );
     fs::write(bench.path("quoted.json"), "{\"batch_size\": \"20\"}").expect("written");
     bench
         .trainer(&["train", "--config", "quoted.json"])

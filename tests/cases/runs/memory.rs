@@ -1,17 +1,24 @@
 //! Predicted memory against measured memory, and the micro-batch that is chosen by it.
 
-use end_to_end_tests::{Bench, tiny};
+use std::process::Command;
+
+use end_to_end_tests::{Bench, ended, tiny};
 use serde_json::Value;
 
 /// The JSON that a command of the trainer prints. Freed memory is given back at once, so that a peak is what the tensors
 /// need and not what the allocator happened to keep.
-fn json(bench: &Bench, arguments: &[&str]) -> Value {
-    let output = bench
-        .trainer_command()
-        .args(arguments)
+fn trainer_of_two_threads(bench: &Bench) -> Command {
+    let mut command = bench.trainer_command();
+    command
         .env("MIMALLOC_PURGE_DELAY", "0")
         // Each thread has pages of its own.
-        .env("RAYON_NUM_THREADS", "2")
+        .env("RAYON_NUM_THREADS", "2");
+    command
+}
+
+fn json(bench: &Bench, arguments: &[&str]) -> Value {
+    let output = trainer_of_two_threads(bench)
+        .args(arguments)
         .output()
         .expect("the trainer runs");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
@@ -42,11 +49,15 @@ fn the_memory_of_a_step_is_predicted_within_15_percent() {
             json(&bench, &arguments)[key].as_f64().expect("bytes")
         };
         let predicted = bytes("summary", &[], "step_memory_bytes");
-        let measured = bytes(
-            "bench-step",
-            &["--steps", "2", "--warmup", "1"],
-            "peak_bytes",
-        );
+        // The peaks of equal processes differ by some megabytes, on a busy machine most.
+        let measured = || {
+            bytes(
+                "bench-step",
+                &["--steps", "2", "--warmup", "1"],
+                "peak_bytes",
+            )
+        };
+        let measured = measured().min(measured());
         let ratio = predicted / measured;
         assert!(
             (0.85..=1.15).contains(&ratio),
@@ -66,13 +77,13 @@ fn the_chosen_micro_batch_fits_is_recorded_and_kept() {
     let train = |more: &[&str]| {
         let mut arguments = vec!["train", "--run-dir", "r"];
         arguments.extend(more);
-        bench.trainer(&arguments)
+        ended(trainer_of_two_threads(&bench).args(arguments))
     };
     // As wide as that the images' share is far larger than what the peaks of equal processes differ by.
     let size = "--preset demo --width 0.1 --latent-dim 4 --limit-train 200 --limit-test 10 --batch-size 200 --epochs 1 --auto-batch";
     let size = &size.split(' ').collect::<Vec<_>>()[..];
     train(&[size, &["--memory-limit", "1MiB"]].concat()).failure(31, &["--gradient-checkpointing"]);
-    train(&[size, &["--memory-limit", "400MB"]].concat()).success();
+    train(&[size, &["--memory-limit", "320MB"]].concat()).success();
     let chosen = recorded();
     assert!(chosen.as_u64().is_some_and(|most| most < 200), "{chosen}");
     if cfg!(target_os = "linux") {
@@ -80,7 +91,7 @@ fn the_chosen_micro_batch_fits_is_recorded_and_kept() {
         let timing: Value = serde_json::from_str(timing.trim()).expect("one epoch");
         let peak = timing["peak_memory_bytes"].as_f64().expect("bytes");
         println!("{chosen} images at a time, {peak} bytes at most");
-        assert!((0.6..=1.0).contains(&(peak / 400e6)), "{peak} bytes");
+        assert!((0.6..=1.0).contains(&(peak / 320e6)), "{peak} bytes");
     }
     train(&[
         "--resume",

@@ -240,13 +240,16 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_written_is_red_and_nothing_is_left_behind() {
-        let found = writing(&build::workspace().join("target").join("a").join("b"));
+        let folder = std::env::temp_dir().join(format!("xtask-doctor-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let found = writing(&folder.join("a").join("b"));
         assert_eq!(found.status, Status::Ok, "{found:?}");
         let file = build::workspace().join("Cargo.toml");
         let found = writing(&file);
         assert_eq!((found.status, found.code), (Status::Red, 21));
-        let left = fs::read_dir(build::workspace().join("target")).unwrap();
+        let left = fs::read_dir(&folder).unwrap();
         let mut names = left.flatten().map(|entry| entry.file_name());
         assert!(!names.any(|name| name.to_string_lossy().starts_with(".doctor")));
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn options(servers: &[&Server]) -> DownloadOptions {
     DownloadOptions {
         mirrors: servers.iter().map(|server| server.url()).collect(),
         backoff: Duration::from_millis(5),
-        stall_timeout: Duration::from_millis(300),
+        stall_timeout: Duration::from_secs(10),
         lock_patience: Duration::from_secs(30),
         ..Default::default()
     }
@@ -92,9 +92,41 @@ fn a_broken_connection_is_resumed_where_it_ended() {
 
 #[test]
 fn a_stalled_connection_is_left_and_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&[Answer::StallAfter(2000), Answer::File]);
+    let options = DownloadOptions {
+        stall_timeout: Duration::from_millis(300),
+        ..options(&[&server])
+    };
     let start = Instant::now();
-    check_success(&[Answer::StallAfter(2000), Answer::File], &["-", "2000"]);
-    assert!(start.elapsed() < Duration::from_secs(5));
+    run(folder.path(), &options).0.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert_published(folder.path());
+    let requests = server.requests();
+    assert_eq!(requests[..2], ["-", "2000"], "{requests:?}");
+}
+
+#[test]
+fn a_login_page_takes_nothing_from_what_was_received() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = folder.path().join(PART);
+    fs::write(&part, &gzip(&tar())[..5000]).unwrap();
+    let page = Server::start(
+        b"<html>please sign in</html>".to_vec(),
+        vec![Answer::IgnoreRange],
+    );
+    let plain = Answer::Status(200, String::new(), "<html>please sign in</html>");
+    let signs_in = server(&[plain]);
+    for server in [&page, &signs_in] {
+        let (outcome, _) = run(folder.path(), &options(&[server]));
+        outcome.unwrap_err();
+        assert_eq!(fs::metadata(&part).unwrap().len(), 5000);
+    }
+    // And behind it the download goes on.
+    let server = server(&[Answer::File]);
+    run(folder.path(), &options(&[&server])).0.unwrap();
+    assert_eq!(server.requests(), ["5000"]);
+    assert_published(folder.path());
 }
 
 #[test]

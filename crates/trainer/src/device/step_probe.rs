@@ -12,9 +12,12 @@ use run_files::settings::Settings;
 
 /// Images of the embedded sample, from which the steps are taken, that two micro-batches have at most.
 const MOST: usize = 1000;
-/// Processes that are measured for each number of images, and for how long at most another one is begun.
+/// Processes that are measured for each number of images, and for how long at most another one is begun: the first few for longer, so that a busy
+/// machine does not draw its line through two single peaks.
 const PROCESSES: usize = 6;
 const REPEATING: Duration = Duration::from_secs(3);
+const FIRST: usize = 3;
+const REPEATING_FIRST: Duration = Duration::from_secs(15);
 
 /// The peak memory of a process that trains, as a straight line over the images of a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,8 +61,13 @@ impl MeasuredMemory {
 fn peak_bytes(settings: &Settings, images: usize) -> Option<u64> {
     let began = Instant::now();
     let mut largest = peak_of_process(settings, images)?;
-    for _ in 1..PROCESSES {
-        if began.elapsed() > REPEATING {
+    for done in 1..PROCESSES {
+        let limit = if done < FIRST {
+            REPEATING_FIRST
+        } else {
+            REPEATING
+        };
+        if began.elapsed() > limit {
             break;
         }
         largest = largest.max(peak_of_process(settings, images)?);

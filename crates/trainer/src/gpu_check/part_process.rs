@@ -175,7 +175,7 @@ mod tests {
             format!(r#"echo '{{"kind":"stage","stage":"{stage}","is_ready":{is_ready}}}'"#)
         };
         let compiling = stage("compiling kernels", false);
-        let (made, _) = shell(&format!("{compiling}; sleep 60"), 0.5);
+        let (made, _) = shell(&format!("{compiling}; sleep 60"), 3.0);
         let reason = made.reason.expect("late");
         assert!(
             reason.ends_with("it stood at: compiling kernels"),
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn what_takes_too_long_is_ended_with_what_it_started() {
         // The inner one would keep the outputs open for a minute.
-        let (made, took) = shell(&format!("{ROW}; sleep 60 & sleep 60"), 0.5);
+        let (made, took) = shell(&format!("{ROW}; sleep 60 & sleep 60"), 3.0);
         assert_eq!(made.rows.len(), 1);
         assert!(
             made.reason

@@ -46,7 +46,7 @@ fn faults_ranks_that_are_stopped_amid_a_large_vector_are_lost() {
         };
         wait_for_transfer(ranks[&0], &run_dir);
         let began = Instant::now();
-        send(ranks[&1], "-STOP");
+        assert!(send(ranks[&1], "-STOP"), "a rank ended by itself");
         let output = child.wait_with_output().expect("ended");
         let errors = errors(&output);
         assert_eq!(output.status.code(), Some(33), "case {case}: {errors:?}");

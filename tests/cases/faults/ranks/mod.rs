@@ -45,35 +45,15 @@ const MISSING: &str = "no mpirun: `apt-get install libopenmpi-dev openmpi-bin li
 /// All processes of a run end within this.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The trainer with MPI, beside the one without, which other tests use; none where there is no MPI. The variable `TEST_TRAINER_MPI` names
-/// one that is there already.
+/// The trainer with MPI; none where there is no MPI. The variable `TEST_TRAINER_MPI` names one that is there already.
 fn program() -> Option<&'static Path> {
-    static PROGRAM: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = PROGRAM.get_or_init(|| {
+        let given = std::env::var_os("TEST_TRAINER_MPI").map(PathBuf::from);
         let has_mpi = Command::new("mpirun").arg("--version").output().is_ok();
-        has_mpi.then(|| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let copy = folder.path().join("trainer");
-            if let Some(given) = std::env::var_os("TEST_TRAINER_MPI") {
-                fs::copy(given, &copy).expect("copied");
-                return (folder, copy);
-            }
-            // Another test may build the other one at the same time, to the same place.
-            for _ in 0..10 {
-                let built = end_to_end_tests::build_with("trainer", &["mpi"]);
-                fs::copy(built, &copy).expect("copied");
-                let libraries = Command::new("ldd")
-                    .arg(&copy)
-                    .output()
-                    .expect("ldd is there");
-                if String::from_utf8_lossy(&libraries.stdout).contains("libmpi") {
-                    return (folder, copy);
-                }
-            }
-            panic!("no program with MPI was built");
-        })
+        has_mpi.then(|| given.unwrap_or_else(|| end_to_end_tests::trainer_with(&["mpi"])))
     });
-    built.as_ref().map(|(_, program)| program.as_path())
+    built.as_deref()
 }
 
 fn mpirun(bench: &Bench, count: usize) -> Command {
@@ -166,13 +146,11 @@ fn ranks_that_differ_are_told_apart_before_the_first_step() {
         .output()
         .expect("ended");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    // Where other tests have just built it, the program has MPI and joins no other rank.
-    if output.status.code() == Some(2) {
-        assert!(
-            stderr.contains("apt-get install libopenmpi-dev"),
-            "{stderr}"
-        );
-    }
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("apt-get install libopenmpi-dev"),
+        "{stderr}"
+    );
 }
 
 /// The lines in which a rank says why it ends.
