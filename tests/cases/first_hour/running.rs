@@ -196,9 +196,9 @@ fn a_log_is_never_silent_for_long() {
 
 #[cfg(unix)]
 /// A run whose steps take seconds.
-const SLOW: &str = "--data sample --depth 28 --width 0.25 --latent-dim 8 --batch-size 150 --limit-train 600 --limit-test 10 --json --run-dir";
+const SLOW: &str = "train --data sample --depth 28 --width 0.25 --latent-dim 8 --batch-size 100 --limit-train 2000 --limit-test 10 --json --run-dir";
 
-/// Starts it and waits until it is in its first step.
+/// Starts it and waits until it is in its second step.
 fn start_slow(bench: &Bench, run_dir: &str) -> Child {
     let mut child = bench
         .trainer_command()
@@ -208,8 +208,7 @@ fn start_slow(bench: &Bench, run_dir: &str) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
-    wait_for(&mut child, "\"event\":\"run_start\"");
-    std::thread::sleep(Duration::from_millis(300));
+    wait_for(&mut child, "\"event\":\"step\"");
     child
 }
 

@@ -112,7 +112,7 @@ fn a_login_page_takes_nothing_from_what_was_received() {
     let part = folder.path().join(PART);
     fs::write(&part, &gzip(&tar())[..5000]).unwrap();
     let page = Server::start(
-        b"<html>please sign in</html>".to_vec(),
+        b"<html>please sign in</html>".repeat(300),
         vec![Answer::IgnoreRange],
     );
     let plain = Answer::Status(200, String::new(), "<html>please sign in</html>");

@@ -115,6 +115,9 @@ fn wrong_member() -> Vec<u8> {
     gzip(&bytes)
 }
 
+/// Patience where nobody falls silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn options(servers: &[Server], stall_timeout: Duration) -> DownloadOptions {
     DownloadOptions {
         mirrors: servers.iter().map(Server::url).collect(),
@@ -157,10 +160,10 @@ fn check(seed: u64, container: &[u8]) {
     let patience = if mirrors.iter().any(stalls) {
         600
     } else {
-        10_000
+        PATIENCE.as_millis() as u64
     };
-    let options = options(&servers, Duration::from_millis(patience));
-    let outcome = download(&archive(), folder.path(), &options, &mut |_| {});
+    let options_of_all = options(&servers, Duration::from_millis(patience));
+    let outcome = download(&archive(), folder.path(), &options_of_all, &mut |_| {});
     let told = format!("seed {seed}: {outcome:?} from {mirrors:?}");
     assert!(start.elapsed() < Duration::from_secs(20), "{told}");
     for (server, mirror) in servers.iter().zip(&mirrors) {
@@ -200,7 +203,13 @@ fn check(seed: u64, container: &[u8]) {
     }
     // A later run with a good mirror succeeds, whatever it finds, and continues what is there.
     let good = [Server::start(container.to_vec(), vec![Answer::File])];
-    download(&archive(), folder.path(), &options(&good), &mut |_| {}).unwrap();
+    download(
+        &archive(),
+        folder.path(),
+        &options(&good, PATIENCE),
+        &mut |_| {},
+    )
+    .unwrap();
     assert_published(folder.path());
     if (1..container.len() as u64).contains(&kept) {
         assert_eq!(good[0].requests()[0], kept.to_string(), "{told}");
@@ -223,7 +232,13 @@ fn a_length_that_is_missing_does_not_make_an_early_end_final() {
     let answers = vec![Answer::NoLength(5000), Answer::NoLength(usize::MAX)];
     let servers = [Server::start(container, answers)];
     let folder = tempfile::tempdir().unwrap();
-    download(&archive(), folder.path(), &options(&servers), &mut |_| {}).unwrap();
+    download(
+        &archive(),
+        folder.path(),
+        &options(&servers, PATIENCE),
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!(servers[0].requests(), ["-", "5000"]);
     assert_published(folder.path());
 }
@@ -234,7 +249,13 @@ fn a_mirror_that_asks_for_patience_gets_it() {
     let servers = [Server::start(gzip(&tar()), vec![busy, Answer::File])];
     let folder = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    download(&archive(), folder.path(), &options(&servers), &mut |_| {}).unwrap();
+    download(
+        &archive(),
+        folder.path(),
+        &options(&servers, PATIENCE),
+        &mut |_| {},
+    )
+    .unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
@@ -245,7 +266,13 @@ fn an_object_that_changed_is_not_mixed_with_its_predecessor() {
         vec![Answer::OtherObject(5000), Answer::File],
     )];
     let folder = tempfile::tempdir().unwrap();
-    download(&archive(), folder.path(), &options(&servers), &mut |_| {}).unwrap();
+    download(
+        &archive(),
+        folder.path(),
+        &options(&servers, PATIENCE),
+        &mut |_| {},
+    )
+    .unwrap();
     // Asked for the rest of "two", this server sends the whole of "one".
     assert_eq!(servers[0].requests(), ["-", "5000"]);
     assert_published(folder.path());

@@ -1,6 +1,5 @@
 //! Ranks that share a run: the same bits on any number of them, also after one was killed, stopped, cut off, or had no room.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
