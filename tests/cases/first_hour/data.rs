@@ -70,6 +70,9 @@ fn a_run_is_scored_on_its_own_data_or_not_at_all() {
             "--data-dir",
         ],
     );
+    bench
+        .trainer(&["train", "--run-dir", "r", "--resume"])
+        .failure(12, &["/mnt/all-of-cifar", "give the run's data"]);
     fs::write(bench.path("r/environment.json"), environment.to_string()).expect("written");
     let score = bench.trainer(&["evaluate", "--run-dir", "r"]).success();
     assert!(score.stdout.contains("cifar-10-sample"), "{}", score.stdout);

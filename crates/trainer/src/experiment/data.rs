@@ -72,14 +72,33 @@ pub(crate) fn load_recorded(
 pub(crate) fn load_for_run(settings: &Settings, run_dir: &Path) -> Result<Data, ExperimentError> {
     let recorded = recorded_data_hash(run_dir)?;
     let data = load_recorded(settings, Some(&recorded))?;
+    check_recorded(run_dir, &recorded, &data)?;
+    Ok(data)
+}
+
+/// Refuses data that a run, whose data has this hash, was not made with.
+///
+/// # Errors
+/// [`ExperimentError::OtherData`].
+pub(crate) fn check_recorded(
+    run_dir: &Path,
+    recorded: &str,
+    data: &Data,
+) -> Result<(), ExperimentError> {
     let found = data.fingerprint().to_string();
     if found == recorded {
-        return Ok(data);
+        return Ok(());
     }
+    let is_sample = embedded()?.fingerprint().to_string() == recorded;
     Err(ExperimentError::OtherData {
         run_dir: run_dir.to_owned(),
-        recorded: described(&recorded_source(run_dir), &recorded),
-        found: described(&described_source(&data), &found),
+        recorded: described(&recorded_source(run_dir), recorded),
+        found: described(&described_source(data), &found),
+        cure: if is_sample {
+            "leave out `--data-dir`: the run has the images inside the program"
+        } else {
+            "give the run's data with `--data-dir`"
+        },
     })
 }
 

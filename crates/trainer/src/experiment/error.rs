@@ -28,7 +28,7 @@ pub enum ExperimentError {
     NoData,
     /// A run would be measured on other images than its own.
     #[error(
-        "the run in {} was made with {recorded}, and this is {found}: give the run's data with `--data-dir`",
+        "the run in {} was made with {recorded}, and this is {found}: {cure}",
         .run_dir.display()
     )]
     OtherData {
@@ -38,6 +38,8 @@ pub enum ExperimentError {
         recorded: String,
         /// Of the data at hand.
         found: String,
+        /// What to do.
+        cure: &'static str,
     },
     /// A file that a finished run wrote was changed since.
     #[error(

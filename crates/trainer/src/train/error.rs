@@ -63,16 +63,6 @@ pub enum TrainError {
         /// What differs.
         differences: Vec<Difference>,
     },
-    /// A resumed run would see other images.
-    #[error("{} was trained on data with hash {expected}, and this data has {found}; give the same data with `--data-dir`", .path.display())]
-    DataChanged {
-        /// The run folder.
-        path: PathBuf,
-        /// Recorded when the run began.
-        expected: String,
-        /// Of the data at hand.
-        found: String,
-    },
     /// Too many steps in a row gave a loss or a gradient that is not finite; none of them reached the weights.
     #[error(
         "training diverged: {in_row} steps in a row were not finite, the last one step {step} of epoch {epoch} ({cause}); \
@@ -148,9 +138,7 @@ impl TrainError {
             Self::Device(error) => error.exit_code(),
             Self::Ranks(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
-            Self::SettingsChanged { .. }
-            | Self::SettingsFixed { .. }
-            | Self::DataChanged { .. } => 2,
+            Self::SettingsChanged { .. } | Self::SettingsFixed { .. } => 2,
             Self::Checkpoint(_) | Self::CheckpointsLost { .. } => 20,
             Self::Metrics(_) | Self::LossCurves(_) | Self::DiskFull { .. } => 21,
             Self::Diverged { .. } => 30,

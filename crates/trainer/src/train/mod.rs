@@ -211,7 +211,7 @@ impl<'a> Training<'a> {
         }
         let mut changed = Vec::new();
         if training.folder.holds_a_run() {
-            changed = training.check_unchanged(&hash, options.allow_config_change, progress)?;
+            changed = training.check_unchanged(&data, options.allow_config_change, progress)?;
         }
         training.remove_unfinished(progress)?;
         training.check_space()?;
@@ -235,7 +235,7 @@ impl<'a> Training<'a> {
     /// Returns the settings that change, which the user has allowed.
     fn check_unchanged(
         &self,
-        hash: &str,
+        data: &data::Data,
         allow_config_change: bool,
         progress: &mut Progress,
     ) -> Result<Vec<Difference>, TrainError> {
@@ -262,14 +262,7 @@ impl<'a> Training<'a> {
         for difference in &differences {
             progress.notice(&format!("continuing with another setting: {difference}"));
         }
-        let expected = recorded_data_hash(&path)?;
-        if expected != hash {
-            return Err(TrainError::DataChanged {
-                path,
-                expected,
-                found: hash.to_owned(),
-            });
-        }
+        data::check_recorded(&path, &recorded_data_hash(&path)?, data)?;
         Ok(differences)
     }
 
