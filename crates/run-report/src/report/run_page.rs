@@ -96,20 +96,23 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
         detail,
     };
     let in_nats = |value| format!("{} nats", nats(value));
-    let reconstruction = match summary.test_bits_per_dim {
-        Some(bits) => [
-            fact(
-                "Test bits per dimension",
-                format!("{bits:.4}"),
-                format!("negative ELBO, under {}", record.settings.likelihood),
-            ),
-            fact(
-                "Test log-probability",
-                in_nats(-summary.test.cross_entropy),
-                "of an image given its latent".to_owned(),
-            ),
-        ],
-        None => [
+    let likelihood = record.settings.likelihood;
+    let bits = summary.test_bits_per_dim.map(|bits| {
+        fact(
+            "Test bits per dimension",
+            format!("{bits:.4}"),
+            format!("negative ELBO, under {likelihood}"),
+        )
+    });
+    let reconstruction = if likelihood.is_over_levels() {
+        let log_probability = fact(
+            "Test log-probability",
+            in_nats(-summary.test.cross_entropy),
+            "of an image given its latent".to_owned(),
+        );
+        bits.into_iter().chain([log_probability]).collect()
+    } else {
+        vec![
             fact(
                 "Test excess",
                 in_nats(summary.test.excess),
@@ -120,9 +123,9 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
                 in_nats(summary.test.cross_entropy),
                 format!("floor {} nats", nats(summary.floor.test)),
             ),
-        ],
+        ]
     };
-    let mut facts: Vec<Fact> = reconstruction.into();
+    let mut facts: Vec<Fact> = reconstruction;
     facts.extend([
         fact(
             "Test KL divergence",
@@ -194,7 +197,8 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         std::iter::once(name.to_owned()).chain(values).collect()
     };
     let further = &summary.best.further;
-    let is_over_levels = summary.test_bits_per_dim.is_some();
+    let is_over_levels = record.settings.likelihood.is_over_levels();
+    let has_bound = record.settings.bounds_the_likelihood();
     let mut rows: Vec<Vec<String>> = vec![row("loss", |terms| terms.loss)];
     if let Some(objective) = further.train_objective {
         let none = String::new;
@@ -205,7 +209,7 @@ fn terms_table(record: &RunRecord) -> ReportTable {
             none(),
         ]);
     }
-    if is_over_levels {
+    if has_bound {
         rows.push(row("negative ELBO", |terms| terms.cross_entropy + terms.kl));
         let bits = [
             further.train_bits_per_dim,
@@ -218,6 +222,8 @@ fn terms_table(record: &RunRecord) -> ReportTable {
                 .chain(bits)
                 .collect(),
         );
+    }
+    if is_over_levels {
         rows.push(row("-log p(image given latent)", |terms| {
             terms.cross_entropy
         }));
@@ -241,7 +247,9 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         count(images.valid),
         count(images.test),
     ]);
-    let measure = if is_over_levels {
+    let measure = if let Some(reason) = record.settings.why_no_bound() {
+        reason
+    } else if is_over_levels {
         "Bits per dimension are the negative ELBO over 3072 ln 2; penalties are no part of it."
     } else {
         "The floor is the pixels' own entropy: no prediction of grey levels scores less."

@@ -4,7 +4,7 @@ use super::*;
 use crate::image_sheet::{SheetLayout, VALUES, write_png};
 use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 use run_files::run_record::example::{summary, write_run};
-use run_files::settings::Settings;
+use run_files::settings::{Sampler, Settings};
 
 /// A made-up run without a folder.
 pub(super) fn record(depth: u32, shortcuts: bool, seed: u64) -> RunRecord {
@@ -160,6 +160,40 @@ fn a_runs_report_tells_its_numbers_settings_and_pictures() {
         html == std::fs::read_to_string(&out).unwrap(),
         "other bytes"
     );
+}
+
+#[test]
+fn a_run_of_the_posts_sampler_shows_no_bound_and_says_why() {
+    let mut record = record(28, true, 1);
+    record.settings.likelihood = "logistic".parse().unwrap();
+    record.summary.test_bits_per_dim = Some(4.25);
+    let bound = run_page::render(&record);
+    check(&bound);
+    for text in ["Test bits per dimension", "negative ELBO"] {
+        assert!(bound.contains(text), "{text}");
+    }
+    record.settings.sampler = Sampler::Blog;
+    record.summary.test_bits_per_dim = None;
+    for row in &mut record.rows {
+        (row.train.excess, row.valid.excess) = (f64::NAN, f64::NAN);
+    }
+    let page = run_page::render(&record);
+    check(&page);
+    for text in ["its per dimension", "egative ELBO", "xcess", "not finite"] {
+        assert!(!page.contains(text), "{text}");
+    }
+    for text in [
+        "bounds nothing",
+        "--importance-samples",
+        "-log p(image given latent)",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    let sweep_of = |run| sweep_page::render(&sweep(vec![group(&[run])]));
+    let page = sweep_of(&record);
+    check(&page);
+    assert!(page.contains("bounds nothing") && page.contains("Test -log p(image given latent)"));
+    assert!(!page.contains("its per dimension") && !page.contains("Excess"));
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Training<'_> {
             best,
             last,
             test,
-            test_bits_per_dim: bits_per_dim(self.settings.likelihood, &test),
+            test_bits_per_dim: bits_per_dim(self.settings, &test),
             stopped_early: run.state.stopped,
             latent: latent_statistics_of(model, images, batch_size),
             parameters: PerNetwork {
