@@ -17,7 +17,7 @@ use run_report::image_sheet::{
     CHANNELS, ImageSheetError, SIDE, SheetLayout, VALUES, encode_png_u8, to_byte,
 };
 
-/// Images decoded at a time. An even number, since normal draws come in pairs: images are the same however many follow.
+/// Images decoded at a time, and latents drawn at a time: also where fewer are left, so that images are the same however many follow.
 const AT_A_TIME: usize = 100;
 /// Columns of a sheet, magnification and gap, as of every sheet of a run.
 const COLUMNS: usize = 10;
@@ -62,7 +62,9 @@ impl Iterator for PriorSamples<'_> {
         let LatentDraw {
             prior, temperature, ..
         } = self.draw;
-        let latents = prior.draw(&mut self.latents, batch, latent_dim, temperature);
+        // Whole, since a mixture reads its choices of components behind the noise of all of them.
+        let mut latents = prior.draw(&mut self.latents, AT_A_TIME, latent_dim, temperature);
+        latents.truncate(batch * latent_dim);
         let latents = TensorData::new(latents, [batch, latent_dim]);
         let images = self
             .model
@@ -239,4 +241,54 @@ fn write_array(samples: PriorSamples<'_>, count: usize, out: &Path) -> io::Resul
         }
     }
     file.finish()
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::experiment::model::initial_model;
+    use crate::experiment::prior::{LatentPrior, MixturePrior};
+    use vae_core::{Depth, VaeConfig};
+    use vae_measures::GaussianMixture;
+
+    #[test]
+    fn the_first_images_are_the_same_however_many_follow() {
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(3);
+        let device = Device::flex();
+        let model = initial_model(&config.into(), 2, &device);
+        // Two components far apart: another choice of them is another image.
+        let mixture = LatentPrior::Mixture(MixturePrior {
+            latent_dim: 3,
+            dimensions: vec![0, 2],
+            mixture: GaussianMixture {
+                dimensions: 2,
+                weights: vec![0.5, 0.5],
+                means: vec![5.0, -5.0, -5.0, 5.0],
+                factors: vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0],
+            },
+            weights_sha256: String::new(),
+        });
+        for prior in [&LatentPrior::StandardNormal, &mixture] {
+            let images = |count| -> Vec<u8> {
+                let draw = LatentDraw {
+                    prior,
+                    temperature: 1.0,
+                    seed: 3,
+                    sheet: 1,
+                };
+                let samples = PriorSamples::new(&model, count, draw, &device);
+                samples.flat_map(|images| bytes(&images)).collect()
+            };
+            let all = images(123);
+            for count in [1, 10, 33, 100, 101] {
+                // As bytes: the decoder's sums may be divided otherwise in batches of another size.
+                let is_near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 1;
+                let few = images(count);
+                assert_eq!(few.len(), count * VALUES);
+                assert!(few.iter().zip(&all).all(is_near), "{count} of {prior:?}");
+            }
+        }
+    }
 }
