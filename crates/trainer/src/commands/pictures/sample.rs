@@ -1,3 +1,4 @@
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,15 @@ pub(in crate::commands) struct SampleFlags {
 pub(super) enum PriorChoice {
     Normal,
     Mixture { components: usize },
+}
+
+impl fmt::Display for PriorChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => f.write_str("normal"),
+            Self::Mixture { components } => write!(f, "mixture:{components}"),
+        }
+    }
 }
 
 /// Components that a mixture may have at most.
