@@ -13,7 +13,7 @@ use crate::loss_curves::panels;
 use run_files::metrics::Terms;
 use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 use run_files::run_record::{INTERPOLATIONS, RunRecord, TRAVERSALS};
-use run_files::settings::Settings;
+use run_files::settings::{Settings, Validation};
 use run_files::shell::quoted_path;
 use run_files::wording::{count, duration, memory, nats, rounded_count, three_digits};
 
@@ -261,12 +261,14 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         rows,
         notes: vec![format!(
             "Nats an image. {measure} Training and validation are those of epoch {}, the one with the best validation loss; training \
-             is the mean over the epoch, while the weights moved. Test is scored once, with that epoch's weights. \
-             Validation is on {}; latents are drawn with the {} sampler, one an image.",
+             is the mean over the epoch, while the weights moved. {}; latents are drawn with the {} sampler, one an image.",
             summary.best.epoch,
             match record.settings.validation {
-                run_files::settings::Validation::HeldOut => "held-out training images",
-                run_files::settings::Validation::Test => "the test images",
+                Validation::HeldOut =>
+                    "Test is scored once, with that epoch's weights. Validation is on held-out training images",
+                Validation::Test =>
+                    "Validation is on the test images: they chose that epoch and decided about learning rate and stopping, so that the \
+                     test column is the score of images that the run was fitted to, and differs from validation by its draws alone",
             },
             record.settings.sampler,
         )],

@@ -4,7 +4,7 @@ use super::*;
 use crate::image_sheet::{SheetLayout, VALUES, write_png};
 use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 use run_files::run_record::example::{summary, write_run};
-use run_files::settings::{Sampler, Settings};
+use run_files::settings::{Sampler, Settings, Validation};
 
 /// A made-up run without a folder.
 pub(super) fn record(depth: u32, shortcuts: bool, seed: u64) -> RunRecord {
@@ -194,6 +194,17 @@ fn a_run_of_the_posts_sampler_shows_no_bound_and_says_why() {
     check(&page);
     assert!(page.contains("bounds nothing") && page.contains("Test -log p(image given latent)"));
     assert!(!page.contains("its per dimension") && !page.contains("Excess"));
+}
+
+#[test]
+fn a_run_that_was_validated_on_the_test_images_does_not_call_them_scored_once() {
+    let mut record = record(28, true, 1);
+    let held_out = run_page::render(&record);
+    assert!(held_out.contains("scored once") && held_out.contains("held-out training images"));
+    record.settings.validation = Validation::Test;
+    let on_test = run_page::render(&record);
+    check(&on_test);
+    assert!(!on_test.contains("scored once") && on_test.contains("chose that epoch"));
 }
 
 #[test]
