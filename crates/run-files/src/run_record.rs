@@ -140,10 +140,10 @@ impl RunRecord {
         Ok(Self {
             run_dir: run_dir.to_owned(),
             environment: read_json(&run_dir.join(ENVIRONMENT))?,
-            settings,
             rows,
             timing,
-            latents: LatentRecord::read(run_dir, summary.best.epoch),
+            latents: LatentRecord::read(run_dir, summary.best.epoch, settings.sampler),
+            settings,
             summary,
         })
     }

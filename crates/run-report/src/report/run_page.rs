@@ -331,10 +331,15 @@ fn latent(page: &mut Page, record: &RunRecord) {
             ""
         };
         page.paragraph(&format!(
-            "Of {} test images, the mean divergence of {} nats is in two parts: {} nats of mutual information, which is what a \
+            "Of {} test images, the mean divergence{} of {} nats is in two parts: {} nats of mutual information, which is what a \
              latent tells about the image that it is of, and {} nats from the aggregated posterior, the mixture of all \
              posteriors, to the prior. No estimate of mutual information from {} images exceeds their logarithm, {} nats.{caution}",
             count(found.images),
+            if found.is_of_posts_draws {
+                " of what the post's sampler draws, not of what its loss scores,"
+            } else {
+                ""
+            },
             nats(found.average_kl),
             nats(found.mutual_information),
             nats(found.aggregated_posterior_kl),

@@ -316,6 +316,7 @@ fn a_runs_report_shows_traversals_interpolations_and_information() {
         mutual_information: 7.5,
         aggregated_posterior_kl: 1.75,
         ceiling: 2000f64.ln(),
+        is_of_posts_draws: false,
         traversed: vec![17, 4],
         interpolated: vec![[8, 9]],
     };

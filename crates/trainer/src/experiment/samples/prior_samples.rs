@@ -279,6 +279,7 @@ mod tests {
                 factors: vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0],
             },
             weights_sha256: String::new(),
+            is_of_posts_draws: false,
         });
         for prior in [&LatentPrior::StandardNormal, &mixture] {
             let latents = |count| -> Vec<f32> {
