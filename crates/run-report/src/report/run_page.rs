@@ -320,7 +320,7 @@ fn latent(page: &mut Page, record: &RunRecord) {
         latent.mean_variance.len(),
         nats(latent.kl_per_dimension.iter().sum())
     ));
-    if let Some(warning) = latent.collapse_warning() {
+    if let Some(warning) = latent.collapse_warning(record.summary.images.test, &record.settings) {
         page.alarm("The latent is not used", &[warning]);
     }
     if let Some(found) = &record.latents {

@@ -150,10 +150,10 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         return print_line(format_args!("{result:#}"));
     }
     let mut text = format!(
-        "{} split of {}, {} images, {} sampler, nats an image\nloss           {:10.3}\n",
+        "{} split of {}, {}, {} sampler, nats an image\nloss           {:10.3}\n",
         flags.split,
         data.name(),
-        view.len(),
+        counted(view.len(), "image"),
         settings.sampler,
         result.loss
     );

@@ -81,7 +81,7 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
     let data_dir = flags.data_dir.as_deref();
     let found = measure(&record, images, data_dir, flags.device)?;
     let statistics = &record.summary.latent;
-    let warning = statistics.collapse_warning();
+    let warning = statistics.collapse_warning(record.summary.images.test, &record.settings);
     if flags.json {
         let found = json!({
             "active_dimensions": statistics.active(),

@@ -73,7 +73,10 @@ impl Training<'_> {
             Interrupted::Ranks(error) => error.into(),
         })?;
         let summary = self.summary(run, (&model, &images), best, last, test);
-        if let Some(warning) = summary.latent.collapse_warning() {
+        if let Some(warning) = summary
+            .latent
+            .collapse_warning(summary.images.test, self.settings)
+        {
             progress.notice(&warning);
         }
         let curves = self.folder.join(LOSS_CURVES);
