@@ -342,6 +342,47 @@ mod tests {
     }
 
     #[test]
+    fn under_the_posts_sampler_the_tables_have_no_bound_and_say_why() {
+        let of = |protocol| {
+            results(SweepOptions {
+                protocol,
+                likelihood: Some("logistic".to_owned()),
+                ..options()
+            })
+        };
+        let held_out = of(Protocol::HeldOut);
+        assert_eq!(
+            comparison_table(&held_out).columns[0],
+            "difference of negative ELBO"
+        );
+        assert_eq!(
+            cell(&main_table(&held_out), 0, "test negative ELBO"),
+            "1795.80 ± 1.41"
+        );
+        let blog = of(Protocol::Blog);
+        let table = main_table(&blog);
+        // 1681.7 + 80 + 33.1 and 2 more.
+        assert_eq!(
+            cell(&table, 0, "test cross-entropy plus KL"),
+            "1795.80 ± 1.41"
+        );
+        assert!(
+            table
+                .notes
+                .iter()
+                .any(|note| note.contains("bounds nothing"))
+        );
+        let told = format!(
+            "{:?} {:?} {:?}",
+            table.columns,
+            comparison_table(&blog),
+            lines(&blog)
+        );
+        assert!(!told.contains("ELBO") && !told.contains("bits"), "{told}");
+        assert!(published_table(&blog).is_none());
+    }
+
+    #[test]
     fn matched_widths_stand_in_the_table_with_their_mismatch() {
         let table = main_table(&results(SweepOptions {
             matching: Matching::Macs,
