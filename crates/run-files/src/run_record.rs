@@ -108,9 +108,9 @@ impl RunRecord {
                 path: run_dir.to_owned(),
             });
         }
-        let summary = RunSummary::from_json(&read_json(&summary_path)?)
+        let mut summary = RunSummary::from_json(&read_json(&summary_path)?)
             .map_err(|reason| malformed(&summary_path, reason))?;
-        let rows = read_rows(&run_dir.join(METRICS_JSONL))?;
+        let mut rows = read_rows(&run_dir.join(METRICS_JSONL))?;
         // A run that was resumed for more epochs still has the summary of its first end.
         // As text, in which one NaN is like another.
         let text = |row: &EpochRow| format!("{row:?}");
@@ -121,6 +121,14 @@ impl RunRecord {
                 path: run_dir.to_owned(),
             });
         }
+        if !settings.bounds_the_likelihood() {
+            // Older programs gave them whatever the sampler.
+            summary.test_bits_per_dim = None;
+            let of_summary = [&mut summary.best, &mut summary.last];
+            for row in rows.iter_mut().chain(of_summary) {
+                row.further.forget_bounds();
+            }
+        }
         let timing = RunTiming::from_lines(
             &read(&run_dir.join(TIMING_JSONL))?,
             summary.images.train,
@@ -130,10 +138,10 @@ impl RunRecord {
         Ok(Self {
             run_dir: run_dir.to_owned(),
             environment: read_json(&run_dir.join(ENVIRONMENT))?,
-            settings,
             rows,
             timing,
-            latents: LatentRecord::read(run_dir, summary.best.epoch),
+            latents: LatentRecord::read(run_dir, summary.best.epoch, settings.sampler),
+            settings,
             summary,
         })
     }

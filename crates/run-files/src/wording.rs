@@ -22,6 +22,12 @@ pub fn count(value: u64) -> String {
     text
 }
 
+/// So many of something: "1 draw", "2 draws".
+pub fn counted(number: usize, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 /// A large count in thousands, millions or billions, with three digits.
 pub fn rounded_count(value: u64) -> String {
     let scaled = |by: f64| three_digits(value as f64 / by);

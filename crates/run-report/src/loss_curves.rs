@@ -87,7 +87,8 @@ pub fn render_svg(rows: &[EpochRow]) -> String {
 }
 
 /// Titles and charts of loss, excess and KL; `colours` of training and validation. Bits per dimension stand in place of the
-/// excess where the rows have them. Where something else than the loss was minimised, a fourth chart has it beside the bound.
+/// excess where the rows have them, and the cross-entropy where they have neither. Where something else than the loss was minimised, a fourth chart has it beside the
+/// cross-entropy plus KL divergence, which is the bound where there is one.
 pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart)> {
     let chart = |quantity: fn(&Terms) -> f64| {
         let splits: [fn(&EpochRow) -> &Terms; 2] = [|row| &row.train, |row| &row.valid];
@@ -111,6 +112,15 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart
             Curve::new(points.collect(), colour)
         });
         ("bits per dimension", Chart::over_epochs(curves.collect()))
+    } else if rows
+        .iter()
+        .any(|row| row.valid.excess.is_nan() && row.valid.cross_entropy.is_finite())
+    {
+        // A log-probability has no floor.
+        (
+            "-log p(image given latent)",
+            chart(|terms| terms.cross_entropy),
+        )
     } else {
         ("cross-entropy excess", chart(|terms| terms.excess))
     };
@@ -120,9 +130,10 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart
         ("KL divergence", chart(|terms| terms.kl)),
     ];
     if rows.iter().any(|row| row.further.train_objective.is_some()) {
+        let has_bound = rows.iter().any(|row| row.further.valid_elbo.is_some());
         let curves: [fn(&EpochRow) -> Option<f64>; 2] = [
             |row| row.further.train_objective,
-            |row| row.further.valid_elbo.map(|bound| -bound),
+            |row| Some(row.valid.cross_entropy + row.valid.kl),
         ];
         let curves = curves.into_iter().zip(colours).map(|(curve, colour)| {
             let points = rows
@@ -131,7 +142,11 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart
             Curve::new(points.collect(), colour)
         });
         panels.push((
-            "objective (training), negative ELBO (validation)",
+            if has_bound {
+                "objective (training), negative ELBO (validation)"
+            } else {
+                "objective (training), cross-entropy + KL (validation)"
+            },
             Chart::over_epochs(curves.collect()),
         ));
     }

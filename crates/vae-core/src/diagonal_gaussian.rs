@@ -46,6 +46,18 @@ impl DiagonalGaussian {
         self.mean.clone() + log_deviation.exp() * noise
     }
 
+    /// The Gaussian that a sampler truly draws from, whose [`reparameterize`](Self::reparameterize) makes the same draws.
+    pub fn drawn_by(&self, sampler: Sampler) -> Self {
+        let log_variance = self.log_variance.clone();
+        Self {
+            mean: self.mean.clone(),
+            log_variance: match sampler {
+                Sampler::Correct => log_variance,
+                Sampler::Blog => log_variance.mul_scalar(2.0),
+            },
+        }
+    }
+
     /// log p(z) - log q(z given x) of the draw that `noise` made, in nats per image, with p the standard normal and q what
     /// the sampler truly draws from.
     ///
@@ -65,10 +77,7 @@ impl DiagonalGaussian {
         latent: Tensor<2>,
         noise: Tensor<2>,
     ) -> Tensor<1> {
-        let log_variance = match sampler {
-            Sampler::Correct => self.log_variance.clone(),
-            Sampler::Blog => self.log_variance.clone().mul_scalar(2.0),
-        };
+        let log_variance = self.drawn_by(sampler).log_variance;
         // (noise - z)(noise + z): where the posterior is the prior, nothing is left of either square.
         let squares = (noise.clone() - latent.clone()) * (noise + latent);
         (squares + log_variance)
@@ -155,6 +164,26 @@ mod tests {
                 (found - 0.5 * (value.exp() - 1.0)).abs() < 1e-6,
                 "{found} at {value}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_sampler_draws_from_has_its_draws_and_its_divergence() {
+        let posterior = gaussian(&[0.5, -1.0, 0.0], &[-2.0, -1.0, 0.5], &Device::flex());
+        let noise = || Tensor::from_floats([[0.3, -1.2, 2.0]], &Device::flex());
+        let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().expect("float32");
+        for (sampler, twice) in [(Sampler::Correct, 1.0), (Sampler::Blog, 2.0)] {
+            let drawn = posterior.drawn_by(sampler);
+            assert_eq!(
+                values(drawn.reparameterize(noise())),
+                values(posterior.draw(sampler, noise()))
+            );
+            let expected: f64 = [(0.5f64, -2.0f64), (-1.0, -1.0), (0.0, 0.5)]
+                .iter()
+                .map(|(m, v)| 0.5 * ((twice * v).exp() + m * m - 1.0 - twice * v))
+                .sum();
+            let found = f64::from(drawn.kl_to_standard_normal().into_scalar::<f32>());
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         }
     }
 

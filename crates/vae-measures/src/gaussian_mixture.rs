@@ -39,9 +39,10 @@ pub struct MixtureFit {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MixtureError {
-    /// Fewer points than a covariance needs.
+    /// Fewer points than the covariances need: a component takes one more than it has dimensions.
     #[error(
-        "{points} points are too few for {components} components of {dimensions} dimensions: take fewer components"
+        "{points} points are too few for {components} components of {dimensions} dimensions, each of which takes {}: {}",
+        dimensions + 1, fitting_components(*points, *dimensions)
     )]
     TooFewPoints {
         /// Points given.
@@ -62,6 +63,14 @@ pub enum MixtureError {
     },
 }
 
+/// How many components so many points allow, in words.
+fn fitting_components(points: usize, dimensions: usize) -> String {
+    match points / (dimensions + 1) {
+        0 => format!("give at least {} points", dimensions + 1),
+        most => format!("take at most {most}"),
+    }
+}
+
 impl GaussianMixture {
     /// Fits a mixture to points, `[points, dimensions]`.
     ///
@@ -69,7 +78,8 @@ impl GaussianMixture {
     /// data's own. `uniform` gives numbers in \[0, 1) and decides where the first means are.
     ///
     /// # Errors
-    /// [`MixtureError::TooFewPoints`], [`MixtureError::NotFinite`].
+    /// [`MixtureError::TooFewPoints`] of fewer than `components (dimensions + 1)` points, with which a component's covariance would lie in
+    /// fewer dimensions than the points; [`MixtureError::NotFinite`].
     ///
     /// # Panics
     /// If there are no dimensions, no components, or the points are not whole.
@@ -90,7 +100,7 @@ impl GaussianMixture {
         );
         assert_eq!(points.len() % dimensions, 0, "points are whole");
         let count = points.len() / dimensions;
-        if count < 2 * components || count <= dimensions {
+        if count < components.saturating_mul(dimensions + 1) {
             return Err(MixtureError::TooFewPoints {
                 points: count,
                 components,

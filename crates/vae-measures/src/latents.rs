@@ -152,6 +152,18 @@ impl LatentInformation {
 
     /// Whether the estimate says little because it is close to what so few images allow: within 5 % of the ceiling.
     pub fn is_at_ceiling(&self) -> bool {
-        self.mutual_information > 0.95 * self.ceiling
+        self.mutual_information >= 0.95 * self.ceiling
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_image_is_at_its_ceiling_of_nothing() {
+        let found = LatentInformation::estimate(&[0.3, -1.0], &[-1.0, 0.5], &[0.7, -0.2], 2);
+        assert_eq!((found.mutual_information, found.ceiling), (0.0, 0.0));
+        assert!(found.is_at_ceiling());
     }
 }

@@ -36,7 +36,7 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
             "i.png",
         ],
         &["sample-statistics", "--run-dir", "r", "--images", "10"],
-        &["self-test", "--data", "5"],
+        &["self-test", "--data", "20"],
         &["evaluate", "--run-dir", "r"],
         &["sample", "--run-dir", "r", "--out", "s.png"],
         &["verify-run", "--run-dir", "r"],
@@ -51,7 +51,7 @@ fn faults_unwritable_output_ends_with_a_code_of_its_own() {
             "--out",
             "g.png",
         ],
-        &["self-test", "--data", "5", "--json"],
+        &["self-test", "--data", "20", "--json"],
         &[
             "sample-statistics",
             "--run-dir",

@@ -38,7 +38,7 @@ fn what_no_sheet_can_hold_is_refused_and_a_small_test_set_is_enough() {
         (&["interpolate", "--pair", "0,3"], "there are 3 images"),
         (&["sample", "--temperature", "nan"], "--temperature"),
         (&["sample", "--prior", "mixture:0"], "mixture:K"),
-        (&["sample", "--prior", "mixture:50"], "fewer components"),
+        (&["sample", "--prior", "mixture:50"], "take at most"),
         (&["sample-statistics", "--images", "0"], "--images"),
         (&["sample-statistics", "--neighbours", "0"], "--neighbours"),
         (

@@ -70,6 +70,12 @@ fn bits_per_dimension_stand_where_the_likelihood_is_over_levels_and_nowhere_else
         bench.trainer(&all).success().json()
     };
     assert!(evaluate(&[])["bits_per_dim"].is_null());
+    let note = &evaluate(&[])["notes"][0];
+    assert!(
+        note.as_str()
+            .expect("a note")
+            .contains("no distribution over grey levels")
+    );
     // The same model as a distribution over levels: other numbers, and bits.
     let rescored = evaluate(&["--likelihood", "renormalised-bernoulli"]);
     assert!(
@@ -88,6 +94,57 @@ fn bits_per_dimension_stand_where_the_likelihood_is_over_levels_and_nowhere_else
             "--print-config",
         ])
         .failure(2, &["logistic-mixture:K"]);
+}
+
+/// The post's deviation is not the one that its KL divergence is of, so that the sum of its terms is no bound.
+#[test]
+fn under_the_posts_sampler_only_weighted_draws_bound_the_likelihood() {
+    let bench = Bench::new();
+    let flags = [
+        "--likelihood",
+        "logistic",
+        "--sampler",
+        "blog",
+        "--beta",
+        "0.5",
+    ];
+    train(&bench, "r", &flags);
+    for row in bench.rows("r") {
+        for key in ["train/bits_per_dim", "valid/bits_per_dim", "valid/elbo"] {
+            assert!(row.get(key).is_none(), "{row}");
+        }
+        let parts = ["valid/cross_entropy", "valid/kl", "valid/l2"].map(|key| number(&row[key]));
+        assert!((number(&row["valid/loss"]) - parts.iter().sum::<f64>()).abs() < 1e-9);
+    }
+    let summary = bench.read_json("r/summary.json");
+    assert!(summary["test"].get("bits_per_dim").is_none(), "{summary}");
+    let evaluate = |flags: &[&str]| {
+        let all = [&["evaluate", "--run-dir", "r"], flags].concat();
+        bench.trainer(&all).success()
+    };
+    let found = evaluate(&["--importance-samples", "8", "--json"]).json();
+    assert!(found["elbo"].is_null() && found["bits_per_dim"].is_null());
+    assert!(
+        found["notes"][0]
+            .as_str()
+            .expect("a note")
+            .contains("bounds nothing")
+    );
+    assert_eq!(found["terms"], summary["test"]);
+    // The same draws, by the divergence of what is drawn.
+    assert!(number(&found["importance"]["elbo"]["bits_per_dim"]) > 0.0);
+    let text = evaluate(&[]).stdout;
+    assert!(
+        !text.contains("ELBO   ") && text.contains("note: "),
+        "{text}"
+    );
+    // The correct sampler has a bound of the same weights.
+    let correct = evaluate(&["--sampler", "correct", "--json"]).json();
+    assert!(number(&correct["elbo"]) < 0.0 && correct.get("notes").is_none());
+
+    bench.trainer(&["report", "--run-dir", "r"]).success();
+    let page = bench.read_text("r/report.html");
+    assert!(page.contains("bounds nothing") && !page.contains("its per dimension"));
 }
 
 #[test]
@@ -180,8 +237,8 @@ fn objectives_change_what_is_minimised_and_not_what_is_scored() {
             };
             assert!((number(&row["valid/loss"]) - sum("valid")).abs() < 1e-9);
             assert!((number(&row["train/loss"]) - sum("train")).abs() < 1e-9);
-            let elbo = number(&row["valid/cross_entropy"]) + number(&row["valid/kl"]);
-            assert!((number(&row["valid/elbo"]) + elbo).abs() < 1e-9);
+            // Cross-entropy of grey levels bounds no likelihood, whatever is minimised.
+            assert!(row.get("valid/elbo").is_none(), "{row}");
         }
     }
     let none = bench.rows("none");
@@ -321,6 +378,20 @@ fn the_self_test_shows_its_bounds_in_order() {
         "{bounds:?}"
     );
     assert!(number(&found["elbo"]) < bounds[1]);
+    bench
+        .trainer(&["self-test", "--data", "19"])
+        .failure(2, &["--data", "from 20 on", "chance"]);
+    let text = bench
+        .trainer(&["self-test", "--data", "20"])
+        .success()
+        .stdout;
+    for part in [
+        "20 data points, nats a point",
+        "IW bound, 1 draw ",
+        "IW bound, 10 draws",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
     assert!(bounds[3] < number(&found["log_likelihood"]) + 0.05);
     assert!(number(&found["kl_of_the_posts_draws"]) > number(&found["kl"]) + 0.1);
     assert!(
@@ -359,7 +430,7 @@ fn latents_are_measured_and_the_report_shows_them() {
         "Traversals of the most used dimensions",
         "Interpolations between test images",
         // What was minimised, beside the bound.
-        "Objective (training), negative ELBO (validation)",
+        "Objective (training), cross-entropy + KL (validation)",
     ] {
         assert!(html().contains(text), "{text}");
     }

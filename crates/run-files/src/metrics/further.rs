@@ -11,7 +11,8 @@ use crate::nullable;
 /// Further numbers of an epoch; each is there in every row of a run or in none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FurtherNumbers {
-    /// Negative ELBO over the training images in bits per dimension, where the likelihood is over grey levels.
+    /// Negative ELBO over the training images in bits per dimension, where the settings have a bound:
+    /// [`bounds_the_likelihood`](crate::settings::Settings::bounds_the_likelihood).
     pub train_bits_per_dim: Option<f64>,
     /// The same over the validation images.
     pub valid_bits_per_dim: Option<f64>,
@@ -19,7 +20,8 @@ pub struct FurtherNumbers {
     pub train_objective: Option<f64>,
     /// Weight of the KL divergence in the epoch's last step.
     pub kl_weight: Option<f64>,
-    /// The bound on the log-likelihood of the validation images, nats an image: without weights, free bits and penalties.
+    /// The bound on the log-likelihood of the validation images, nats an image: without weights, free bits and penalties;
+    /// where the settings have one.
     pub valid_elbo: Option<f64>,
     /// Loss of the validation images with the weights themselves, where scores are those of their moving average.
     pub valid_loss_without_average: Option<f64>,
@@ -45,6 +47,12 @@ impl FurtherNumbers {
             self.valid_elbo,
             self.valid_loss_without_average,
         ]
+    }
+
+    /// Leaves out what only a bound on the likelihood has.
+    pub(crate) fn forget_bounds(&mut self) {
+        (self.train_bits_per_dim, self.valid_bits_per_dim) = (None, None);
+        self.valid_elbo = None;
     }
 
     /// Those that there are, in the order of [`KEYS`](Self::KEYS).

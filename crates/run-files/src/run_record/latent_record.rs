@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::file_operations::read_at_most;
+use crate::settings::Sampler;
 
 /// The record, and its two pictures, in the run folder.
 pub const LATENTS: &str = "latents.json";
@@ -35,6 +36,9 @@ pub struct LatentRecord {
     pub aggregated_posterior_kl: f64,
     /// The logarithm of the number of images, above which no estimate of the mutual information can be.
     pub ceiling: f64,
+    /// Whether posteriors are what the post's sampler draws from, in a run that was trained with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_of_posts_draws: bool,
     /// The dimensions of [`TRAVERSALS`], in the order of its rows.
     pub traversed: Vec<usize>,
     /// The pairs of test images of [`INTERPOLATIONS`], in the order of its rows.
@@ -45,7 +49,7 @@ impl LatentRecord {
     /// Whether the estimate is at its ceiling, so that the mutual information may be larger and the aggregated posterior's
     /// divergence smaller.
     pub fn is_at_ceiling(&self) -> bool {
-        self.mutual_information > AT_CEILING * self.ceiling
+        self.mutual_information >= AT_CEILING * self.ceiling
     }
 
     /// The record's bytes.
@@ -55,11 +59,13 @@ impl LatentRecord {
         json
     }
 
-    /// The record of a run, where there is one of these weights.
-    pub fn read(run_dir: &Path, weights_of_epoch: u32) -> Option<Self> {
+    /// The record of a run, where there is one of these weights and this sampler.
+    pub fn read(run_dir: &Path, weights_of_epoch: u32, sampler: Sampler) -> Option<Self> {
         let bytes = read_at_most(&run_dir.join(LATENTS), LARGEST).ok()?;
         let record: Self = serde_json::from_slice(&bytes).ok()?;
-        (record.weights_of_epoch == weights_of_epoch).then_some(record)
+        let is_of_these = record.weights_of_epoch == weights_of_epoch
+            && record.is_of_posts_draws == (sampler == Sampler::Blog);
+        is_of_these.then_some(record)
     }
 }
 
@@ -77,6 +83,7 @@ mod tests {
             mutual_information: 4.5,
             aggregated_posterior_kl: 0.5,
             ceiling: 100f64.ln(),
+            is_of_posts_draws: false,
             traversed: vec![4, 0],
             interpolated: vec![[0, 1]],
         };
@@ -87,12 +94,23 @@ mod tests {
             ..record.clone()
         };
         assert!(!below.is_at_ceiling());
-        assert_eq!(LatentRecord::read(folder.path(), 3), None);
+        // One image tells nothing: both are 0.
+        let of_one = LatentRecord {
+            mutual_information: 0.0,
+            ceiling: 0.0,
+            ..record.clone()
+        };
+        assert!(of_one.is_at_ceiling());
+        let read = |epoch| LatentRecord::read(folder.path(), epoch, Sampler::Correct);
+        assert_eq!(read(3), None);
         let path = folder.path().join(LATENTS);
         std::fs::write(&path, record.to_json()).expect("written");
-        assert_eq!(LatentRecord::read(folder.path(), 3), Some(record));
-        assert_eq!(LatentRecord::read(folder.path(), 4), None);
+        assert_eq!(read(3), Some(record.clone()));
+        assert_eq!(read(4), None);
+        // A program that measured another posterior than the decoder saw wrote this one.
+        assert_eq!(LatentRecord::read(folder.path(), 3, Sampler::Blog), None);
+        assert!(!String::from_utf8_lossy(&record.to_json()).contains("posts_draws"));
         std::fs::write(&path, b"{}").expect("written");
-        assert_eq!(LatentRecord::read(folder.path(), 3), None);
+        assert_eq!(read(3), None);
     }
 }

@@ -38,7 +38,7 @@ pub struct RunSummary {
     pub last: EpochRow,
     /// Of the exported weights on the test set.
     pub test: Terms,
-    /// The same in bits per dimension, where the likelihood is one over grey levels.
+    /// The negative ELBO in bits per dimension, where the settings have a bound.
     #[serde(skip)]
     pub test_bits_per_dim: Option<f64>,
     /// The stopping rule ended the run.

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::example::{row, summary, write_run};
 use super::*;
+use crate::settings::Sampler;
 
 #[test]
 fn a_finished_run_reads_back() {
@@ -25,6 +26,38 @@ fn a_finished_run_reads_back() {
     assert_eq!(timing.images_per_second, 50.0);
     assert_eq!(timing.train_seconds, 6.0);
     assert_eq!(timing.peak_memory_bytes, Some(1 << 20));
+}
+
+#[test]
+fn a_run_of_the_posts_sampler_has_no_bits_whatever_program_wrote_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = summary();
+    results.test_bits_per_dim = Some(4.25);
+    let read = |name: &str, sampler: Sampler| {
+        let path = folder.path().join(name);
+        let settings = Settings {
+            likelihood: "logistic".parse().unwrap(),
+            sampler,
+            ..Settings::default()
+        };
+        write_run(&path, &settings, &results);
+        RunRecord::read(&path).unwrap()
+    };
+    assert_eq!(read("correct", Sampler::Correct).summary, results);
+    let blog = read("blog", Sampler::Blog);
+    assert_eq!(blog.summary.test_bits_per_dim, None);
+    assert_eq!(blog.summary.test, results.test);
+    assert!(
+        blog.settings
+            .why_no_bound()
+            .unwrap()
+            .contains("bounds nothing")
+    );
+    let of_grey_levels = Settings {
+        sampler: Sampler::Blog,
+        ..Settings::default()
+    };
+    assert_eq!(of_grey_levels.why_no_bound(), None);
 }
 
 #[test]

@@ -79,6 +79,21 @@ impl Settings {
         self.beta == 1.0 && self.kl_warmup == KlSchedule::None && self.free_bits.is_none()
     }
 
+    /// Whether cross-entropy plus KL divergence bounds the likelihood of the images: the likelihood is one over grey levels, and latents are
+    /// drawn from the posterior whose divergence is scored. Only then are there an ELBO and bits per dimension.
+    pub fn bounds_the_likelihood(&self) -> bool {
+        self.likelihood.is_over_levels() && self.sampler == Sampler::Correct
+    }
+
+    /// Why there is no ELBO of a likelihood over grey levels, where the sampler is the reason.
+    pub fn why_no_bound(&self) -> Option<&'static str> {
+        (self.likelihood.is_over_levels() && self.sampler == Sampler::Blog).then_some(
+            "The post's sampler draws with the deviation exp(v), where the KL divergence is of exp(v / 2): cross-entropy plus KL bounds \
+             nothing, so there are no ELBO and no bits/dim. `cargo xtask evaluate --importance-samples K` weighs what is drawn, and bounds \
+             the likelihood.",
+        )
+    }
+
     /// The settings as pretty JSON with every key, but the newest ones at their defaults, in the order of the fields; ends
     /// with a newline.
     pub fn to_json(&self) -> String {

@@ -13,7 +13,7 @@ use crate::loss_curves::panels;
 use run_files::metrics::Terms;
 use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 use run_files::run_record::{INTERPOLATIONS, RunRecord, TRAVERSALS};
-use run_files::settings::Settings;
+use run_files::settings::{Settings, Validation};
 use run_files::shell::quoted_path;
 use run_files::wording::{count, duration, memory, nats, rounded_count, three_digits};
 
@@ -96,20 +96,23 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
         detail,
     };
     let in_nats = |value| format!("{} nats", nats(value));
-    let reconstruction = match summary.test_bits_per_dim {
-        Some(bits) => [
-            fact(
-                "Test bits per dimension",
-                format!("{bits:.4}"),
-                format!("negative ELBO, under {}", record.settings.likelihood),
-            ),
-            fact(
-                "Test log-probability",
-                in_nats(-summary.test.cross_entropy),
-                "of an image given its latent".to_owned(),
-            ),
-        ],
-        None => [
+    let likelihood = record.settings.likelihood;
+    let bits = summary.test_bits_per_dim.map(|bits| {
+        fact(
+            "Test bits per dimension",
+            format!("{bits:.4}"),
+            format!("negative ELBO, under {likelihood}"),
+        )
+    });
+    let reconstruction = if likelihood.is_over_levels() {
+        let log_probability = fact(
+            "Test log-probability",
+            in_nats(-summary.test.cross_entropy),
+            "of an image given its latent".to_owned(),
+        );
+        bits.into_iter().chain([log_probability]).collect()
+    } else {
+        vec![
             fact(
                 "Test excess",
                 in_nats(summary.test.excess),
@@ -120,7 +123,7 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
                 in_nats(summary.test.cross_entropy),
                 format!("floor {} nats", nats(summary.floor.test)),
             ),
-        ],
+        ]
     };
     let times = record.timing.map(|timing| {
         [
@@ -139,7 +142,7 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
             ),
         ]
     });
-    let mut facts: Vec<Fact> = reconstruction.into();
+    let mut facts: Vec<Fact> = reconstruction;
     facts.extend([
         fact(
             "Test KL divergence",
@@ -201,7 +204,8 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         std::iter::once(name.to_owned()).chain(values).collect()
     };
     let further = &summary.best.further;
-    let is_over_levels = summary.test_bits_per_dim.is_some();
+    let is_over_levels = record.settings.likelihood.is_over_levels();
+    let has_bound = record.settings.bounds_the_likelihood();
     let mut rows: Vec<Vec<String>> = vec![row("loss", |terms| terms.loss)];
     if let Some(objective) = further.train_objective {
         let none = String::new;
@@ -212,7 +216,7 @@ fn terms_table(record: &RunRecord) -> ReportTable {
             none(),
         ]);
     }
-    if is_over_levels {
+    if has_bound {
         rows.push(row("negative ELBO", |terms| terms.cross_entropy + terms.kl));
         let bits = [
             further.train_bits_per_dim,
@@ -225,6 +229,8 @@ fn terms_table(record: &RunRecord) -> ReportTable {
                 .chain(bits)
                 .collect(),
         );
+    }
+    if is_over_levels {
         rows.push(row("-log p(image given latent)", |terms| {
             terms.cross_entropy
         }));
@@ -248,7 +254,9 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         count(images.valid),
         count(images.test),
     ]);
-    let measure = if is_over_levels {
+    let measure = if let Some(reason) = record.settings.why_no_bound() {
+        reason
+    } else if is_over_levels {
         "Bits per dimension are the negative ELBO over 3072 ln 2; penalties are no part of it."
     } else {
         "The floor is the pixels' own entropy: no prediction of grey levels scores less."
@@ -260,12 +268,14 @@ fn terms_table(record: &RunRecord) -> ReportTable {
         rows,
         notes: vec![format!(
             "Nats an image. {measure} Training and validation are those of epoch {}, the one with the best validation loss; training \
-             is the mean over the epoch, while the weights moved. Test is scored once, with that epoch's weights. \
-             Validation is on {}; latents are drawn with the {} sampler, one an image.",
+             is the mean over the epoch, while the weights moved. {}; latents are drawn with the {} sampler, one an image.",
             summary.best.epoch,
             match record.settings.validation {
-                run_files::settings::Validation::HeldOut => "held-out training images",
-                run_files::settings::Validation::Test => "the test images",
+                Validation::HeldOut =>
+                    "Test is scored once, with that epoch's weights. Validation is on held-out training images",
+                Validation::Test =>
+                    "Validation is on the test images: they chose that epoch and decided about learning rate and stopping, so that the \
+                     test column is the score of images that the run was fitted to, and differs from validation by its draws alone",
             },
             record.settings.sampler,
         )],
@@ -317,7 +327,7 @@ fn latent(page: &mut Page, record: &RunRecord) {
         latent.mean_variance.len(),
         nats(latent.kl_per_dimension.iter().sum())
     ));
-    if let Some(warning) = latent.collapse_warning() {
+    if let Some(warning) = latent.collapse_warning(record.summary.images.test, &record.settings) {
         page.alarm("The latent is not used", &[warning]);
     }
     if let Some(found) = &record.latents {
@@ -328,10 +338,15 @@ fn latent(page: &mut Page, record: &RunRecord) {
             ""
         };
         page.paragraph(&format!(
-            "Of {} test images, the mean divergence of {} nats is in two parts: {} nats of mutual information, which is what a \
+            "Of {} test images, the mean divergence{} of {} nats is in two parts: {} nats of mutual information, which is what a \
              latent tells about the image that it is of, and {} nats from the aggregated posterior, the mixture of all \
              posteriors, to the prior. No estimate of mutual information from {} images exceeds their logarithm, {} nats.{caution}",
             count(found.images),
+            if found.is_of_posts_draws {
+                " of what the post's sampler draws, not of what its loss scores,"
+            } else {
+                ""
+            },
             nats(found.average_kl),
             nats(found.mutual_information),
             nats(found.aggregated_posterior_kl),

@@ -77,7 +77,18 @@ fn curves(page: &mut Page, groups: &[ReportGroup<'_>]) {
         for (title, chart) in titles.iter().zip(&charts) {
             page.chart(title, chart);
         }
-        let (titles, charts) = if are_over_levels(groups) {
+        let (titles, charts) = if !have_floors(groups) && !have_bits(groups) {
+            (
+                [
+                    "Training -log p(image given latent)",
+                    "Validation -log p(image given latent)",
+                ],
+                over_epochs(
+                    groups,
+                    &[|row| row.train.cross_entropy, |row| row.valid.cross_entropy],
+                ),
+            )
+        } else if have_bits(groups) {
             (
                 [
                     "Training bits per dimension",
@@ -103,10 +114,22 @@ fn curves(page: &mut Page, groups: &[ReportGroup<'_>]) {
     });
 }
 
-/// Whether the runs' likelihood is a distribution over grey levels; it is the same for all of a sweep.
-fn are_over_levels(groups: &[ReportGroup<'_>]) -> bool {
+/// Whether the runs have bits per dimension; all of a sweep have, or none.
+fn have_bits(groups: &[ReportGroup<'_>]) -> bool {
     let mut runs = groups.iter().flat_map(|group| &group.runs);
     runs.any(|run| run.summary.test_bits_per_dim.is_some())
+}
+
+/// Whether the runs' cross-entropy has a floor to exceed.
+fn have_floors(groups: &[ReportGroup<'_>]) -> bool {
+    let mut runs = groups.iter().flat_map(|group| &group.runs);
+    runs.all(|run| !run.settings.likelihood.is_over_levels())
+}
+
+/// Why there are no bits per dimension, where somebody may look for them.
+fn why_no_bound(groups: &[ReportGroup<'_>]) -> Option<&'static str> {
+    let mut runs = groups.iter().flat_map(|group| &group.runs);
+    runs.find_map(|run| run.settings.why_no_bound())
 }
 
 fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
@@ -125,7 +148,9 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
     } else {
         ""
     };
-    let measure = if are_over_levels(groups) {
+    let measure = if let Some(reason) = why_no_bound(groups) {
+        reason
+    } else if have_bits(groups) {
         "Bits per dimension are the negative ELBO over 3072 ln 2."
     } else {
         "Excess is the cross-entropy above its floor, the pixels' own entropy."
@@ -133,7 +158,8 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
     page.paragraph(&format!("{measure} {bars}{apart}"));
     page.legend(&legend);
     page.block("columns", |page| {
-        if are_over_levels(groups) {
+        let nats = "nats per image";
+        if have_bits(groups) {
             let bits = "bits per dimension";
             page.chart(
                 "Test bits per dimension",
@@ -145,8 +171,16 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
                     run.summary.best.further.train_bits_per_dim
                 }),
             );
+        } else if !have_floors(groups) {
+            page.chart(
+                "Test -log p(image given latent)",
+                &over_depth(groups, nats, false, |run| run.summary.test.cross_entropy),
+            );
+            page.chart(
+                "Test KL divergence",
+                &over_depth(groups, nats, false, |run| run.summary.test.kl),
+            );
         } else {
-            let nats = "nats per image";
             page.chart(
                 "Test excess",
                 &over_depth(groups, nats, false, |run| Some(run.summary.test.excess)),

@@ -4,7 +4,7 @@ use super::*;
 use crate::image_sheet::{SheetLayout, VALUES, write_png};
 use run_files::run_folder::{FINAL_RECONSTRUCTIONS, FINAL_SAMPLES};
 use run_files::run_record::example::{summary, write_run};
-use run_files::settings::Settings;
+use run_files::settings::{Sampler, Settings, Validation};
 
 /// A made-up run without a folder.
 pub(super) fn record(depth: u32, shortcuts: bool, seed: u64) -> RunRecord {
@@ -163,6 +163,51 @@ fn a_runs_report_tells_its_numbers_settings_and_pictures() {
 }
 
 #[test]
+fn a_run_of_the_posts_sampler_shows_no_bound_and_says_why() {
+    let mut record = record(28, true, 1);
+    record.settings.likelihood = "logistic".parse().unwrap();
+    record.summary.test_bits_per_dim = Some(4.25);
+    let bound = run_page::render(&record);
+    check(&bound);
+    for text in ["Test bits per dimension", "negative ELBO"] {
+        assert!(bound.contains(text), "{text}");
+    }
+    record.settings.sampler = Sampler::Blog;
+    record.summary.test_bits_per_dim = None;
+    for row in &mut record.rows {
+        (row.train.excess, row.valid.excess) = (f64::NAN, f64::NAN);
+    }
+    let page = run_page::render(&record);
+    check(&page);
+    for text in ["its per dimension", "egative ELBO", "xcess", "not finite"] {
+        assert!(!page.contains(text), "{text}");
+    }
+    for text in [
+        "bounds nothing",
+        "--importance-samples",
+        "-log p(image given latent)",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    let sweep_of = |run| sweep_page::render(&sweep(vec![group(&[run])]));
+    let page = sweep_of(&record);
+    check(&page);
+    assert!(page.contains("bounds nothing") && page.contains("Test -log p(image given latent)"));
+    assert!(!page.contains("its per dimension") && !page.contains("Excess"));
+}
+
+#[test]
+fn a_run_that_was_validated_on_the_test_images_does_not_call_them_scored_once() {
+    let mut record = record(28, true, 1);
+    let held_out = run_page::render(&record);
+    assert!(held_out.contains("scored once") && held_out.contains("held-out training images"));
+    record.settings.validation = Validation::Test;
+    let on_test = run_page::render(&record);
+    check(&on_test);
+    assert!(!on_test.contains("scored once") && on_test.contains("chose that epoch"));
+}
+
+#[test]
 fn numbers_that_are_not_finite_and_missing_pictures_are_said_in_words() {
     let mut record = record(28, true, 1);
     record.summary.test.kl = f64::NAN;
@@ -271,6 +316,7 @@ fn a_runs_report_shows_traversals_interpolations_and_information() {
         mutual_information: 7.5,
         aggregated_posterior_kl: 1.75,
         ceiling: 2000f64.ln(),
+        is_of_posts_draws: false,
         traversed: vec![17, 4],
         interpolated: vec![[8, 9]],
     };

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use cifar_loader::{IMAGE_BYTES, Split};
 use serde_json::{Value, json};
 use vae_core::Likelihood;
-use vae_measures::bits_per_dim;
 
 use super::error::TrainerError;
 use crate::commands::load_run;
@@ -13,12 +12,13 @@ use crate::commands::path_argument::path;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
-use crate::experiment::evaluate::{EvaluationOptions, evaluate, floor};
+use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, evaluate, floor};
 use crate::experiment::importance::{
     Estimate, ImportanceBound, ImportanceOptions, importance_bound,
 };
 use crate::experiment::model::sampler;
-use run_files::settings::{DeviceChoice, Sampler};
+use run_files::settings::{DeviceChoice, Sampler, Settings};
+use run_files::wording::counted;
 
 #[derive(clap::Args)]
 pub(super) struct EvaluateFlags {
@@ -70,6 +70,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         });
     }
     let likelihood = model.likelihood();
+    settings.likelihood = likelihood;
     settings.sampler = flags.sampler.unwrap_or(settings.sampler);
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());
@@ -96,10 +97,11 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         }
         .into());
     }
+    // Of bounds by draws, which know what they are drawn from.
     let bits = |nats: f64| {
         likelihood
             .is_over_levels()
-            .then(|| bits_per_dim(nats, IMAGE_BYTES))
+            .then(|| vae_measures::bits_per_dim(nats, IMAGE_BYTES))
     };
     let importance = flags
         .importance_samples
@@ -121,8 +123,10 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         }
         .into());
     }
+    // JSON has an `elbo` whatever the likelihood.
+    let notes = notes(&settings, importance.is_some() || flags.json);
     if flags.json {
-        let result = json!({
+        let mut result = json!({
             "split": flags.split.to_string(),
             "images": view.len(),
             "sampler": settings.sampler.to_string(),
@@ -131,8 +135,8 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
             "data_hash": data.fingerprint().to_string(),
             "likelihood": likelihood.to_string(),
             "terms": result,
-            "elbo": -(result.cross_entropy + result.kl),
-            "bits_per_dim": bits(result.cross_entropy + result.kl),
+            "elbo": (settings.sampler == Sampler::Correct).then_some(-(result.cross_entropy + result.kl)),
+            "bits_per_dim": bits_per_dim(&settings, &result),
             "importance": importance.map(|bound| json!({
                 "samples": bound.samples,
                 "images": bound.images,
@@ -140,13 +144,16 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
                 "bound": estimate(&bound.bound, bits),
             })),
         });
+        if !notes.is_empty() {
+            result["notes"] = json!(notes);
+        }
         return print_line(format_args!("{result:#}"));
     }
     let mut text = format!(
-        "{} split of {}, {} images, {} sampler, nats an image\nloss           {:10.3}\n",
+        "{} split of {}, {}, {} sampler, nats an image\nloss           {:10.3}\n",
         flags.split,
         data.name(),
-        view.len(),
+        counted(view.len(), "image"),
         settings.sampler,
         result.loss
     );
@@ -163,7 +170,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     };
     text += &format!("KL             {:10.3}\n", result.kl);
     text += &format!("L2 penalties   {:10.3}\n", result.l2);
-    if let Some(bits) = bits(result.cross_entropy + result.kl) {
+    if let Some(bits) = bits_per_dim(&settings, &result) {
         text += &format!(
             "ELBO           {:10.3}  {bits:.4} bits/dim\n",
             -(result.cross_entropy + result.kl)
@@ -171,13 +178,26 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     }
     if let Some(bound) = importance {
         text += &format!(
-            "with {} draws an image (mean over images, standard error):\n",
-            bound.samples
+            "with {} an image (mean over images, standard error):\n",
+            counted(bound.samples, "draw")
         );
         text += &estimate_line("ELBO", &bound.elbo, bits);
         text += &estimate_line(&format!("IW-{}", bound.samples), &bound.bound, bits);
     }
+    for note in notes {
+        text += &format!("note: {note}\n");
+    }
     print(&text)
+}
+
+/// What a reader of these scores has to know besides.
+fn notes(settings: &Settings, names_bounds: bool) -> Vec<&'static str> {
+    let of_grey_levels = !settings.likelihood.is_over_levels();
+    let plain = (of_grey_levels && names_bounds).then_some(
+        "bernoulli is no distribution over grey levels: an ELBO or IW here is of its cross-entropy and compares with no other; \
+         `--likelihood renormalised-bernoulli` scores the same model as a distribution.",
+    );
+    settings.why_no_bound().into_iter().chain(plain).collect()
 }
 
 /// A bound in nats, with its negative in bits per dimension where the likelihood allows them.

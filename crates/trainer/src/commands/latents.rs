@@ -5,6 +5,7 @@ use cifar_loader::Split;
 use run_files::run_folder::SUMMARY;
 use run_files::run_record::{INTERPOLATIONS, LatentRecord, RunRecord, RunRecordError, TRAVERSALS};
 use run_files::settings::DeviceChoice;
+use run_files::wording::counted;
 use serde_json::json;
 
 use super::error::TrainerError;
@@ -14,6 +15,7 @@ use crate::commands::path_argument::path;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::latent_record::{LatentRecordOptions, USUAL_IMAGES, write_latent_record};
+use crate::experiment::model::sampler;
 
 #[derive(clap::Args)]
 pub(super) struct LatentsFlags {
@@ -63,6 +65,7 @@ pub(super) fn measure(
     let options = LatentRecordOptions {
         weights_of_epoch: record.summary.best.epoch,
         images,
+        sampler: sampler(&settings),
         seed: settings.seed,
         statistics: &record.summary.latent,
     };
@@ -78,7 +81,7 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
     let data_dir = flags.data_dir.as_deref();
     let found = measure(&record, images, data_dir, flags.device)?;
     let statistics = &record.summary.latent;
-    let warning = statistics.collapse_warning();
+    let warning = statistics.collapse_warning(record.summary.images.test, &record.settings);
     if flags.json {
         let found = json!({
             "active_dimensions": statistics.active(),
@@ -90,6 +93,7 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
             "aggregated_posterior_kl": found.aggregated_posterior_kl,
             "ceiling": found.ceiling,
             "is_at_ceiling": found.is_at_ceiling(),
+            "sampler": record.settings.sampler.to_string(),
             "collapse": warning,
             "traversed": found.traversed,
             "interpolated": found.interpolated,
@@ -101,26 +105,44 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
         statistics.active(),
         statistics.mean_variance.len()
     );
-    let mut line = |name: &str, nats: f64, what: &str| {
-        text += &format!("{name:<23} {nats:10.3}  {what}\n");
+    let mut line = |name: &str, nats: f64, bound: &str, what: &str| {
+        text += &format!("{name:<23} {nats:10.3}{bound}  {what}\n");
     };
-    let of = format!("nats an image, mean over {} test images", found.images);
-    line("KL to the prior", found.average_kl, &of);
-    let (at_most, at_least) = if found.is_at_ceiling() {
-        ("at most: ", "at least: the estimate is at its ceiling; ")
+    let drawn = if found.is_of_posts_draws {
+        ", of what the post's sampler draws"
     } else {
-        ("", "")
+        ""
     };
-    let information = format!(
-        "{at_least}what a latent tells about which image it is of; no estimate from {} images exceeds their logarithm, {:.3}",
-        found.images, found.ceiling
+    let of = format!(
+        "nats an image, mean over {}{drawn}",
+        counted(found.images as usize, "test image")
     );
-    line("mutual information", found.mutual_information, &information);
-    let marginal = format!("{at_most}how far all posteriors together are from the prior");
+    line("KL to the prior", found.average_kl, "", &of);
+    let (at_most, at_least, ceiling) = if found.is_at_ceiling() {
+        let ceiling = format!(
+            "the estimate is at its ceiling, log {} = {:.3}",
+            found.images, found.ceiling
+        );
+        (" or less:", " or more:", ceiling)
+    } else {
+        let ceiling = format!(
+            "what a latent tells about which image it is of; no estimate from {} exceeds {:.3}, its logarithm",
+            counted(found.images as usize, "image"),
+            found.ceiling
+        );
+        ("", "", ceiling)
+    };
+    line(
+        "mutual information",
+        found.mutual_information,
+        at_least,
+        &ceiling,
+    );
     line(
         "aggregated posterior KL",
         found.aggregated_posterior_kl,
-        &marginal,
+        at_most,
+        "how far all posteriors together are from the prior",
     );
     for dimension in &found.traversed {
         let kl = statistics.kl_per_dimension.get(*dimension);

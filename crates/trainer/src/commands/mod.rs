@@ -48,7 +48,7 @@ Exit codes:
   33  another rank was lost
   130, 143  stopped by SIGINT, or by SIGTERM or SIGHUP, with a checkpoint
   40  runs of bench-depths failed; its tables hold the others
-  1   parts of gpu-check failed; its results hold the others";
+  1   parts of gpu-check failed; its results hold the others. Checks of self-test failed";
 
 /// Trains ResNet variational autoencoders on CIFAR-10.
 #[derive(Parser)]

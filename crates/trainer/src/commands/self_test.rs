@@ -1,5 +1,3 @@
-use std::num::NonZeroUsize;
-
 use burn::prelude::*;
 use serde_json::{Value, json};
 use vae_core::{DiagonalGaussian, Sampler};
@@ -10,6 +8,7 @@ use crate::commands::output::{print, print_line};
 use crate::device::open_device;
 use crate::experiment::random::{Purpose, Stream};
 use run_files::settings::DeviceChoice;
+use run_files::wording::counted;
 
 /// Of x and of z.
 const DIMENSIONS: usize = 5;
@@ -21,10 +20,10 @@ const STANDARD_ERRORS: f64 = 5.0;
 
 #[derive(clap::Args)]
 pub(super) struct SelfTestFlags {
-    /// Data drawn from the model
-    #[arg(long, value_name = "N", default_value = "200")]
-    data: NonZeroUsize,
-    /// Seed of model, data and draws
+    /// Points drawn from the model, at least 20
+    #[arg(long, value_name = "N", default_value = "200", value_parser = parse_points)]
+    data: usize,
+    /// Seed of model, points and draws
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// flex, ndarray or cuda:N
@@ -35,13 +34,25 @@ pub(super) struct SelfTestFlags {
     json: bool,
 }
 
-/// What was found, means over the data in nats.
+/// Points at least: a standard error of fewer says little, and would condemn machines that are well.
+const FEWEST_POINTS: usize = 20;
+
+fn parse_points(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(points) if points >= FEWEST_POINTS => Ok(points),
+        _ => Err(format!(
+            "a number from {FEWEST_POINTS} on: fewer points cannot tell a fault from chance"
+        )),
+    }
+}
+
+/// What was found, means over the points in nats.
 struct Found {
     log_likelihood: f64,
     elbo: f64,
     /// Number of draws, and the bound.
     bounds: Vec<(usize, Mean)>,
-    /// The bound less the one with fewer draws before it, or less the ELBO; datum by datum.
+    /// The bound less the one with fewer draws before it, or less the ELBO; point by point.
     gains: Vec<Mean>,
     /// The likelihood less the last bound.
     rest: Mean,
@@ -54,7 +65,7 @@ struct Found {
 
 pub(super) fn run(flags: &SelfTestFlags) -> Result<(), TrainerError> {
     let device = open_device(flags.device)?;
-    let found = measure(flags.seed, flags.data.get(), &device);
+    let found = measure(flags.seed, flags.data, &device);
     let checks = checks(&found);
     if flags.json {
         print_line(format_args!("{:#}", to_json(flags, &found, &checks)))?;
@@ -70,9 +81,9 @@ pub(super) fn run(flags: &SelfTestFlags) -> Result<(), TrainerError> {
     }
 }
 
-/// Draws data from a linear-Gaussian model and bounds their likelihood with the program's own posterior, weights and
+/// Draws points from a linear-Gaussian model and bounds their likelihood with the program's own posterior, weights and
 /// streamed mean.
-fn measure(seed: u64, data: usize, device: &Device) -> Found {
+fn measure(seed: u64, points: usize, device: &Device) -> Found {
     let mut numbers = Stream::new(seed, Purpose::ImportanceNoise, u64::MAX);
     let mut normal = || f64::from(numbers.standard_normal(1)[0]);
     let model = LinearGaussian::near_posterior(DIMENSIONS, LATENTS, &mut normal);
@@ -80,7 +91,7 @@ fn measure(seed: u64, data: usize, device: &Device) -> Found {
     let mut bounds: Vec<(usize, Mean)> = DRAWS.map(|draws| (draws, Mean::new())).to_vec();
     let mut gains = vec![Mean::new(); DRAWS.len()];
     let (mut rest, mut sampled_kl, mut blog_kl) = (Mean::new(), Mean::new(), Mean::new());
-    for datum in 0..data as u64 {
+    for point in 0..points as u64 {
         let z: Vec<f64> = (0..LATENTS).map(|_| normal()).collect();
         let x: Vec<f64> = model
             .decode(&z)
@@ -90,7 +101,7 @@ fn measure(seed: u64, data: usize, device: &Device) -> Found {
             .collect();
         let most = DRAWS[DRAWS.len() - 1];
         let noise =
-            Stream::new(seed, Purpose::ImportanceNoise, datum).standard_normal(most * LATENTS);
+            Stream::new(seed, Purpose::ImportanceNoise, point).standard_normal(most * LATENTS);
         let noise = Tensor::<2>::from_data(TensorData::new(noise, [most, LATENTS]), device);
         let posterior = posterior(&model, &x, most, device);
         let weights = log_weights(&model, &x, &posterior, Sampler::Correct, noise.clone());
@@ -170,7 +181,8 @@ fn log_weights(
 
 /// What has to hold, in words, and whether it does.
 fn checks(found: &Found) -> Vec<(String, bool)> {
-    let error = |mean: &Mean| STANDARD_ERRORS * mean.standard_error().unwrap_or(0.0) + 1e-4;
+    let error =
+        |mean: &Mean| STANDARD_ERRORS * mean.standard_error().unwrap_or(f64::INFINITY) + 1e-4;
     let mut checks = Vec::new();
     let first = &found.gains[0];
     checks.push((
@@ -178,7 +190,7 @@ fn checks(found: &Found) -> Vec<(String, bool)> {
         first.mean().abs() <= error(first),
     ));
     for (gain, (draws, _)) in found.gains.iter().zip(&found.bounds).skip(1) {
-        // Of the same draws: Jensen's inequality holds for every datum.
+        // Of the same draws: Jensen's inequality holds for every point.
         checks.push((
             format!("{draws} draws bind at least as tightly as fewer"),
             gain.mean() >= -1e-6,
@@ -198,13 +210,13 @@ fn checks(found: &Found) -> Vec<(String, bool)> {
 fn table(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) -> String {
     let mut lines = vec![
         format!(
-            "linear-Gaussian model of {DIMENSIONS} dimensions and {LATENTS} latents, {} data, nats a datum\n",
+            "linear-Gaussian model of {DIMENSIONS} dimensions and {LATENTS} latents, {} data points, nats a point\n",
             flags.data
         ),
         format!("ELBO, exact          {:10.4}", found.elbo),
     ];
     lines.extend(found.bounds.iter().map(|(draws, bound)| {
-        let name = format!("IW bound, {draws} draws");
+        let name = format!("IW bound, {}", counted(*draws, "draw"));
         format!("{name:<20} {:10.4}", bound.mean())
     }));
     lines.extend([
@@ -251,6 +263,19 @@ fn to_json(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) -> V
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_points_than_tell_something_are_refused_and_so_many_pass() {
+        for few in ["0", "1", "19", "many"] {
+            let refusal = parse_points(few).expect_err("too few");
+            assert!(refusal.contains("from 20 on"), "{refusal}");
+        }
+        let fewest = parse_points("20").expect("enough");
+        for seed in 1..6 {
+            let checks = checks(&measure(seed, fewest, &Device::flex()));
+            assert!(checks.iter().all(|(_, holds)| *holds), "{seed}: {checks:?}");
+        }
+    }
 
     #[test]
     fn the_bounds_hold_and_a_wrong_weight_is_caught() {

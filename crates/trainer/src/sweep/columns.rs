@@ -1,8 +1,8 @@
 //! The measured columns of a sweep's table.
 
 use run_files::run_record::RunRecord;
+use run_files::settings::Settings;
 use run_report::statistics::Estimate;
-use vae_measures::Likelihood;
 
 /// One measured quantity of a run.
 #[derive(Clone, Copy, Debug)]
@@ -23,29 +23,77 @@ pub struct Column {
     pub value: fn(&RunRecord) -> Option<f64>,
 }
 
-/// Under which likelihoods a quantity means something.
+/// For which runs a quantity means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Whatever the likelihood.
+    /// For all.
     Always,
-    /// Where the likelihood is a distribution over the 256 grey levels.
-    OverLevels,
-    /// Where it is the cross-entropy of grey levels.
-    OfGreyLevels,
+    /// Where the groups are compared by this.
+    By(Score),
 }
 
-/// The columns of runs with this likelihood.
-pub fn columns(likelihood: Likelihood) -> impl Iterator<Item = &'static Column> {
+/// What the groups of a sweep are compared by, on the test set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Score {
+    /// Cross-entropy of grey levels above the pixels' own entropy.
+    Excess,
+    /// The negative ELBO, where the likelihood is a distribution over the 256 grey levels.
+    NegativeElbo,
+    /// The same sum where it is no bound, because the post's sampler draws from another distribution than the KL divergence is of.
+    CrossEntropyPlusKl,
+}
+
+impl Score {
+    /// Of runs with these settings.
+    pub fn of(settings: &Settings) -> Self {
+        match (
+            settings.likelihood.is_over_levels(),
+            settings.bounds_the_likelihood(),
+        ) {
+            (false, _) => Self::Excess,
+            (true, true) => Self::NegativeElbo,
+            (true, false) => Self::CrossEntropyPlusKl,
+        }
+    }
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Excess => "excess",
+            Self::NegativeElbo => "negative ELBO",
+            Self::CrossEntropyPlusKl => "cross-entropy plus KL",
+        }
+    }
+
+    /// Its key in `results.json`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Excess => "test_excess",
+            Self::NegativeElbo => "test_negative_elbo",
+            Self::CrossEntropyPlusKl => "test_cross_entropy_plus_kl",
+        }
+    }
+
+    /// Of a run, in nats an image.
+    pub fn value(self, run: &RunRecord) -> Option<f64> {
+        match self {
+            Self::Excess => test_excess(run),
+            Self::NegativeElbo | Self::CrossEntropyPlusKl => test_cross_entropy_plus_kl(run),
+        }
+    }
+}
+
+/// The columns of runs that are compared by `score`.
+pub fn columns(score: Score) -> impl Iterator<Item = &'static Column> {
     static ALL: [Column; COLUMNS.len()] = COLUMNS;
     ALL.iter().filter(move |column| match column.meaning {
         Meaning::Always => true,
-        Meaning::OverLevels => likelihood.is_over_levels(),
-        Meaning::OfGreyLevels => !likelihood.is_over_levels(),
+        Meaning::By(of) => of == score,
     })
 }
 
 /// Every measured column, in the order of the table.
-pub const COLUMNS: [Column; 14] = [
+pub const COLUMNS: [Column; 15] = [
     Column {
         key: "epochs",
         title: "epochs",
@@ -136,7 +184,7 @@ pub const COLUMNS: [Column; 14] = [
         digits: 2,
         counts: false,
         reads_clock: false,
-        meaning: Meaning::OfGreyLevels,
+        meaning: Meaning::By(Score::Excess),
         value: test_excess,
     },
     Column {
@@ -145,8 +193,17 @@ pub const COLUMNS: [Column; 14] = [
         digits: 2,
         counts: false,
         reads_clock: false,
-        meaning: Meaning::OverLevels,
-        value: test_negative_elbo,
+        meaning: Meaning::By(Score::NegativeElbo),
+        value: test_cross_entropy_plus_kl,
+    },
+    Column {
+        key: "test_cross_entropy_plus_kl",
+        title: "test cross-entropy plus KL",
+        digits: 2,
+        counts: false,
+        reads_clock: false,
+        meaning: Meaning::By(Score::CrossEntropyPlusKl),
+        value: test_cross_entropy_plus_kl,
     },
     Column {
         key: "test_bits_per_dim",
@@ -154,7 +211,7 @@ pub const COLUMNS: [Column; 14] = [
         digits: 4,
         counts: false,
         reads_clock: false,
-        meaning: Meaning::OverLevels,
+        meaning: Meaning::By(Score::NegativeElbo),
         value: |run| run.summary.test_bits_per_dim,
     },
     Column {
@@ -177,14 +234,14 @@ pub const COLUMNS: [Column; 14] = [
     },
 ];
 
-/// Cross-entropy on the test set above the pixels' own entropy, in nats an image: what depths are compared by.
-pub(super) fn test_excess(run: &RunRecord) -> Option<f64> {
+/// Cross-entropy on the test set above the pixels' own entropy, in nats an image.
+fn test_excess(run: &RunRecord) -> Option<f64> {
     // A log-probability over grey levels has no floor.
     Some(run.summary.test.excess).filter(|excess| !excess.is_nan())
 }
 
-/// The negative evidence lower bound on the test set in nats an image: what depths are compared by where there is no floor.
-pub(super) fn test_negative_elbo(run: &RunRecord) -> Option<f64> {
+/// On the test set, in nats an image.
+fn test_cross_entropy_plus_kl(run: &RunRecord) -> Option<f64> {
     Some(run.summary.test.cross_entropy + run.summary.test.kl)
 }
 
@@ -226,6 +283,7 @@ pub(super) fn estimate_text(estimate: Option<Estimate>, digits: usize) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use run_files::settings::Sampler;
 
     fn text(key: &str, values: &[f64]) -> String {
         let column = COLUMNS.iter().find(|column| column.key == key);
@@ -246,14 +304,30 @@ mod tests {
 
     #[test]
     fn bits_per_dimension_stand_where_the_likelihood_has_them() {
-        let keys = |likelihood: &str| -> Vec<&str> {
-            let likelihood = likelihood.parse().expect("a likelihood");
-            columns(likelihood).map(|column| column.key).collect()
+        let keys_of = |likelihood: &str, sampler| -> Vec<&str> {
+            let settings = Settings {
+                likelihood: likelihood.parse().expect("a likelihood"),
+                sampler,
+                ..Settings::default()
+            };
+            columns(Score::of(&settings))
+                .map(|column| column.key)
+                .collect()
         };
+        let keys = |likelihood| keys_of(likelihood, Sampler::Correct);
         let (grey, levels) = (keys("bernoulli"), keys("logistic-mixture:10"));
         assert!(grey.contains(&"test_excess") && !grey.contains(&"test_bits_per_dim"));
         assert!(levels.contains(&"test_bits_per_dim") && !levels.contains(&"test_excess"));
         assert_eq!((grey.len(), levels.len()), (12, 13));
+        // Under the post's sampler the sum is no bound; its own cross-entropy is what it was.
+        assert_eq!(keys_of("bernoulli", Sampler::Blog), grey);
+        let unbound = keys_of("logistic", Sampler::Blog);
+        assert!(unbound.contains(&"test_cross_entropy_plus_kl"));
+        assert!(
+            unbound
+                .iter()
+                .all(|key| !key.contains("elbo") && !key.contains("bits"))
+        );
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn csv(results: &SweepResults) -> String {
         "parameters".to_owned(),
         "multiply_accumulates_per_image".to_owned(),
     ];
-    for column in columns(results.plan.likelihood()) {
+    for column in columns(results.plan.score()) {
         header.extend([format!("{}_mean", column.key), format!("{}_sd", column.key)]);
     }
     let mut text = header.join(",") + "\n";
@@ -202,7 +202,7 @@ fn csv(results: &SweepResults) -> String {
             group.parameters.to_string(),
             group.multiply_accumulates.to_string(),
         ];
-        for column in columns(results.plan.likelihood()) {
+        for column in columns(results.plan.score()) {
             let estimate = column.estimate(&records);
             row.push(number(estimate.map(|estimate| estimate.mean)));
             row.push(number(

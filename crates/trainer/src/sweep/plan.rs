@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::columns::Score;
 use super::error::SweepError;
 use super::matching::{Matching, matched_width, mismatch};
 use crate::experiment::model::model_config;
@@ -185,6 +186,13 @@ impl Plan {
         self.runs
             .first()
             .map_or(Likelihood::Bernoulli, |run| run.settings.likelihood)
+    }
+
+    /// What its groups are compared by.
+    pub fn score(&self) -> Score {
+        self.runs
+            .first()
+            .map_or(Score::Excess, |run| Score::of(&run.settings))
     }
 
     /// The runs of one group, seed by seed.

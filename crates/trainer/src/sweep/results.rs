@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cifar_loader::{ImageSet, Splits};
 use serde_json::{Map, Value, json};
 
-use super::columns::{columns, test_excess, test_negative_elbo};
+use super::columns::columns;
 use super::comparisons::{Comparison, compare};
 use super::identity::run_identity;
 use super::plan::{Plan, PlannedGroup, SweepOptions};
@@ -110,15 +110,15 @@ impl SweepResults {
         })
     }
 
-    /// The comparisons of the groups on the test set: by their excess, or by their negative ELBO where there is no floor.
+    /// The comparisons of the groups on the test set: by what the plan says.
     pub fn comparisons(&self) -> Vec<Comparison> {
-        let (_, compared) = self.compared();
+        let score = self.plan.score();
         let scores: Vec<Option<Estimate>> = (0..self.plan.groups.len())
             .map(|group| {
                 let values: Vec<f64> = self
                     .records_of(group)
                     .into_iter()
-                    .filter_map(compared)
+                    .filter_map(|run| score.value(run))
                     .collect();
                 Estimate::of(&values)
             })
@@ -126,22 +126,9 @@ impl SweepResults {
         compare(&self.plan.groups, &scores)
     }
 
-    /// What groups are compared by: its key, and its value for a run.
-    pub(super) fn compared(&self) -> (&'static str, fn(&RunRecord) -> Option<f64>) {
-        if self.plan.likelihood().is_over_levels() {
-            ("test_negative_elbo", test_negative_elbo)
-        } else {
-            ("test_excess", test_excess)
-        }
-    }
-
     /// A verdict about an excess, in the words of what is compared.
     pub(super) fn in_words(&self, verdict: &str) -> String {
-        if self.plan.likelihood().is_over_levels() {
-            verdict.replace("excess", "negative ELBO")
-        } else {
-            verdict.to_owned()
-        }
+        verdict.replace("excess", self.plan.score().name())
     }
 
     /// `results.json`; a number that is not finite becomes `null`.
@@ -168,7 +155,7 @@ impl SweepResults {
 
     fn group(&self, position: usize, group: &PlannedGroup) -> Value {
         let records = self.records_of(position);
-        let statistics: Map<String, Value> = columns(self.plan.likelihood())
+        let statistics: Map<String, Value> = columns(self.plan.score())
             .map(|column| (column.key.to_owned(), json!(column.estimate(&records))))
             .collect();
         json!({
@@ -191,7 +178,7 @@ impl SweepResults {
             json!({ "depth": depth, "shortcuts": shortcuts })
         };
         json!({
-            "of": self.compared().0,
+            "of": self.plan.score().key(),
             "later": group(comparison.later),
             "minus": group(comparison.earlier),
             "difference": comparison.difference,
@@ -227,7 +214,7 @@ impl SweepResults {
                 value["settings"] = json!(record.settings);
                 value["environment"] = record.environment.clone();
                 value["summary"] = record.summary.to_json();
-                for column in columns(self.plan.likelihood()).filter(|column| column.reads_clock) {
+                for column in columns(self.plan.score()).filter(|column| column.reads_clock) {
                     value["timing"][column.key] = json!((column.value)(record));
                 }
             }

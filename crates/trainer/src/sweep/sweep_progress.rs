@@ -77,6 +77,10 @@ impl SweepProgress {
             Some("epoch") => {
                 let score = match event["valid/bits_per_dim"].as_f64() {
                     Some(bits) => format!("{bits:.4} bits/dim"),
+                    // A log-probability has no floor to exceed.
+                    None if event["valid/excess"].is_null() => {
+                        format!("-log p(x | z) {:.2}", number("valid/cross_entropy"))
+                    }
                     None => format!("excess {:.2}", number("valid/excess")),
                 };
                 let text = format!(
@@ -104,6 +108,7 @@ impl SweepProgress {
         let Terms {
             cross_entropy,
             excess,
+            kl,
             ..
         } = summary.test;
         let mut fields = json!({ "test_cross_entropy": cross_entropy, "test_excess": excess });
@@ -112,6 +117,7 @@ impl SweepProgress {
                 fields["test_bits_per_dim"] = json!(bits);
                 format!("{bits:.4} bits/dim")
             }
+            None if excess.is_nan() => format!("KL {kl:.2}"),
             None => format!("{excess:.2} above the floor"),
         };
         let text = format!(

@@ -24,13 +24,13 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
         .filter_map(|run| run.timing)
         .any(|timing| timing.train_seconds >= LONG_SECONDS);
 
-    let likelihood = results.plan.likelihood();
+    let score = results.plan.score();
     let mut titles: Vec<String> = ["depth", "shortcuts", "seeds"].map(str::to_owned).into();
     if is_matched {
         titles.extend(["width", "mismatch"].map(str::to_owned));
     }
     titles.extend(["parameters", "multiply-accumulates an image"].map(str::to_owned));
-    titles.extend(columns(likelihood).map(|column| match column.key {
+    titles.extend(columns(score).map(|column| match column.key {
         "train_seconds" if in_hours => "training time, h".to_owned(),
         _ => column.title.to_owned(),
     }));
@@ -50,7 +50,7 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
             row.push(format!("{:+.2} %", 100.0 * group.mismatch.unwrap_or(0.0)));
         }
         row.extend([count(group.parameters), count(group.multiply_accumulates)]);
-        row.extend(columns(likelihood).map(|column| {
+        row.extend(columns(score).map(|column| {
             let estimate = column.estimate(records);
             match column.key {
                 "train_seconds" if in_hours => column.text(estimate.map(hours)),
@@ -68,7 +68,8 @@ pub(super) fn main_table(results: &SweepResults) -> ReportTable {
 
 fn main_notes(results: &SweepResults) -> Vec<String> {
     let floor = &results.data.floor;
-    let latent_dim = results.plan.runs[0].settings.latent_dim;
+    let settings = &results.plan.runs[0].settings;
+    let latent_dim = settings.latent_dim;
     let mut notes = vec![
         "Mean ± sample standard deviation over the seeds; a single value where one seed is finished. Losses, cross-entropy \
          and KL in nats an image."
@@ -76,7 +77,12 @@ fn main_notes(results: &SweepResults) -> Vec<String> {
         "Training and validation loss are those of the best epoch, which has the lowest validation loss and whose weights \
          are scored on the test set. The training loss is the mean over the epoch while the weights moved."
             .to_owned(),
-        if results.plan.likelihood().is_over_levels() {
+        if let Some(reason) = settings.why_no_bound() {
+            format!(
+                "The likelihood is {}, a distribution over the 256 grey levels: test cross-entropy is -log p(image given latent). {reason}",
+                settings.likelihood
+            )
+        } else if settings.likelihood.is_over_levels() {
             format!(
                 "The likelihood is {}, a distribution over the 256 grey levels: test cross-entropy is -log p(image given latent), the \
                  negative ELBO adds the KL divergence to it, and bits/dim are that over 3072 ln 2, without penalties.",
@@ -113,7 +119,7 @@ fn main_notes(results: &SweepResults) -> Vec<String> {
     notes
 }
 
-/// The comparisons, in nats of excess, or of the negative ELBO, on the test set.
+/// The comparisons, in nats an image of what the groups are compared by.
 pub(super) fn comparison_table(results: &SweepResults) -> ReportTable {
     let comparisons = results.comparisons();
     let group = |position: usize| results.plan.groups[position].label();
@@ -137,19 +143,15 @@ pub(super) fn comparison_table(results: &SweepResults) -> ReportTable {
         ]
     });
     let columns = [
-        if results.plan.likelihood().is_over_levels() {
-            "difference of negative ELBO"
-        } else {
-            "difference of excess"
-        },
-        "nats an image",
-        "95 % confidence interval",
-        "verdict",
-        "all intervals together",
+        format!("difference of {}", results.plan.score().name()),
+        "nats an image".to_owned(),
+        "95 % confidence interval".to_owned(),
+        "verdict".to_owned(),
+        "all intervals together".to_owned(),
     ];
     ReportTable {
         rows: rows.collect(),
-        columns: columns.map(str::to_owned).into(),
+        columns: columns.into(),
         notes: vec![
             "Welch's t interval: it allows each group its own variance and takes the runs as independent. Runs with one seed \
              share the held-out images, the order of the images and the noise, but not the model, so they are not treated as \
@@ -259,10 +261,11 @@ pub(super) fn lines(results: &SweepResults) -> Vec<String> {
     let mut lines: Vec<String> = groups
         .map(|(position, group)| {
             let records = results.records_of(position);
-            let told = columns(results.plan.likelihood()).filter(|column| {
+            let told = columns(results.plan.score()).filter(|column| {
                 [
                     "test_excess",
                     "test_bits_per_dim",
+                    "test_cross_entropy_plus_kl",
                     "test_kl",
                     "active_dimensions",
                 ]
@@ -341,6 +344,47 @@ mod tests {
         assert_eq!(cell(&table, 0, "parameters"), "26,815,683");
         assert_eq!(cell(&table, 0, "active latent dimensions"), "2");
         assert!(table.notes.iter().any(|note| note.contains("1681.70")));
+    }
+
+    #[test]
+    fn under_the_posts_sampler_the_tables_have_no_bound_and_say_why() {
+        let of = |protocol| {
+            results(SweepOptions {
+                protocol,
+                likelihood: Some("logistic".to_owned()),
+                ..options()
+            })
+        };
+        let held_out = of(Protocol::HeldOut);
+        assert_eq!(
+            comparison_table(&held_out).columns[0],
+            "difference of negative ELBO"
+        );
+        assert_eq!(
+            cell(&main_table(&held_out), 0, "test negative ELBO"),
+            "1795.80 ± 1.41"
+        );
+        let blog = of(Protocol::Blog);
+        let table = main_table(&blog);
+        // 1681.7 + 80 + 33.1 and 2 more.
+        assert_eq!(
+            cell(&table, 0, "test cross-entropy plus KL"),
+            "1795.80 ± 1.41"
+        );
+        assert!(
+            table
+                .notes
+                .iter()
+                .any(|note| note.contains("bounds nothing"))
+        );
+        let told = format!(
+            "{:?} {:?} {:?}",
+            table.columns,
+            comparison_table(&blog),
+            lines(&blog)
+        );
+        assert!(!told.contains("ELBO") && !told.contains("bits"), "{told}");
+        assert!(published_table(&blog).is_none());
     }
 
     #[test]

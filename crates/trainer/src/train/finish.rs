@@ -73,7 +73,10 @@ impl Training<'_> {
             Interrupted::Ranks(error) => error.into(),
         })?;
         let summary = self.summary(run, (&model, &images), best, last, test);
-        if let Some(warning) = summary.latent.collapse_warning() {
+        if let Some(warning) = summary
+            .latent
+            .collapse_warning(summary.images.test, self.settings)
+        {
             progress.notice(&warning);
         }
         let curves = self.folder.join(LOSS_CURVES);
@@ -129,7 +132,7 @@ impl Training<'_> {
             best,
             last,
             test,
-            test_bits_per_dim: bits_per_dim(self.settings.likelihood, &test),
+            test_bits_per_dim: bits_per_dim(self.settings, &test),
             stopped_early: run.state.stopped,
             latent: latent_statistics_of(model, images, batch_size),
             parameters: PerNetwork {

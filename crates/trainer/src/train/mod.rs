@@ -278,6 +278,9 @@ impl<'a> Training<'a> {
             first_epoch: run.state.epoch + 1,
             is_over: run.state.epoch >= self.settings.epochs || run.state.stopped,
         });
+        if let Some(reason) = self.settings.why_no_bound() {
+            progress.notice(reason);
+        }
         if self.settings.device.are_gpus() && !run.engine.is_on_device() {
             progress.notice("steps are made of Burn's operations here, which are slower than the device's own step");
         }

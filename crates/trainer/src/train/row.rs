@@ -31,33 +31,33 @@ impl Training<'_> {
 
     /// The numbers of a row that the settings ask for besides; they depend on the settings alone which there are.
     fn further(&self, run: &ActiveRun, train: &Terms, valid: &Terms) -> FurtherNumbers {
-        let likelihood = self.settings.likelihood;
-        let is_loss = self.settings.minimises_the_loss();
-        let is_plain = !likelihood.is_over_levels() && is_loss;
+        let settings = self.settings;
+        let is_loss = settings.minimises_the_loss();
         let objective = run.state.sums.objective();
         let last_update = run.state.updates.saturating_sub(1);
         FurtherNumbers {
-            train_bits_per_dim: bits_per_dim(likelihood, train),
-            valid_bits_per_dim: bits_per_dim(likelihood, valid),
+            train_bits_per_dim: bits_per_dim(settings, train),
+            valid_bits_per_dim: bits_per_dim(settings, valid),
             train_objective: (!is_loss).then(|| objective.unwrap_or(f64::NAN)),
             kl_weight: (!is_loss).then(|| self.kl_objective(last_update).weight),
-            valid_elbo: (!is_plain).then(|| -(valid.cross_entropy + valid.kl)),
+            valid_elbo: settings
+                .bounds_the_likelihood()
+                .then(|| -(valid.cross_entropy + valid.kl)),
             ..FurtherNumbers::default()
         }
     }
 
     /// The keys of those numbers.
     pub(super) fn further_keys(&self) -> Vec<&'static str> {
-        let likelihood = self.settings.likelihood;
+        let has_bound = self.settings.bounds_the_likelihood();
         let is_loss = self.settings.minimises_the_loss();
-        let is_plain = !likelihood.is_over_levels() && is_loss;
         let number = |is_there: bool| is_there.then_some(0.0);
         let all = FurtherNumbers {
-            train_bits_per_dim: number(likelihood.is_over_levels()),
-            valid_bits_per_dim: number(likelihood.is_over_levels()),
+            train_bits_per_dim: number(has_bound),
+            valid_bits_per_dim: number(has_bound),
             train_objective: number(!is_loss),
             kl_weight: number(!is_loss),
-            valid_elbo: number(!is_plain),
+            valid_elbo: number(has_bound),
             valid_loss_without_average: number(self.settings.ema.is_some()),
         };
         all.present().map(|(key, _)| key).collect()

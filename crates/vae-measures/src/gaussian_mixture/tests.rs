@@ -120,8 +120,12 @@ fn one_component_has_the_datas_moments() {
 #[test]
 fn too_few_points_and_broken_numbers_are_refused() {
     let fit = |points: &[f64]| GaussianMixture::fit(points, 2, FIT, generator(1));
-    let error = fit(&[0.0; 6]).expect_err("three points");
-    assert!(error.to_string().contains("fewer components"), "{error}");
+    // Two components of two dimensions take three points each.
+    for (points, advice) in [(2, "at least 3 points"), (3, "at most 1"), (5, "at most 1")] {
+        let error = fit(&draws(&truth(), points)).expect_err("too few");
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+    assert!(fit(&draws(&truth(), 6)).is_ok());
     assert_eq!(fit(&[f64::NAN; 20]), Err(MixtureError::NotFinite));
     let broken = |change: fn(&mut GaussianMixture)| {
         let mut mixture = truth();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use cifar_loader::Split;
 use inception_features::{Inception, PROTOCOL, PUBLISHED_WEIGHTS, Weights};
 use run_files::settings::DeviceChoice;
+use run_files::wording::counted;
 use serde_json::json;
 
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
@@ -138,16 +139,13 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
             ));
         }
     });
-    if !found.drawn.is_finite() {
+    if !found.is_finite() {
         return Err(ExperimentError::ScoreNotFinite {
             run_dir: flags.run_dir.clone(),
         }
         .into());
     }
-    let of_prior = match flags.prior {
-        PriorChoice::Normal => "normal".to_owned(),
-        PriorChoice::Mixture { components } => format!("mixture:{components}"),
-    };
+    let of_prior = flags.prior.to_string();
     if flags.json {
         let found = json!({
             "fid": found.drawn,
@@ -168,8 +166,9 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     }
     let mut text = format!("FID             {:10.3}  ", found.drawn);
     text += &format!(
-        "{} images drawn from the {of_prior} prior at temperature {} with seed {seed}\n",
-        found.num_drawn, flags.temperature
+        "{} drawn from the {of_prior} prior at temperature {} with seed {seed}\n",
+        counted(found.num_drawn, "image"),
+        flags.temperature
     );
     if let Some(distance) = found.reconstructed {
         text += &format!("rFID            {distance:10.3}  reconstructions of the same images\n");

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,8 @@ use run_files::checkpoint::ManifestEntry;
 use run_files::file_operations::read_at_most;
 use run_files::run_folder::{MODEL, file_error};
 use run_files::settings::{DeviceChoice, Settings};
+use run_files::wording::counted;
+use vae_core::Sampler;
 
 use crate::commands::TrainerError;
 use crate::commands::load_run;
@@ -15,8 +18,11 @@ use crate::commands::output::print_place;
 use crate::commands::path_argument::path;
 use crate::experiment::data;
 use crate::experiment::data::split;
+use crate::experiment::model::sampler;
 use crate::experiment::pictures::LatentDraw;
-use crate::experiment::prior::{LARGEST_PRIOR, LatentPrior, MixturePrior};
+use crate::experiment::prior::{
+    LARGEST_PRIOR, LEAST_KL, LatentPrior, MixtureOptions, MixturePrior,
+};
 use crate::experiment::prior_samples::{PriorSamples, SampleForm, write_prior_samples};
 use crate::process::progress::{Progress, ProgressMode};
 
@@ -69,6 +75,15 @@ pub(super) enum PriorChoice {
     Mixture { components: usize },
 }
 
+impl fmt::Display for PriorChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => f.write_str("normal"),
+            Self::Mixture { components } => write!(f, "mixture:{components}"),
+        }
+    }
+}
+
 /// Components that a mixture may have at most.
 const MOST_COMPONENTS: usize = 1000;
 /// Images encoded at a time.
@@ -108,11 +123,17 @@ pub(super) fn prior(
     if path.exists() {
         let bytes = read_at_most(&path, LARGEST_PRIOR).map_err(file_error(&path))?;
         let prior = MixturePrior::from_json(&path, &bytes, settings.latent_dim)?;
-        if prior.weights_sha256 == weights_sha256 {
-            return Ok(LatentPrior::Mixture(prior));
-        }
+        let is_of_posts_draws = sampler(settings) == Sampler::Blog;
+        let other = match (
+            prior.weights_sha256 == weights_sha256,
+            prior.is_of_posts_draws == is_of_posts_draws,
+        ) {
+            (true, true) => return Ok(LatentPrior::Mixture(prior)),
+            (false, _) => "weights than the run has now",
+            (true, false) => "draws than those of the run's sampler",
+        };
         progress.notice(&format!(
-            "{} was fitted to other weights than the run has now: it is fitted again",
+            "{} was fitted to other {other}: it is fitted again",
             path.display()
         ));
     }
@@ -123,16 +144,20 @@ pub(super) fn prior(
         ..MixturePrior::fit(
             model,
             &splits.train,
-            components,
-            BATCH,
-            settings.seed,
+            MixtureOptions {
+                components,
+                sampler: sampler(settings),
+                batch_size: BATCH,
+                seed: settings.seed,
+            },
             device,
         )?
     };
     write_atomically(&path, &fitted.to_json()).map_err(file_error(&path))?;
     progress.notice(&format!(
-        "fitted {components} Gaussians over the {} used dimensions; kept in {}",
-        fitted.dimensions.len(),
+        "fitted {} over the {} with more than {LEAST_KL} nats of KL; kept in {}",
+        counted(components, "Gaussian"),
+        counted(fitted.dimensions.len(), "dimension"),
         path.display()
     ));
     Ok(LatentPrior::Mixture(fitted))

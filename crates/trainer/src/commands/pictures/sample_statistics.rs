@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use cifar_loader::Split;
 use run_files::settings::DeviceChoice;
+use run_files::wording::counted;
 use serde_json::json;
 
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
@@ -77,8 +78,12 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
             "drawn": found.drawn,
             "test_images": found.real,
             "training_images": train.len(),
+            "data_set": data.name(),
+            "data_hash": data.fingerprint().to_string(),
+            "prior": flags.prior.to_string(),
             "temperature": flags.temperature,
             "seed": options.seed,
+            "neighbours": options.neighbours,
             "power_ratio": found.power_ratio,
             "fine_detail": found.fine_detail(),
             "colour_distance": found.colour_distance,
@@ -89,11 +94,15 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
         return print_line(format_args!("{found:#}"));
     }
     let mut text = format!(
-        "{} images drawn at temperature {}, {} test images, {} training images\n\n",
-        found.drawn,
+        "{} drawn from the {} prior at temperature {} with seed {}; {} and {} of {}, data hash {}\n\n",
+        counted(found.drawn, "image"),
+        flags.prior,
         flags.temperature,
-        found.real,
-        train.len()
+        options.seed,
+        counted(found.real, "test image"),
+        counted(train.len(), "training image"),
+        data.name(),
+        data.fingerprint()
     );
     text += "power, drawn over test, at 1 to 16 cycles an image (below 1: blurred)\n";
     for cycles in found.power_ratio.chunks(8) {
@@ -105,12 +114,12 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
         found.fine_detail()
     );
     text += &format!(
-        "colours, distance 0 to 1           {:8.4}  (training to test: {:.4})\n",
+        "colours, distance 0 to 1           {:8.4}  (as many training images to test: {:.4})\n",
         found.colour_distance, found.colour_distance_of_training
     );
     text += &format!(
-        "nearest training image, median     {:8.3}  (of test images: {:.3}; copies would be far nearer)\n",
-        found.nearest_training, found.nearest_training_of_real
+        "nearest training image, median     {:8.3}  (of test images: {:.3}; of the first {}; copies would be far nearer)\n",
+        found.nearest_training, found.nearest_training_of_real, options.neighbours
     );
     print(&text)
 }

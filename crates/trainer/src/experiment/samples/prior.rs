@@ -7,6 +7,7 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
 use serde::{Deserialize, Serialize};
+use vae_core::Sampler;
 use vae_measures::{GaussianMixture, MixtureError, MixtureFit};
 
 use crate::experiment::model::Model;
@@ -34,6 +35,22 @@ pub struct MixturePrior {
     /// SHA-256 of the file of weights that it was fitted to: a run that goes on exports others.
     #[serde(default)]
     pub weights_sha256: String,
+    /// Whether it was fitted to draws of the post's sampler.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_of_posts_draws: bool,
+}
+
+/// How a mixture is fitted to a model.
+#[derive(Clone, Copy, Debug)]
+pub struct MixtureOptions {
+    /// Gaussians.
+    pub components: usize,
+    /// Of the run: how the posterior is drawn from.
+    pub sampler: Sampler,
+    /// Images encoded at a time.
+    pub batch_size: NonZeroUsize,
+    /// Of the run.
+    pub seed: u64,
 }
 
 /// Images that a mixture is fitted to at most; more change it little and take longer.
@@ -43,7 +60,7 @@ const MOST_IMAGES: usize = 20_000;
 pub(crate) const LARGEST_PRIOR: u64 = 2 << 30;
 
 /// Mean KL divergence of a dimension, in nats, below which its posteriors are the prior and nothing is to fit.
-const LEAST_KL: f64 = 0.01;
+pub(crate) const LEAST_KL: f64 = 0.01;
 
 /// Why there is no mixture prior.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +85,7 @@ pub enum PriorError {
 }
 
 impl MixturePrior {
-    /// Fits a mixture to one draw from the posterior of each training image.
+    /// Fits a mixture to one draw from the posterior of each training image, by the sampler whose draws the decoder was trained with.
     ///
     /// # Errors
     /// Where no dimension is used or there are too few images.
@@ -78,11 +95,15 @@ impl MixturePrior {
     pub fn fit(
         model: &Model,
         view: &View,
-        components: usize,
-        batch_size: NonZeroUsize,
-        seed: u64,
+        options: MixtureOptions,
         device: &Device,
     ) -> Result<Self, PriorError> {
+        let MixtureOptions {
+            components,
+            sampler,
+            batch_size,
+            seed,
+        } = options;
         let device = device.clone().inner();
         let latent_dim = model.latent_dim();
         let plan = BatchPlan::evaluation(view.first(MOST_IMAGES), batch_size);
@@ -91,7 +112,7 @@ impl MixturePrior {
         for index in 0..plan.num_batches() {
             let images = plan.batch(0, index).to_tensor(&device);
             let [batch, ..] = images.dims();
-            let posterior = model.posterior(images);
+            let posterior = model.posterior(images).drawn_by(sampler);
             let sums = wide(posterior.kl_per_dimension().sum_dim(0));
             kl.iter_mut().zip(sums).for_each(|(kl, sum)| *kl += sum);
             let noise = Stream::new(seed, Purpose::InformationNoise, index as u64)
@@ -123,6 +144,7 @@ impl MixturePrior {
             dimensions,
             mixture,
             weights_sha256: String::new(),
+            is_of_posts_draws: sampler == Sampler::Blog,
         })
     }
 
@@ -247,6 +269,7 @@ mod tests {
                 factors: vec![1.0, 0.0, 0.0, 1.0],
             },
             weights_sha256: "abc".to_owned(),
+            is_of_posts_draws: false,
         }
     }
 
@@ -300,5 +323,44 @@ mod tests {
             let error = MixturePrior::from_json(&path, bytes, latent_dim).expect_err("refused");
             assert!(error.to_string().contains("delete it"), "{error}");
         }
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn a_mixture_is_fitted_to_what_the_sampler_draws() {
+        use crate::experiment::model::{initial_model, with_posterior};
+        use vae_core::{Depth, VaeConfig};
+
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(3);
+        let device = Device::flex();
+        let log_variances = [-2.0, -1.0, 0.5];
+        let model = initial_model(&config.into(), 2, &device);
+        let model = with_posterior(model, &[0.5, -1.0, 0.0], &log_variances);
+        let view = cifar_loader::Cifar10::sample().expect("embedded").train();
+        let view = view.first(200);
+        let fitted = |sampler| {
+            let options = MixtureOptions {
+                components: 1,
+                sampler,
+                batch_size: NonZeroUsize::new(50).expect("not zero"),
+                seed: 1,
+            };
+            MixturePrior::fit(&model, &view, options, &device).expect("enough images")
+        };
+        let (correct, blog) = (fitted(Sampler::Correct), fitted(Sampler::Blog));
+        // The first column of a factor of one dimension's draws alone is its deviation: exp(v / 2), or exp(v).
+        for (dimension, log_variance) in log_variances.into_iter().enumerate() {
+            let deviation = |prior: &MixturePrior| prior.mixture.factors[4 * dimension];
+            let ratio = deviation(&blog) / deviation(&correct);
+            let expected = f64::from(0.5 * log_variance).exp();
+            assert!((ratio / expected - 1.0).abs() < 1e-3, "{ratio} {expected}");
+            // 200 draws tell a deviation to a twentieth.
+            assert!((deviation(&correct) / expected - 1.0).abs() < 0.2);
+        }
+        assert!(!correct.is_of_posts_draws && blog.is_of_posts_draws);
+        let json = String::from_utf8(correct.to_json()).expect("text");
+        assert!(!json.contains("posts_draws"), "files stay as they were");
     }
 }

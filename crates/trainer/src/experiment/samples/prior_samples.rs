@@ -17,7 +17,7 @@ use run_report::image_sheet::{
     CHANNELS, ImageSheetError, SIDE, SheetLayout, VALUES, encode_png_u8, to_byte,
 };
 
-/// Images decoded at a time. An even number, since normal draws come in pairs: images are the same however many follow.
+/// Images decoded at a time, and latents drawn at a time: also where fewer are left, so that images are the same however many follow.
 const AT_A_TIME: usize = 100;
 /// Columns of a sheet, magnification and gap, as of every sheet of a run.
 const COLUMNS: usize = 10;
@@ -48,11 +48,9 @@ impl<'a> PriorSamples<'a> {
     }
 }
 
-impl Iterator for PriorSamples<'_> {
-    /// `[batch, 3, 32, 32]`, in \[0, 1\]
-    type Item = Vec<f32>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl PriorSamples<'_> {
+    /// `[batch, latent_dim]`; none where all are drawn.
+    fn next_latents(&mut self) -> Option<Vec<f32>> {
         let batch = self.left.min(AT_A_TIME);
         if batch == 0 {
             return None;
@@ -62,8 +60,22 @@ impl Iterator for PriorSamples<'_> {
         let LatentDraw {
             prior, temperature, ..
         } = self.draw;
-        let latents = prior.draw(&mut self.latents, batch, latent_dim, temperature);
-        let latents = TensorData::new(latents, [batch, latent_dim]);
+        // Whole, since a mixture reads its choices of components behind the noise of all of them.
+        let mut latents = prior.draw(&mut self.latents, AT_A_TIME, latent_dim, temperature);
+        latents.truncate(batch * latent_dim);
+        Some(latents)
+    }
+}
+
+impl Iterator for PriorSamples<'_> {
+    /// `[batch, 3, 32, 32]`, in \[0, 1\]
+    type Item = Vec<f32>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let latents = self.next_latents()?;
+        let latent_dim = self.model.latent_dim();
+        let shape = [latents.len() / latent_dim, latent_dim];
+        let latents = TensorData::new(latents, shape);
         let images = self
             .model
             .generate(Tensor::<2>::from_data(latents, &self.device));
@@ -239,4 +251,53 @@ fn write_array(samples: PriorSamples<'_>, count: usize, out: &Path) -> io::Resul
         }
     }
     file.finish()
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::experiment::model::initial_model;
+    use crate::experiment::prior::{LatentPrior, MixturePrior};
+    use vae_core::{Depth, VaeConfig};
+    use vae_measures::GaussianMixture;
+
+    #[test]
+    fn the_first_images_are_the_same_however_many_follow() {
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(3);
+        let device = Device::flex();
+        let model = initial_model(&config.into(), 2, &device);
+        // Two components far apart: another choice of them is another latent.
+        let mixture = LatentPrior::Mixture(MixturePrior {
+            latent_dim: 3,
+            dimensions: vec![0, 2],
+            mixture: GaussianMixture {
+                dimensions: 2,
+                weights: vec![0.5, 0.5],
+                means: vec![5.0, -5.0, -5.0, 5.0],
+                factors: vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0],
+            },
+            weights_sha256: String::new(),
+            is_of_posts_draws: false,
+        });
+        for prior in [&LatentPrior::StandardNormal, &mixture] {
+            let latents = |count| -> Vec<f32> {
+                let draw = LatentDraw {
+                    prior,
+                    temperature: 1.0,
+                    seed: 3,
+                    sheet: 1,
+                };
+                let mut samples = PriorSamples::new(&model, count, draw, &device);
+                std::iter::from_fn(|| samples.next_latents())
+                    .flatten()
+                    .collect()
+            };
+            let all = latents(123);
+            for count in [1, 10, 33, 100, 101] {
+                assert_eq!(latents(count), all[..3 * count], "{count} of {prior:?}");
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::ranks::tree_sum::Contribution;
 use crate::ranks::{Ranks, RanksError, Requests};
 use run_files::metrics::{BatchLoss, TermSums, Terms};
+use run_files::settings::Settings;
 
 /// How a split is scored.
 #[derive(Clone, Copy, Debug)]
@@ -192,11 +193,11 @@ pub(crate) fn cross_entropy_floor(config: &ModelConfig, view: &View) -> f64 {
     }
 }
 
-/// Negative ELBO of a split's means in bits per dimension, where the likelihood is one over grey levels.
-pub(crate) fn bits_per_dim(likelihood: Likelihood, terms: &Terms) -> Option<f64> {
+/// Negative ELBO of a split's means in bits per dimension, where the settings have a bound.
+pub(crate) fn bits_per_dim(settings: &Settings, terms: &Terms) -> Option<f64> {
     let nats = terms.cross_entropy + terms.kl;
-    likelihood
-        .is_over_levels()
+    settings
+        .bounds_the_likelihood()
         .then(|| vae_measures::bits_per_dim(nats, IMAGE_BYTES))
 }
 

@@ -42,6 +42,14 @@ pub struct Fid {
     pub num_real: usize,
 }
 
+impl Fid {
+    /// Whether all distances that were asked for are numbers.
+    pub fn is_finite(&self) -> bool {
+        let distances = [Some(self.drawn), self.reconstructed];
+        distances.iter().flatten().all(|it| it.is_finite())
+    }
+}
+
 /// Computes the distances; `each_batch` hears how many images have gone through the Inception network.
 ///
 /// Images are rounded to 8 bits, as files hold them. Memory does not grow with the number of images.
@@ -170,6 +178,22 @@ mod tests {
             );
             assert_eq!(sizes, expected);
         }
+    }
+
+    #[test]
+    fn both_distances_have_to_be_finite() {
+        let of = |drawn, reconstructed| {
+            let found = Fid {
+                drawn,
+                reconstructed,
+                num_drawn: 2048,
+                num_real: 2048,
+            };
+            found.is_finite()
+        };
+        assert!(of(1.0, None) && of(1.0, Some(2.0)));
+        assert!(!of(f64::NAN, Some(2.0)) && !of(1.0, Some(f64::NAN)));
+        assert!(!of(1.0, Some(f64::INFINITY)) && !of(f64::INFINITY, None));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use cifar_loader::{BatchPlan, View};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::file_error;
 use run_files::run_record::{INTERPOLATIONS, LATENTS, LatentRecord, LatentStatistics, TRAVERSALS};
+use vae_core::Sampler;
 use vae_measures::LatentInformation;
 
 use crate::experiment::ExperimentError;
@@ -30,7 +31,7 @@ const RANGE: f64 = 3.0;
 const PAIRS: u32 = 5;
 
 /// The mean KL divergence of the first `images` of a split, in its two parts: estimates from one draw of each image's
-/// posterior among all of them.
+/// posterior among all of them. Posteriors are those that `sampler` draws from, since no others meet the decoder.
 ///
 /// # Panics
 /// If the split is empty.
@@ -38,7 +39,7 @@ pub fn latent_information(
     model: &Model,
     view: &View,
     images: NonZeroUsize,
-    seed: u64,
+    (sampler, seed): (Sampler, u64),
     device: &Device,
 ) -> LatentInformation {
     let device = device.clone().inner();
@@ -48,7 +49,7 @@ pub fn latent_information(
     let (mut means, mut log_variances) = (Vec::new(), Vec::new());
     for index in 0..plan.num_batches() {
         let images = plan.batch(0, index).to_tensor(&device);
-        let posterior = model.posterior(images);
+        let posterior = model.posterior(images).drawn_by(sampler);
         means.extend(wide(posterior.mean));
         log_variances.extend(wide(posterior.log_variance));
     }
@@ -70,6 +71,8 @@ pub struct LatentRecordOptions<'a> {
     pub weights_of_epoch: u32,
     /// Test images that the estimates are of.
     pub images: NonZeroUsize,
+    /// Of the run: how the posterior is drawn from.
+    pub sampler: Sampler,
     /// Of the run.
     pub seed: u64,
     /// Of the run's summary: which dimensions are used most.
@@ -90,7 +93,13 @@ pub fn write_latent_record(
     options: LatentRecordOptions<'_>,
     device: &Device,
 ) -> Result<LatentRecord, ExperimentError> {
-    let found = latent_information(model, test, options.images, options.seed, device);
+    let found = latent_information(
+        model,
+        test,
+        options.images,
+        (options.sampler, options.seed),
+        device,
+    );
     let traversal = TraversalOptions {
         dimensions: DIMENSIONS,
         columns: COLUMNS,
@@ -129,6 +138,7 @@ pub fn write_latent_record(
         mutual_information: found.mutual_information,
         aggregated_posterior_kl: found.marginal_kl,
         ceiling: found.ceiling,
+        is_of_posts_draws: options.sampler == Sampler::Blog,
         traversed,
         interpolated,
     };
@@ -147,11 +157,54 @@ fn wide(tensor: Tensor<2>) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::experiment::latent_statistics::latent_statistics;
-    use crate::experiment::model::initial_model;
+    use crate::experiment::model::{initial_model, with_posterior};
     use vae_core::{Depth, VaeConfig};
 
+    fn model(latent_dim: usize) -> Model {
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(latent_dim);
+        initial_model(&config.into(), 2, &Device::flex())
+    }
+
     #[test]
-    fn the_parts_sum_to_the_kl_and_the_pictures_are_there() {
+    fn information_is_nothing_of_one_posterior_and_all_of_posteriors_apart() {
+        let device = Device::flex();
+        let view = cifar_loader::Cifar10::sample().expect("embedded").test();
+        let information = |model: &Model, sampler| {
+            let size = NonZeroUsize::new(7).expect("not zero");
+            latent_information(model, &view, size, (sampler, 1), &device)
+        };
+        // Every image has the same posterior: the latent tells none from another, and all together are as far from the prior as one.
+        let (means, log_variances) = ([0.5f32, -1.0, 0.0], [-2.0f32, -1.0, 0.5]);
+        let alike = with_posterior(model(3), &means, &log_variances);
+        for (sampler, times) in [(Sampler::Correct, 1.0), (Sampler::Blog, 2.0)] {
+            let kl: f64 = means
+                .into_iter()
+                .zip(log_variances)
+                .map(|(mean, log_variance)| {
+                    let (mean, v) = (f64::from(mean), times * f64::from(log_variance));
+                    0.5 * (v.exp() + mean * mean - 1.0 - v)
+                })
+                .sum();
+            let found = information(&alike, sampler);
+            assert!(found.mutual_information.abs() < 1e-9, "{found:?}");
+            assert!((found.average_kl - kl).abs() < 1e-6, "{found:?} {kl}");
+            assert!((found.marginal_kl - kl).abs() < 1e-6, "{found:?} {kl}");
+        }
+        // Far narrower than the means are apart: a latent tells its image, among seven.
+        let Model::ResNet(mut apart) = model(3);
+        let bias = Tensor::from_floats([-40.0; 3], &device);
+        apart.encoder.log_variance.bias = Some(burn::module::Param::from_tensor(bias));
+        let found = information(&Model::ResNet(apart), Sampler::Correct);
+        assert!(
+            (found.mutual_information - 7f64.ln()).abs() < 1e-9,
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_divergence_is_the_statistics_and_the_pictures_are_there() {
         let config = VaeConfig::preset(Depth::Depth28)
             .with_width_multiplier(0.02)
             .with_latent_dim(4);
@@ -164,6 +217,7 @@ mod tests {
         let options = LatentRecordOptions {
             weights_of_epoch: 2,
             images: USUAL_IMAGES,
+            sampler: Sampler::Correct,
             seed: 1,
             statistics: &statistics,
         };
@@ -171,8 +225,6 @@ mod tests {
         let record = record.expect("written");
         let kl: f64 = statistics.kl_per_dimension.iter().sum();
         assert!((record.average_kl / kl - 1.0).abs() < 1e-9);
-        let parts = record.mutual_information + record.aggregated_posterior_kl;
-        assert!((parts / kl - 1.0).abs() < 1e-9);
         assert_eq!((record.images, record.ceiling), (7, 7f64.ln()));
         assert!(record.mutual_information <= record.ceiling);
         // Seven images make three pairs.
@@ -180,6 +232,7 @@ mod tests {
         for name in [TRAVERSALS, INTERPOLATIONS] {
             assert!(image::open(folder.path().join(name)).is_ok(), "{name}");
         }
-        assert_eq!(LatentRecord::read(folder.path(), 2), Some(record));
+        let read = LatentRecord::read(folder.path(), 2, run_files::settings::Sampler::Correct);
+        assert_eq!(read, Some(record));
     }
 }

@@ -1,4 +1,4 @@
-//! How drawn images differ from real ones, by measures that need no trained network.
+//! How drawn images differ from real ones, by measures that need no Inception network.
 
 use std::num::NonZeroUsize;
 
@@ -19,7 +19,7 @@ const FINE_FROM: usize = 9;
 /// What is drawn, and how much is compared.
 #[derive(Clone, Copy, Debug)]
 pub struct StatisticsOptions<'a> {
-    /// Images drawn, and at most as many real ones.
+    /// Images drawn, and at most as many real ones and training images whose colours are compared.
     pub images: NonZeroUsize,
     /// Drawn and real images whose nearest training image is looked for.
     pub neighbours: usize,
@@ -44,7 +44,7 @@ pub struct SampleStatistics {
     pub power_ratio: Vec<f64>,
     /// Share of pixels that would have to change colour, drawn against real images.
     pub colour_distance: f64,
-    /// The same, training against real images: what is left between two sets of real images.
+    /// The same, as many training images as are drawn, evenly spread, against real images: what is left between two such sets.
     pub colour_distance_of_training: f64,
     /// Median distance of drawn images to their nearest training image, values in \[0, 1\].
     pub nearest_training: f64,
@@ -74,7 +74,7 @@ pub fn sample_statistics(
     let device = device.clone().inner();
     let count = options.images.get();
     let real = real.first(count);
-    let mut of_drawn = Collected::new(true, options.neighbours);
+    let mut of_drawn = Collected::new(options.neighbours);
     let latent_dim = model.latent_dim();
     let mut done = 0;
     while done < count {
@@ -93,16 +93,15 @@ pub fn sample_statistics(
         of_drawn.add(images);
         done += batch;
     }
-    let collect = |view: &View, has_spectrum, kept| {
-        let mut collected = Collected::new(has_spectrum, kept);
+    let collect = |view: &View, mut collected: Collected| {
         let plan = BatchPlan::evaluation(view.clone(), options.batch_size);
         for index in 0..plan.num_batches() {
             collected.add(plan.batch(0, index).to_tensor(&device));
         }
         collected
     };
-    let of_real = collect(&real, true, options.neighbours);
-    let of_training = collect(training, false, training.len());
+    let of_real = collect(&real, Collected::new(options.neighbours));
+    let of_training = collect(training, Collected::whole(training.len()));
     let median = |collected: &Collected| {
         let mut distances: Vec<f64> = collected
             .kept
@@ -124,28 +123,51 @@ pub fn sample_statistics(
             _ => Vec::new(),
         },
         colour_distance: of_drawn.colours.distance(&of_real.colours),
-        colour_distance_of_training: of_training.colours.distance(&of_real.colours),
+        colour_distance_of_training: colours_of(&of_training.kept, count)
+            .distance(&of_real.colours),
         nearest_training: median(&of_drawn),
         nearest_training_of_real: median(&of_real),
     }
+}
+
+/// Colours of `count` of these images, or of all where there are fewer, evenly spread: a smaller set is farther from any other by chance
+/// alone, so sets of one size are compared.
+fn colours_of(images: &[f32], count: usize) -> ColourHistogram {
+    let all = images.len() / IMAGE_BYTES;
+    let taken = count.min(all);
+    let mut colours = ColourHistogram::new();
+    for index in 0..taken {
+        colours.add(&images[index * all / taken * IMAGE_BYTES..][..IMAGE_BYTES]);
+    }
+    colours
 }
 
 /// Statistics of a set of images, and the first of them.
 struct Collected {
     /// Of drawn and real images; training sets are large, and nobody asks for theirs.
     spectrum: Option<RadialSpectrum>,
+    /// Of the same.
     colours: ColourHistogram,
     kept: Vec<f32>,
     most_kept: usize,
 }
 
 impl Collected {
-    fn new(has_spectrum: bool, most_kept: usize) -> Self {
+    /// Statistics of all images, of which so many are kept.
+    fn new(most_kept: usize) -> Self {
         Self {
-            spectrum: has_spectrum.then(|| RadialSpectrum::new(SIDE)),
+            spectrum: Some(RadialSpectrum::new(SIDE)),
+            ..Self::whole(most_kept)
+        }
+    }
+
+    /// The images themselves, without a spectrum.
+    fn whole(images: usize) -> Self {
+        Self {
+            spectrum: None,
             colours: ColourHistogram::new(),
             kept: Vec::new(),
-            most_kept: most_kept.saturating_mul(IMAGE_BYTES),
+            most_kept: images.saturating_mul(IMAGE_BYTES),
         }
     }
 
@@ -160,8 +182,8 @@ impl Collected {
                 image
                     .chunks(PLANE)
                     .for_each(|channel| spectrum.add(channel));
+                self.colours.add(image);
             }
-            self.colours.add(image);
             if self.kept.len() < self.most_kept {
                 self.kept.extend_from_slice(image);
             }
@@ -211,13 +233,66 @@ mod tests {
     }
 
     #[test]
+    fn colours_are_compared_between_sets_of_one_size() {
+        // Ten grey images, each a level lighter.
+        let images: Vec<f32> = (0..10)
+            .flat_map(|image| [image as f32 / 10.0; IMAGE_BYTES])
+            .collect();
+        let of = |indices: &[usize]| {
+            let mut colours = ColourHistogram::new();
+            for index in indices {
+                colours.add(&images[index * IMAGE_BYTES..][..IMAGE_BYTES]);
+            }
+            colours
+        };
+        let every = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        for (count, taken) in [
+            (1, &[0][..]),
+            (2, &[0, 5]),
+            (3, &[0, 3, 6]),
+            (10, &every),
+            (99, &every),
+        ] {
+            assert_eq!(colours_of(&images, count).distance(&of(taken)), 0.0);
+        }
+        assert!(colours_of(&images, 2).distance(&of(&every)) > 0.1);
+
+        // The baseline of few draws is as far off by chance as the draws themselves are: not that of all training images.
+        let config = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(0.02)
+            .with_latent_dim(4);
+        let device = Device::flex();
+        let model = initial_model(&config.into(), 2, &device);
+        let data = cifar_loader::Cifar10::sample().expect("embedded");
+        let size = |size| NonZeroUsize::new(size).expect("not zero");
+        let options = StatisticsOptions {
+            images: size(8),
+            neighbours: 1,
+            batch_size: size(16),
+            prior: &LatentPrior::StandardNormal,
+            temperature: 1.0,
+            seed: 1,
+        };
+        let (train, test) = (data.train().first(200), data.test());
+        let found = sample_statistics(&model, &test, &train, options, &device);
+        let pixels = |view: &View, indices: Vec<u32>| -> Vec<f32> {
+            let images = view.batch(&indices).to_tensor(&device).into_data();
+            images.try_to_vec().expect("float32")
+        };
+        let eight = pixels(&train, (0..8).map(|index| index * 25).collect());
+        let real = pixels(&test, (0..8).collect());
+        let expected = colours_of(&eight, 8).distance(&colours_of(&real, 8));
+        assert!((found.colour_distance_of_training - expected).abs() < 1e-12);
+    }
+
+    #[test]
     fn training_images_are_at_no_distance_from_themselves() {
         let data = cifar_loader::Cifar10::sample().expect("embedded");
         let train = data.train().first(30);
         let images = train.batch(&[3]).to_tensor(&Device::flex());
-        let mut collected = Collected::new(false, 1);
+        let mut collected = Collected::whole(1);
         collected.add(images);
-        let mut all = Collected::new(false, 30);
+        let mut all = Collected::whole(30);
         all.add(
             train
                 .batch(&(0..30).collect::<Vec<u32>>())

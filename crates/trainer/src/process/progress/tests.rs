@@ -271,3 +271,35 @@ fn the_mode_follows_flag_variable_and_terminal() {
     assert_eq!(mode(false, false, "", ""), ProgressMode::Plain);
     assert_eq!(mode(true, true, "CMDLINE", "1"), ProgressMode::Json);
 }
+
+#[test]
+fn a_log_probability_without_a_bound_has_neither_bits_nor_a_floor() {
+    let mut unbound = row(1);
+    (unbound.train.excess, unbound.valid.excess) = (f64::NAN, f64::NAN);
+    let end = EpochEnd {
+        row: unbound,
+        epochs: 2,
+        seconds: 25.0,
+        images_per_second: 100.0,
+        is_best: false,
+        next_learning_rate: 0.001,
+    };
+    let line = text::epoch(&end);
+    assert!(line.contains("(-log p(x | z) 17"), "{line}");
+    let lines = text::finish(&Finish {
+        reason: StopReason::EpochLimit,
+        best: unbound,
+        last: unbound,
+        test: unbound.valid,
+        seconds: 50.0,
+        run_dir: Path::new("runs/one"),
+        pictures: &[],
+    })
+    .join("\n");
+    assert!(lines.contains("-log p(x | z)"), "{lines}");
+    for text in [line, lines] {
+        for word in ["NaN", "not finite", "excess", "bits"] {
+            assert!(!text.contains(word), "{text}");
+        }
+    }
+}

@@ -98,6 +98,11 @@ pub(super) fn terms(terms: &Terms) -> String {
     )
 }
 
+/// Whether it is a log-probability over grey levels, which has no floor to exceed.
+fn has_no_floor(terms: Terms) -> bool {
+    terms.excess.is_nan() && terms.cross_entropy.is_finite()
+}
+
 /// The line of an epoch.
 pub(super) fn epoch(end: &EpochEnd) -> String {
     let EpochRow {
@@ -117,10 +122,11 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
         } else {
             further.valid_bits_per_dim
         };
-        let measure = bits.map_or_else(
-            || format!("excess {}", nats(terms.excess)),
-            |bits| format!("{bits:.4} bits/dim"),
-        );
+        let measure = match bits {
+            Some(bits) => format!("{bits:.4} bits/dim"),
+            None if has_no_floor(terms) => format!("-log p(x | z) {}", nats(terms.cross_entropy)),
+            None => format!("excess {}", nats(terms.excess)),
+        };
         line += &format!(
             "  {split} loss {} ({measure}, kl {}, l2 {})",
             nats(terms.loss),
@@ -168,13 +174,16 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
     let bits = |terms: &Terms| {
         vae_measures::bits_per_dim(terms.cross_entropy + terms.kl, cifar_loader::IMAGE_BYTES)
     };
+    let log_probability = || row("-log p(x | z)", &|(.., terms)| nats(terms.cross_entropy));
     let reconstruction = if last.further.valid_bits_per_dim.is_some() {
-        [
+        vec![
             row("bits/dim", &|(.., terms)| format!("{:.4}", bits(terms))),
-            row("-log p(x | z)", &|(.., terms)| nats(terms.cross_entropy)),
+            log_probability(),
         ]
+    } else if has_no_floor(finish.test) {
+        vec![log_probability()]
     } else {
-        [
+        vec![
             row("cross-entropy", &|(.., terms)| nats(terms.cross_entropy)),
             row("excess", &|(.., terms)| nats(terms.excess)),
         ]
