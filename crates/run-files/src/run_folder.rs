@@ -107,6 +107,11 @@ impl RunFolder {
     }
 
     fn lock(path: &Path) -> Result<Self, RunFolderError> {
+        if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
+            return Err(RunFolderError::NotAFolder {
+                path: path.to_owned(),
+            });
+        }
         for folder in std::iter::once("").chain(FOLDERS) {
             let folder = path.join(folder);
             fs::create_dir_all(&folder).map_err(file_error(&folder))?;
