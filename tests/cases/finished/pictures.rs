@@ -226,7 +226,15 @@ fn many_draws_are_a_sheet_an_array_or_pictures_and_take_no_more_memory() {
             .count(),
         33
     );
-    sample(&["--count", "33", "--out", "folder"]).failure(21, &["not empty"]);
+    sample(&["--count", "33", "--out", "folder"]).failure(2, &["not empty"]);
+    for out in ["s.jpg", "s.WEBP"] {
+        sample(&["--out", out]).failure(2, &["--out", "s.png"]);
+    }
+    sample(&["--out", "-"]).failure(2, &["/dev/stdout"]);
+    sample(&["--out", "new/dir/s.png"]).failure(2, &["the folder new/dir does not exist"]);
+    for name in ["s.jpg", "s.WEBP", "-", "new"] {
+        assert!(!bench.path(name).exists(), "{name}");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::error::TrainerError;
 use crate::commands::load_run;
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::experiment::data;
@@ -21,12 +22,12 @@ pub(super) struct LatentsFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// Test images that mutual information is estimated from, at most 10000; the time grows with the square
-    #[arg(long, value_name = "N", default_value_t = USUAL_IMAGES.get() as u32, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = USUAL_IMAGES.get() as u32, value_parser = integer::<u32>(2..=10_000))]
     images: u32,
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex (the CPU), ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON

@@ -6,6 +6,7 @@ use vae_core::{DiagonalGaussian, Sampler};
 use vae_measures::{LinearGaussian, LogMeanExp, Mean};
 
 use super::error::TrainerError;
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::device::open_device;
 use crate::experiment::random::{Purpose, Stream};
@@ -22,12 +23,12 @@ const STANDARD_ERRORS: f64 = 5.0;
 #[derive(clap::Args)]
 pub(super) struct SelfTestFlags {
     /// Data drawn from the model
-    #[arg(long, value_name = "N", default_value = "200")]
+    #[arg(long, value_name = "N", default_value = "200", value_parser = integer::<NonZeroUsize>(1..=1_000_000))]
     data: NonZeroUsize,
     /// Seed of model, data and draws
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
 use crate::commands::TrainerError;
 use crate::commands::load_run;
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::experiment::data;
@@ -20,10 +21,10 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// Images drawn, and test images compared with, 1 to 1000000
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = integer::<u32>(1..=1_000_000))]
     images: u32,
     /// Drawn and test images whose nearest training image is looked for, 1 to 10000
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = integer::<u32>(1..=10_000))]
     neighbours: u32,
     /// Standard deviation of the latents, in the prior's
     #[arg(
@@ -42,7 +43,7 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
