@@ -131,19 +131,19 @@ fn photos_are_turned_composited_and_refused_where_half_is_missing() {
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
 
     // The photo itself is not written over, by whatever name.
-    std::fs::write(bench.path("photo.jpg"), &whole).expect("written");
+    std::fs::write(bench.path("photo.png"), &whole).expect("written");
     bench
         .trainer(&[
             "reconstruct",
             "--run-dir",
             "r",
             "--image",
-            "photo.jpg",
+            "photo.png",
             "--out",
-            "./photo.jpg",
+            "./photo.png",
         ])
         .failure(2, &["--out", "--image"]);
-    assert!(bench.read("photo.jpg") == whole);
+    assert!(bench.read("photo.png") == whole);
 }
 
 /// A black PNG of one bit a pixel, made line by line, as `image` cannot make one.
