@@ -29,6 +29,7 @@ pub use reading::{
 };
 
 /// A run folder this process has to itself until the value is dropped, or knows by name.
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     is_locked: bool,

@@ -105,6 +105,7 @@ impl CheckpointError {
 pub type Loaded = Result<Checkpoint, CheckpointError>;
 
 /// The checkpoints of one run.
+#[derive(Debug)]
 pub struct CheckpointFolder {
     folder: PathBuf,
     /// No file of a checkpoint may be larger, in bytes.
