@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 
 run = pathlib.Path(sys.argv[1])
 weights, reference = load_file(run / "model.safetensors"), load_file(run / "reference.safetensors")
-activation = getattr(torch, json.loads((run / "config.json").read_text())["activation"])
+name = json.loads((run / "config.json").read_text())["activation"]
+activation = getattr(torch, name, None) or getattr(F, name)  # silu and gelu are functions of `F` alone
 
 def layer(name, kinds=("weight", "bias")):
     return [weights[f"{name}.{kind}"] for kind in kinds]

@@ -60,11 +60,14 @@ fn a_resumed_run_must_be_the_same_run() {
 fn a_backend_that_is_not_compiled_in_is_named_with_the_command_that_has_it() {
     let bench = Bench::new();
     let ended = bench.trainer(&train(&["--device", "cuda:0"]));
-    ended.failure(2, &["feature `cuda`", "cargo xtask train --device cuda:0"]);
+    ended.failure(
+        2,
+        &["feature `cuda`", "cargo xtask COMMAND --device cuda:0"],
+    );
     let ended = bench.trainer(&train(&["--device", "vulkan:0"]));
     ended.failure(
         2,
-        &["feature `vulkan`", "cargo xtask train --device vulkan:0"],
+        &["feature `vulkan`", "cargo xtask COMMAND --device vulkan:0"],
     );
 }
 

@@ -24,6 +24,7 @@ pub fn skipped(row: &str, reason: &str) {
 }
 
 /// Numbers that are the same in every run of a test: Knuth's linear congruential generator.
+#[derive(Debug)]
 pub struct Draws(u64);
 
 impl Draws {

@@ -19,6 +19,7 @@ pub fn workspace() -> &'static Path {
 }
 
 /// A folder of its own for one test, and commands that run in it.
+#[derive(Debug)]
 pub struct Bench {
     folder: tempfile::TempDir,
 }

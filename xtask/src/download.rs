@@ -14,7 +14,8 @@ use crate::path_argument::path;
 
 /// Get the whole of CIFAR-10 (170 MB) and verify it.
 ///
-/// Interrupted downloads are continued. CIFAR10_MIRRORS (addresses separated by commas) replaces the built-in mirrors.
+/// Interrupted downloads are continued. CIFAR10_MIRRORS (addresses separated by commas) replaces the built-in mirrors. The proxy is that of ALL_PROXY, HTTPS_PROXY or
+/// HTTP_PROXY, in this order, but for the hosts in NO_PROXY. Addresses with http:// go through it too, by CONNECT.
 /// Exit codes: 2 usage, 10 network, 11 checksum, 12 not the data set, 21 disk.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
@@ -37,6 +38,7 @@ pub(crate) fn run(args: DownloadArgs) -> anyhow::Result<()> {
     let mut reporter = Reporter::new(args.json);
     let mut progress = |event: &Event<'_>| reporter.report(event);
     let outcome = match &args.from_file {
+        Some(file) if !file.exists() => return Err(NoCopy(file.clone()).into()),
         Some(file) => import_file(&OFFICIAL, &args.data_dir, file, &mut progress),
         None => {
             let mirrors = if args.urls.is_empty() {
@@ -70,8 +72,27 @@ pub(crate) fn run(args: DownloadArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A name of `--from-file` that leads nowhere.
+#[derive(Debug)]
+struct NoCopy(PathBuf);
+
+impl std::fmt::Display for NoCopy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "`--from-file {}`: there is no such file; check the name",
+            self.0.display()
+        )
+    }
+}
+
+impl std::error::Error for NoCopy {}
+
 /// The exit code for an error of [`run`]: that of the loader's error, else 1.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<NoCopy>() {
+        return 2;
+    }
     error
         .downcast_ref::<cifar_loader::Error>()
         .map_or(1, cifar_loader::Error::exit_code)
@@ -347,5 +368,6 @@ mod tests {
         };
         assert_eq!(exit_code(&anyhow::Error::from(error)), 2);
         assert_eq!(exit_code(&anyhow::anyhow!("other")), 1);
+        assert_eq!(exit_code(&NoCopy("typo".into()).into()), 2);
     }
 }

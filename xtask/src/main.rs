@@ -26,13 +26,13 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done            2   usage or settings     10  network        11  checksum
   12  data set        20  checkpoint            21  disk or file   30  diverged
-  31  out of memory   32  device missing, lost  130, 143  stopped by SIGINT or SIGTERM
-  40  runs of bench-depths failed
+  31  out of memory   32  device missing, lost  33  another rank was lost
+  40  runs of bench-depths failed               130, 143  stopped by SIGINT or SIGTERM
   1   anything else, a failed build among them";
 
 /// Train ResNet variational autoencoders on CIFAR-10, at any depth.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES, args_override_self = true)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -102,7 +102,8 @@ struct Forwarded {
 }
 
 fn main() -> ExitCode {
-    let (name, forwarded) = match Arguments::parse().command {
+    let arguments = with_help_of_commands(std::env::args_os().collect());
+    let (name, forwarded) = match Arguments::parse_from(arguments).command {
         Command::Download(flags) => {
             return match download::run(flags) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -135,6 +136,17 @@ fn main() -> ExitCode {
     code_of(trainer::run(name, &forwarded.flags))
 }
 
+/// `help COMMAND` as `COMMAND --help`: of the trainer's commands only the trainer knows the flags.
+fn with_help_of_commands(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if let [_, help, _] = &arguments[..]
+        && help == "help"
+    {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
+    arguments
+}
+
 /// The command's own code, or that of a failure, which is told.
 fn code_of(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
@@ -145,4 +157,39 @@ fn code_of(outcome: anyhow::Result<ExitCode>) -> ExitCode {
             ExitCode::FAILURE
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn help_of_a_command_is_asked_where_its_flags_are_known() {
+        let given = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let asked = with_help_of_commands(given(&["cargo xtask", "help", "train"]));
+        assert_eq!(asked, given(&["cargo xtask", "train", "--help"]));
+        let Command::Train(forwarded) = Arguments::parse_from(asked).command else {
+            panic!("another command");
+        };
+        assert_eq!(forwarded.flags, ["--help"]);
+        for words in [
+            &["cargo xtask", "help"][..],
+            &["cargo xtask", "train", "help"],
+        ] {
+            assert_eq!(with_help_of_commands(given(words)), given(words));
+        }
+    }
+
+    #[test]
+    fn the_program_tells_its_version_and_every_exit_code() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        assert!(command.get_version().is_some());
+        for code in [0, 1, 2, 10, 11, 12, 20, 21, 30, 31, 32, 33, 40, 130, 143] {
+            let code = code.to_string();
+            let mut words = EXIT_CODES.split([' ', ',', '\n']);
+            assert!(words.any(|word| word == code), "no {code}");
+        }
+    }
 }

@@ -8,15 +8,16 @@ use crate::digest::Sha256Digest;
 
 /// Every failure of this crate.
 ///
-/// A message says where, what was expected, what was found, and ends with the next command where there is one.
+/// A message says where, what was expected, what was found, and ends with the next command where there is one. It holds its
+/// cause, which is therefore no [`source`](std::error::Error::source) besides: one that prints both would say it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The data folder holds neither the member files nor the container.
     #[error(
-        "{}: no CIFAR-10 here, expected `{folder}` or `{container}` in it; \
-         run `cargo xtask download --data-dir {}`, or use the embedded sample",
-        path.display(), download_folder(path, folder).display()
+        "{}: no CIFAR-10 here, expected `{folder}` or `{container}` in it; {}, or take the embedded sample \
+         with `--data sample`",
+        path.display(), Missing { path, folder }
     )]
     DatasetMissing {
         /// The data folder that was searched.
@@ -28,7 +29,7 @@ pub enum Error {
     },
 
     /// One member of the data set is not there.
-    #[error("{}: member `{member}` is missing; run `cargo xtask download` again", path.display())]
+    #[error("{}: member `{member}` is missing; run `{}` again", path.display(), Download(path))]
     MissingMember {
         /// The folder or the container that lacks it.
         path: PathBuf,
@@ -39,8 +40,8 @@ pub enum Error {
     /// The Python version of CIFAR-10, whose files are pickles.
     #[error(
         "{}: expected the binary version of CIFAR-10 (data_batch_1.bin), found the Python version \
-         (data_batch_1); run `cargo xtask download`",
-        path.display()
+         (data_batch_1); run `{}`",
+        path.display(), Download(path)
     )]
     PythonVersion {
         /// The folder or container that holds it.
@@ -113,8 +114,8 @@ pub enum Error {
 
     /// A file or member has the wrong length.
     #[error(
-        "{}: {} has {found} bytes, expected {expected}{}; run `cargo xtask download`",
-        path.display(), member, if found < expected { " (truncated)" } else { "" }
+        "{}: {} has {found} bytes, expected {expected}{}; run `{}`",
+        path.display(), member, if found < expected { " (truncated)" } else { "" }, Download(path)
     )]
     WrongSize {
         /// The file, or the container.
@@ -129,8 +130,8 @@ pub enum Error {
 
     /// A file or member has the right length and the wrong content.
     #[error(
-        "{}: {member} has sha256 {found}, expected {expected}; delete it and run `cargo xtask download`",
-        path.display()
+        "{}: {member} has sha256 {found}, expected {expected}; delete it and run `{}`",
+        path.display(), Download(path)
     )]
     ChecksumMismatch {
         /// The file, or the container.
@@ -145,8 +146,8 @@ pub enum Error {
 
     /// Bytes end in the middle of a record.
     #[error(
-        "{}: record at offset {offset} has {found} bytes, expected {}; run `cargo xtask download`",
-        path.display(), crate::image_format::RECORD_BYTES
+        "{}: record at offset {offset} has {found} bytes, expected {}; run `{}`",
+        path.display(), crate::image_format::RECORD_BYTES, Download(path)
     )]
     TruncatedRecord {
         /// The file.
@@ -159,8 +160,8 @@ pub enum Error {
 
     /// A label byte above 9.
     #[error(
-        "{}: label at offset {offset} is {found}, expected 0 to 9; run `cargo xtask download`",
-        path.display()
+        "{}: label at offset {offset} is {found}, expected 0 to 9; run `{}`",
+        path.display(), Download(path)
     )]
     LabelOutOfRange {
         /// The file.
@@ -222,7 +223,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        r#source: io::Error,
     },
 
     /// There is less space than what is to be written.
@@ -246,7 +247,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        r#source: io::Error,
     },
 }
 
@@ -298,10 +299,52 @@ impl fmt::Display for Mirrors<'_> {
     }
 }
 
-/// The data folder that a download should be told, where someone has named the folder of members within it.
-fn download_folder<'a>(path: &'a Path, folder: &str) -> &'a Path {
-    let parent = path.parent().filter(|_| path.ends_with(folder));
-    match parent {
+/// The advice where a data folder holds nothing.
+struct Missing<'a> {
+    path: &'a Path,
+    folder: &'a str,
+}
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, folder } = *self;
+        if path.is_file() {
+            return write!(f, "it is a file: name the folder that it lies in");
+        }
+        let folder = if path.ends_with(folder) {
+            above(path)
+        } else {
+            path
+        };
+        write!(
+            f,
+            "run `cargo xtask download --data-dir {}`",
+            folder.display()
+        )
+    }
+}
+
+/// The command that puts good files in place of those at a path: members, or the folder of members. Where else a file
+/// lies, such as a container that was handed over, says nothing of the data folder.
+struct Download<'a>(&'a Path);
+
+impl fmt::Display for Download<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cargo xtask download")?;
+        let is_member = self.0.extension().is_some_and(|ending| ending == "bin");
+        let folder = if is_member { above(self.0) } else { self.0 };
+        match folder.file_name().and_then(|name| name.to_str()) {
+            Some("cifar-10-batches-bin" | "cifar-10-batches-py") => {
+                write!(f, " --data-dir {}", above(folder).display())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The folder that a path lies in.
+fn above(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => path,
@@ -331,6 +374,46 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn advice_names_the_data_folder_in_question() {
+        let missing = |path: &str| Error::MissingMember {
+            path: path.into(),
+            member: "test_batch.bin".into(),
+        };
+        for (path, command) in [
+            (
+                "d/cifar-10-batches-bin",
+                "`cargo xtask download --data-dir d`",
+            ),
+            (
+                "cifar-10-batches-bin",
+                "`cargo xtask download --data-dir .`",
+            ),
+            ("elsewhere/copy.tar.gz", "`cargo xtask download`"),
+        ] {
+            let text = missing(path).to_string();
+            assert!(text.contains(command), "{text}");
+        }
+        let damaged = Error::LabelOutOfRange {
+            path: "d/cifar-10-batches-bin/test_batch.bin".into(),
+            offset: 0,
+            found: 10,
+        };
+        assert!(damaged.to_string().contains("--data-dir d`"), "{damaged}");
+        // A file takes no folder of files: this one is there.
+        let named = Error::DatasetMissing {
+            path: "Cargo.toml".into(),
+            folder: "cifar-10-batches-bin".into(),
+            container: "cifar-10-binary.tar.gz".into(),
+        };
+        let text = named.to_string();
+        assert!(
+            text.contains("name the folder") && !text.contains("--data-dir Cargo"),
+            "{text}"
+        );
+        assert!(text.contains("`--data sample`"), "{text}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum WeightsError {
         /// The file.
         path: PathBuf,
         /// What the system reported.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// Neither a file of PyTorch's nor of safetensors.
     #[error(

@@ -14,6 +14,7 @@ const MOST_LINKS: usize = 40;
 
 /// A result that is being written: complete under its name once it is [finished](Self::finish), and not there otherwise, but for
 /// what has no name to take back, as a pipe.
+#[derive(Debug)]
 pub struct OutputFile {
     file: BufWriter<File>,
     /// Where the bytes are until they are complete, and where they belong; none where they go to their place at once.

@@ -32,6 +32,7 @@ pub use reading::{
 };
 
 /// A run folder this process has to itself until the value is dropped, or knows by name.
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     is_locked: bool,
@@ -110,6 +111,11 @@ impl RunFolder {
     }
 
     fn lock(path: &Path) -> Result<Self, RunFolderError> {
+        if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
+            return Err(RunFolderError::NotAFolder {
+                path: path.to_owned(),
+            });
+        }
         for folder in std::iter::once("").chain(FOLDERS) {
             let folder = path.join(folder);
             fs::create_dir_all(&folder).map_err(file_error(&folder))?;

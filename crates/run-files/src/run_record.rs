@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::file_operations::read_at_most;
 use crate::metrics::{EpochRow, METRICS_JSONL, MetricsError, TIMING_JSONL, read_rows};
 use crate::run_folder::{ENVIRONMENT, RunFolderError, SUMMARY, read_settings};
-use crate::settings::Settings;
+use crate::settings::{Sampler, Settings};
 use crate::shell::quoted_path;
 
 #[doc(hidden)]
@@ -121,7 +121,7 @@ impl RunRecord {
                 path: run_dir.to_owned(),
             });
         }
-        if !settings.bounds_the_likelihood() {
+        if settings.sampler == Sampler::Blog {
             // Older programs gave them whatever the sampler.
             summary.test_bits_per_dim = None;
             let of_summary = [&mut summary.best, &mut summary.last];

@@ -13,7 +13,7 @@ pub type NamedValues = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 pub enum WeightsError {
     /// Not a safetensors file.
     #[error("it is no safetensors file ({0})")]
-    Format(#[from] safetensors::SafeTensorError),
+    Format(safetensors::SafeTensorError),
     /// The file has another element type than float32.
     #[error("tensor `{name}` is {found:?}, not F32")]
     ElementType {
@@ -58,6 +58,12 @@ pub enum WeightsError {
         /// The file's.
         found: Vec<usize>,
     },
+}
+
+impl From<safetensors::SafeTensorError> for WeightsError {
+    fn from(error: safetensors::SafeTensorError) -> Self {
+        Self::Format(error)
+    }
 }
 
 /// A safetensors file; equal values give equal bytes.

@@ -22,10 +22,15 @@ pub fn count(value: u64) -> String {
     text
 }
 
-/// So many of something: "1 draw", "2 draws".
-pub fn counted(number: usize, thing: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{number} {thing}{ending}")
+/// A count with its noun, whose plural ends in `s`.
+pub fn counted(value: u64, noun: &str) -> String {
+    let ending = if value == 1 { "" } else { "s" };
+    format!("{value} {noun}{ending}")
+}
+
+/// A learning rate with three digits, as a power of ten.
+pub fn rate(value: f64) -> String {
+    format!("{value:.2e}")
 }
 
 /// A large count in thousands, millions or billions, with three digits.
@@ -125,6 +130,14 @@ mod tests {
         ] {
             assert_eq!(count(value), text);
         }
+    }
+
+    #[test]
+    fn one_is_singular_and_rates_are_powers_of_ten() {
+        let epochs = [0, 1, 2, 1000].map(|value| counted(value, "epoch"));
+        assert_eq!(epochs, ["0 epochs", "1 epoch", "2 epochs", "1000 epochs"]);
+        let rates = [0.001, 0.000_000_999_800_039_992_001_6].map(rate);
+        assert_eq!(rates, ["1.00e-3", "1.00e-6"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct ReportError {
     /// The page.
     pub path: PathBuf,
     /// What the system reported.
-    pub source: io::Error,
+    pub r#source: io::Error,
 }
 
 /// Writes the report of one run, atomically; equal runs that took equal time give equal bytes.

@@ -11,6 +11,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use kuva::backend::svg::SvgBackend;
+use kuva::plot::{LegendEntry, LegendShape};
 use kuva::render::figure::Figure;
 use kuva::render::layout::TickFormat;
 use run_report::chart::{Axis, Chart, Curve, renumbered};
@@ -26,6 +27,8 @@ struct Compute {
 /// What connects GPUs.
 struct Links {
     name: &'static str,
+    /// Beside the curve's colour.
+    short_name: &'static str,
     colour: &'static str,
     /// Seconds of a message, within a machine and between machines.
     latency: [f64; 2],
@@ -50,6 +53,7 @@ const COUNTS: [usize; 9] = [1, 2, 8, 16, 32, 64, 128, 256, 1024];
 const LINKS: [Links; 2] = [
     Links {
         name: "host memory and MPI (where NCCL is missing)",
+        short_name: "through the host",
         colour: "#2f6db5",
         latency: [2e-6, 5e-6],
         bandwidth: [5e9, 25e9],
@@ -57,6 +61,7 @@ const LINKS: [Links; 2] = [
     },
     Links {
         name: "NCCL (not yet run)",
+        short_name: "NCCL",
         colour: "#e07b28",
         latency: [5e-6, 15e-6],
         bandwidth: [200e9, 50e9],
@@ -106,12 +111,13 @@ fn page(bytes: f64) -> String {
          Written by `cargo run --package trainer --example predict_scaling -- docs`. Nothing here was measured on several GPUs; measurements with\n\
          several ranks of a processor are in [EXPERIMENTS.md](../EXPERIMENTS.md).\n\n\
          ## Assumptions\n\n\
-         - One GPU takes {:.2} ms a step and {:.4} ms an image: PyTorch's best form on an H100 at depth 28 in bfloat16 (5.6 ms at 25 images, 16.4 ms at 128).\n\
+         - One GPU takes {:.2} ms a step and {:.4} ms an image: PyTorch's best form on an H100 at depth 28 in bfloat16 (5.6 ms at 25 images, 16.4 ms at 128;\n\
+         \x20 [EXPERIMENTS.md](../EXPERIMENTS.md#2026-11-26-the-first-contact-with-a-card-no-step-finished) has the measurement).\n\
          - Ranks add {:.1} MB a step: the gradients and running statistics of depth 28 at the original width, {:.0} float32 numbers.\n\
          - {GPUS} GPUs a machine. The sum is recursive halving and doubling, the nearest ranks first; it begins when the backward pass has ended.\n\
          - Ranks wait for nobody; evaluation, pictures and checkpoints are not counted.\n\
-         - The links' numbers are round ones for servers of 2026, not measured. Between two ranks of the 2-core machine of EXPERIMENTS.md 81.3 MB took\n\
-         \x20 68 ms, additions included: 1.2 GB/s where 5 GB/s are assumed here.\n\n\
+         - The links' numbers are round ones for servers of 2026, not measured. Between two ranks of a 2-core machine 81.3 MB took\n\
+         \x20 68 ms, additions included ([EXPERIMENTS.md](../EXPERIMENTS.md#2026-11-26-ranks-under-mpi-on-one-machine)): 1.2 GB/s where 5 GB/s are assumed here.\n\n\
          | between GPUs | message within, between machines | GPU within its machine | network of a machine | to the host and back |\n|---|---|---|---|---|\n",
         1e3 * COMPUTE.fixed,
         1e3 * COMPUTE.per_image,
@@ -167,7 +173,7 @@ fn page(bytes: f64) -> String {
             text += "\n";
         }
     }
-    text + "\n![efficiency over the number of GPUs](scaling.svg)\n\nLeft weak, right strong scaling; blue through the host, orange NCCL.\n"
+    text + "\n![efficiency over the number of GPUs](scaling.svg)\n\nLeft weak, right strong scaling.\n"
 }
 
 fn plot(bytes: f64) -> String {
@@ -206,10 +212,18 @@ fn plot(bytes: f64) -> String {
         chart(|_| Some(PER_GPU), "weak"),
         chart(|count| strong(count).filter(|_| count >= 8), "strong"),
     ];
+    let legend = LINKS.iter().map(|links| LegendEntry {
+        label: links.short_name.to_owned(),
+        color: links.colour.to_owned(),
+        shape: LegendShape::Line,
+        dasharray: None,
+    });
     let figure = Figure::new(1, charts.len())
         .with_plots(charts.iter().map(Chart::plots).collect())
         .with_layouts(charts.iter().map(Chart::layout).collect())
-        .with_cell_size(400.0, 340.0);
+        .with_cell_size(400.0, 340.0)
+        .with_shared_legend_bottom()
+        .with_shared_legend_entries(legend.collect());
     let svg = SvgBackend::new()
         .with_pretty(true)
         .render_scene(&figure.render());

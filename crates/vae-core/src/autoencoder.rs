@@ -136,3 +136,13 @@ pub struct Segments<'a> {
     /// The last piece: from the last of the decoder's maps to the output map.
     pub output: Segment<'a>,
 }
+
+impl std::fmt::Debug for Segments<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Functions have nothing to show but how many there are.
+        let mut shown = formatter.debug_struct("Segments");
+        shown.field("encoder", &self.encoder.len());
+        shown.field("decoder", &self.decoder.len());
+        shown.finish_non_exhaustive()
+    }
+}

@@ -27,6 +27,6 @@ pub use dropout::DropoutMasks;
 pub use encoder::Encoder;
 pub use likelihood::{PixelLikelihood, PixelNoise, bernoulli_cross_entropy};
 pub use penalty::l2_penalty;
-pub use resnet_blocks::{Activation, NormConfig, Precision, Shortcuts};
+pub use resnet_blocks::{Activation, Convolution, NormConfig, Precision, Shortcuts, Stage};
 pub use vae::{Vae, penalty_weight};
 pub use vae_measures::{Likelihood, LikelihoodError, Scale};

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
+// Handles of memory, kernels and peers on a device tell nothing.
+#![allow(missing_debug_implementations)]
 
 // Launching a kernel is unsafe; each launch says why it is in bounds.
 #[cfg(feature = "cube")]

@@ -131,19 +131,19 @@ fn photos_are_turned_composited_and_refused_where_half_is_missing() {
     assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
 
     // The photo itself is not written over, by whatever name.
-    std::fs::write(bench.path("photo.jpg"), &whole).expect("written");
+    std::fs::write(bench.path("photo.png"), &whole).expect("written");
     bench
         .trainer(&[
             "reconstruct",
             "--run-dir",
             "r",
             "--image",
-            "photo.jpg",
+            "photo.png",
             "--out",
-            "./photo.jpg",
+            "./photo.png",
         ])
         .failure(2, &["--out", "--image"]);
-    assert!(bench.read("photo.jpg") == whole);
+    assert!(bench.read("photo.png") == whole);
 }
 
 /// A black PNG of one bit a pixel, made line by line, as `image` cannot make one.
@@ -226,7 +226,15 @@ fn many_draws_are_a_sheet_an_array_or_pictures_and_take_no_more_memory() {
             .count(),
         33
     );
-    sample(&["--count", "33", "--out", "folder"]).failure(21, &["not empty"]);
+    sample(&["--count", "33", "--out", "folder"]).failure(2, &["not empty"]);
+    for out in ["s.jpg", "s.WEBP"] {
+        sample(&["--out", out]).failure(2, &["--out", "s.png"]);
+    }
+    sample(&["--out", "-"]).failure(2, &["/dev/stdout"]);
+    sample(&["--out", "new/dir/s.png"]).failure(2, &["the folder new/dir does not exist"]);
+    for name in ["s.jpg", "s.WEBP", "-", "new"] {
+        assert!(!bench.path(name).exists(), "{name}");
+    }
 }
 
 #[cfg(target_os = "linux")]

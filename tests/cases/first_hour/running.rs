@@ -128,6 +128,31 @@ fn a_run_of_hours_is_announced_as_one_with_what_takes_less() {
 }
 
 #[test]
+fn steps_that_tell_of_themselves_have_one_line_an_interval() {
+    let bench = Bench::new();
+    let output = bench
+        .trainer_command()
+        .args(tiny(
+            "--batch-size 2 --limit-test 20 --epochs 1 --run-dir r",
+        ))
+        .env("LOG_INTERVAL", "0.5")
+        .output()
+        .expect("ended");
+    assert!(output.status.success());
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let count = |begin: &str| {
+        stdout
+            .lines()
+            .filter(|line| line.starts_with(begin))
+            .count()
+    };
+    let steps = count("epoch 1/1  step ");
+    assert!(steps >= 2, "{stdout}");
+    // A busy machine may halt for longer than two intervals, but not each time.
+    assert!(count("still at work") < steps, "{stdout}");
+}
+
+#[test]
 fn a_log_is_never_silent_for_long() {
     let bench = Bench::new();
     let interval = Duration::from_millis(500);
@@ -152,7 +177,7 @@ fn a_log_is_never_silent_for_long() {
             "--run-dir",
             "r",
         ])
-        .env("LOG_INTERVAL", "0.5")
+        .env("LOG_INTERVAL", "0.25")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

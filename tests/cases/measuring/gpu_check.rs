@@ -86,7 +86,7 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
 #[test]
 fn without_a_budget_everything_is_listed_as_not_reached() {
     let bench = Bench::new();
-    let ended = check(&bench, &["--budget", "0"]).success();
+    let ended = check(&bench, &["--budget", "0.001"]).success();
     let results = results(&bench);
     assert!(
         parts(&results)
@@ -128,13 +128,13 @@ fn one_part_alone_keeps_the_results_of_the_others() {
     assert_eq!(part(&after, "products-f32")["outcome"], "passed");
     assert_eq!(part(&after, "products-bf16")["outcome"], "not_reached");
     // What was found stays where the budget is too small to find it again.
-    check(&bench, &["--part", "products-f32", "--budget", "0"]).success();
+    check(&bench, &["--part", "products-f32", "--budget", "0.001"]).success();
     assert_eq!(
         part(&results(&bench), "products-f32"),
         part(&after, "products-f32")
     );
     // Without `--part` everything begins anew.
-    check(&bench, &["--budget", "0"]).success();
+    check(&bench, &["--budget", "0.001"]).success();
     assert_eq!(
         part(&results(&bench), "products-f32")["outcome"],
         "not_reached"
@@ -146,7 +146,8 @@ fn unknown_parts_and_results_of_another_device_are_refused() {
     let bench = Bench::new();
     check(&bench, &["--part", "speed"]).failure(2, &["no part `speed`", "parity-f32"]);
     check(&bench, &["--budget", "-1"]).failure(2, &["--budget -1"]);
-    check(&bench, &["--budget", "0"]).success();
+    check(&bench, &["--budget", "0"]).failure(2, &["--budget 0", "above 0"]);
+    check(&bench, &["--budget", "0.001"]).success();
     let text = bench.read_text("out/results.json");
     let text = text.replace("\"flex\"", "\"cuda:0\"");
     std::fs::write(bench.path("out/results.json"), text).expect("written");

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use run_files::settings::DeviceChoice;
+use run_files::wording;
 use serde_json::{Value, json};
 
 use crate::output::print_line;
@@ -31,7 +32,7 @@ pub(crate) struct DoctorArgs {
     /// Folder that runs are written to
     #[arg(long, value_name = "D", default_value = "runs", value_parser = path())]
     run_dir: PathBuf,
-    /// Device of the runs: flex, ndarray, cuda or cuda:N
+    /// Device of the runs: flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Do not ask the mirrors
@@ -164,9 +165,9 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
                 .count()
         };
         print_line(format_args!(
-            "{} red, {} warnings, {seconds:.1} s",
+            "{} red, {}, {seconds:.1} s",
             count(Status::Red),
-            count(Status::Warn)
+            wording::counted(count(Status::Warn) as u64, "warning")
         ))?;
     }
     Ok(ExitCode::from(code))

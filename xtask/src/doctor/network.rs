@@ -34,7 +34,7 @@ pub(super) fn mirrors() -> Vec<Finding> {
 }
 
 fn finding(url: &str, outcome: Result<Probe, String>) -> Finding {
-    let fix = "check network and proxy; CIFAR10_MIRRORS names other mirrors, and `cargo xtask download --from-file F` \
+    let fix = "check network and proxy (HTTPS_PROXY and NO_PROXY count); CIFAR10_MIRRORS names other mirrors, and `cargo xtask download --from-file F` \
                takes a copy made elsewhere";
     match outcome {
         Err(reason) => Finding::warn(NAME, format!("{url}: {reason}"), fix),

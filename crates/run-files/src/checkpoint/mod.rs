@@ -58,7 +58,7 @@ pub enum CheckpointError {
         /// File or folder.
         path: PathBuf,
         /// What the system reported.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// A file is not what the manifest says.
     #[error("checkpoint file {}: expected {expected}, found {found}; delete the checkpoint's folder and resume with `--resume`", .path.display())]
@@ -76,7 +76,7 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: WeightsError,
+        r#source: WeightsError,
     },
     /// No checkpoint passes its manifest.
     #[error(
@@ -105,6 +105,7 @@ impl CheckpointError {
 pub type Loaded = Result<Checkpoint, CheckpointError>;
 
 /// The checkpoints of one run.
+#[derive(Debug)]
 pub struct CheckpointFolder {
     folder: PathBuf,
     /// No file of a checkpoint may be larger, in bytes.

@@ -26,6 +26,12 @@ pub enum RunFolderError {
         /// The run folder.
         path: PathBuf,
     },
+    /// A file stands where the folder should.
+    #[error("{} is a file, and a run has a folder; name another place with `--run-dir`", .path.display())]
+    NotAFolder {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no finished or running training in the folder.
     #[error("{} holds no {missing}; train there first with `cargo xtask train --run-dir {}`", .path.display(), quoted_path(.path))]
     NoRun {
@@ -88,7 +94,7 @@ pub enum RunFolderError {
         /// The file.
         path: PathBuf,
         /// What the system reported.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
 }
 
@@ -98,6 +104,7 @@ impl RunFolderError {
         match self {
             Self::InUse { .. }
             | Self::Locked { .. }
+            | Self::NotAFolder { .. }
             | Self::NoRun { .. }
             | Self::NothingToResume { .. }
             | Self::ConfigLost { .. }

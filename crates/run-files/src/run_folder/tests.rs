@@ -153,3 +153,16 @@ fn pipes_in_place_of_files_are_refused_at_once() {
     read_settings(parent.path()).expect_err("no settings");
     recorded_data_hash(parent.path()).expect_err("no hash");
 }
+
+#[test]
+fn a_file_is_no_run_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notes.txt");
+    fs::write(&path, "mine").expect("written");
+    let Err(error) = RunFolder::create(&path) else {
+        panic!("taken");
+    };
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("--run-dir"), "{error}");
+    assert_eq!(fs::read(&path).expect("readable"), b"mine");
+}

@@ -85,6 +85,13 @@ impl Settings {
         self.likelihood.is_over_levels() && self.sampler == Sampler::Correct
     }
 
+    /// Whether rows have an ELBO beside the loss: where the loss tells it in other units, or something else is minimised, and the sampler draws from
+    /// the posterior whose divergence is scored.
+    pub fn tells_the_elbo(&self) -> bool {
+        let is_told = self.likelihood.is_over_levels() || !self.minimises_the_loss();
+        is_told && self.sampler == Sampler::Correct
+    }
+
     /// Why there is no ELBO of a likelihood over grey levels, where the sampler is the reason.
     pub fn why_no_bound(&self) -> Option<&'static str> {
         (self.likelihood.is_over_levels() && self.sampler == Sampler::Blog).then_some(

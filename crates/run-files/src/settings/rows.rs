@@ -146,7 +146,7 @@ settings! {
     Device device: Devices = DeviceChoice::Flex.into() => {
         values: Domain::text::<Devices>(Devices::FORMS, &["flex", "ndarray", "cuda:0"]),
         flag: device "--device" "DEVICE",
-            "flex (the CPU), ndarray, or cuda:N with N a GPU index from 0; several GPUs (cuda:0,cuda:1) share each batch, "
+            "flex (the CPU), ndarray, cuda:N with N a GPU index from 0, or vulkan:N; several GPUs (cuda:0,cuda:1) share each batch, "
             "each normalising its part with its own batch statistics; compiled kernels are kept in ~/.cache/cubecl [default: flex]",
         change: Compared,
     }
@@ -181,12 +181,12 @@ settings! {
         change: Fixed,
         none: allowed,
     }
-    /// Test images used, counted after the split; none means all.
+    /// Test images used, and validation images, each counted after the split; none means all.
     LimitTest limit_test: Option<usize> = None => {
         values: Domain::integer(1, 10_000),
         unit: " images",
         flag: limit_test "--limit-test" "N",
-            "Test images used, counted after the split, 1 to 10000 [default: none, all of them]",
+            "Test images used, counted after the split, and at most as many validation images, 1 to 10000 [default: none, all of them]",
         change: Fixed,
         none: allowed,
     }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::contents::ReportTable;
 use run_files::run_folder::{changed_settings, commits};
 use run_files::run_record::RunRecord;
+use run_files::wording::counted;
 
 /// Names and values, in order.
 pub(super) type Pairs = Vec<(String, String)>;
@@ -30,7 +31,10 @@ pub(super) fn environment(record: &RunRecord) -> Pairs {
         // Those above are the first process's.
         let commits = commits(&record.environment);
         pairs.push(("commits".to_owned(), commits.join(", ")));
-        let times = format!("{} times, as another process", resumed.len());
+        let times = format!(
+            "{}, as another process",
+            counted(resumed.len() as u64, "time")
+        );
         pairs.push(("resumed".to_owned(), times));
         let changed = changed_settings(&record.environment);
         pairs.push((

@@ -174,11 +174,13 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
         } else if !have_floors(groups) {
             page.chart(
                 "Test -log p(image given latent)",
-                &over_depth(groups, nats, false, |run| run.summary.test.cross_entropy),
+                &over_depth(groups, nats, false, |run| {
+                    Some(run.summary.test.cross_entropy)
+                }),
             );
             page.chart(
                 "Test KL divergence",
-                &over_depth(groups, nats, false, |run| run.summary.test.kl),
+                &over_depth(groups, nats, false, |run| Some(run.summary.test.kl)),
             );
         } else {
             page.chart(

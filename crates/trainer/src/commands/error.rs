@@ -63,7 +63,7 @@ pub enum TrainerError {
     )]
     Output {
         /// What the system reported.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A command would write over the file that it reads.
     #[error("`--out {}` is the picture that `--image` names; name another file", .path.display())]
@@ -166,5 +166,69 @@ impl From<ImageSheetError> for TrainerError {
 impl From<PriorError> for TrainerError {
     fn from(error: PriorError) -> Self {
         Self::Experiment(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+    use std::io;
+
+    use crate::experiment::weights::WeightsError;
+
+    /// One of each kind that holds the error which caused it.
+    fn with_causes() -> Vec<Box<dyn Error>> {
+        let path = || PathBuf::from("p");
+        let source = || io::Error::other("the cause");
+        let weights = || WeightsError::Missing { name: "w".into() };
+        vec![
+            Box::new(TrainerError::Output { source: source() }),
+            Box::new(TrainerError::from(cifar_loader::Error::Read {
+                path: path(),
+                source: source(),
+            })),
+            Box::new(TrainerError::from(cifar_loader::Error::Write {
+                path: path(),
+                source: source(),
+            })),
+            Box::new(TrainerError::from(RunFolderError::File {
+                path: path(),
+                source: source(),
+            })),
+            Box::new(TrainerError::from(CheckpointError::File {
+                path: path(),
+                source: source(),
+            })),
+            Box::new(TrainerError::from(CheckpointError::Weights {
+                path: path(),
+                source: weights(),
+            })),
+            Box::new(TrainerError::from(SweepError::NotStarted {
+                run_dir: path(),
+                source: source(),
+            })),
+            Box::new(TrainerError::from(ReportError {
+                path: path(),
+                source: source(),
+            })),
+            Box::new(TrainerError::from(ExperimentError::ExportedWeights {
+                path: path(),
+                source: weights(),
+            })),
+            Box::new(inception_features::WeightsError::Unreadable {
+                path: path(),
+                source: source(),
+            }),
+        ]
+    }
+
+    #[test]
+    fn no_error_says_its_cause_twice() {
+        for error in with_causes() {
+            let text = error.to_string();
+            assert!(text.contains("the cause") || text.contains("`w`"), "{text}");
+            assert!(error.source().is_none(), "{text}: {:?}", error.source());
+        }
     }
 }

@@ -7,6 +7,7 @@ use vae_core::Likelihood;
 
 use super::error::TrainerError;
 use crate::commands::load_run;
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::experiment::ExperimentError;
@@ -36,18 +37,18 @@ pub(super) struct EvaluateFlags {
     #[arg(long, value_name = "NAME")]
     likelihood: Option<Likelihood>,
     /// Bound the log-likelihood with K draws an image too, 1 to 10000
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "K", value_parser = integer::<u32>(1..=10_000))]
     importance_samples: Option<u32>,
     /// Only the first N images of the split; default: all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = integer::<NonZeroUsize>(1..=50_000))]
     images: Option<NonZeroUsize>,
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// Images at a time
-    #[arg(long, value_name = "B", default_value = "100")]
+    #[arg(long, value_name = "B", default_value = "100", value_parser = integer::<NonZeroUsize>(1..=50_000))]
     batch_size: NonZeroUsize,
-    /// flex (the CPU), ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
@@ -153,7 +154,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         "{} split of {}, {}, {} sampler, nats an image\nloss           {:10.3}\n",
         flags.split,
         data.name(),
-        counted(view.len(), "image"),
+        counted(view.len() as u64, "image"),
         settings.sampler,
         result.loss
     );
@@ -179,7 +180,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     if let Some(bound) = importance {
         text += &format!(
             "with {} an image (mean over images, standard error):\n",
-            counted(bound.samples, "draw")
+            counted(bound.samples as u64, "draw")
         );
         text += &estimate_line("ELBO", &bound.elbo, bits);
         text += &estimate_line(&format!("IW-{}", bound.samples), &bound.bound, bits);

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::error::TrainerError;
-use crate::commands::path_argument::path;
+use crate::commands::path_argument::{path, result_path};
 use crate::gpu_check::{CheckOptions, check, run_part};
 use crate::process::lifeline;
 use run_files::settings::DeviceChoice;
@@ -9,9 +9,9 @@ use run_files::settings::DeviceChoice;
 #[derive(clap::Args)]
 pub(super) struct GpuCheckFlags {
     /// Folder of results.json and results.md
-    #[arg(long, value_name = "DIR", value_parser = path())]
+    #[arg(long, value_name = "DIR", value_parser = result_path())]
     out: PathBuf,
-    /// cuda:N, or flex, where everything is made at a tiny size to see that it works
+    /// cuda:N or vulkan:N; or flex, where everything is made at a tiny size to see that it works
     #[arg(long, value_name = "X", default_value = "cuda:0")]
     device: DeviceChoice,
     /// Seconds for everything; what does not fit is listed

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::error::TrainerError;
 use crate::commands::load_run;
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::experiment::data;
@@ -23,12 +24,12 @@ pub(super) struct LatentsFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// Test images that mutual information is estimated from, at most 10000; the time grows with the square
-    #[arg(long, value_name = "N", default_value_t = USUAL_IMAGES.get() as u32, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = USUAL_IMAGES.get() as u32, value_parser = integer::<u32>(2..=10_000))]
     images: u32,
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex (the CPU), ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
@@ -115,7 +116,7 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
     };
     let of = format!(
         "nats an image, mean over {}{drawn}",
-        counted(found.images as usize, "test image")
+        counted(found.images, "test image")
     );
     line("KL to the prior", found.average_kl, "", &of);
     let (at_most, at_least, ceiling) = if found.is_at_ceiling() {
@@ -127,7 +128,7 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
     } else {
         let ceiling = format!(
             "what a latent tells about which image it is of; no estimate from {} exceeds {:.3}, its logarithm",
-            counted(found.images as usize, "image"),
+            counted(found.images, "image"),
             found.ceiling
         );
         ("", "", ceiling)

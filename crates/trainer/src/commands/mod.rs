@@ -6,6 +6,7 @@ mod error;
 mod evaluate;
 mod gpu_check;
 mod latents;
+mod number_argument;
 mod output;
 mod path_argument;
 mod pictures;
@@ -215,4 +216,72 @@ fn load_run(
     }
     let model = load_values(template, &values).map_err(refuse)?;
     Ok((settings, model, device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    use crate::timing::pytorch_timing::PytorchForm;
+
+    #[test]
+    fn help_names_every_device_and_every_form() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for command in command.get_subcommands() {
+            for argument in command.get_arguments() {
+                let help = argument
+                    .get_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                let name = command.get_name();
+                match argument.get_id().as_str() {
+                    "device" => assert!(
+                        ["flex", "cuda:", "vulkan:"]
+                            .iter()
+                            .all(|device| help.contains(device)),
+                        "{name}: {help}"
+                    ),
+                    "pytorch_forms" => assert!(
+                        PytorchForm::NAMES.iter().all(|form| help.contains(form)),
+                        "{name}: {help}"
+                    ),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn flags_that_would_do_nothing_are_refused() {
+        let parse = |words: &str| Arguments::try_parse_from(words.split(' '));
+        for words in [
+            "xtask bench-step --rounds 5",
+            "xtask bench-step --pytorch-forms compiled",
+            "xtask bench-step --steps 0",
+            "xtask interpolate --run-dir r --out i.png --columns 1",
+            "xtask sample --run-dir r --out -",
+            "xtask traverse --run-dir r --out t.jpg",
+            "xtask traverse --run-dir r --out missing/folder/t.png",
+        ] {
+            let refused = parse(words)
+                .err()
+                .unwrap_or_else(|| panic!("{words} is taken"));
+            assert_eq!(refused.exit_code(), 2, "{refused}");
+        }
+        let refused = parse("xtask evaluate --run-dir r --batch-size 0").err();
+        let text = refused.expect("refused").to_string();
+        assert!(
+            text.contains("expected an integer from 1 to 50000"),
+            "{text}"
+        );
+        for words in [
+            "xtask bench-step",
+            "xtask bench-step --against-pytorch python3 --rounds 5 --pytorch-forms compiled",
+            "xtask traverse --run-dir r --out t.png",
+        ] {
+            assert!(parse(words).is_ok(), "{words}");
+        }
+    }
 }

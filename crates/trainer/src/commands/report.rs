@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::error::TrainerError;
 use super::latents::measure;
 use crate::commands::output::print_place;
-use crate::commands::path_argument::path;
+use crate::commands::path_argument::{file_path, path};
 use crate::experiment::latent_record::USUAL_IMAGES;
 use crate::process::progress::{Progress, ProgressMode};
 use run_files::run_record::RunRecord;
@@ -16,12 +16,12 @@ pub(super) struct ReportFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// The page to write; default: report.html in the run's folder
-    #[arg(long, value_name = "F.html", value_parser = path())]
+    #[arg(long, value_name = "F.html", value_parser = file_path())]
     out: Option<PathBuf>,
     /// Folder of the data set, for traversals and interpolations that are not drawn yet; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// Where those are computed: flex (the CPU), ndarray or cuda:N
+    /// Where those are computed: flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }

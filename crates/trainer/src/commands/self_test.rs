@@ -26,7 +26,7 @@ pub(super) struct SelfTestFlags {
     /// Seed of model, points and draws
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
@@ -216,7 +216,7 @@ fn table(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) -> Str
         format!("ELBO, exact          {:10.4}", found.elbo),
     ];
     lines.extend(found.bounds.iter().map(|(draws, bound)| {
-        let name = format!("IW bound, {}", counted(*draws, "draw"));
+        let name = format!("IW bound, {}", counted(*draws as u64, "draw"));
         format!("{name:<20} {:10.4}", bound.mean())
     }));
     lines.extend([

@@ -40,7 +40,7 @@ pub(super) struct SummaryFlags {
     /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
-    /// Where the step would run: flex or cuda:0; nothing is computed there
+    /// Where the step would run: flex, cuda:0 or vulkan:0; nothing is computed there
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Without shortcuts

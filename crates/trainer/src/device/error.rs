@@ -8,8 +8,8 @@ use run_files::settings::{DeviceChoice, Devices};
 pub enum DeviceError {
     /// The backend is not in this program.
     #[error(
-        "device `{device}` needs feature `{feature}`, which this program was built without: run the same command as \
-         `cargo xtask train --device {device} ...`, or build the program with `cargo build -p trainer --features {feature}`"
+        "device `{device}` needs feature `{feature}`, which this program was built without: give the same command to \
+         cargo xtask, which builds what it needs (`cargo xtask COMMAND --device {device} ...`), or build the program with `cargo build -p trainer --features {feature}`"
     )]
     BackendNotCompiled {
         /// What was asked for.
@@ -76,7 +76,7 @@ pub enum DeviceError {
     },
     /// The model whose memory was to be predicted has no such sizes.
     #[error("no model has these sizes: {0}")]
-    Model(#[from] vae_core::ConfigError),
+    Model(vae_core::ConfigError),
     /// Values could not be read from the device.
     #[error(
         "values could not be read from device `{device}`: {reason}; run again, or with `--device flex`"
@@ -87,6 +87,12 @@ pub enum DeviceError {
         /// What the backend reported.
         reason: String,
     },
+}
+
+impl From<vae_core::ConfigError> for DeviceError {
+    fn from(error: vae_core::ConfigError) -> Self {
+        Self::Model(error)
+    }
 }
 
 impl DeviceError {

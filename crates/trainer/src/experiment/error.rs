@@ -16,14 +16,14 @@ use run_report::image_sheet::ImageSheetError;
 pub enum ExperimentError {
     /// The model's sizes do not fit together.
     #[error("no model has these sizes: {0}")]
-    Model(#[from] vae_core::ConfigError),
+    Model(vae_core::ConfigError),
     /// The data set is missing or damaged.
     #[error(transparent)]
     Data(#[from] cifar_loader::Error),
     /// There is no data set, and the run did not ask for the sample.
     #[error(
         "there is no data set in `data`: get it with `cargo xtask download` (170 MB), or name its folder with `--data-dir`; \
-         `train --data sample` trains on the 2,000 + 500 images inside the program, as preset `demo` does"
+         `--preset demo`, or `train` with `--data sample`, takes the 2,000 + 500 images inside the program"
     )]
     NoData,
     /// A run would be measured on other images than its own.
@@ -61,7 +61,7 @@ pub enum ExperimentError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: WeightsError,
+        r#source: WeightsError,
     },
     /// A model's score is no number.
     #[error(
@@ -97,6 +97,12 @@ pub enum ExperimentError {
     /// A picture could not be written or read.
     #[error(transparent)]
     Picture(#[from] ImageSheetError),
+}
+
+impl From<vae_core::ConfigError> for ExperimentError {
+    fn from(error: vae_core::ConfigError) -> Self {
+        Self::Model(error)
+    }
 }
 
 impl ExperimentError {

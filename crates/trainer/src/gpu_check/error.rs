@@ -38,7 +38,9 @@ pub enum GpuCheckError {
         known: String,
     },
     /// A budget that is no number of seconds.
-    #[error("`--budget {seconds}` is no time; give seconds from 0 to a million")]
+    #[error(
+        "`--budget {seconds}` is no time to check anything in; give seconds above 0, a million at most"
+    )]
     Budget {
         /// What was given.
         seconds: f64,

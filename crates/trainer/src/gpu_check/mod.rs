@@ -125,7 +125,7 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
 /// are no error.
 pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
     let seconds = options.budget_seconds;
-    if !(0.0..=LONGEST).contains(&seconds) {
+    if !(seconds > 0.0 && seconds <= LONGEST) {
         return Err(GpuCheckError::Budget { seconds });
     }
     std::fs::create_dir_all(&options.out).map_err(file_error(&options.out))?;

@@ -218,11 +218,12 @@ impl Progress {
         }
     }
 
-    /// Sees to it that a log is never without a line for longer than this.
+    /// Sees to it that a log has a line about so often, and is never without one for longer than twice this.
     pub fn breaks_silence_after(&mut self, interval: Duration) {
         self.log_interval = interval;
         if self.mode == ProgressMode::Plain {
-            self.heartbeat = Some(Heartbeat::start(interval, io::stdout()));
+            // Later than steps and scores tell of themselves, or each interval would have two lines.
+            self.heartbeat = Some(Heartbeat::start(2 * interval, io::stdout()));
         }
     }
 

@@ -49,7 +49,7 @@ pub enum SweepError {
         /// The run folder.
         run_dir: PathBuf,
         /// What the system reported.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The run in progress was asked to stop.
     #[error("stopped; the same command goes on from there")]

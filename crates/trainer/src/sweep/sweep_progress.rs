@@ -2,7 +2,7 @@
 
 use run_files::metrics::Terms;
 use run_files::run_record::RunSummary;
-use run_files::wording::rough_duration;
+use run_files::wording::{counted, rough_duration};
 use serde_json::{Value, json};
 
 /// Reports a sweep's events on stdout: lines for people, or one JSON object an event.
@@ -43,7 +43,10 @@ impl SweepProgress {
 
     /// The sweep begins.
     pub(super) fn started(&self, out: &str, runs: usize, finished: usize) {
-        let text = format!("{runs} runs in {out}, {finished} of them finished already");
+        let text = format!(
+            "{} in {out}, {finished} of them finished already",
+            counted(runs as u64, "run")
+        );
         self.tell(
             "sweep_start",
             &text,

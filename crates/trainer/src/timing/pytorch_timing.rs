@@ -44,6 +44,9 @@ const FORMS: [(PytorchForm, &str, &[&str]); 4] = [
 ];
 
 impl PytorchForm {
+    /// What they are called on a command line.
+    pub const NAMES: [&'static str; FORMS.len()] = [FORMS[0].1, FORMS[1].1, FORMS[2].1, FORMS[3].1];
+
     fn arguments(self) -> &'static [&'static str] {
         FORMS
             .iter()
@@ -66,7 +69,7 @@ impl FromStr for PytorchForm {
         let found = FORMS.iter().find(|(_, name, _)| *name == text);
         found.map(|(form, ..)| *form).ok_or_else(|| UnknownChoice {
             given: text.to_owned(),
-            allowed: FORMS.map(|(_, name, _)| name).join(", "),
+            allowed: Self::NAMES.join(", "),
         })
     }
 }

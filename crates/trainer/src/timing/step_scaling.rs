@@ -181,7 +181,7 @@ impl Scaling {
             let (.., explained) = series.line();
             chart
                 .layout()
-                .with_title(format!("line explains {:.1} %", 100.0 * explained))
+                .with_title(format!("linear fit, R² = {explained:.3}"))
                 .with_title_size(14)
         });
         let figure = Figure::new(1, charts.len())
@@ -258,6 +258,6 @@ mod tests {
         assert_eq!(csv.lines().count(), 3);
         assert!(csv.contains("pixels,2,1.000000,1.000000,1.0000"), "{csv}");
         let svg = scaling.to_svg();
-        assert!(svg.contains("pixels") && svg.contains("line explains 100.0 %"));
+        assert!(svg.contains("pixels") && svg.contains("linear fit, R² = 1.000"));
     }
 }

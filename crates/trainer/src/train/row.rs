@@ -41,7 +41,7 @@ impl Training<'_> {
             train_objective: (!is_loss).then(|| objective.unwrap_or(f64::NAN)),
             kl_weight: (!is_loss).then(|| self.kl_objective(last_update).weight),
             valid_elbo: settings
-                .bounds_the_likelihood()
+                .tells_the_elbo()
                 .then(|| -(valid.cross_entropy + valid.kl)),
             ..FurtherNumbers::default()
         }
@@ -57,7 +57,7 @@ impl Training<'_> {
             valid_bits_per_dim: number(has_bound),
             train_objective: number(!is_loss),
             kl_weight: number(!is_loss),
-            valid_elbo: number(has_bound),
+            valid_elbo: number(self.settings.tells_the_elbo()),
             valid_loss_without_average: number(self.settings.ema.is_some()),
         };
         all.present().map(|(key, _)| key).collect()

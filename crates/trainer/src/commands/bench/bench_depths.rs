@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use crate::commands::TrainerError;
-use crate::commands::path_argument::path;
+use crate::commands::path_argument::{path, result_path};
 use crate::process::stop_request::StopRequest;
 use crate::sweep::{Matching, Protocol, SweepOptions, SweepPreset, SweepProgress, sweep};
 use run_files::run_folder::RunFolderError;
@@ -38,17 +38,17 @@ pub(in crate::commands) struct BenchDepthsFlags {
     /// Training images used, counted after the split [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit_train: Option<String>,
-    /// Test images used [default: all]
+    /// Test images used, and validation images at most [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit_test: Option<String>,
-    /// flex (the CPU), ndarray or cuda:N [default: flex]
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N [default: flex]
     #[arg(long, value_name = "X")]
     device: Option<String>,
     /// Folder of the data set [default: data; the embedded sample for the demo]
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
     /// Folder of the sweep; one that was stopped goes on where it was
-    #[arg(long, value_name = "DIR", default_value = "runs/bench-depths", value_parser = path())]
+    #[arg(long, value_name = "DIR", default_value = "runs/bench-depths", value_parser = result_path())]
     out: PathBuf,
     /// Train each depth without shortcuts too
     #[arg(long)]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::commands::TrainerError;
 use crate::commands::conclusion::{conclude, unconnected};
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::device::{DeviceError, open_device_for, with_failures_as_errors};
@@ -44,7 +45,7 @@ pub(in crate::commands) struct BenchStepFlags {
     /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
-    /// flex (the CPU), ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: String,
     /// none, flip or flip-crop
@@ -60,24 +61,26 @@ pub(in crate::commands) struct BenchStepFlags {
     #[arg(long)]
     launched: bool,
     /// Steps that count, after the warm-up
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = integer::<usize>(1..=1_000_000))]
     steps: usize,
     /// Steps before those that count
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = integer::<usize>(0..=1_000_000))]
     warmup: usize,
     /// Times the same model in PyTorch too, in turn, with this Python
     #[arg(long, value_name = "PATH_TO_PYTHON", value_parser = path())]
     against_pytorch: Option<PathBuf>,
-    /// Its forms: channels-last, contiguous (NCHW), compiled (torch.compile, channels-last); the fastest is compared with
+    /// Its forms: channels-last, contiguous (NCHW), compiled (torch.compile, channels-last), reduce-overhead (the same with CUDA graphs);
+    /// the fastest is compared with
     #[arg(
         long,
         value_name = "FORMS",
         value_delimiter = ',',
-        default_value = "channels-last"
+        default_value = "channels-last",
+        requires = "against_pytorch"
     )]
     pytorch_forms: Vec<PytorchForm>,
     /// Rounds of all in turn, with --against-pytorch
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "against_pytorch", value_parser = integer::<usize>(1..=1000))]
     rounds: usize,
     /// Time steps as batch, depth and images grow instead, and write scaling.csv and scaling.svg into this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["against_pytorch", "evaluation", "json", "plain_layers", "gradient_checkpointing", "shards"])]
@@ -143,7 +146,7 @@ fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
     let device = open_device_for(settings.device.main(), settings.precision)?;
     let options = TimingOptions {
         warmup: flags.warmup,
-        steps: flags.steps.max(1),
+        steps: flags.steps,
         is_evaluation: flags.evaluation,
         is_plain: flags.plain_layers,
         is_launched: flags.launched,
@@ -152,7 +155,7 @@ fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
         return write_scaling(&time_scaling(&settings, options, &device)?, folder);
     }
     let rounds = if flags.against_pytorch.is_some() {
-        flags.rounds.max(1)
+        flags.rounds
     } else {
         1
     };
@@ -276,11 +279,14 @@ fn lines(timing: &StepTiming, result: &Value) -> String {
             (Some(seconds), Some(of)) => (seconds, of, " of processors"),
             _ => (likelihood.seconds, timing.seconds_per_step, ""),
         };
-        text += &format!(
-            "likelihood      {seconds:.4} s{unit} for its value and gradient, {:.1} % of a step  ({})\n",
-            100.0 * seconds / of,
-            result["likelihood_name"].as_str().unwrap_or("?")
-        );
+        // The system counts processors' time in hundredths of a second: what took less in all is not known.
+        if seconds > 0.0 && of > 0.0 {
+            text += &format!(
+                "likelihood      {seconds:.4} s{unit} for its value and gradient, {:.1} % of a step  ({})\n",
+                100.0 * seconds / of,
+                result["likelihood_name"].as_str().unwrap_or("?")
+            );
+        }
     }
     if let Some(bytes) = timing.peak_bytes {
         text += &format!(

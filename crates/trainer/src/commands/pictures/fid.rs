@@ -58,7 +58,7 @@ pub(in crate::commands) struct FidFlags {
     /// Images at a time in the Inception network
     #[arg(long, value_name = "B", default_value = "25", value_parser = at_most::<10_000>)]
     batch_size: NonZeroUsize,
-    /// flex (the CPU), ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
@@ -167,7 +167,7 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     let mut text = format!("FID             {:10.3}  ", found.drawn);
     text += &format!(
         "{} drawn from the {of_prior} prior at temperature {} with seed {seed}\n",
-        counted(found.num_drawn, "image"),
+        counted(found.num_drawn as u64, "image"),
         flags.temperature
     );
     if let Some(distance) = found.reconstructed {

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 
 use crate::commands::TrainerError;
+use crate::commands::number_argument::integer;
 use crate::commands::output::print_place;
-use crate::commands::path_argument::path;
-use crate::commands::{load_run, position, sheet_size};
+use crate::commands::path_argument::{path, picture_path};
+use crate::commands::{MOST_PICTURES, load_run, position, sheet_size};
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::latent_pictures::{PictureFile, write_interpolations};
@@ -18,18 +19,18 @@ pub(in crate::commands) struct InterpolateFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// The picture to write, a PNG: one row for each pair
-    #[arg(long, value_name = "F.png", value_parser = path())]
+    #[arg(long, value_name = "F.png", value_parser = picture_path())]
     out: PathBuf,
     /// Two test images, from 0, as `3,17`; may be given several times [default: 0,1 2,3 .. 8,9]
     #[arg(long, value_name = "A,B", value_parser = parse_pair)]
     pair: Vec<[u32; 2]>,
     /// Pictures a row, both ends among them
-    #[arg(long, value_name = "N", default_value = "11")]
+    #[arg(long, value_name = "N", default_value = "11", value_parser = integer::<NonZeroUsize>(2..=MOST_PICTURES))]
     columns: NonZeroUsize,
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }

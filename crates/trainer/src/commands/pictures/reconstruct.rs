@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use crate::commands::TrainerError;
 use crate::commands::load_run;
 use crate::commands::output::print_place;
-use crate::commands::path_argument::path;
+use crate::commands::path_argument::{path, picture_path};
 use crate::experiment::pictures::write_reconstruction;
 use run_files::settings::DeviceChoice;
 use run_report::image_sheet::load_rgb_image;
@@ -17,12 +17,12 @@ pub(in crate::commands) struct ReconstructFlags {
     #[arg(long, value_name = "F", value_parser = path())]
     image: PathBuf,
     /// The picture to write: the 32 x 32 input beside its reconstruction, a PNG
-    #[arg(long, value_name = "G.png", value_parser = path())]
+    #[arg(long, value_name = "G.png", value_parser = picture_path())]
     out: PathBuf,
     /// Colour behind what is transparent in the picture: RRGGBB in hexadecimal digits
     #[arg(long, value_name = "COLOUR", default_value = "ffffff", value_parser = colour)]
     background: [u8; 3],
-    /// flex (the CPU), ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }

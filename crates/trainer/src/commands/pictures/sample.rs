@@ -14,8 +14,9 @@ use vae_core::Sampler;
 
 use crate::commands::TrainerError;
 use crate::commands::load_run;
+use crate::commands::number_argument::integer;
 use crate::commands::output::print_place;
-use crate::commands::path_argument::path;
+use crate::commands::path_argument::{check_folder, check_picture, path, result_path};
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::model::sampler;
@@ -27,7 +28,7 @@ use crate::experiment::prior_samples::{PriorSamples, SampleForm, write_prior_sam
 use crate::process::progress::{Progress, ProgressMode};
 
 /// Images at most: a NumPy array of them has 31 GB.
-const MOST_IMAGES: u64 = 10_000_000;
+const MOST_IMAGES: usize = 10_000_000;
 
 #[derive(clap::Args)]
 pub(in crate::commands) struct SampleFlags {
@@ -35,14 +36,14 @@ pub(in crate::commands) struct SampleFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// What to write: F.png a sheet, F.npy an array of bytes [count, 32, 32, 3], any other name a folder of numbered PNGs
-    #[arg(long, value_name = "F", value_parser = path())]
+    #[arg(long, value_name = "F", value_parser = result_path())]
     out: PathBuf,
     /// Rows of ten images
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES / 10))]
-    rows: u64,
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = integer::<usize>(1..=MOST_IMAGES / 10))]
+    rows: usize,
     /// Images, in place of rows: 50000 for a FID
-    #[arg(long, value_name = "N", conflicts_with = "rows", value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
-    count: Option<u64>,
+    #[arg(long, value_name = "N", conflicts_with = "rows", value_parser = integer::<usize>(1..=MOST_IMAGES))]
+    count: Option<usize>,
     /// The form, whatever the name of --out
     #[arg(long, value_enum, value_name = "FORM")]
     form: Option<SampleForm>,
@@ -63,7 +64,7 @@ pub(in crate::commands) struct SampleFlags {
     /// Folder of the data set that a mixture is fitted to; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex (the CPU), ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }
@@ -156,8 +157,8 @@ pub(super) fn prior(
     write_atomically(&path, &fitted.to_json()).map_err(file_error(&path))?;
     progress.notice(&format!(
         "fitted {} over the {} with more than {LEAST_KL} nats of KL; kept in {}",
-        counted(components, "Gaussian"),
-        counted(fitted.dimensions.len(), "dimension"),
+        counted(components as u64, "Gaussian"),
+        counted(fitted.dimensions.len() as u64, "dimension"),
         path.display()
     ));
     Ok(LatentPrior::Mixture(fitted))
@@ -182,8 +183,35 @@ pub(super) fn check_temperature(temperature: f64) -> Result<(), TrainerError> {
     })
 }
 
+/// Refuses a place that cannot take the draws, before any is made.
+fn check_out(out: &Path, form: SampleForm) -> Result<(), TrainerError> {
+    let checked = check_picture(out).and_then(|()| match form {
+        SampleForm::Images => check_is_free(out),
+        SampleForm::Sheet | SampleForm::Array => check_folder(out),
+    });
+    checked.map_err(|reason| TrainerError::UnfittingFlag {
+        flag: "--out",
+        given: out.display().to_string(),
+        reason,
+    })
+}
+
+/// A folder for pictures is new or empty.
+fn check_is_free(out: &Path) -> Result<(), String> {
+    match std::fs::read_dir(out).map(|mut entries| entries.next()) {
+        Ok(Some(_)) => Err(
+            "the folder for the pictures is not empty; name another one, or a file that ends with .png or .npy"
+                .to_owned(),
+        ),
+        // One that is not there is made; what else is wrong is for writing to say.
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
 pub(in crate::commands) fn run(flags: &SampleFlags) -> Result<(), TrainerError> {
     check_temperature(flags.temperature)?;
+    let form = flags.form.unwrap_or_else(|| SampleForm::of(&flags.out));
+    check_out(&flags.out, form)?;
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());
@@ -196,8 +224,7 @@ pub(in crate::commands) fn run(flags: &SampleFlags) -> Result<(), TrainerError> 
         seed,
         sheet: 1,
     };
-    let count = flags.count.unwrap_or(10 * flags.rows) as usize;
-    let form = flags.form.unwrap_or_else(|| SampleForm::of(&flags.out));
+    let count = flags.count.unwrap_or(10 * flags.rows);
     let samples = PriorSamples::new(&model, count, draw, &device);
     write_prior_samples(samples, count, form, &flags.out)?;
     print_place(&flags.out)

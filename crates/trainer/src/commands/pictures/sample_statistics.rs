@@ -9,6 +9,7 @@ use serde_json::json;
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
 use crate::commands::TrainerError;
 use crate::commands::load_run;
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::experiment::data;
@@ -21,10 +22,10 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// Images drawn, and test images compared with, 1 to 1000000
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = integer::<u32>(1..=1_000_000))]
     images: u32,
     /// Drawn and test images whose nearest training image is looked for, 1 to 10000
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = integer::<u32>(1..=10_000))]
     neighbours: u32,
     /// Standard deviation of the latents, in the prior's
     #[arg(
@@ -43,7 +44,7 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
@@ -95,12 +96,12 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
     }
     let mut text = format!(
         "{} drawn from the {} prior at temperature {} with seed {}; {} and {} of {}, data hash {}\n\n",
-        counted(found.drawn, "image"),
+        counted(found.drawn as u64, "image"),
         flags.prior,
         flags.temperature,
         options.seed,
-        counted(found.real, "test image"),
-        counted(train.len(), "training image"),
+        counted(found.real as u64, "test image"),
+        counted(train.len() as u64, "training image"),
         data.name(),
         data.fingerprint()
     );

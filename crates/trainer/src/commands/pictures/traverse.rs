@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 
 use crate::commands::TrainerError;
+use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_place};
-use crate::commands::path_argument::path;
-use crate::commands::{load_run, position, sheet_size};
+use crate::commands::path_argument::{path, picture_path};
+use crate::commands::{MOST_PICTURES, load_run, position, sheet_size};
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::latent_pictures::{PictureFile, TraversalOptions, write_traversal};
@@ -19,16 +20,16 @@ pub(in crate::commands) struct TraverseFlags {
     #[arg(long, value_name = "R", value_parser = path())]
     run_dir: PathBuf,
     /// The picture to write, a PNG: one row for each latent dimension, the most used ones first
-    #[arg(long, value_name = "F.png", value_parser = path())]
+    #[arg(long, value_name = "F.png", value_parser = picture_path())]
     out: PathBuf,
     /// The test image that the other dimensions are taken from, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     image: u32,
     /// Latent dimensions
-    #[arg(long, value_name = "D", default_value = "10")]
+    #[arg(long, value_name = "D", default_value = "10", value_parser = integer::<NonZeroUsize>(1..=65_536))]
     dimensions: NonZeroUsize,
     /// Pictures a row
-    #[arg(long, value_name = "N", default_value = "11")]
+    #[arg(long, value_name = "N", default_value = "11", value_parser = integer::<NonZeroUsize>(1..=MOST_PICTURES))]
     columns: NonZeroUsize,
     /// From this many standard deviations of the prior below 0 to as many above, at most 100
     #[arg(
@@ -41,7 +42,7 @@ pub(in crate::commands) struct TraverseFlags {
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex, ndarray or cuda:N
+    /// flex (the CPU), ndarray, cuda:N or vulkan:N
     #[arg(long, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }

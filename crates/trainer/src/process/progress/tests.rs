@@ -133,7 +133,7 @@ l2 7.00)  100 images/s  0:25  best
 epoch 2/1000  step 20/80  100 images/s  0:15 left, run 6:56:05  loss 1834.26 = cross-entropy 1794.26 (excess 120.00) + kl \
 33.00 + l2 7.00
 epoch    2/1000  train loss 1834.26 (excess 120.00, kl 33.00, l2 7.00)  valid loss 1840.00 (excess 120.00, kl 33.00, \
-l2 7.00)  100 images/s  0:25  learning rate 0.001 -> 0.0005
+l2 7.00)  100 images/s  0:25  learning rate 1.00e-3 -> 5.00e-4
 
 nats an image    train, last   valid, last   train, best   valid, best    test, best
                      epoch 2       epoch 2       epoch 1       epoch 1       epoch 1

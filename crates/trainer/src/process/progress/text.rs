@@ -19,7 +19,7 @@ pub(super) fn run_start(start: &RunStart<'_>) -> String {
     );
     format!(
         "{begin}: {preset}; depth {}, width {}{}, latent {}, {} parameters; {} training and {} validation images, batch {}; \
-         at most {} epochs, seed {}, device {}; run folder {}",
+         at most {}, seed {}, device {}; run folder {}",
         settings.depth,
         settings.width,
         if settings.shortcuts {
@@ -32,7 +32,7 @@ pub(super) fn run_start(start: &RunStart<'_>) -> String {
         thousands(start.train_images),
         thousands(start.valid_images),
         settings.batch_size,
-        settings.epochs,
+        wording::counted(settings.epochs.into(), "epoch"),
         settings.seed,
         settings.device,
         start.run_dir.display(),
@@ -63,10 +63,11 @@ pub(super) fn step(step: &StepProgress, epoch_seconds: Option<f64>) -> String {
 /// How long a run takes, and how to do less.
 pub(super) fn estimate(rate: StepRate, epoch_seconds: f64, epochs: u32) -> String {
     format!(
-        "at {} images/s an epoch takes {}, and {epochs} epochs {} unless the stopping rule ends them: `--preset demo` takes minutes, \
+        "at {} images/s an epoch takes {}, and {} {} unless the stopping rule ends them: `--preset demo` takes minutes, \
          and --depth, --width, --limit-train and --epochs make a run shorter",
         images_a_second(rate.images_per_second),
         clock(epoch_seconds),
+        wording::counted(epochs.into(), "epoch"),
         clock(epoch_seconds * f64::from(epochs))
     )
 }
@@ -139,14 +140,16 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
         images_a_second(end.images_per_second),
         clock(end.seconds)
     );
-    if end.next_learning_rate != learning_rate {
-        line += &format!(
-            "  learning rate {learning_rate} -> {}",
-            end.next_learning_rate
-        );
+    let [rate, next_rate] = [learning_rate, end.next_learning_rate].map(wording::rate);
+    // A decay changes it by less than that at every step.
+    if rate != next_rate {
+        line += &format!("  learning rate {rate} -> {next_rate}");
     }
     if skipped_steps > 0 {
-        line += &format!("  {skipped_steps} steps skipped");
+        line += &format!(
+            "  {} skipped",
+            wording::counted(skipped_steps.into(), "step")
+        );
     }
     if end.is_best {
         line += "  best";
