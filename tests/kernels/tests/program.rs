@@ -253,3 +253,109 @@ fn bfloat16_is_refused_with_the_reason() {
         "{text}"
     );
 }
+
+/// The device's weights are read where a run ends for want of finite steps, also where another objective than the loss is minimised.
+#[test]
+fn a_divergence_names_the_largest_weight_that_there_is() {
+    let folder = Folder::new("diverged");
+    let mut arguments = train("run", "vulkan:0");
+    let flags = "--dropout 0 --beta 0.5 --learning-rate 1 --epochs 4 --checkpoint-every 1";
+    arguments.extend(flags.split(' ').map(str::to_owned));
+    let output = run_of(&folder.0, &arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(30), "{text}");
+    let report = std::fs::read(folder.0.join("run/divergence.json")).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(report["skipped_in_a_row"], 10);
+
+    // No step after the last finite one changed a weight, so the newest checkpoint has them.
+    let checkpoints = std::fs::read_dir(folder.0.join("run/checkpoints")).expect("listed");
+    let newest = checkpoints
+        .map(|entry| entry.expect("an entry").path())
+        .max()
+        .expect("a checkpoint");
+    let weights = std::fs::read(newest.join("model.safetensors")).expect("weights");
+    let weights = safetensors::SafeTensors::deserialize(&weights).expect("safetensors");
+    let (magnitude, name) = weights
+        .iter()
+        .map(|(name, view)| {
+            let values = view.data().chunks_exact(4);
+            let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four")));
+            (
+                values.fold(0.0, |most: f32, value| most.max(value.abs())),
+                name.to_owned(),
+            )
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .expect("a tensor");
+    let largest = &report["largest_weight"];
+    assert_eq!(largest["name"], name.as_str());
+    assert_eq!(largest["magnitude"].as_f64(), Some(f64::from(magnitude)));
+    // Those that the run began with are smaller.
+    assert!(magnitude > 2.0, "{magnitude}");
+}
+
+/// Steps are read one late, and yet what is shown first of an epoch has numbers.
+#[test]
+fn every_progress_of_a_step_has_its_numbers() {
+    let folder = Folder::new("progress");
+    let mut arguments = train("run", "vulkan:0");
+    arguments.push("--json".to_owned());
+    let output = run_of(&folder.0, &arguments);
+    assert!(output.status.success());
+    let events: Vec<serde_json::Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an event"))
+        .filter(|event: &serde_json::Value| event["event"] == "step")
+        .collect();
+    for epoch in [1, 2] {
+        let of_epoch = events.iter().filter(|event| event["epoch"] == epoch);
+        let first = of_epoch.clone().next().expect("a step");
+        assert_eq!(first["step"], 1, "{first}");
+        for event in of_epoch {
+            let loss = event["loss"].as_f64().expect("a loss");
+            assert!((500.0..5000.0).contains(&loss), "{event}");
+        }
+    }
+}
+
+/// Nothing measures a GPU's memory beforehand: what is predicted decides, and it leaves room for the pictures beside the step.
+#[test]
+fn a_micro_batch_is_chosen_that_leaves_room_for_pictures() {
+    let folder = Folder::new("auto-batch");
+    let choose = |run_dir: &str, limit: &str| {
+        let mut arguments = train(run_dir, "vulkan:0");
+        let flags = [
+            "--batch-size",
+            "30",
+            "--auto-batch",
+            "--memory-limit",
+            limit,
+        ];
+        arguments.extend(flags.map(str::to_owned));
+        arguments
+    };
+    let chosen = |run_dir: &str| {
+        let config = std::fs::read(folder.0.join(run_dir).join("config.json")).expect("settings");
+        let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+        config["micro_batch_size"].as_u64()
+    };
+    must_run(&folder.0, &choose("whole", "8GiB"));
+    assert_eq!(chosen("whole"), None);
+
+    // A step with two images, without CIFAR-10, which these runs do not use.
+    let size = "summary --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --device vulkan:0 --batch-size 30 \
+                --micro-batch-size 2 --json";
+    let size: Vec<String> = size.split_whitespace().map(str::to_owned).collect();
+    let size: serde_json::Value =
+        serde_json::from_slice(&run_of(&folder.0, &size).stdout).expect("JSON");
+    let number = |value: &serde_json::Value| value.as_u64().expect("bytes");
+    let step = number(&size["step_memory_bytes"]) - number(&size["step_memory"]["images"]);
+    let refused = run_of(&folder.0, &choose("none", &step.to_string()));
+    assert_eq!(refused.status.code(), Some(31), "{step}");
+
+    let more = (step + (44 << 20)).to_string();
+    must_run(&folder.0, &choose("parts", &more));
+    let parts = chosen("parts").expect("a micro-batch");
+    assert!((2..30).contains(&parts), "{parts} at {more}");
+}
