@@ -258,7 +258,7 @@ fn signals_that_come_together_are_one_and_a_later_one_ends_the_run_at_once() {
     let program = bench.trainer_command().get_program().to_owned();
     let output = bench
         .command("timeout")
-        .arg("4")
+        .arg("6")
         .arg(program)
         .args(SLOW.split(' '))
         .arg("limited")
