@@ -13,7 +13,7 @@ fn a_folder_with_a_run_is_refused_unless_resumed() {
         .expect("recorded");
     assert_eq!(recorded_data_hash(&path).expect("readable"), "abc");
     drop(folder);
-    let error = RunFolder::create(&path).err().expect("in use");
+    let error = RunFolder::create(&path).expect_err("in use");
     assert!(error.to_string().contains("--resume"), "{error}");
     assert!(RunFolder::resume(&path).expect("resumable").holds_a_run());
     assert_eq!(read_settings(&path).expect("readable"), Settings::default());
@@ -24,7 +24,7 @@ fn checkpoints_without_a_configuration_are_not_taken_over() {
     let parent = tempfile::tempdir().expect("a folder");
     let checkpoint = parent.path().join("checkpoints/epoch-0001-batch-00000");
     fs::create_dir_all(checkpoint).expect("created");
-    let error = RunFolder::create(parent.path()).err().expect("a run");
+    let error = RunFolder::create(parent.path()).expect_err("a run");
     assert!(matches!(error, RunFolderError::InUse { .. }), "{error}");
 }
 
@@ -32,7 +32,7 @@ fn checkpoints_without_a_configuration_are_not_taken_over() {
 fn one_process_at_a_time() {
     let parent = tempfile::tempdir().expect("a folder");
     let held = RunFolder::create(parent.path()).expect("new");
-    let error = RunFolder::resume(parent.path()).err().expect("locked");
+    let error = RunFolder::resume(parent.path()).expect_err("locked");
     assert!(matches!(error, RunFolderError::Locked { .. }), "{error}");
     drop(held);
     RunFolder::resume(parent.path()).expect("free again");
@@ -100,7 +100,7 @@ fn links_that_lead_out_of_the_folder_are_refused_and_nothing_behind_them_is_touc
         let run_dir = parent.path().join("run");
         fs::create_dir(&run_dir).expect("created");
         std::os::unix::fs::symlink(&victim, run_dir.join(name)).expect("linked");
-        let error = RunFolder::resume(&run_dir).err().expect("refused");
+        let error = RunFolder::resume(&run_dir).expect_err("refused");
         assert_eq!(error.exit_code(), 2, "{name}: {error}");
         assert!(error.to_string().contains(name), "{error}");
         assert!(
@@ -115,7 +115,7 @@ fn links_that_lead_out_of_the_folder_are_refused_and_nothing_behind_them_is_touc
     fs::create_dir(&victim).expect("created");
     let inside = run_dir.join("checkpoints/epoch-0001-batch-00000");
     std::os::unix::fs::symlink(&victim, &inside).expect("linked");
-    let error = RunFolder::resume(&run_dir).err().expect("refused");
+    let error = RunFolder::resume(&run_dir).expect_err("refused");
     assert!(
         matches!(error, RunFolderError::LinkInside { .. }),
         "{error}"
@@ -140,7 +140,7 @@ fn pipes_in_place_of_files_are_refused_at_once() {
     for name in FILES {
         let parent = tempfile::tempdir().expect("a folder");
         pipe(&parent.path().join(name));
-        let error = RunFolder::resume(parent.path()).err().expect("refused");
+        let error = RunFolder::resume(parent.path()).expect_err("refused");
         assert!(
             matches!(error, RunFolderError::NoRegularFile { .. }),
             "{error}"
@@ -159,9 +159,7 @@ fn a_file_is_no_run_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notes.txt");
     fs::write(&path, "mine").expect("written");
-    let Err(error) = RunFolder::create(&path) else {
-        panic!("taken");
-    };
+    let error = RunFolder::create(&path).expect_err("a file");
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("--run-dir"), "{error}");
     assert_eq!(fs::read(&path).expect("readable"), b"mine");
