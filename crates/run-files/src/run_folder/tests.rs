@@ -159,9 +159,7 @@ fn a_file_is_no_run_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notes.txt");
     fs::write(&path, "mine").expect("written");
-    let Err(error) = RunFolder::create(&path) else {
-        panic!("taken");
-    };
+    let error = RunFolder::create(&path).expect_err("a file");
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("--run-dir"), "{error}");
     assert_eq!(fs::read(&path).expect("readable"), b"mine");

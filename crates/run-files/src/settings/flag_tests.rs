@@ -93,3 +93,16 @@ fn every_setting_with_a_flag_is_an_argument() {
     }
     assert_eq!(flags.len(), 36 + 11);
 }
+
+#[test]
+fn a_rank_timeout_out_of_range_is_refused_with_the_range() {
+    for given in ["4", "86401", "x"] {
+        let refused = command().try_get_matches_from(["--rank-timeout", given]);
+        let text = refused.expect_err(given).to_string();
+        assert!(
+            text.contains("expected an integer from 5 to 86400"),
+            "{text}"
+        );
+    }
+    assert_eq!(parse(&["--rank-timeout", "60"]).rank_timeout, 60);
+}

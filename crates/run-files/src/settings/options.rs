@@ -38,3 +38,11 @@ pub fn expand_home(path: PathBuf) -> PathBuf {
         _ => path,
     }
 }
+
+/// Seconds that another rank may be silent.
+pub(super) fn rank_timeout(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (5..=86_400).contains(seconds))
+        .ok_or_else(|| "expected an integer from 5 to 86400".to_owned())
+}

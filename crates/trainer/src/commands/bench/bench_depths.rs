@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crate::commands::TrainerError;
+use crate::commands::number_argument::integer;
 use crate::commands::path_argument::{path, result_path};
 use crate::process::stop_request::StopRequest;
 use crate::sweep::{Matching, Protocol, SweepOptions, SweepPreset, SweepProgress, sweep};
@@ -18,7 +19,7 @@ pub(in crate::commands) struct BenchDepthsFlags {
     )]
     depths: Vec<u32>,
     /// How many seeds: 1 to N [default: 3; the demo's is 2]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = integer::<u32>(1..=1000))]
     seeds: Option<u32>,
     /// Multiplier of the stage widths and the intermediate dimension [default: 1, the post's]
     #[arg(long, value_name = "W", allow_negative_numbers = true)]

@@ -48,7 +48,7 @@ pub(in crate::commands) struct SampleFlags {
     #[arg(long, value_enum, value_name = "FORM")]
     form: Option<SampleForm>,
     /// Seed of the latents; default: the run's
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = integer::<u64>(0..=usize::MAX))]
     seed: Option<u64>,
     /// Standard deviation of the latents, in the prior's: below 1 for likelier and more alike images
     #[arg(

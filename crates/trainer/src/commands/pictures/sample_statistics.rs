@@ -39,7 +39,7 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     #[arg(long, value_name = "P", default_value = "normal", value_parser = parse_prior)]
     prior: PriorChoice,
     /// Seed of the latents; default: the run's
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = integer::<u64>(0..=usize::MAX))]
     seed: Option<u64>,
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]

@@ -23,7 +23,7 @@ pub(in crate::commands) struct TraverseFlags {
     #[arg(long, value_name = "F.png", value_parser = picture_path())]
     out: PathBuf,
     /// The test image that the other dimensions are taken from, from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = integer::<u32>(0..=49_999))]
     image: u32,
     /// Latent dimensions
     #[arg(long, value_name = "D", default_value = "10", value_parser = integer::<NonZeroUsize>(1..=65_536))]
