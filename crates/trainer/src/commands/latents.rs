@@ -106,6 +106,26 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
         statistics.active(),
         statistics.mean_variance.len()
     );
+    text += &information(&found);
+    for dimension in &found.traversed {
+        let kl = statistics.kl_per_dimension.get(*dimension);
+        text += &format!(
+            "  dimension {dimension:4}        {:10.3}\n",
+            kl.copied().unwrap_or(f64::NAN)
+        );
+    }
+    if let Some(warning) = warning {
+        text += &format!("warning: {warning}\n");
+    }
+    for name in [TRAVERSALS, INTERPOLATIONS] {
+        text += &format!("{}\n", flags.run_dir.join(name).display());
+    }
+    print(&text)
+}
+
+/// The divergence and its two parts, a line each.
+fn information(found: &LatentRecord) -> String {
+    let mut text = String::new();
     let mut line = |name: &str, nats: f64, bound: &str, what: &str| {
         text += &format!("{name:<23} {nats:10.3}{bound}  {what}\n");
     };
@@ -124,7 +144,7 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
             "the estimate is at its ceiling, log {} = {:.3}",
             found.images, found.ceiling
         );
-        (" or less:", " or more:", ceiling)
+        (" nats or less:", " nats or more:", ceiling)
     } else {
         let ceiling = format!(
             "what a latent tells about which image it is of; no estimate from {} exceeds {:.3}, its logarithm",
@@ -145,18 +165,40 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
         at_most,
         "how far all posteriors together are from the prior",
     );
-    for dimension in &found.traversed {
-        let kl = statistics.kl_per_dimension.get(*dimension);
-        text += &format!(
-            "  dimension {dimension:4}        {:10.3}\n",
-            kl.copied().unwrap_or(f64::NAN)
-        );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_at_its_ceiling_is_told_as_so_much_or_more() {
+        let record = |mutual_information| LatentRecord {
+            weights_of_epoch: 1,
+            images: 500,
+            average_kl: 20.0,
+            mutual_information,
+            aggregated_posterior_kl: 20.0 - mutual_information,
+            ceiling: 500f64.ln(),
+            is_of_posts_draws: false,
+            traversed: Vec::new(),
+            interpolated: Vec::new(),
+        };
+        let text = information(&record(6.207));
+        for part in [
+            "6.207 nats or more:  the estimate is at its ceiling, log 500 = 6.215",
+            "13.793 nats or less:",
+            "mean over 500 test images\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let text = information(&record(2.0));
+        assert!(!text.contains("or more") && text.contains("500 images exceeds 6.215"));
+        let blog = LatentRecord {
+            is_of_posts_draws: true,
+            ..record(2.0)
+        };
+        assert!(information(&blog).contains("what the post's sampler draws"));
     }
-    if let Some(warning) = warning {
-        text += &format!("warning: {warning}\n");
-    }
-    for name in [TRAVERSALS, INTERPOLATIONS] {
-        text += &format!("{}\n", flags.run_dir.join(name).display());
-    }
-    print(&text)
 }

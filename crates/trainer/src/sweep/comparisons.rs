@@ -8,7 +8,7 @@ use run_report::statistics::{Estimate, WelchInterval};
 /// Probability with which each interval holds its true difference.
 const CONFIDENCE: f64 = 0.95;
 
-/// What is compared ([`Score`](super::columns::Score)) of one group minus that of another.
+/// What is compared (the excess, or cross-entropy plus KL where there is no floor) of one group minus that of another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The group that is subtracted, by position.
