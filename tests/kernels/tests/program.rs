@@ -311,7 +311,10 @@ fn every_progress_of_a_step_has_its_numbers() {
     for epoch in [1, 2] {
         let of_epoch = events.iter().filter(|event| event["epoch"] == epoch);
         let first = of_epoch.clone().next().expect("a step");
-        assert_eq!(first["step"], 1, "{first}");
+        assert!(
+            first["step"].as_u64().is_some_and(|step| step <= 2),
+            "{first}"
+        );
         for event in of_epoch {
             let loss = event["loss"].as_f64().expect("a loss");
             assert!((500.0..5000.0).contains(&loss), "{event}");
