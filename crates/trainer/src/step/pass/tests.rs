@@ -5,7 +5,6 @@ use crate::ranks::Ranks;
 use crate::step::block_checkpointing::kl_sums_of_micro_batches;
 use crate::step::passes_by_hand::{largest_difference, model_and_inputs_on, read, weighted_mean};
 use crate::step::replicas::Replicas;
-use burn::tensor::DType;
 use run_files::settings::Precision;
 
 fn options(micro_batch_size: Option<usize>) -> PassOptions {
@@ -49,13 +48,16 @@ fn penalties_count_once() {
     let (model, inputs) = model_and_inputs(6);
     let found = passed(&model, &inputs, options(Some(2)));
     // 0.01 and 0.1 times the squares of the heads' weights; the biases are zero.
-    let squares = |layer: &burn::nn::Linear| {
-        let data = layer.weight.val().into_data().convert_dtype(DType::F64);
-        let values = data.try_to_vec::<f64>().expect("float64");
-        values.iter().map(|value| value * value).sum::<f64>()
+    let weights = crate::experiment::weights::named_values(&model);
+    let squares = |name: &str| {
+        let (_, values) = &weights[name];
+        values
+            .iter()
+            .map(|value| f64::from(*value).powi(2))
+            .sum::<f64>()
     };
-    let Model::ResNet(vae_core::Vae { encoder, .. }) = &model;
-    let expected = 0.01 * squares(&encoder.mean) + 0.1 * squares(&encoder.log_variance);
+    let expected =
+        0.01 * squares("encoder.mean.weight") + 0.1 * squares("encoder.log_variance.weight");
     assert!((found.loss.l2 - expected).abs() < 1e-5 * expected);
 }
 
