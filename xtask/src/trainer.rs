@@ -179,6 +179,21 @@ mod tests {
     }
 
     #[test]
+    fn a_resumed_run_without_a_folder_is_looked_for_where_the_trainer_does() {
+        let of = |flags: &[&str]| {
+            let flags: Vec<OsString> = flags.iter().map(OsString::from).collect();
+            newest_run(&flags)
+        };
+        let folder = of(&["--preset", "depth40", "--resume", "--seed", "70"]);
+        assert_eq!(folder, Some("runs/depth40-seed-70".into()));
+        let folder = of(&["--preset=demo", "--json", "--resume=or-start"]);
+        assert_eq!(folder, Some("runs/demo-seed-1".into()));
+        // The trainer will say what is wrong with these.
+        assert_eq!(of(&["--preset", "none", "--resume"]), None);
+        assert_eq!(of(&["--no-such-flag"]), None);
+    }
+
+    #[test]
     fn a_resumed_run_decides_by_its_own_settings() {
         let folder = std::env::temp_dir().join(format!("xtask-device-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("created");
