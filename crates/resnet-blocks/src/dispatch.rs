@@ -15,6 +15,7 @@ use burn::prelude::*;
 
 use crate::layers::{BottleneckLayers, ConvolutionLayer};
 use crate::precision::Precision;
+use crate::shared_batch::SharedBatch;
 use crate::upsampling;
 
 thread_local! {
@@ -52,7 +53,10 @@ pub(crate) fn fast_bottleneck(
     if let Some(output) = one_operation::bottleneck(block, input) {
         return Some(output);
     }
-    upsampling::has_zeros(block).then(|| upsampling::forward(block, input.clone()))
+    // A part whose statistics are the whole batch's takes the plain form, whose norms know of them.
+    let is_part = SharedBatch::present().is_some();
+    let has_zeros = !is_part && upsampling::has_zeros(block);
+    has_zeros.then(|| upsampling::forward(block, input.clone()))
 }
 
 /// A dense layer's output by its fast form; none where the plain form is called for.
@@ -142,6 +146,11 @@ mod one_operation {
 
     pub(super) fn bottleneck(block: &BottleneckLayers<'_>, input: &Tensor<4>) -> Option<Tensor<4>> {
         let is_training = input.device().is_autodiff();
+        // Of the kernels only those of flex know of statistics that parts share.
+        #[cfg(feature = "cube")]
+        if matches!(Kernels::of(input), Some(Kernels::Cube)) && SharedBatch::present().is_some() {
+            return None;
+        }
         let config = config(block)?;
         let (layers, _) = layers(block);
         if !has_fast_tensors(input, &layers, is_training) {

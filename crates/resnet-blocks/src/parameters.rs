@@ -190,7 +190,9 @@ impl<F: FnMut(&str, &[usize]) -> Option<TensorData>> ModuleMapper for Writer<F> 
         // restored model would not train on as the saved one did.
         let data = if D == 2 { transposed(data) } else { data };
         let tensor = Tensor::<D>::from_data(data, (&device, dtype));
-        Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff()))
+        // Keeps whether the parameter is trained, also where it is frozen or its device knows no gradients yet.
+        let id = param.id;
+        param.transform_for_load(tensor, id)
     }
 }
 
@@ -213,6 +215,36 @@ fn transposed(data: TensorData) -> TensorData {
 mod tests {
     use super::*;
     use crate::{Sampling, StageConfig};
+
+    /// A module that was loaded on a plain device trains all the same, and a frozen one stays frozen.
+    #[cfg(feature = "flex")]
+    #[test]
+    fn loaded_parameters_are_trained_where_they_were_before() {
+        fn trained<M: Module>(module: &M) -> usize {
+            struct Trained(usize);
+            impl ModuleVisitor for Trained {
+                fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                    self.0 += usize::from(param.val().is_require_grad());
+                }
+            }
+            let mut trained = Trained(0);
+            module.visit(&mut trained);
+            trained.0
+        }
+        let load = |stage: crate::Stage| {
+            map_named_parameters(stage, |_, shape| {
+                let count = shape.iter().product();
+                Some(TensorData::new(vec![0.5f32; count], shape.to_vec()))
+            })
+        };
+        let plain = Device::flex();
+        let config = StageConfig::new(3, 1, 1);
+        let never_loaded = trained(&config.init(&plain).train());
+        assert!(never_loaded > 0);
+        assert_eq!(trained(&load(config.init(&plain)).train()), never_loaded);
+        let frozen = config.init(&plain.autodiff()).no_grad();
+        assert_eq!(trained(&load(frozen)), 0);
+    }
 
     #[test]
     fn names_are_those_of_a_pytorch_state_dict() {

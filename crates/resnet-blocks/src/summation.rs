@@ -54,12 +54,15 @@ pub fn sum_in_fixed_order<const D: usize>(values: Tensor<D>) -> Tensor<1> {
 /// - values: any
 /// - output: `[1]`
 pub fn mean_in_fixed_order<const D: usize>(values: Tensor<D>) -> Tensor<1> {
+    let count = values.shape().num_elements();
     #[cfg(feature = "cube")]
     if is_on_gpu(&values) {
-        let count = values.shape().num_elements();
         return sum_in_fixed_order(values).mul_scalar(1.0 / count as f64);
     }
-    values.mean()
+    if count < DIVIDED_FROM {
+        return values.mean();
+    }
+    sum_in_fixed_order(values).div_scalar(count as f64)
 }
 
 #[cfg(feature = "cube")]

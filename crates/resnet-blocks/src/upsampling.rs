@@ -66,9 +66,10 @@ impl Interleaved {
         let (layer, norm) = (&layer.convolution, layer.norm);
         let channels = layer.channels_out();
         let each = |values: Tensor<1>| values.reshape([1, channels, 1, 1]);
-        let is_training = input.device().is_autodiff() && norm.training.is_enabled();
-        let device = input.device();
         let product = pointwise(layer, input);
+        // As every norm does, by what it is given: weights on an autodiff device make it so.
+        let device = product.device();
+        let is_training = device.is_autodiff() && norm.training.is_enabled();
         let bias = each(layer.bias.val());
         // Of all pixels, one in `stride²` is on the grid.
         let share = ((layer.stride * layer.stride) as f64).recip();

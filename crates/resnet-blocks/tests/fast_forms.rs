@@ -9,14 +9,17 @@ mod checks;
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use resnet_blocks::{NormConfig, Sampling, SharedBatch, Shortcuts, normalize};
+use resnet_blocks::{
+    Activation, BottleneckConfig, ConvolutionConfig, NormConfig, Sampling, SharedBatch, Shortcuts,
+    map_named_parameters, normalize,
+};
 
 use std::ops::Range;
 use std::sync::{Arc, Barrier, Mutex};
 
 use checks::{
-    Case, check_nan, check_on, check_pointwise, model_cases, strided_cases, training_pass,
-    training_pass_of, transposed_cases,
+    Case, check_nan, check_on, check_pointwise, model_cases, relative_distance, strided_cases,
+    training_pass, training_pass_of, transposed_cases, values,
 };
 
 fn reference() -> Device {
@@ -229,4 +232,41 @@ fn a_norm_of_parts_has_the_statistics_of_all() {
         whole[1]
     );
     assert!(parts.iter().all(|part| close(&part[2], &whole[2])));
+}
+
+/// A block with another activation has no one operation; its plain form for upsampling leaves out zeros, and knows of no other part.
+#[test]
+fn parts_of_an_upsampling_block_without_one_operation_share_their_statistics() {
+    let device = Device::flex().autodiff();
+    let dims = [3, 8, 4, 4];
+    let input = TensorData::new(values(dims.iter().product(), 5), dims);
+    let input = Tensor::<4>::from_data(input, (&device, DType::F64));
+    let pass = |part: Range<usize>| {
+        let block = BottleneckConfig::new(8, 2)
+            .with_stride(2)
+            .with_sampling(Sampling::Transposed)
+            .with_activation(Activation::Silu)
+            .init(&device);
+        let mut seed = 0;
+        let block = map_named_parameters(block, |_, shape| {
+            seed += 1;
+            let data = TensorData::new(values(shape.iter().product(), seed), shape.to_vec());
+            Some(data.convert_dtype(DType::F64))
+        });
+        let output = block.forward(input.clone().narrow(0, part.start, part.len()));
+        let data = output.into_data().convert_dtype(DType::F64);
+        data.try_to_vec::<f64>().expect("float64")
+    };
+    let whole = pass(0..3);
+    let parts = on_parts(&[0..1, 1..3], pass).concat();
+    let distance = relative_distance(&whole, &parts);
+    assert!(distance < 1e-10, "{distance:e}");
+}
+
+#[test]
+#[should_panic(expected = "the layer takes 64 channels, not 32")]
+fn a_pointwise_layer_refuses_other_channels() {
+    let device = Device::flex();
+    let layer = ConvolutionConfig::new(64, 3).init(&device);
+    let _ = layer.forward(Tensor::zeros([1, 32, 4, 4], &device));
 }

@@ -1,6 +1,7 @@
 //! Dropout masks that come from outside, so that a run can be repeated.
 
 use burn::prelude::*;
+use burn::tensor::FloatDType;
 
 /// What multiplies the intermediate features of one batch: 0 where a feature is dropped, `1 / (1 - rate)` elsewhere.
 #[derive(Clone, Debug)]
@@ -26,7 +27,8 @@ impl DropoutMasks {
             "a dropout rate is in [0, 1), not {rate}"
         );
         let mask = |uniform: Tensor<2>| {
-            let kept = uniform.greater_equal_elem(rate).float();
+            let dtype = FloatDType::from(uniform.dtype());
+            let kept = uniform.greater_equal_elem(rate).float().cast(dtype);
             kept.mul_scalar(1.0 / (1.0 - rate))
         };
         Self {

@@ -40,6 +40,9 @@ impl LogMeanExp {
             }
             self.sum += 1.0;
             self.largest = value;
+        } else if value == f64::INFINITY {
+            // The largest is infinite, too.
+            self.sum += 1.0;
         } else if value > f64::NEG_INFINITY {
             self.sum += (value - self.largest).exp();
         }
@@ -120,6 +123,7 @@ mod tests {
         assert!((streamed(&[infinite, 3.0]) - (3.0 - 2f64.ln())).abs() < 1e-15);
         assert!((streamed(&[3.0, infinite]) - (3.0 - 2f64.ln())).abs() < 1e-15);
         assert!(streamed(&[]).is_nan() && streamed(&[1.0, f64::NAN, 2.0]).is_nan());
+        assert_eq!(streamed(&[-infinite, -infinite, 3.0]), -infinite);
     }
 
     proptest! {

@@ -49,7 +49,7 @@ impl KlSchedule {
             Self::Linear { steps, floor } => {
                 floor + (1.0 - floor) * (updates as f64 / steps as f64).min(1.0)
             }
-            Self::Cyclical { total, .. } if updates >= total => 1.0,
+            Self::Cyclical { total, cycles, .. } if updates >= total || cycles == 0 => 1.0,
             Self::Cyclical {
                 total,
                 cycles,

@@ -244,6 +244,8 @@ fn start_slow(bench: &Bench, run_dir: &str) -> Child {
         .spawn()
         .expect("started");
     wait_for(&mut child, "\"event\":\"step\"");
+    // Between two steps it looks whether someone has asked it to stop.
+    std::thread::sleep(Duration::from_millis(200));
     child
 }
 

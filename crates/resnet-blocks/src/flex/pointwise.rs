@@ -32,6 +32,12 @@ impl Pointwise {
         let (weight, bias) = (self.weight.to_contiguous(), bias.to_contiguous());
         let (weight, bias) = (weight.storage::<T>(), bias.storage::<T>());
         let channels_out = bias.len();
+        assert_eq!(
+            weight.len(),
+            channels_in * channels_out,
+            "the layer takes {} channels, not {channels_in}",
+            weight.len() / channels_out
+        );
         let negative: Vec<T> = bias.iter().map(|value| T::ZERO - *value).collect();
         let (row_stride, column_stride) = self.strides(channels_in, channels_out);
         let mut output = vec![T::ZERO; batch * height * width * channels_out];

@@ -378,3 +378,49 @@ fn a_value_that_is_not_a_number_is_not_hidden() {
         );
     }
 }
+
+/// A part of a batch is a view of the whole map's memory, in either order of its channels.
+#[test]
+fn images_of_a_narrowed_map_score_as_in_the_whole_batch() {
+    let mixture = Likelihood::LogisticMixture { components: 3 };
+    let (batch, channels, size) = (4, 30, 5);
+    let count = batch * channels * size * size;
+    let values: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37).sin()).collect();
+    let levels: Vec<f32> = (0..batch * 3 * size * size)
+        .map(|i| (i * 7 % 256) as f32 / 255.0)
+        .collect();
+    for is_last in [true, false] {
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let map = if is_last {
+                let data = TensorData::new(values.clone(), [batch, size, size, channels]);
+                Tensor::<4>::from_data(data, &device).permute([0, 3, 1, 2])
+            } else {
+                let data = TensorData::new(values.clone(), [batch, channels, size, size]);
+                Tensor::<4>::from_data(data, &device)
+            };
+            let images = TensorData::new(levels.clone(), [batch, 3, size, size]);
+            let images = Tensor::<4>::from_data(images, &device);
+            let whole = mixture.nll(map.clone(), images.clone());
+            for image in 0..batch {
+                let (part, of_part) = (map.clone().narrow(0, image, 1), images.clone());
+                let part = if device.is_autodiff() {
+                    part.require_grad()
+                } else {
+                    part
+                };
+                let found = mixture.nll(part.clone(), of_part.narrow(0, image, 1));
+                let expected = whole.clone().narrow(0, image, 1).into_data();
+                assert_eq!(
+                    found.clone().into_data(),
+                    expected,
+                    "image {image}, {is_last}"
+                );
+                if device.is_autodiff() {
+                    let gradients = found.sum().backward();
+                    let gradient = part.grad(&gradients).expect("of the map");
+                    assert_eq!(gradient.dims(), [1, channels, size, size]);
+                }
+            }
+        }
+    }
+}

@@ -146,8 +146,9 @@ fn run<T: Real, const WITH_GRADIENT: bool>(
             position: 1,
         }
     };
+    // A part of a batch is a view that shares the whole one's memory.
     let map = if is_last {
-        map.permute(&[0, 2, 3, 1])
+        map.permute(&[0, 2, 3, 1]).to_contiguous()
     } else {
         map.to_contiguous()
     };
