@@ -111,22 +111,23 @@ mod tests {
         for count in [DIVIDED_FROM, DIVIDED_FROM + 3 * CHUNK + 17] {
             let values = values(count);
             let data = TensorData::new(values.clone(), [count]);
-            let with = |threads: usize| {
+            let with = |threads: usize, of: fn(Tensor<1>) -> Tensor<1>| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 let data = data.clone();
                 pool.expect("a pool").install(move || {
                     let tensor = Tensor::<1>::from_data(data, &Device::flex());
-                    sum_in_fixed_order(tensor).into_scalar::<f32>()
+                    of(tensor).into_scalar::<f32>()
                 })
             };
-            let alone = with(1);
-            for threads in [2, 3, 4, 2, 3, 4, 2, 3, 4] {
-                assert_eq!(
-                    with(threads).to_bits(),
-                    alone.to_bits(),
-                    "{threads} threads"
-                );
+            let forms: [fn(Tensor<1>) -> Tensor<1>; 2] = [sum_in_fixed_order, mean_in_fixed_order];
+            for form in forms {
+                let alone = with(1, form);
+                for threads in [2, 3, 4, 2, 3, 4, 2, 3, 4] {
+                    let found = with(threads, form);
+                    assert_eq!(found.to_bits(), alone.to_bits(), "{threads} threads");
+                }
             }
+            let alone = with(1, sum_in_fixed_order);
             let exact: f64 = values.iter().map(|value| f64::from(*value)).sum();
             let size: f64 = values.iter().map(|value| f64::from(value.abs())).sum();
             assert!(

@@ -54,4 +54,12 @@ mod tests {
             .expect("float32");
         assert_eq!(values, [0.0, 0.0, 4.0 / 3.0, 4.0 / 3.0]);
     }
+
+    #[test]
+    fn masks_have_the_type_of_the_draws() {
+        let uniform = Tensor::<2>::from_floats([[0.5, 0.9]], &Device::flex());
+        let wide = uniform.cast(FloatDType::F64);
+        let masks = DropoutMasks::from_uniform(wide.clone(), wide, 0.25);
+        assert_eq!(masks.encoder.dtype(), burn::tensor::DType::F64);
+    }
 }

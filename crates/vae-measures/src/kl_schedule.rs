@@ -151,6 +151,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_cycles_are_no_warm_up() {
+        let none = KlSchedule::Cyclical {
+            total: 10,
+            cycles: 0,
+            ratio: 0.5,
+        };
+        assert_eq!(none.weight(3), 1.0);
+    }
+
+    #[test]
     fn schedules_are_read_as_they_are_written() {
         for text in [
             "none",

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod demo;
+mod latents;
 mod likelihoods;
 mod memory;
 mod numbers;

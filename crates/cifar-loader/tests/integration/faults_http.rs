@@ -1,6 +1,7 @@
 //! Random faults of one to three mirrors, drawn from a seed, on real sockets.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cifar_loader::{DownloadOptions, Error, download};
@@ -128,6 +129,12 @@ fn options(servers: &[Server], stall_timeout: Duration) -> DownloadOptions {
     }
 }
 
+/// A download of which nobody falls silent.
+fn deliver(data_dir: &Path, servers: &[Server]) {
+    let options = options(servers, PATIENCE);
+    download(&archive(), data_dir, &options, &mut |_| {}).unwrap();
+}
+
 /// The exit code where no mirror delivers: that of the content if all of them sent some, else that of the network.
 fn expected_code(mirrors: &[Mirror]) -> u8 {
     mirrors.iter().fold(11, |code, mirror| match mirror.nature {
@@ -203,13 +210,7 @@ fn check(seed: u64, container: &[u8]) {
     }
     // A later run with a good mirror succeeds, whatever it finds, and continues what is there.
     let good = [Server::start(container.to_vec(), vec![Answer::File])];
-    download(
-        &archive(),
-        folder.path(),
-        &options(&good, PATIENCE),
-        &mut |_| {},
-    )
-    .unwrap();
+    deliver(folder.path(), &good);
     assert_published(folder.path());
     if (1..container.len() as u64).contains(&kept) {
         assert_eq!(good[0].requests()[0], kept.to_string(), "{told}");
@@ -232,13 +233,7 @@ fn a_length_that_is_missing_does_not_make_an_early_end_final() {
     let answers = vec![Answer::NoLength(5000), Answer::NoLength(usize::MAX)];
     let servers = [Server::start(container, answers)];
     let folder = tempfile::tempdir().unwrap();
-    download(
-        &archive(),
-        folder.path(),
-        &options(&servers, PATIENCE),
-        &mut |_| {},
-    )
-    .unwrap();
+    deliver(folder.path(), &servers);
     assert_eq!(servers[0].requests(), ["-", "5000"]);
     assert_published(folder.path());
 }
@@ -249,13 +244,7 @@ fn a_mirror_that_asks_for_patience_gets_it() {
     let servers = [Server::start(gzip(&tar()), vec![busy, Answer::File])];
     let folder = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    download(
-        &archive(),
-        folder.path(),
-        &options(&servers, PATIENCE),
-        &mut |_| {},
-    )
-    .unwrap();
+    deliver(folder.path(), &servers);
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
@@ -266,13 +255,7 @@ fn an_object_that_changed_is_not_mixed_with_its_predecessor() {
         vec![Answer::OtherObject(5000), Answer::File],
     )];
     let folder = tempfile::tempdir().unwrap();
-    download(
-        &archive(),
-        folder.path(),
-        &options(&servers, PATIENCE),
-        &mut |_| {},
-    )
-    .unwrap();
+    deliver(folder.path(), &servers);
     // Asked for the rest of "two", this server sends the whole of "one".
     assert_eq!(servers[0].requests(), ["-", "5000"]);
     assert_published(folder.path());

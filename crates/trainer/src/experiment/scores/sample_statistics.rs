@@ -197,23 +197,30 @@ mod tests {
     use crate::experiment::model::initial_model;
     use vae_core::{Depth, VaeConfig};
 
-    #[test]
-    fn an_untrained_decoder_is_blurred_and_no_copy() {
+    fn untrained() -> Model {
         let config = VaeConfig::preset(Depth::Depth28)
             .with_width_multiplier(0.02)
             .with_latent_dim(4);
-        let device = Device::flex();
-        let model = initial_model(&config.into(), 2, &device);
-        let data = cifar_loader::Cifar10::sample().expect("embedded");
+        initial_model(&config.into(), 2, &Device::flex())
+    }
+
+    fn options(images: usize, neighbours: usize) -> StatisticsOptions<'static> {
         let size = |size| NonZeroUsize::new(size).expect("not zero");
-        let options = StatisticsOptions {
-            images: size(40),
-            neighbours: 5,
+        StatisticsOptions {
+            images: size(images),
+            neighbours,
             batch_size: size(16),
             prior: &LatentPrior::StandardNormal,
             temperature: 1.0,
             seed: 1,
-        };
+        }
+    }
+
+    #[test]
+    fn an_untrained_decoder_is_blurred_and_no_copy() {
+        let (model, device) = (untrained(), Device::flex());
+        let data = cifar_loader::Cifar10::sample().expect("embedded");
+        let options = options(40, 5);
         let training = data.train().first(200);
         let found = sample_statistics(&model, &data.test(), &training, options, &device);
         assert_eq!(
@@ -225,7 +232,7 @@ mod tests {
         assert!(found.nearest_training > 1.0 && found.nearest_training_of_real > 1.0);
         // Other batches, the same images.
         let others = StatisticsOptions {
-            batch_size: size(7),
+            batch_size: NonZeroUsize::new(7).expect("not zero"),
             ..options
         };
         let again = sample_statistics(&model, &data.test(), &training, others, &device);
@@ -258,21 +265,9 @@ mod tests {
         assert!(colours_of(&images, 2).distance(&of(&every)) > 0.1);
 
         // The baseline of few draws is as far off by chance as the draws themselves are: not that of all training images.
-        let config = VaeConfig::preset(Depth::Depth28)
-            .with_width_multiplier(0.02)
-            .with_latent_dim(4);
-        let device = Device::flex();
-        let model = initial_model(&config.into(), 2, &device);
+        let (model, device) = (untrained(), Device::flex());
         let data = cifar_loader::Cifar10::sample().expect("embedded");
-        let size = |size| NonZeroUsize::new(size).expect("not zero");
-        let options = StatisticsOptions {
-            images: size(8),
-            neighbours: 1,
-            batch_size: size(16),
-            prior: &LatentPrior::StandardNormal,
-            temperature: 1.0,
-            seed: 1,
-        };
+        let options = options(8, 1);
         let (train, test) = (data.train().first(200), data.test());
         let found = sample_statistics(&model, &test, &train, options, &device);
         let pixels = |view: &View, indices: Vec<u32>| -> Vec<f32> {
