@@ -76,7 +76,7 @@ pub(crate) fn train<T: Real>(
         &sampled
     };
 
-    let (reduced, moments, input_moments) = forward.reduce(low_input);
+    let (reduced, moments, input_moments) = forward.reduce_and_measure(low_input);
     let moments = moments.shared(batch);
     let norm = |layer: &Layer, moments: &Moments, spread: f64, epsilon: f64| {
         Normalization::of_grid(
@@ -94,7 +94,7 @@ pub(crate) fn train<T: Real>(
         sizes.spread(),
         config.epsilon[0],
     );
-    let (spatial, moments) = forward.spatial(&reduced, &reduce_norm);
+    let (spatial, moments) = forward.spatial_and_measure(&reduced, &reduce_norm);
     let moments = moments.shared(batch);
     let spatial_norm = norm(&forward.layers[1], &moments, 1.0, config.epsilon[1]);
     let fold = |layer: usize, moments: Moments, spread: f64| {
@@ -193,8 +193,8 @@ pub(crate) fn infer<T: Real>(
             )
         })
         .collect();
-    let (reduced, ..) = forward.reduce(low_input);
-    let (spatial, _) = forward.spatial(&reduced, &norms[0]);
+    let (reduced, _) = forward.reduce(low_input, |_, _| ());
+    let (spatial, _) = forward.spatial(&reduced, &norms[0], |_| ());
     let folded = |layer: usize| {
         let norm: &Normalization = &norms[layer];
         (

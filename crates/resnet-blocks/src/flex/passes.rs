@@ -66,27 +66,11 @@ impl<T: Real> Forward<T> {
     }
 
     /// The reduce product, its moments, and those of the input where a projection needs them.
-    pub(super) fn reduce(&self, input: &[T]) -> (Vec<T>, Moments, Option<Moments>) {
+    pub(super) fn reduce_and_measure(&self, input: &[T]) -> (Vec<T>, Moments, Option<Moments>) {
         let Sizes {
             channels_in, width, ..
         } = self.sizes;
-        let weight: Vec<T> = narrow(&transpose(&self.layers[0].weight, width, channels_in));
-        let mut reduced = vec![T::ZERO; self.sizes.batch * self.sizes.low_pixels() * width];
-        let parts = self
-            .partition
-            .split(input)
-            .into_iter()
-            .zip(self.partition.split_mut(&mut reduced))
-            .collect();
-        let moments = for_each_part(parts, |(input, reduced): (&[T], &mut [T])| {
-            multiply(
-                reduced,
-                width,
-                [width, input.len() / channels_in, channels_in],
-                Factor::columns(&weight, width),
-                Factor::columns(input, channels_in),
-                Mode::Overwrite,
-            );
+        let (reduced, moments) = self.reduce(input, |input, reduced| {
             let of_input = (self.config.around == Around::Projection)
                 .then(|| cross_moments(&mut input.to_vec(), channels_in));
             (channel_moments(reduced, width), of_input)
@@ -102,8 +86,56 @@ impl<T: Real> Forward<T> {
         )
     }
 
+    /// The reduce product, and what `measure` says of each part of the input and the product.
+    pub(super) fn reduce<R: Send>(
+        &self,
+        input: &[T],
+        measure: impl Fn(&[T], &[T]) -> R + Sync + Send,
+    ) -> (Vec<T>, Vec<R>) {
+        let Sizes {
+            channels_in, width, ..
+        } = self.sizes;
+        let weight: Vec<T> = narrow(&transpose(&self.layers[0].weight, width, channels_in));
+        let mut reduced = vec![T::ZERO; self.sizes.batch * self.sizes.low_pixels() * width];
+        let parts = self
+            .partition
+            .split(input)
+            .into_iter()
+            .zip(self.partition.split_mut(&mut reduced))
+            .collect();
+        let measures = for_each_part(parts, |(input, reduced): (&[T], &mut [T])| {
+            multiply(
+                reduced,
+                width,
+                [width, input.len() / channels_in, channels_in],
+                Factor::columns(&weight, width),
+                Factor::columns(input, channels_in),
+                Mode::Overwrite,
+            );
+            measure(input, reduced)
+        });
+        (reduced, measures)
+    }
+
     /// The 3x3 convolution of the normalised and activated map, and its moments.
-    pub(super) fn spatial(&self, reduced: &[T], norm: &Normalization) -> (Vec<T>, Moments) {
+    pub(super) fn spatial_and_measure(
+        &self,
+        reduced: &[T],
+        norm: &Normalization,
+    ) -> (Vec<T>, Moments) {
+        let (output, moments) = self.spatial(reduced, norm, |output| {
+            channel_moments(output, self.sizes.width)
+        });
+        (output, Moments::combine(&moments))
+    }
+
+    /// The 3x3 convolution of the normalised and activated map, and what `measure` says of each of its parts.
+    pub(super) fn spatial<R: Send>(
+        &self,
+        reduced: &[T],
+        norm: &Normalization,
+        measure: impl Fn(&[T]) -> R + Sync + Send,
+    ) -> (Vec<T>, Vec<R>) {
         let sizes = &self.sizes;
         let mut output = vec![T::ZERO; sizes.batch * sizes.output_pixels() * sizes.width];
         let parts = self
@@ -113,10 +145,10 @@ impl<T: Real> Forward<T> {
             .zip(self.partition.split_mut(&mut output))
             .collect();
         let affine = Affine::new(norm);
-        let moments = if sizes.up == 1 {
+        let measures = if sizes.up == 1 {
             for_each_part(parts, |(reduced, output): (&[T], &mut [T])| {
                 self.convolve(reduced, &affine, output);
-                channel_moments(output, sizes.width)
+                measure(output)
             })
         } else {
             let constant: Vec<f64> = norm.shift.iter().map(|shift| relu(*shift)).collect();
@@ -130,10 +162,10 @@ impl<T: Real> Forward<T> {
             let constant: Vec<T> = narrow(&constant);
             for_each_part(parts, |(reduced, output): (&[T], &mut [T])| {
                 self.convolve_interleaved(reduced, &affine, &constant, &regions, output);
-                channel_moments(output, sizes.width)
+                measure(output)
             })
         };
-        (output, Moments::combine(&moments))
+        (output, measures)
     }
 
     pub(super) fn convolve(&self, reduced: &[T], affine: &Affine<T>, output: &mut [T]) {
