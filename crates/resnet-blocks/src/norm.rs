@@ -139,12 +139,13 @@ pub(crate) fn update_running(
         (&norm.running_mean, mean, 1.0),
         (&norm.running_var, variance, of_population),
     ] {
-        let old = running
-            .value_sync()
-            .to_device(&device)
-            .mul_scalar(1.0 - norm.momentum);
+        let held = running.value_sync();
+        let is_plain = !held.device().is_autodiff();
+        let old = held.to_device(&device).mul_scalar(1.0 - norm.momentum);
         let new = batch.clone().detach().mul_scalar(norm.momentum * factor);
-        running.update(old.add(new).detach());
+        let new = old.add(new).detach();
+        // Statistics of a model on a plain device stay there, so that plain inputs find them.
+        running.update(if is_plain { new.inner() } else { new });
     }
 }
 
@@ -184,6 +185,23 @@ mod tests {
             (variance - (0.75 + 0.25 * 56.0 / 3.0)).abs() < 1e-6,
             "{variance}"
         );
+    }
+
+    #[test]
+    fn a_norm_on_a_plain_device_trains_and_is_used_there() {
+        let device = Device::flex();
+        let norm = NormConfig::new().with_momentum(1.0).init(1, &device);
+        let values = [[[[1.0, 3.0]]], [[[5.0, 11.0]]]];
+        for _ in 0..2 {
+            normalize(
+                &norm,
+                Tensor::<4>::from_floats(values, &device.clone().autodiff()),
+            );
+        }
+        // Of the first update: Burn applies one with the next.
+        let output = normalize(&norm, Tensor::<4>::from_floats([[[[5.0]]]], &device));
+        let output = output.into_scalar::<f32>();
+        assert_eq!(output, 0.0, "the batch's mean is 5");
     }
 
     /// Mean and variance after batches of these shapes, the numbers of `tests/golden/running_statistics.py` in them.

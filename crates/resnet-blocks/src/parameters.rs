@@ -66,14 +66,21 @@ pub fn map_named_parameters<M: Module>(
 /// The fields and indices on the way to a parameter.
 #[derive(Default)]
 struct Path {
-    /// Name and whether it is a variant of an enum, which PyTorch's names know nothing of.
-    segments: Vec<(String, bool)>,
+    segments: Vec<Segment>,
+}
+
+struct Segment {
+    name: String,
+    /// What has the field, as Burn calls it: `Struct:Linear`.
+    container: String,
 }
 
 impl Path {
     fn enter(&mut self, name: &str, container: &str) {
-        self.segments
-            .push((name.to_owned(), container.starts_with("Enum:")));
+        self.segments.push(Segment {
+            name: name.to_owned(),
+            container: container.to_owned(),
+        });
     }
 
     fn exit(&mut self) {
@@ -82,22 +89,36 @@ impl Path {
 
     fn name(&self) -> String {
         let mut name: Vec<&str> = Vec::new();
-        for (segment, is_variant) in &self.segments {
-            match (segment.as_str(), name.last().copied()) {
-                (_, _) if *is_variant => {}
+        for Segment {
+            name: field,
+            container,
+        } in &self.segments
+        {
+            let is_of_shortcut = name.last() == Some(&"shortcut");
+            match (container.as_str(), field.as_str()) {
+                // PyTorch's names know nothing of variants.
+                (container, _) if container.starts_with("Enum:") => {}
                 // A stage is its list of blocks, a shortcut its projection.
-                ("blocks" | "projection", _) => {}
-                ("convolution", Some("shortcut")) => {}
-                ("norm", Some("shortcut")) => {
+                ("Struct:Stage", "blocks") | ("Struct:Shortcut", "projection") => {}
+                ("Struct:Projection", "convolution") if is_of_shortcut => {}
+                ("Struct:Projection", "norm") if is_of_shortcut => {
                     name.pop();
                     name.push("shortcut_norm");
                 }
-                ("gamma", _) => name.push("weight"),
-                ("beta", _) => name.push("bias"),
-                (other, _) => name.push(other),
+                (_, "gamma") => name.push("weight"),
+                (_, "beta") => name.push("bias"),
+                (_, field) => name.push(field),
             }
         }
         name.join(".")
+    }
+
+    /// Whether the parameter is a dense layer's weight, which Burn keeps as `[in, out]`.
+    fn is_transposed(&self) -> bool {
+        let parameter = self.segments.last();
+        parameter.is_some_and(|parameter| {
+            (parameter.container.as_str(), parameter.name.as_str()) == ("Struct:Linear", "weight")
+        })
     }
 }
 
@@ -118,7 +139,7 @@ impl ModuleVisitor for Reader {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        let tensor = if D == 2 {
+        let tensor = if self.path.is_transposed() {
             tensor.swap_dims(0, 1)
         } else {
             tensor
@@ -148,7 +169,7 @@ impl ModuleVisitor for NameReader {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let mut shape: Vec<usize> = param.lazy_shape().to_vec();
-        if D == 2 {
+        if self.path.is_transposed() {
             shape.swap(0, 1);
         }
         self.found.push(ParameterName {
@@ -177,7 +198,7 @@ impl<F: FnMut(&str, &[usize]) -> Option<TensorData>> ModuleMapper for Writer<F> 
         let name = self.path.name();
         let device = param.lazy_device();
         let mut shape: Vec<usize> = param.lazy_shape().to_vec();
-        if D == 2 {
+        if self.path.is_transposed() {
             shape.swap(0, 1);
         }
         let Some(data) = (self.value)(&name, &shape) else {
@@ -188,7 +209,11 @@ impl<F: FnMut(&str, &[usize]) -> Option<TensorData>> ModuleMapper for Writer<F> 
         let dtype = data.dtype();
         // On the host, so that the parameter is contiguous: a transposed view would be summed in another order, and a
         // restored model would not train on as the saved one did.
-        let data = if D == 2 { transposed(data) } else { data };
+        let data = if self.path.is_transposed() {
+            transposed(data)
+        } else {
+            data
+        };
         let tensor = Tensor::<D>::from_data(data, (&device, dtype));
         // Keeps whether the parameter is trained, also where it is frozen or its device knows no gradients yet.
         let id = param.id;
@@ -282,6 +307,46 @@ mod tests {
             assert_eq!((&name.name, name.id), (&parameter.name, parameter.id));
             assert_eq!(name.shape, parameter.data.shape().to_vec());
         }
+    }
+
+    /// A module of another crate: its fields keep their names, and only dense layers are turned round.
+    #[cfg(feature = "flex")]
+    #[test]
+    fn fields_of_other_modules_keep_their_names() {
+        #[derive(Module, Debug)]
+        struct Tokens {
+            blocks: Vec<burn::nn::Embedding>,
+            projection: burn::nn::Linear,
+            norm: burn::nn::LayerNorm,
+        }
+        let device = Device::flex();
+        let tokens = Tokens {
+            blocks: vec![burn::nn::EmbeddingConfig::new(5, 3).init(&device)],
+            projection: burn::nn::LinearConfig::new(2, 7).init(&device),
+            norm: burn::nn::LayerNormConfig::new(3).init(&device),
+        };
+        let found = named_parameters(&tokens);
+        let found: Vec<(&str, Vec<usize>)> = found
+            .iter()
+            .map(|parameter| (parameter.name.as_str(), parameter.data.shape().to_vec()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("blocks.0.weight", vec![5, 3]),
+                ("projection.weight", vec![7, 2]),
+                ("projection.bias", vec![7]),
+                ("norm.weight", vec![3]),
+                ("norm.bias", vec![3]),
+            ]
+        );
+        let weight = tokens.blocks[0].weight.val();
+        let weight = weight.into_data().try_to_vec::<f32>();
+        let read = named_parameters(&tokens)[0]
+            .data
+            .clone()
+            .try_to_vec::<f32>();
+        assert_eq!(read.expect("float32"), weight.expect("float32"));
     }
 
     #[test]

@@ -81,6 +81,16 @@ pub enum ConfigError {
         /// Positions of the smallest map.
         positions: usize,
     },
+    /// A number of the norms or of the likelihood that no model can have.
+    #[error("`{field}` is {found}; it must be {range}")]
+    OutOfRange {
+        /// The field's name.
+        field: &'static str,
+        /// What was given.
+        found: String,
+        /// What it may be.
+        range: &'static str,
+    },
     /// The mixture's means depend on the colours before.
     #[error("`{likelihood}` is for images of 3 colours, not {found}")]
     Colours {
@@ -97,8 +107,8 @@ impl VaeConfig {
         Self::new(depth.identity_blocks())
     }
 
-    /// Scales the stage widths (rounded, at least 1) and the intermediate dimension (rounded to a multiple of 16, at
-    /// least 16) of the experiment's model.
+    /// Scales the stage widths (rounded, at least 1) and the intermediate dimension (rounded to a multiple, at least one,
+    /// of the positions of the smallest map: 16 for images of 32 pixels; set `image_size` before).
     ///
     /// # Panics
     /// If `multiplier` is not positive and finite.
@@ -112,14 +122,14 @@ impl VaeConfig {
             units.max(1) * unit
         };
         self.stage_widths = self.stage_widths.map(|width| scaled(width, 1));
-        self.intermediate_dim = scaled(self.intermediate_dim, 16);
+        self.intermediate_dim = scaled(self.intermediate_dim, self.positions().max(1));
         self
     }
 
-    /// Checks the sizes against each other.
+    /// Checks the sizes against each other, and the numbers of norms and likelihood.
     ///
     /// # Errors
-    /// Where a size is zero or does not divide as the model needs.
+    /// Where a size is zero or does not divide as the model needs, or a number is out of its range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             (
@@ -146,12 +156,32 @@ impl VaeConfig {
                 positions,
             });
         }
-        let is_mixture = matches!(self.likelihood, Likelihood::LogisticMixture { .. });
-        if is_mixture && self.image_channels != 3 {
-            return Err(ConfigError::Colours {
-                likelihood: self.likelihood,
-                found: self.image_channels,
-            });
+        let NormConfig { epsilon, momentum } = self.norm;
+        let out_of_range = |field, found: f64, range| {
+            Err(ConfigError::OutOfRange {
+                field,
+                found: found.to_string(),
+                range,
+            })
+        };
+        if !(epsilon.is_finite() && epsilon > 0.0) {
+            return out_of_range("norm.epsilon", epsilon, "positive and finite");
+        }
+        if !(0.0..=1.0).contains(&momentum) {
+            return out_of_range("norm.momentum", momentum, "between 0 and 1");
+        }
+        if let Likelihood::LogisticMixture { components } = self.likelihood {
+            if components == 0 {
+                return Err(ConfigError::Zero {
+                    field: "likelihood.components",
+                });
+            }
+            if self.image_channels != 3 {
+                return Err(ConfigError::Colours {
+                    likelihood: self.likelihood,
+                    found: self.image_channels,
+                });
+            }
         }
         Ok(())
     }
@@ -312,6 +342,39 @@ mod tests {
         assert_eq!(
             (third.stage_widths, third.intermediate_dim),
             ([19, 38, 77, 154], 304)
+        );
+    }
+
+    #[test]
+    fn a_width_for_images_of_another_size_fits_them() {
+        for size in [24, 40, 64] {
+            let config = VaeConfig::preset(Depth::Depth28).with_image_size(size);
+            let narrow = config.with_width_multiplier(0.1);
+            assert_eq!(narrow.validate(), Ok(()), "{size} pixels");
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_norm_or_likelihood_has_are_refused() {
+        let refused = |change: fn(&mut VaeConfig)| {
+            let mut config = VaeConfig::preset(Depth::Depth28);
+            change(&mut config);
+            let error = config.validate().expect_err("refused");
+            error.to_string()
+        };
+        assert_eq!(
+            refused(|config| config.norm.epsilon = 0.0),
+            "`norm.epsilon` is 0; it must be positive and finite"
+        );
+        assert!(refused(|config| config.norm.epsilon = f64::NAN).contains("NaN"));
+        assert_eq!(
+            refused(|config| config.norm.momentum = 1.5),
+            "`norm.momentum` is 1.5; it must be between 0 and 1"
+        );
+        assert!(refused(|config| config.norm.momentum = f64::NAN).contains("NaN"));
+        assert_eq!(
+            refused(|config| config.likelihood = Likelihood::LogisticMixture { components: 0 }),
+            "`likelihood.components` is 0; it must be at least 1"
         );
     }
 
