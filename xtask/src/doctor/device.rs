@@ -11,7 +11,16 @@ pub(super) fn check(device: DeviceChoice) -> Vec<Finding> {
     match device {
         DeviceChoice::Cuda(index) => vec![driver(index), compiler()],
         DeviceChoice::Vulkan(index) => vec![loader(index)],
-        other => vec![Finding::ok("device", format!("{other}, on processors"))],
+        other if other.gpu_index().is_none() => {
+            vec![Finding::ok("device", format!("{other}, on processors"))]
+        }
+        // A GPU that somebody adds.
+        #[allow(unreachable_patterns)]
+        other => vec![Finding::warn(
+            "device",
+            format!("what {other} needs is not known here"),
+            "start a short run: it says what is missing",
+        )],
     }
 }
 

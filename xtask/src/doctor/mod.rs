@@ -32,8 +32,7 @@ pub(crate) struct DoctorArgs {
     /// Folder that runs are written to
     #[arg(long, value_name = "D", default_value = "runs", value_parser = path())]
     run_dir: PathBuf,
-    /// Device of the runs: flex (the CPU), ndarray, cuda:N or vulkan:N
-    #[arg(long, value_name = "X", default_value = "flex")]
+    #[arg(long, help = format!("Device of the runs: {}", DeviceChoice::FORMS), value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Do not ask the mirrors
     #[arg(long)]

@@ -199,6 +199,26 @@ impl Settings {
         }
     }
 
+    /// These settings with another value of one key, the first of the key's examples that is not the present one.
+    ///
+    /// # Panics
+    /// If all examples are the present value.
+    #[doc(hidden)]
+    pub fn with_another(&self, key: Key) -> Self {
+        let mut map = self.to_map();
+        let (takes, _) = key.examples();
+        let other = takes
+            .iter()
+            .filter_map(|text| key.parse(text).ok())
+            .find(|value| {
+                let with_it = Self::from_values([(key, value.clone())]).to_map();
+                with_it[key.name()] != map[key.name()]
+            });
+        let other = other.expect("one of the examples is not the present value");
+        map.insert(key.name().to_owned(), other);
+        serde_json::from_value(Value::Object(map)).expect("the other values were there before")
+    }
+
     /// Every key with its value.
     fn values(&self) -> Vec<(Key, Value)> {
         let map = self.to_map();
@@ -233,17 +253,22 @@ mod tests {
     fn defaults_are_the_posts_values() {
         let settings = Settings::default();
         assert_eq!(
-            serde_json::to_string(&settings.to_map()).unwrap(),
+            settings.to_json().replace(['\n', ' '], ""),
             concat!(
                 r#"{"preset":null,"depth":100,"width":1.0,"latent_dim":256,"intermediate_dim":1024,"batch_size":25,"#,
                 r#""epochs":1000,"learning_rate":0.001,"decay":0.0,"activation":"sigmoid","dropout":0.0,"seed":1,"#,
                 r#""data_dir":null,"run_dir":null,"device":"flex","shortcuts":true,"validation":"held-out","#,
                 r#""sampler":"correct","limit_train":null,"limit_test":null,"augment":"none","halving_patience":25,"#,
                 r#""minimum_learning_rate":1e-6,"stopping_patience":50,"stopping_minimum_improvement":0.1,"#,
-                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","micro_batch_size":null,"shards":1,"sync_norm":false,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0,"#,
-                r#""likelihood":"bernoulli","beta":1.0,"kl_warmup":"none","free_bits":null,"ema":null}"#,
+                r#""skip_gradient_norm":null,"checkpoint_every":null,"on_disk_full":"stop","precision":"f32","#,
+                r#""micro_batch_size":null,"gradient_checkpointing":false,"schedule":"plateau","warmup_steps":0}"#,
             )
         );
+        // The defaults of the others stand in the help of their flags, which a test compares with them.
+        for key in Key::ALL {
+            let is_told = key.flag().is_some() || !key.is_left_out_at_default();
+            assert!(is_told, "nothing pins the default of {}", key.name());
+        }
         settings.validate().unwrap();
     }
 

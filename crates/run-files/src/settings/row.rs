@@ -19,6 +19,11 @@ pub(super) struct Row {
     /// Whether `config.json` names it only where its value is not the default, so that the files of runs that do without it
     /// stay as they were.
     pub(super) is_left_out_at_default: bool,
+    /// Texts that it takes, the edges of its range among them and at least one that is not its default: tests of all settings go
+    /// through them.
+    pub(super) takes: &'static [&'static str],
+    /// Texts that it refuses, those that lie just beyond its edges among them.
+    pub(super) refuses: &'static [&'static str],
 }
 
 /// What a continued run makes of another value.
@@ -36,7 +41,8 @@ pub enum Change {
 /// Makes `Settings`, their defaults, `Key`, `TrainFlags` and the table of rows.
 ///
 /// After the field and its default, a row says, in this order and where it applies: `values`, `unit`, `flag` (field, flag, name of
-/// its value, help) or `switch` (field, flag, the value that it gives, help), `environment`, `change`, `none`, `since`, `at_default`.
+/// its value, help) or `switch` (field, flag, the value that it gives, help), `environment`, `change`, `none`, `since`, `at_default`,
+/// `takes`, `refuses`. `{values}` in a help stands for what the values are.
 macro_rules! settings {
     (
         $(
@@ -51,6 +57,8 @@ macro_rules! settings {
                 $(none: $none:ident,)?
                 $(since: $since:ident,)?
                 $(at_default: $at_default:ident,)?
+                takes: [$($takes:literal),+],
+                refuses: [$($refuses:literal),+],
             }
         )+
         [ $($options:tt)* ]
@@ -95,6 +103,8 @@ macro_rules! settings {
                 is_optional: !stringify!($($none)?).is_empty(),
                 is_recent: !stringify!($($since)?).is_empty(),
                 is_left_out_at_default: !stringify!($($at_default)?).is_empty(),
+                takes: &[$($takes),+],
+                refuses: &[$($refuses),+],
             },)+
         ];
 
@@ -110,7 +120,7 @@ macro_rules! settings {
             $(
                 $(
                     #[doc = concat!($($flag_help),+)]
-                    #[arg(long, value_name = $value_name, allow_negative_numbers = true, value_parser = $crate::settings::options::flag_text($value_name), help = concat!($($flag_help),+))]
+                    #[arg(long, value_name = $value_name, allow_negative_numbers = true, value_parser = $crate::settings::options::flag_text($value_name), help = $crate::settings::row::help(&$values, concat!($($flag_help),+)))]
                     pub $flag: Option<String>,
                 )?
                 $(
@@ -144,4 +154,9 @@ pub(super) const fn first(texts: &[&'static str]) -> Option<&'static str> {
         [] => None,
         [text, ..] => Some(text),
     }
+}
+
+/// A flag's help, with what its values are in its place.
+pub(super) fn help(values: &Domain, text: &str) -> String {
+    text.replace("{values}", &values.describe())
 }

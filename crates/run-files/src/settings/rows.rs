@@ -1,7 +1,7 @@
 //! Every setting, one row each: flags, environment, file, checks, help, identity and printing follow from its row.
 //!
-//! To add a setting, add a row (`since: later`, so that older runs are read as having its default), and use the field where it
-//! counts. The order of the rows is that of `config.json`, of `--print-config` and of `--help`.
+//! To add a setting, add a row (`since: later`, so that older runs are read as having its default, and `at_default: left_out`, so that
+//! the files of runs without it stay as they are), and use the field where it counts. The order of the rows is that of `config.json`, of `--print-config` and of `--help`.
 
 use std::path::PathBuf;
 
@@ -32,6 +32,8 @@ settings! {
             "starting point, not measured) [default: none]",
         change: Compared,
         none: allowed,
+        takes: ["demo", "depth100"],
+        refuses: ["depth50", "", "Demo"],
     }
     /// Layers of the model: 28, 40, 70 or 100.
     Depth depth: u32 = 100 => {
@@ -40,6 +42,8 @@ settings! {
             "Layers: 28, 40, 70 or 100 [default: 100] [env: RESNET_DEPTH = 0, 1, 2 or 3, in that order]",
         environment: "RESNET_DEPTH",
         change: Fixed,
+        takes: ["28", "100"],
+        refuses: ["27", "0", "-28", "28.0", "x"],
     }
     /// Multiplier of the stage widths and of the intermediate dimension; 1 is the post's model.
     Width width: f64 = 1.0 => {
@@ -48,6 +52,8 @@ settings! {
             "Multiplier of the stage widths and of the intermediate dimension, above 0 and at most 16 [default: "
             "1]",
         change: Fixed,
+        takes: ["1e-9", "16"],
+        refuses: ["0", "-1", "16.1", "nan", "inf", "1x"],
     }
     /// Dimensions of the latent.
     LatentDim latent_dim: usize = 256 => {
@@ -56,6 +62,8 @@ settings! {
             "Dimensions of the latent, 1 to 65536 [default: 256] [env: LATENT_DIM]",
         environment: "LATENT_DIM",
         change: Fixed,
+        takes: ["1", "65536"],
+        refuses: ["0", "65537", "-1", "1.5"],
     }
     /// Features of the two dense layers, a multiple of 16; already resolved.
     IntermediateDim intermediate_dim: usize = 1024 => {
@@ -65,6 +73,8 @@ settings! {
             "[env: INTERMEDIATE_DIM]",
         environment: "INTERMEDIATE_DIM",
         change: Fixed,
+        takes: ["16", "65536"],
+        refuses: ["0", "15", "1000", "65552"],
     }
     /// Images a step.
     BatchSize batch_size: usize = 25 => {
@@ -74,6 +84,8 @@ settings! {
             "Images a step, 2 to 50000 [default: 25] [env: BATCH_SIZE]",
         environment: "BATCH_SIZE",
         change: Fixed,
+        takes: ["2", "50000"],
+        refuses: ["1", "0", "50001"],
     }
     /// Epochs at most.
     Epochs epochs: u32 = 1000 => {
@@ -82,6 +94,8 @@ settings! {
             "Epochs at most, 1 to 1000000 [default: 1000] [env: EPOCHS]",
         environment: "EPOCHS",
         change: Free,
+        takes: ["1", "1000000"],
+        refuses: ["0", "1000001"],
     }
     /// Adam's learning rate at the start.
     LearningRate learning_rate: f64 = 0.001 => {
@@ -90,6 +104,8 @@ settings! {
             "Adam's learning rate at the start, above 0 and at most 1 [default: 0.001] [env: LEARNING_RATE]",
         environment: "LEARNING_RATE",
         change: Compared,
+        takes: ["1e-12", "1"],
+        refuses: ["0", "-0.1", "1.01", "NaN"],
     }
     /// Keras' learning-rate decay: step `n` uses `learning_rate / (1 + decay * n)`. Not weight decay.
     Decay decay: f64 = 0.0 => {
@@ -98,6 +114,8 @@ settings! {
             "Learning-rate decay a step, rate / (1 + decay * step), from 0 to 1 [default: 0] [env: DECAY]",
         environment: "DECAY",
         change: Compared,
+        takes: ["0", "1"],
+        refuses: ["-1e-9", "1.01"],
     }
     /// Activation after the two dense norms; the blocks always use ReLU.
     Activation activation: Activation = Activation::Sigmoid => {
@@ -107,6 +125,8 @@ settings! {
             "ACTIVATION]",
         environment: "ACTIVATION",
         change: Compared,
+        takes: ["sigmoid", "gelu"],
+        refuses: ["elu", ""],
     }
     /// Share of the dense features dropped in training, in [0, 1).
     Dropout dropout: f64 = 0.0 => {
@@ -115,6 +135,8 @@ settings! {
             "Share of the dense features dropped in training, from 0 to below 1 [default: 0] [env: DROPOUT]",
         environment: "DROPOUT",
         change: Compared,
+        takes: ["0", "0.999"],
+        refuses: ["1", "-0.1"],
     }
     /// Seed of every random stream.
     Seed seed: u64 = 1 => {
@@ -122,6 +144,8 @@ settings! {
         flag: seed "--seed" "S",
             "Seed of every random stream, 0 to 2^64 - 1 [default: 1]",
         change: Fixed,
+        takes: ["0", "18446744073709551615"],
+        refuses: ["-1", "18446744073709551616"],
     }
     /// Folder of the CIFAR-10 files, or [`EMBEDDED_SAMPLE`](super::EMBEDDED_SAMPLE); none means that sample under preset `demo`, and
     /// `data` elsewhere.
@@ -132,6 +156,8 @@ settings! {
             "what is in data]",
         change: Free,
         none: allowed,
+        takes: ["."],
+        refuses: [""],
     }
     /// Folder of the run.
     RunDir run_dir: Option<PathBuf> = None => {
@@ -141,14 +167,17 @@ settings! {
         environment: "OUTDIR",
         change: Free,
         none: allowed,
+        takes: ["runs/1"],
+        refuses: [""],
     }
     /// Where the tensors live; several devices share each batch.
     Device device: Devices = DeviceChoice::Flex.into() => {
         values: Domain::text::<Devices>(Devices::FORMS, &["flex", "ndarray", "cuda:0"]),
         flag: device "--device" "DEVICE",
-            "flex (the CPU), ndarray, cuda:N with N a GPU index from 0, or vulkan:N; several GPUs (cuda:0,cuda:1) share each batch, "
-            "each normalising its part with its own batch statistics; compiled kernels are kept in ~/.cache/cubecl [default: flex]",
+            "Where tensors live: {values}; several devices share each batch, each normalising its part with its own batch statistics; compiled kernels are kept in ~/.cache/cubecl [default: flex]",
         change: Compared,
+        takes: ["flex", "cuda:7", "cuda:0,cuda:1", "flex,flex"],
+        refuses: ["cuda:", "gpu", "flex,cuda:0", "cuda:1,cuda:1"],
     }
     /// Whether the blocks have shortcuts; false is the degradation experiment.
     Shortcuts shortcuts: bool = true => {
@@ -156,6 +185,8 @@ settings! {
         switch: no_shortcuts "--no-shortcuts" gives "false",
             "Build the blocks without shortcuts [default: with shortcuts]",
         change: Fixed,
+        takes: ["true", "false"],
+        refuses: ["yes", ""],
     }
     /// What the run validates on.
     Validation validation: Validation = Validation::HeldOut => {
@@ -164,6 +195,8 @@ settings! {
             "Validate on 5000 held-out training images or, as the post did, on the test set: held-out or test "
             "[default: held-out]",
         change: Fixed,
+        takes: ["held-out", "test"],
+        refuses: ["heldout"],
     }
     /// How the latent is drawn.
     Sampler sampler: Sampler = Sampler::Correct => {
@@ -171,6 +204,8 @@ settings! {
         flag: sampler "--sampler" "NAME",
             "Latent draw: correct, or blog for the post's standard deviation [default: correct]",
         change: Compared,
+        takes: ["correct", "blog"],
+        refuses: ["wrong"],
     }
     /// Training images used, counted after the split; none means all.
     LimitTrain limit_train: Option<usize> = None => {
@@ -180,6 +215,8 @@ settings! {
             "Training images used, counted after the split, 2 to 50000 [default: none, all of them]",
         change: Fixed,
         none: allowed,
+        takes: ["2", "50000"],
+        refuses: ["1", "50001"],
     }
     /// Test images used, and validation images, each counted after the split; none means all.
     LimitTest limit_test: Option<usize> = None => {
@@ -189,6 +226,8 @@ settings! {
             "Test images used, counted after the split, and at most as many validation images, 1 to 10000 [default: none, all of them]",
         change: Fixed,
         none: allowed,
+        takes: ["1", "10000"],
+        refuses: ["0", "10001"],
     }
     /// Random changes of the training images.
     Augment augment: Augment = Augment::None => {
@@ -196,29 +235,39 @@ settings! {
         flag: augment "--augment" "NAME",
             "Random changes of the training images: none, flip or flip-crop [default: none]",
         change: Compared,
+        takes: ["none", "flip-crop"],
+        refuses: ["crop"],
     }
     /// Epochs without a better validation loss before the learning rate is halved.
     HalvingPatience halving_patience: u32 = 25 => {
         values: Domain::integer(1, 1_000_000),
         unit: " epochs",
         change: Compared,
+        takes: ["1", "1000000"],
+        refuses: ["0", "1000001"],
     }
     /// Halving stops at this learning rate.
     MinimumLearningRate minimum_learning_rate: f64 = 1e-6 => {
         values: Domain::from_zero(1.0),
         change: Compared,
+        takes: ["0", "1"],
+        refuses: ["-1e-6", "2"],
     }
     /// Epochs without an improvement of `stopping_minimum_improvement` before the run stops.
     StoppingPatience stopping_patience: u32 = 50 => {
         values: Domain::integer(1, 1_000_000),
         unit: " epochs",
         change: Compared,
+        takes: ["1", "1000000"],
+        refuses: ["0", "1000001"],
     }
     /// Validation loss, in nats an image, that counts as an improvement for stopping.
     StoppingMinimumImprovement stopping_minimum_improvement: f64 = 0.1 => {
         values: Domain::from_zero(1e9),
         unit: " nats an image",
         change: Compared,
+        takes: ["0", "1e9"],
+        refuses: ["-0.1", "inf"],
     }
     /// Steps whose gradient norm exceeds this many times the median of recent ones are skipped; none means that no
     /// finite step is.
@@ -230,6 +279,8 @@ settings! {
             "[default: none, no finite step is skipped]",
         change: Compared,
         none: allowed,
+        takes: ["1.001", "1e9"],
+        refuses: ["1", "0", "inf"],
     }
     /// How often a checkpoint is written within an epoch; none means at the ends of epochs only.
     CheckpointEvery checkpoint_every: Option<CheckpointInterval> = None => {
@@ -239,6 +290,8 @@ settings! {
             "none]",
         change: Free,
         none: allowed,
+        takes: ["1", "500", "5m", "0.5m"],
+        refuses: ["0", "-1", "m", "0m", "5s", "1.5", "", "infm"],
     }
     /// What a full disk does to the run.
     OnDiskFull on_disk_full: OnDiskFull = OnDiskFull::Stop => {
@@ -246,6 +299,8 @@ settings! {
         flag: on_disk_full "--on-disk-full" "WHAT",
             "A full disk ends the run, or lets it wait for space: stop or pause [default: stop]",
         change: Free,
+        takes: ["stop", "pause"],
+        refuses: ["wait"],
     }
     /// The type in which convolutions and matrix products are computed.
     Precision precision: Precision = Precision::F32 => {
@@ -256,6 +311,8 @@ settings! {
         environment: "PRECISION",
         change: Fixed,
         since: later,
+        takes: ["f32", "bf16"],
+        refuses: ["f16", "F32"],
     }
     /// Images at a time within a step; none means all of its batch. Gradients are summed over the micro-batches of a step;
     /// batch norm uses the statistics of each.
@@ -264,11 +321,13 @@ settings! {
         unit: " images (a single image would leave its decoder's dense norm nothing but zeros)",
         flag: micro_batch_size "--micro-batch-size" "N",
             "Split each batch into equal parts of at most so many images, 2 to 50000, and sum their gradients: "
-            "one update a step with less memory; each part is normalised with its own batch statistics, so it is "
-            "another run than without [default: none, the whole batch]",
+            "one update a step with less memory; each part is normalised with its own batch statistics, so results "
+            "differ from those of a run without it [default: none, the whole batch]",
         change: Compared,
         none: allowed,
         since: later,
+        takes: ["2", "50000"],
+        refuses: ["1", "0", "50001"],
     }
     /// Equal parts of each batch, each normalised with its own statistics, whose gradients are added in a fixed binary tree; 1 means one
     /// for each device.
@@ -281,6 +340,8 @@ settings! {
         change: Compared,
         since: later,
         at_default: left_out,
+        takes: ["1", "4", "1024"],
+        refuses: ["0", "3", "2048"],
     }
     /// Whether norms use the statistics of the whole batch where it is divided into shards.
     SyncNorm sync_norm: bool = false => {
@@ -292,6 +353,8 @@ settings! {
         change: Compared,
         since: later,
         at_default: left_out,
+        takes: ["true", "false"],
+        refuses: ["yes", "1"],
     }
     /// Whether blocks are computed again in the backward pass instead of keeping what it needs of them.
     GradientCheckpointing gradient_checkpointing: bool = false => {
@@ -301,6 +364,8 @@ settings! {
             "gradients with less memory and about a third more time [default: false]",
         change: Compared,
         since: later,
+        takes: ["true", "false"],
+        refuses: ["yes", "1"],
     }
     /// What becomes of the learning rate from epoch to epoch.
     Schedule schedule: RateSchedule = RateSchedule::Plateau => {
@@ -310,6 +375,8 @@ settings! {
             "to its minimum along half a cosine, epoch by epoch, until the last of --epochs [default: plateau]",
         change: Compared,
         since: later,
+        takes: ["plateau", "cosine"],
+        refuses: ["linear"],
     }
     /// Steps over which the learning rate rises linearly from 0; 0 means none.
     WarmupSteps warmup_steps: u64 = 0 => {
@@ -318,17 +385,20 @@ settings! {
             "Steps over which the learning rate rises linearly from 0, 0 to 1000000 [default: 0]",
         change: Compared,
         since: later,
+        takes: ["0", "1000000"],
+        refuses: ["-1", "1000001"],
     }
     /// Distribution of the pixels given the decoder's output.
     Likelihood likelihood: Likelihood = Likelihood::Bernoulli => {
         values: Domain::text::<Likelihood>(Likelihood::FORMS, &Likelihood::USUAL),
         flag: likelihood "--likelihood" "NAME",
-            "Distribution of the pixels: bernoulli (the post's cross-entropy, no bits per dimension), "
-            "renormalised-bernoulli, logistic, logistic:global, logistic-mixture:K, gaussian or gaussian:global "
+            "Distribution of the pixels: {values}; bernoulli is the post's cross-entropy and has no bits per dimension "
             "[default: bernoulli]",
         change: Fixed,
         since: later,
         at_default: left_out,
+        takes: ["bernoulli", "logistic:global", "logistic-mixture:10"],
+        refuses: ["logistic-mixture", "logistic-mixture:0", "Gaussian", ""],
     }
     /// Weight of the KL divergence in what is minimised; scores always have weight 1.
     Beta beta: f64 = 1.0 => {
@@ -338,6 +408,8 @@ settings! {
         change: Fixed,
         since: later,
         at_default: left_out,
+        takes: ["0", "1000000"],
+        refuses: ["-1", "inf"],
     }
     /// How that weight grows over the first updates.
     KlWarmup kl_warmup: KlSchedule = KlSchedule::None => {
@@ -348,6 +420,8 @@ settings! {
         change: Fixed,
         since: later,
         at_default: left_out,
+        takes: ["none", "linear:0", "linear:10:0.5", "cyclical:100:4"],
+        refuses: ["linear", "linear:-1", "cyclical:4:5", ""],
     }
     /// Nats of each latent dimension, as a mean over the whole batch, that cost nothing in what is minimised; none means 0.
     FreeBits free_bits: Option<f64> = None => {
@@ -360,6 +434,8 @@ settings! {
         none: allowed,
         since: later,
         at_default: left_out,
+        takes: ["1e-9", "1000000"],
+        refuses: ["0", "-1"],
     }
     /// Decay of the weights' exponential moving average, which scores, pictures and exports are of; none means the weights
     /// themselves.
@@ -372,6 +448,8 @@ settings! {
         none: allowed,
         since: later,
         at_default: left_out,
+        takes: ["1e-9", "0.9999"],
+        refuses: ["0", "1", "-0.5"],
     }
 
     // Flags of `train` that are no settings.

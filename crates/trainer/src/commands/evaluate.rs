@@ -48,8 +48,7 @@ pub(super) struct EvaluateFlags {
     /// Images at a time
     #[arg(long, value_name = "B", default_value = "100", value_parser = integer::<NonZeroUsize>(1..=50_000))]
     batch_size: NonZeroUsize,
-    /// flex (the CPU), ndarray, cuda:N or vulkan:N
-    #[arg(long, value_name = "X", default_value = "flex")]
+    #[arg(long, help = DeviceChoice::FORMS, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
     #[arg(long)]

@@ -11,7 +11,7 @@ pub(super) struct GpuCheckFlags {
     /// Folder of results.json and results.md
     #[arg(long, value_name = "DIR", value_parser = result_path())]
     out: PathBuf,
-    /// cuda:N or vulkan:N; or flex, where everything is made at a tiny size to see that it works
+    /// A GPU, cuda:N or vulkan:N; or flex, where everything is made at a tiny size to see that it works
     #[arg(long, value_name = "X", default_value = "cuda:0")]
     device: DeviceChoice,
     /// Seconds for everything; what does not fit is listed

@@ -21,8 +21,7 @@ pub(super) struct ReportFlags {
     /// Folder of the data set, for traversals and interpolations that are not drawn yet; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// Where those are computed: flex (the CPU), ndarray, cuda:N or vulkan:N
-    #[arg(long, value_name = "X", default_value = "flex")]
+    #[arg(long, help = format!("Where those are computed: {}", DeviceChoice::FORMS), value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }
 

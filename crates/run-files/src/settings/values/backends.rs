@@ -60,9 +60,18 @@ const BACKENDS: [Backend; 4] = [
     },
 ];
 
+/// The forms of all rows, for texts that are put together when the program is built.
+macro_rules! forms {
+    () => {
+        "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of any maker)"
+    };
+}
+
+pub(super) use forms;
+
 impl DeviceChoice {
     /// The forms a device is written in.
-    pub const FORMS: &'static str = "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of any maker)";
+    pub const FORMS: &'static str = forms!();
 
     /// Its backend, and its index among the backend's GPUs.
     fn row(self) -> (&'static Backend, Option<usize>) {
@@ -142,6 +151,9 @@ mod tests {
     fn every_backend_has_its_row() {
         for backend in BACKENDS {
             let device: DeviceChoice = backend.name.parse().unwrap();
+            let forms = DeviceChoice::FORMS.split(", ");
+            let is_told = forms.into_iter().any(|form| form.starts_with(backend.name));
+            assert!(is_told, "{} is not among the forms", backend.name);
             assert_eq!(device.row().0.name, backend.name);
             assert_eq!(
                 device.gpu_index().is_some(),

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::backends::forms;
 use super::{DeviceChoice, UnknownChoice};
 
 /// One device, or several of one kind that share each batch of a run: `cuda:0,cuda:1`.
@@ -19,8 +20,10 @@ pub struct Devices {
 
 impl Devices {
     /// The forms that devices are written in.
-    pub const FORMS: &'static str = "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of \
-                                     any maker), or several of one kind with commas between them (cuda:0,cuda:1)";
+    pub const FORMS: &'static str = concat!(
+        forms!(),
+        ", or several of one kind with commas between them (cuda:0,cuda:1)"
+    );
 
     /// The device that weights, moments and the norms' statistics live on.
     pub fn main(&self) -> DeviceChoice {

@@ -6,6 +6,7 @@ use crate::commands::path_argument::{path, result_path};
 use crate::process::stop_request::StopRequest;
 use crate::sweep::{Matching, Protocol, SweepOptions, SweepPreset, SweepProgress, sweep};
 use run_files::run_folder::RunFolderError;
+use run_files::settings::DeviceChoice;
 use run_files::shell::quoted;
 
 #[derive(clap::Args)]
@@ -42,8 +43,7 @@ pub(in crate::commands) struct BenchDepthsFlags {
     /// Test images used, and validation images at most [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit_test: Option<String>,
-    /// flex (the CPU), ndarray, cuda:N or vulkan:N [default: flex]
-    #[arg(long, value_name = "X")]
+    #[arg(long, help = format!("{} [default: flex]", DeviceChoice::FORMS), value_name = "X")]
     device: Option<String>,
     /// Folder of the data set [default: data; the embedded sample for the demo]
     #[arg(long, value_name = "D", value_parser = path())]

@@ -17,7 +17,7 @@ use crate::timing::step_scaling::{Scaling, time_scaling};
 use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps_on_ranks};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::RunFolderError;
-use run_files::settings::{Settings, SettingsError, TrainFlags, resolve};
+use run_files::settings::{DeviceChoice, Settings, SettingsError, TrainFlags, resolve};
 
 /// How long another rank may give no sign of life.
 const RANK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,8 +45,7 @@ pub(in crate::commands) struct BenchStepFlags {
     /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
-    /// flex (the CPU), ndarray, cuda:N or vulkan:N
-    #[arg(long, value_name = "X", default_value = "flex")]
+    #[arg(long, help = DeviceChoice::FORMS, value_name = "X", default_value = "flex")]
     device: String,
     /// none, flip or flip-crop
     #[arg(long, value_name = "A", default_value = "none")]

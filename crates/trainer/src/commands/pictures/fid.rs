@@ -58,8 +58,7 @@ pub(in crate::commands) struct FidFlags {
     /// Images at a time in the Inception network
     #[arg(long, value_name = "B", default_value = "25", value_parser = at_most::<10_000>)]
     batch_size: NonZeroUsize,
-    /// flex (the CPU), ndarray, cuda:N or vulkan:N
-    #[arg(long, value_name = "X", default_value = "flex")]
+    #[arg(long, help = DeviceChoice::FORMS, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
     /// Print JSON
     #[arg(long)]

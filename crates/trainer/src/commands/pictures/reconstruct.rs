@@ -22,8 +22,7 @@ pub(in crate::commands) struct ReconstructFlags {
     /// Colour behind what is transparent in the picture: RRGGBB in hexadecimal digits
     #[arg(long, value_name = "COLOUR", default_value = "ffffff", value_parser = colour)]
     background: [u8; 3],
-    /// flex (the CPU), ndarray, cuda:N or vulkan:N
-    #[arg(long, value_name = "X", default_value = "flex")]
+    #[arg(long, help = DeviceChoice::FORMS, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }
 

@@ -42,8 +42,7 @@ pub(in crate::commands) struct TraverseFlags {
     /// Folder of the data set; default: the run's
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// flex (the CPU), ndarray, cuda:N or vulkan:N
-    #[arg(long, value_name = "X", default_value = "flex")]
+    #[arg(long, help = DeviceChoice::FORMS, value_name = "X", default_value = "flex")]
     device: DeviceChoice,
 }
 

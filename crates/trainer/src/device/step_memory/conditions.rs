@@ -26,7 +26,7 @@ pub(crate) enum Place {
         /// It keeps what was freed for longer than a step, as it does by default.
         keeps_freed: bool,
     },
-    Cuda,
+    Gpu,
 }
 
 /// The form and the place that settings lead to.
@@ -44,11 +44,12 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
     } else {
         Form::Plain(precision)
     };
-    let place = match settings.device.main() {
-        DeviceChoice::Cuda(_) | DeviceChoice::Vulkan(_) => Place::Cuda,
-        _ => Place::Host {
+    let place = if settings.device.are_gpus() {
+        Place::Gpu
+    } else {
+        Place::Host {
             keeps_freed: keeps_freed(std::env::var("MIMALLOC_PURGE_DELAY").ok().as_deref()),
-        },
+        }
     };
     (form, place)
 }

@@ -74,7 +74,7 @@ pub(crate) fn predict(
 ) -> StepMemory {
     let parts = crate::ranks::batch_parts::micro_batches(size.batch, size.micro_batch);
     let resnet = config.as_resnet();
-    if let (Form::OnDevice(precision), Place::Cuda, Some(resnet)) = (form, place, resnet) {
+    if let (Form::OnDevice(precision), Place::Gpu, Some(resnet)) = (form, place, resnet) {
         let form = StepForm {
             precision,
             has_average: size.has_average,
@@ -111,11 +111,11 @@ pub(crate) fn predict(
             (PROGRAM, PAGES + FREED_PAGES + tensors / 16 + tensors / 8)
         }
         // A pool in slices; an assumption too.
-        Place::Cuda => (CUDA_CONTEXT, tensors / 8),
+        Place::Gpu => (CUDA_CONTEXT, tensors / 8),
     };
     let images = match place {
         Place::Host { .. } => 0,
-        Place::Cuda => CIFAR_BYTES,
+        Place::Gpu => CIFAR_BYTES,
     };
     StepMemory {
         parameters,
@@ -205,7 +205,7 @@ mod tests {
             recomputes: false,
             has_average: false,
         };
-        let of = |form| predict(&config, (form, Place::Cuda), size);
+        let of = |form| predict(&config, (form, Place::Gpu), size);
         let own = of(Form::OnDevice(Precision::Bf16));
         // What a driver without a card was asked for, by `tests/kernels/tests/nvrtc`.
         let buffers = own.parameters + own.activations + own.in_flight + own.allocator;
