@@ -28,7 +28,7 @@ pub(crate) struct DownloadArgs {
     /// Use this copy of cifar-10-binary.tar.gz instead of the network
     #[arg(long, value_name = "F", value_parser = path())]
     from_file: Option<PathBuf>,
-    /// Print events as JSON, one a line, on standard output
+    /// Print events as JSON, one per line, on standard output
     #[arg(long)]
     json: bool,
 }

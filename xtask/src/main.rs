@@ -41,7 +41,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Download(download::DownloadArgs),
-    /// Train a model: `--preset demo` needs no data, no network and about two minutes
+    /// Train a model and write its run folder; `--preset demo` needs no data, no network and about two minutes
     #[command(disable_help_flag = true)]
     Train(Forwarded),
     /// Draw images from a trained model's prior
@@ -86,10 +86,10 @@ enum Command {
     Faults(faults::FaultsArgs),
     Sanitize(sanitize::SanitizeArgs),
     Doctor(doctor::DoctorArgs),
-    /// Train every depth with several seeds and compare them: tables and a report
+    /// Train every depth with several seeds and compare them in tables and a report; a stopped sweep is resumed
     #[command(disable_help_flag = true)]
     BenchDepths(Forwarded),
-    /// Check and time a GPU within a budget of seconds: parity, determinism, steps, memory
+    /// Check and time a GPU within a budget of seconds: parity, determinism, steps, memory; continues after a failed part
     #[command(disable_help_flag = true)]
     GpuCheck(Forwarded),
 }

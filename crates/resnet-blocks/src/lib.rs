@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-// Two measured kernels allow it, each with its invariants; they come with flex.
+// Three places allow it, each with its reasons: two measured kernels for processors (`flex`), and the kernels of GPUs (`cube`).
 #![deny(unsafe_code)]
 #![cfg_attr(not(any(feature = "flex", feature = "cube")), forbid(unsafe_code))]
 

@@ -111,10 +111,10 @@ fn page(bytes: f64) -> String {
          Written by `cargo run --package trainer --example predict_scaling -- docs`. Nothing here was measured on several GPUs; measurements with\n\
          several ranks of a processor are in [EXPERIMENTS.md](../EXPERIMENTS.md).\n\n\
          ## Assumptions\n\n\
-         - One GPU takes {:.2} ms a step and {:.4} ms an image: PyTorch's best form on an H100 at depth 28 in bfloat16 (5.6 ms at 25 images, 16.4 ms at 128;\n\
+         - One GPU takes {:.2} ms per step and {:.4} ms per image: PyTorch's best form on an H100 at depth 28 in bfloat16 (5.6 ms at 25 images, 16.4 ms at 128;\n\
          \x20 [EXPERIMENTS.md](../EXPERIMENTS.md#2026-11-26-the-first-contact-with-a-card-no-step-finished) has the measurement).\n\
-         - Ranks add {:.1} MB a step: the gradients and running statistics of depth 28 at the original width, {:.0} float32 numbers.\n\
-         - {GPUS} GPUs a machine. The sum is recursive halving and doubling, the nearest ranks first; it begins when the backward pass has ended.\n\
+         - Ranks add {:.1} MB per step: the gradients and running statistics of depth 28 at the original width, {:.0} float32 numbers.\n\
+         - {GPUS} GPUs per machine. The sum is recursive halving and doubling, the nearest ranks first; it begins when the backward pass has ended.\n\
          - Ranks wait for nobody; evaluation, pictures and checkpoints are not counted.\n\
          - The links' numbers are round ones for servers of 2026, not measured. Between two ranks of a 2-core machine 81.3 MB took\n\
          \x20 68 ms, additions included ([EXPERIMENTS.md](../EXPERIMENTS.md#2026-11-26-ranks-under-mpi-on-one-machine)): 1.2 GB/s where 5 GB/s are assumed here.\n\n\
@@ -140,7 +140,7 @@ fn page(bytes: f64) -> String {
         );
     }
     for (title, about) in [
-        ("Weak scaling", format!("{PER_GPU} images a GPU")),
+        ("Weak scaling", format!("{PER_GPU} images per GPU")),
         (
             "Strong scaling",
             format!("{WHOLE} images in all; efficiency against one GPU at {PER_GPU} images"),
@@ -148,7 +148,7 @@ fn page(bytes: f64) -> String {
     ] {
         let _ = write!(
             text,
-            "\n## {title}: {about}\n\n| GPUs | images a GPU | step without the sum | sum, host | efficiency, host | sum, NCCL | efficiency, NCCL |\n|---|---|---|---|---|---|---|\n"
+            "\n## {title}: {about}\n\n| GPUs | images per GPU | step without the sum | sum, host | efficiency, host | sum, NCCL | efficiency, NCCL |\n|---|---|---|---|---|---|---|\n"
         );
         for count in COUNTS {
             let per_gpu = if title.starts_with("Weak") {

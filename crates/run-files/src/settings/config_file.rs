@@ -158,7 +158,7 @@ mod tests {
             ),
             (
                 "{\"width\": 1,\n\"width\": 2}",
-                &["`width` stands twice", "line 2"],
+                &["`width` appears twice", "line 2"],
             ),
             (
                 "{\n\n\"dropout\": 1.0}",

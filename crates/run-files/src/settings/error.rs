@@ -40,7 +40,7 @@ pub enum SettingsError {
         nearest: Option<&'static str>,
     },
     /// A key given twice in one file.
-    #[error("`{key}` stands twice in {}, the second time in line {line}: remove one of them", path.display())]
+    #[error("`{key}` appears twice in {}, the second time on line {line}: remove one of them", path.display())]
     DuplicateKey {
         /// The file.
         path: PathBuf,

@@ -33,7 +33,9 @@ impl Preset {
 
 /// The post's size and schedule, with the correct sampler and held-out validation.
 ///
-/// Spelt out although most are defaults, so that a changed default cannot change a reproduction.
+/// Most of these are defaults, listed so that a changed default cannot change a reproduction. Later settings that a `config.json` leaves out at
+/// their default (shards, synchronised norms, likelihood, beta, KL warm-up, free bits, moving average) are not listed: older runs are read with that
+/// default, so it cannot change.
 fn the_posts_run(depth: u32) -> Vec<(Key, Value)> {
     vec![
         (Key::Depth, json!(depth)),

@@ -36,7 +36,7 @@ pub(super) struct EvaluateFlags {
     /// renormalised-bernoulli, which gives bits per dimension; default: the run's
     #[arg(long, value_name = "NAME")]
     likelihood: Option<Likelihood>,
-    /// Bound the log-likelihood with K draws an image too, 1 to 10000
+    /// Bound the log-likelihood with K draws per image too, 1 to 10000
     #[arg(long, value_name = "K", value_parser = integer::<u32>(1..=10_000))]
     importance_samples: Option<u32>,
     /// Only the first N images of the split; default: all

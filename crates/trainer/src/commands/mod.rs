@@ -61,9 +61,9 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train a model and write its run folder
+    /// Train a model and write its run folder; `--preset demo` needs no data, no network and about two minutes
     Train(Box<run_files::settings::TrainFlags>),
-    /// Draw images from the prior
+    /// Draw images from a trained model's prior
     Sample(sample::SampleFlags),
     /// Score a trained model on a split
     Evaluate(evaluate::EvaluateFlags),
@@ -73,7 +73,7 @@ enum Command {
     Traverse(traverse::TraverseFlags),
     /// Draw the decoder's pictures from one test image to another
     Interpolate(interpolate::InterpolateFlags),
-    /// Encode and decode one picture
+    /// Encode and decode one picture with a trained model
     Reconstruct(reconstruct::ReconstructFlags),
     /// Compare drawn images with real ones: sharpness, colours, copies
     SampleStatistics(sample_statistics::SampleStatisticsFlags),
@@ -89,9 +89,9 @@ enum Command {
     Summary(summary::SummaryFlags),
     /// Time a training step, phase by phase, and beside PyTorch's
     BenchStep(bench_step::BenchStepFlags),
-    /// Train every depth with several seeds and write tables and a report; goes on where it was stopped
+    /// Train every depth with several seeds and compare them in tables and a report; a stopped sweep is resumed
     BenchDepths(Box<bench_depths::BenchDepthsFlags>),
-    /// Check and time a GPU within a budget of seconds: parity, determinism, steps, memory; goes on where a part fails
+    /// Check and time a GPU within a budget of seconds: parity, determinism, steps, memory; continues after a failed part
     GpuCheck(gpu_check::GpuCheckFlags),
 }
 

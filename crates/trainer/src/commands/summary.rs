@@ -22,7 +22,7 @@ pub(super) struct SummaryFlags {
     /// Features of the two dense layers
     #[arg(long, value_name = "N")]
     intermediate_dim: Option<String>,
-    /// Images a step, for the memory of a step
+    /// Images per step, for the memory of a step
     #[arg(long, value_name = "B")]
     batch_size: Option<String>,
     /// Images at a time within a step

@@ -39,7 +39,7 @@ pub enum GpuCheckError {
     },
     /// A budget that is no number of seconds.
     #[error(
-        "`--budget {seconds}` is no time to check anything in; give seconds above 0, a million at most"
+        "`--budget {seconds}` leaves no time to check anything; give seconds above 0, a million at most"
     )]
     Budget {
         /// What was given.

@@ -2,7 +2,7 @@
 //!
 //! Every rank holds the whole model and computes its own shards of each batch. Gradients, running statistics and losses are added
 //! up in the same binary tree whatever the number of ranks (`tree_sum`), so all of them take the same step and hold the same
-//! weights. Rank 0 alone writes files and speaks.
+//! weights. Only rank 0 writes files and prints progress.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

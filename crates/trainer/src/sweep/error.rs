@@ -28,8 +28,8 @@ pub enum SweepError {
         "this sweep has no run; give at least one depth with `--depths` and one seed with `--seeds`"
     )]
     NothingToDo,
-    /// A depth stands twice.
-    #[error("depth {depth} stands twice; name each depth once in `--depths`")]
+    /// A depth is listed twice.
+    #[error("depth {depth} is listed twice; list each depth once in `--depths`")]
     RepeatedDepth {
         /// The depth.
         depth: u32,

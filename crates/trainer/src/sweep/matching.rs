@@ -11,7 +11,7 @@ pub enum Matching {
     None,
     /// The number of parameters
     Parameters,
-    /// Multiply-accumulates an image
+    /// Multiply-accumulates per image
     Macs,
 }
 

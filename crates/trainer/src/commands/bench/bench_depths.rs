@@ -31,7 +31,7 @@ pub(in crate::commands) struct BenchDepthsFlags {
     /// Distribution of the pixels, as for train: with one over grey levels the tables have bits/dim [default: bernoulli]
     #[arg(long, value_name = "NAME")]
     likelihood: Option<String>,
-    /// Images a step [default: 25]
+    /// Images per step [default: 25]
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     batch_size: Option<String>,
     /// Epochs at most [default: 1000]
@@ -48,7 +48,7 @@ pub(in crate::commands) struct BenchDepthsFlags {
     /// Folder of the data set [default: data; the embedded sample for the demo]
     #[arg(long, value_name = "D", value_parser = path())]
     data_dir: Option<PathBuf>,
-    /// Folder of the sweep; one that was stopped goes on where it was
+    /// Folder of the sweep; a sweep that was stopped resumes there
     #[arg(long, value_name = "DIR", default_value = "runs/bench-depths", value_parser = result_path())]
     out: PathBuf,
     /// Train each depth without shortcuts too
@@ -61,10 +61,10 @@ pub(in crate::commands) struct BenchDepthsFlags {
     /// What is held equal between the depths, by their widths
     #[arg(long = "match", value_enum, value_name = "QUANTITY", default_value_t)]
     matching: Matching,
-    /// Where the settings start; other flags win over it
+    /// Where the settings start; other flags override it
     #[arg(long, value_enum, value_name = "NAME")]
     preset: Option<SweepPreset>,
-    /// Write one JSON object an event to stdout, and nothing else
+    /// Write one JSON object per event to stdout, and nothing else
     #[arg(long)]
     json: bool,
 }

@@ -33,7 +33,7 @@ pub(in crate::commands) struct BenchStepFlags {
     /// Dimensions of the latent
     #[arg(long, value_name = "Z", default_value = "64")]
     latent_dim: String,
-    /// Images a step
+    /// Images per step
     #[arg(long, value_name = "B", default_value = "25")]
     batch_size: String,
     /// f32 or bf16

@@ -38,7 +38,7 @@ pub(in crate::commands) struct FidFlags {
     /// The split's reconstructions too (rFID)
     #[arg(long)]
     reconstructions: bool,
-    /// Standard deviation of the latents, in the prior's
+    /// Standard deviation of the latents, as a multiple of the prior's
     #[arg(
         long,
         value_name = "T",

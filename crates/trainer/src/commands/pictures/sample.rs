@@ -50,7 +50,7 @@ pub(in crate::commands) struct SampleFlags {
     /// Seed of the latents; default: the run's
     #[arg(long, value_name = "S", value_parser = integer::<u64>(0..=usize::MAX))]
     seed: Option<u64>,
-    /// Standard deviation of the latents, in the prior's: below 1 for likelier and more alike images
+    /// Standard deviation of the latents, as a multiple of the prior's; below 1 gives more typical, less varied images
     #[arg(
         long,
         value_name = "T",

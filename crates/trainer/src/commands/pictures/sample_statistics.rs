@@ -27,7 +27,7 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     /// Drawn and test images whose nearest training image is looked for, 1 to 10000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = integer::<u32>(1..=10_000))]
     neighbours: u32,
-    /// Standard deviation of the latents, in the prior's
+    /// Standard deviation of the latents, as a multiple of the prior's
     #[arg(
         long,
         value_name = "T",
