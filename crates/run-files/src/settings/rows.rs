@@ -76,12 +76,12 @@ settings! {
         takes: ["16", "65536"],
         refuses: ["0", "15", "1000", "65552"],
     }
-    /// Images a step.
+    /// Images per step.
     BatchSize batch_size: usize = 25 => {
         values: Domain::integer(2, 50_000),
         unit: " images (a single image would leave its decoder's dense norm nothing but zeros)",
         flag: batch_size "--batch-size" "B",
-            "Images a step, 2 to 50000 [default: 25] [env: BATCH_SIZE]",
+            "Images per step, 2 to 50000 [default: 25] [env: BATCH_SIZE]",
         environment: "BATCH_SIZE",
         change: Fixed,
         takes: ["2", "50000"],
@@ -111,7 +111,7 @@ settings! {
     Decay decay: f64 = 0.0 => {
         values: Domain::from_zero(1.0),
         flag: decay "--decay" "D",
-            "Learning-rate decay a step, rate / (1 + decay * step), from 0 to 1 [default: 0] [env: DECAY]",
+            "Learning-rate decay per step, rate / (1 + decay * step), from 0 to 1 [default: 0] [env: DECAY]",
         environment: "DECAY",
         change: Compared,
         takes: ["0", "1"],
@@ -261,7 +261,7 @@ settings! {
         takes: ["1", "1000000"],
         refuses: ["0", "1000001"],
     }
-    /// Validation loss, in nats an image, that counts as an improvement for stopping.
+    /// Validation loss, in nats per image, that counts as an improvement for stopping.
     StoppingMinimumImprovement stopping_minimum_improvement: f64 = 0.1 => {
         values: Domain::from_zero(1e9),
         unit: " nats an image",
@@ -321,7 +321,7 @@ settings! {
         unit: " images (a single image would leave its decoder's dense norm nothing but zeros)",
         flag: micro_batch_size "--micro-batch-size" "N",
             "Split each batch into equal parts of at most so many images, 2 to 50000, and sum their gradients: "
-            "one update a step with less memory; each part is normalised with its own batch statistics, so results "
+            "one update per step with less memory; each part is normalised with its own batch statistics, so results "
             "differ from those of a run without it [default: none, the whole batch]",
         change: Compared,
         none: allowed,
@@ -462,8 +462,8 @@ settings! {
     /// Memory that --auto-batch may count on, such as 8GiB or 500MB [default: what is free when the run begins]
     #[arg(long, value_name = "SIZE", requires = "auto_batch")]
     pub memory_limit: Option<MemoryLimit>,
-    /// JSON file with any of the keys that --print-config lists; it wins over the preset, flags and environment win
-    /// over it [default: none]
+    /// JSON file with any of the keys that --print-config lists; it overrides the preset, and flags and environment override
+    /// it [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Data inside the program: sample, 2,000 training and 500 test images [default: the files in --data-dir, or in data]
@@ -492,7 +492,7 @@ settings! {
     /// Print every setting and where its value came from, and end [default: train]
     #[arg(long)]
     pub print_config: bool,
-    /// Write one JSON object an event to stdout, and nothing else [default: progress for people]
+    /// Write one JSON object per event to stdout, and nothing else [default: progress for people]
     #[arg(long)]
     pub json: bool,
     ]

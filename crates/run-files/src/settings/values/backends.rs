@@ -25,6 +25,8 @@ pub enum DeviceChoice {
 struct Backend {
     /// Before the index, where there is one.
     name: &'static str,
+    /// Other names that people may give it.
+    aliases: &'static [&'static str],
     /// Of the trainer's build.
     feature: &'static str,
     place: Place,
@@ -40,21 +42,25 @@ enum Place {
 const BACKENDS: [Backend; 4] = [
     Backend {
         name: "flex",
+        aliases: &[],
         feature: "flex",
         place: Place::Processors(DeviceChoice::Flex),
     },
     Backend {
         name: "ndarray",
+        aliases: &[],
         feature: "ndarray",
         place: Place::Processors(DeviceChoice::Ndarray),
     },
     Backend {
         name: "cuda",
+        aliases: &[],
         feature: "cuda",
         place: Place::Gpu(DeviceChoice::Cuda),
     },
     Backend {
         name: "vulkan",
+        aliases: &["metal", "wgpu"],
         feature: "vulkan",
         place: Place::Gpu(DeviceChoice::Vulkan),
     },
@@ -63,7 +69,7 @@ const BACKENDS: [Backend; 4] = [
 /// The forms of all rows, for texts that are put together when the program is built.
 macro_rules! forms {
     () => {
-        "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of any maker)"
+        "flex (the CPU), ndarray, cuda:N (an NVIDIA GPU, N its index from 0; `cuda` is `cuda:0`), vulkan:N (a GPU of any maker; also metal:N and wgpu:N)"
     };
 }
 
@@ -109,7 +115,8 @@ impl FromStr for DeviceChoice {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let device = BACKENDS.iter().find_map(|backend| {
-            let rest = text.strip_prefix(backend.name)?;
+            let mut names = std::iter::once(&backend.name).chain(backend.aliases);
+            let rest = names.find_map(|name| text.strip_prefix(name))?;
             match (&backend.place, rest.strip_prefix(':')) {
                 (Place::Processors(device), None) if rest.is_empty() => Some(*device),
                 (Place::Gpu(device), None) if rest.is_empty() => Some(device(0)),
@@ -181,6 +188,10 @@ mod tests {
             );
         }
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        // By Vulkan or Metal, whichever the system has.
+        for text in ["metal:2", "wgpu:2"] {
+            assert_eq!(text.parse(), Ok(DeviceChoice::Vulkan(2)));
+        }
         for text in [
             "",
             "cuda:",
