@@ -37,6 +37,7 @@ mod epoch;
 mod error;
 mod finish;
 mod ranks;
+mod room;
 mod row;
 mod saving;
 mod step;
@@ -44,7 +45,7 @@ pub(crate) mod step_clock;
 mod validation;
 
 pub use error::TrainError;
-use saving::{SMALL_FILES, tell_left};
+use room::{SMALL_FILES, tell_left};
 
 /// How and where a run is made, which no number of it depends on.
 #[derive(Clone, Copy, Debug)]
