@@ -3,7 +3,7 @@
 use burn_flex::FlexTensor;
 
 use crate::flex::backward::spatial::Reduce;
-use crate::flex::backward::{Backward, NormSlope};
+use crate::flex::backward::sums::{Backward, NormSlope};
 use crate::flex::block::spread;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::centre;

@@ -1,6 +1,6 @@
 //! The second and third pass of backward: from the expand layer's input to that of the 3x3 convolution.
 
-use crate::flex::backward::{Backward, NormSlope, PartSums, norm_gradient};
+use crate::flex::backward::sums::{Backward, NormSlope, PartSums, norm_gradient};
 use crate::flex::element::{Real, narrow, relu};
 use crate::flex::elementwise::{activate_centred, centre};
 use crate::flex::folded::FoldedGradient;

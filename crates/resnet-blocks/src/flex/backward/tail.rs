@@ -2,7 +2,7 @@
 
 use burn_flex::FlexTensor;
 
-use crate::flex::backward::Backward;
+use crate::flex::backward::sums::Backward;
 use crate::flex::block::Affine;
 use crate::flex::element::{Real, narrow};
 use crate::flex::elementwise::{activate_centred, centre, mask, mask_in_place};
