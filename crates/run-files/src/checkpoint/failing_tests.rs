@@ -1,5 +1,7 @@
 //! Every file operation of a save fails once, in every way: what is on the disk is the old checkpoint or the new one.
 
+use std::path::Path;
+
 use super::tests::{checkpoint, newest, run};
 use super::*;
 use crate::fault_cases::passed;
