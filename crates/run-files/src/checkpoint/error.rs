@@ -52,7 +52,7 @@ impl CheckpointError {
     /// The file that there was no room for, where that is what happened.
     pub fn full_at(&self) -> Option<&Path> {
         match self {
-            Self::File { path, source } if crate::disk::is_full(source) => Some(path),
+            Self::File { path, source } if crate::files::disk::is_full(source) => Some(path),
             _ => None,
         }
     }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use super::error::{CheckpointError, at, corrupt};
 use super::manifest::{LARGEST_MANIFEST, Manifest, ManifestEntry, Origin};
 use super::state::{LARGEST_STATE, Position, TrainingState};
-use crate::atomic_file::write_atomically;
-use crate::file_operations::{create_folder, read_at_most, rename, sync_folder, write_synced};
+use crate::files::atomic_file::write_atomically;
+use crate::files::file_operations::{
+    create_folder, read_at_most, rename, sync_folder, write_synced,
+};
 use crate::weights::{NamedValues, from_safetensors, to_safetensors};
 
 pub(super) const MODEL: &str = "model.safetensors";

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::error::{CheckpointError, at};
 use super::folder::{CheckpointFolder, STATE};
 use super::state::{LARGEST_STATE, Position, TrainingState};
-use crate::file_operations::{read_at_most, remove_folder, rename};
+use crate::files::file_operations::{read_at_most, remove_folder, rename};
 
 /// How many of the newest are kept, besides the best.
 const KEPT: usize = 2;
