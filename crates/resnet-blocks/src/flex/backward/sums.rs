@@ -4,8 +4,8 @@ use crate::flex::block::Affine;
 use crate::flex::element::{Real, narrow};
 use crate::flex::elementwise::{activate_backward, norm_backward};
 use crate::flex::forward::Kept;
-use crate::flex::normalization::{NormGradient, Normalization};
 use crate::flex::partition::{Partition, total};
+use crate::flex::statistics::normalization::{NormGradient, Normalization};
 use crate::operation::Sizes;
 
 pub(super) struct Backward<'a, T> {
