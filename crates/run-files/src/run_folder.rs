@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::atomic_file::write_atomically;
 use crate::checkpoint::{CheckpointFolder, Position};
-use crate::file_operations::{open_no_link, try_lock};
+use crate::files::atomic_file::write_atomically;
+use crate::files::file_operations::{open_no_link, try_lock};
 use crate::metrics::{METRICS_CSV, METRICS_JSONL, TIMING_JSONL};
 use crate::settings::{Difference, Settings};
 

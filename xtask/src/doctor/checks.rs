@@ -9,7 +9,7 @@ use std::time::Instant;
 use cifar_loader::{Cifar10, free_bytes};
 use run_files::wording;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::build;
 
 const GIGABYTE: u64 = 1_000_000_000;

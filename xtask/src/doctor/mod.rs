@@ -2,6 +2,7 @@
 
 mod checks;
 mod device;
+mod finding;
 mod network;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use run_files::settings::DeviceChoice;
 use run_files::wording;
 use serde_json::{Value, json};
 
+pub(crate) use self::finding::Finding;
+use self::finding::Status;
 use crate::output::print_line;
 use crate::path_argument::path;
 
@@ -40,83 +43,6 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// How a finding is to be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    Ok,
-    Warn,
-    Red,
-}
-
-/// One line.
-#[derive(Clone, Debug)]
-pub(crate) struct Finding {
-    check: &'static str,
-    status: Status,
-    message: String,
-    /// What to do about it; every failed check has one.
-    fix: Option<String>,
-    /// The exit code where the line is red.
-    code: u8,
-}
-
-impl Finding {
-    pub(crate) fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            check,
-            status: Status::Ok,
-            message: message.into(),
-            fix: None,
-            code: 0,
-        }
-    }
-
-    pub(crate) fn warn(
-        check: &'static str,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Self {
-        Self {
-            status: Status::Warn,
-            fix: Some(fix.into()),
-            ..Self::ok(check, message)
-        }
-    }
-
-    pub(crate) fn red(
-        check: &'static str,
-        code: u8,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Self {
-        Self {
-            status: Status::Red,
-            code,
-            ..Self::warn(check, message, fix)
-        }
-    }
-
-    fn line(&self) -> String {
-        let status = match self.status {
-            Status::Ok => "ok  ",
-            Status::Warn => "warn",
-            Status::Red => "red ",
-        };
-        let fix = self.fix.as_ref();
-        let fix = fix.map_or(String::new(), |fix| format!("\n      fix: {fix}"));
-        format!("{status}  {}: {}{fix}", self.check, self.message)
-    }
-
-    fn json(&self) -> Value {
-        let status = match self.status {
-            Status::Ok => "ok",
-            Status::Warn => "warn",
-            Status::Red => "red",
-        };
-        json!({"check": self.check, "status": status, "message": self.message, "fix": self.fix})
-    }
 }
 
 /// A check that runs beside the others.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cifar_loader::{OFFICIAL, Probe, mirrors_from_environment, probe};
 
-use super::{Finding, Status};
+use super::finding::{Finding, Status};
 
 const NAME: &str = "mirror";
 /// Time for each mirror; all are asked at once.

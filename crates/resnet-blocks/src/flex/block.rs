@@ -6,8 +6,8 @@ use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::activate;
 use crate::flex::interleaved::Grid;
 use crate::flex::layout::wide_values;
-use crate::flex::normalization::Normalization;
 use crate::flex::spatial::Image;
+use crate::flex::statistics::normalization::Normalization;
 use crate::operation::Sizes;
 
 /// What the kernels see of a block's sizes.

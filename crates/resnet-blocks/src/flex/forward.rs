@@ -13,12 +13,12 @@ use burn_flex::FlexTensor;
 
 use crate::flex::block::Layer;
 use crate::flex::element::Real;
-use crate::flex::folded::{Folded, scaled_weight};
 use crate::flex::layout::{channels_last, wide_values};
-use crate::flex::moments::Moments;
-use crate::flex::normalization::Normalization;
 use crate::flex::passes::Forward;
 use crate::flex::spatial::Kernel;
+use crate::flex::statistics::folded::{Folded, scaled_weight};
+use crate::flex::statistics::moments::Moments;
+use crate::flex::statistics::normalization::Normalization;
 use crate::operation::{Around, BlockConfig, Sizes, position};
 use crate::shared_batch::SharedBatch;
 

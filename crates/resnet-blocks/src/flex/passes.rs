@@ -6,11 +6,11 @@ use crate::flex::block::{Affine, Layer, sample};
 use crate::flex::element::{Real, narrow, relu, transpose};
 use crate::flex::elementwise::{centre, finish, finish_with};
 use crate::flex::interleaved::{REGIONS, convolve_constant};
-use crate::flex::moments::{Moments, channel_moments, cross_moments};
-use crate::flex::normalization::Normalization;
 use crate::flex::partition::{Partition, for_each_part};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::spatial::{Kernel, convolve};
+use crate::flex::statistics::moments::{Moments, channel_moments, cross_moments};
+use crate::flex::statistics::normalization::Normalization;
 use crate::operation::{Around, BlockConfig, Sizes, position};
 
 /// The layers of a block, and the passes over its batch.

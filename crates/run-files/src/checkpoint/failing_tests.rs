@@ -1,9 +1,11 @@
 //! Every file operation of a save fails once, in every way: what is on the disk is the old checkpoint or the new one.
 
+use std::path::Path;
+
 use super::tests::{checkpoint, newest, run};
 use super::*;
 use crate::fault_cases::passed;
-use crate::file_operations::failing::{Failure, count, with_failure};
+use crate::files::file_operations::failing::{Failure, count, with_failure};
 
 /// Checkpoints there are before the save that fails.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +77,7 @@ fn faults_failing_file_operation_leaves_the_old_checkpoint_or_the_new_one() {
                     with_failure(index, failure, || checkpoints.save(&checkpoint(epoch, 1)));
                 if let Err(CheckpointError::File { source, .. }) = &result {
                     assert_eq!(
-                        crate::disk::is_full(source),
+                        crate::files::disk::is_full(source),
                         failure != Failure::InputOutput
                     );
                 } else {

@@ -1,8 +1,12 @@
+use std::fs;
+
+use super::folder::{MANIFEST, MODEL, OPTIMIZER, STATE};
 use super::*;
 use crate::fault_cases::{cases, passed};
 use crate::metrics::MetricsLengths;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
+use crate::weights::NamedValues;
 
 pub(super) const PARAMETERS: usize = 600;
 

@@ -53,7 +53,7 @@ impl MetricsError {
     /// The file that there was no room for, where that is what happened.
     pub fn full_at(&self) -> Option<&Path> {
         match self {
-            Self::Unwritable { path, cause } if crate::disk::is_full(cause) => Some(path),
+            Self::Unwritable { path, cause } if crate::files::disk::is_full(cause) => Some(path),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::MetricsError;
 use super::row::EpochRow;
-use crate::file_operations::open_regular;
+use crate::files::file_operations::open_regular;
 
 /// No file of metrics that a run writes comes near this size, in bytes.
 const LARGEST_JSONL: u64 = 1 << 28;

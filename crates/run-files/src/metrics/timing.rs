@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::error::MetricsError;
 use super::writer::ends_a_line;
-use crate::file_operations::open_no_link;
+use crate::files::file_operations::open_no_link;
 
 /// File of everything that reads a clock, in the run folder.
 pub const TIMING_JSONL: &str = "timing.jsonl";
@@ -77,7 +77,8 @@ impl TimingWriter {
         let line = serde_json::to_string(entry).map_err(io::Error::from);
         let line = line.map_err(unwritable)? + "\n";
         #[cfg(test)]
-        let begun = crate::file_operations::failing::before_write(&mut self.file, line.as_bytes());
+        let begun =
+            crate::files::file_operations::failing::before_write(&mut self.file, line.as_bytes());
         #[cfg(not(test))]
         let begun = Ok(());
         if let Err(cause) = begun.and_then(|()| self.file.write_all(line.as_bytes())) {
@@ -143,7 +144,7 @@ mod tests {
     /// A disk that fills up within a line, and a run that waits for room and then writes it again.
     #[test]
     fn a_line_that_found_no_room_leaves_nothing_and_can_be_written_again() {
-        use crate::file_operations::failing::{Failure, with_failure};
+        use crate::files::file_operations::failing::{Failure, with_failure};
         let folder = tempfile::tempdir().unwrap();
         let mut timing = TimingWriter::open(folder.path()).unwrap();
         let entry = |epoch: u32| json!({"epoch": epoch, "train_seconds": 2.5});

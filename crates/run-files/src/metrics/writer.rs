@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::MetricsError;
 use super::row::EpochRow;
-use crate::atomic_file::write_atomically;
-use crate::file_operations::open_no_link;
+use crate::files::atomic_file::write_atomically;
+use crate::files::file_operations::open_no_link;
 
 /// File of one JSON object an epoch, in the run folder.
 pub const METRICS_JSONL: &str = "metrics.jsonl";

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::CheckpointError;
-use crate::disk::is_full;
+use crate::files::disk::is_full;
 use crate::settings::{Difference, SettingsError};
 use crate::shell::quoted_path;
 

@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::environment::{changed_settings, is_recorded};
 use super::error::{RunFolderError, file_error};
 use super::names::{CONFIG, ENVIRONMENT};
-use crate::atomic_file::write_atomically;
 use crate::checkpoint::{CheckpointFolder, Origin, Position};
-use crate::file_operations::read_at_most;
+use crate::files::atomic_file::write_atomically;
+use crate::files::file_operations::read_at_most;
 use crate::settings::{Difference, Settings, differences};
 
 /// An `environment.json` has a few lines for each process that went on with the run.

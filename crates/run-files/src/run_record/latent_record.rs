@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_operations::read_at_most;
+use crate::files::file_operations::read_at_most;
 use crate::settings::Sampler;
 
 /// The record, and its two pictures, in the run folder.

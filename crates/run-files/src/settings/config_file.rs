@@ -10,7 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::domain::nearest;
-use super::{Key, SettingsError, Source};
+use super::source::Source;
+use super::{Key, SettingsError};
 
 /// Settings fill about a kilobyte; a larger file is some other file.
 const LARGEST: u64 = 1 << 20;

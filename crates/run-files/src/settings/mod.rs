@@ -16,14 +16,16 @@ mod print_config;
 mod resolve;
 mod row;
 mod rows;
+mod source;
 mod values;
 
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
 pub use options::{EmbeddedData, Resume, expand_home};
-pub use resolve::{Provenance, Resolved, Source, resolve};
+pub use resolve::{Provenance, Resolved, resolve};
 pub use row::Change;
 pub use rows::{Key, Settings, TrainFlags};
+pub use source::Source;
 pub use values::{
     Activation, Augment, CheckpointInterval, DeviceChoice, Devices, OnDiskFull, Precision, Preset,
     RateSchedule, Sampler, UnknownChoice, Validation,

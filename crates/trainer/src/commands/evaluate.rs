@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use vae_core::Likelihood;
 
 use super::error::TrainerError;
-use crate::commands::load_run;
+use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;

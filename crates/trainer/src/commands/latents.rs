@@ -9,7 +9,7 @@ use run_files::wording::counted;
 use serde_json::json;
 
 use super::error::TrainerError;
-use crate::commands::load_run;
+use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;

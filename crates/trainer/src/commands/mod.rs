@@ -4,6 +4,7 @@ mod bench;
 mod conclusion;
 mod error;
 mod evaluate;
+mod finished_run;
 mod gpu_check;
 mod latents;
 mod number_argument;
@@ -21,22 +22,9 @@ pub use error::TrainerError;
 use bench::{bench_depths, bench_step};
 use pictures::{fid, interpolate, reconstruct, sample, sample_statistics, traverse};
 
-use std::path::Path;
-
-use burn::module::Module;
-use burn::tensor::Device;
-use cifar_loader::View;
 use clap::{Parser, Subcommand};
 
-use crate::device::{open_device, with_failures_as_errors};
-use crate::experiment::ExperimentError;
-use crate::experiment::file_list::FileList;
-use crate::experiment::model::{Model, model_config};
-use crate::experiment::weights::{WeightsError, from_safetensors, load_values};
-use run_files::file_operations::read_at_most;
-use run_files::run_folder::{MODEL, file_error, read_settings};
-use run_files::run_record::RunRecordError;
-use run_files::settings::{DeviceChoice, Settings};
+use crate::device::with_failures_as_errors;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -143,79 +131,6 @@ fn end_with_the_reader() {
     let always = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     // Without the handler the command still does its work.
     let _ = signal_hook::flag::register_conditional_shutdown(SIGPIPE, 128 + SIGPIPE, always);
-}
-
-/// Checks the position of an image in a split.
-fn position(flag: &'static str, image: u32, view: &View) -> Result<(), TrainerError> {
-    if (image as usize) < view.len() {
-        return Ok(());
-    }
-    Err(TrainerError::UnfittingFlag {
-        flag,
-        given: image.to_string(),
-        reason: format!("there are {} images, from 0", view.len()),
-    })
-}
-
-/// Pictures of a sheet at most, which is kept in memory until it is whole.
-const MOST_PICTURES: usize = 10_000;
-
-/// Checks that a sheet can be made of so many rows and columns.
-fn sheet_size(rows: usize, columns: usize) -> Result<(), TrainerError> {
-    if rows
-        .checked_mul(columns)
-        .is_some_and(|pictures| pictures <= MOST_PICTURES)
-    {
-        return Ok(());
-    }
-    Err(TrainerError::UnfittingFlag {
-        flag: "--columns",
-        given: columns.to_string(),
-        reason: format!(
-            "with {rows} rows that is more than the {MOST_PICTURES} pictures that a sheet holds"
-        ),
-    })
-}
-
-/// A finished run's settings and model, for inference.
-fn load_run(
-    run_dir: &Path,
-    device: DeviceChoice,
-) -> Result<(Settings, Model, Device), TrainerError> {
-    let settings = read_settings(run_dir)?;
-    let device = open_device(device)?;
-    let path = run_dir.join(MODEL);
-    if !path.exists() {
-        return Err(RunRecordError::Unfinished {
-            path: run_dir.to_owned(),
-        }
-        .into());
-    }
-    let template = Model::new(&model_config(&settings)?, &device);
-    // Four bytes a parameter, and a header; no other file need be read to its end.
-    let largest = 4 * template.num_params() as u64 + (1 << 20);
-    let bytes = read_at_most(&path, largest).map_err(file_error(&path))?;
-    // A list that cannot be read is for `verify-run` to name.
-    let list = FileList::read(run_dir).ok().flatten();
-    if let Some((expected, found)) = list.and_then(|list| list.difference(MODEL, &bytes)) {
-        return Err(ExperimentError::FileDamaged {
-            path,
-            expected,
-            found,
-        }
-        .into());
-    }
-    let refuse = |source| ExperimentError::ExportedWeights {
-        path: path.clone(),
-        source,
-    };
-    let values = from_safetensors(&bytes).map_err(refuse)?;
-    let is_finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-    if let Some((name, _)) = values.iter().find(|(_, (_, values))| !is_finite(values)) {
-        return Err(refuse(WeightsError::NotFinite { name: name.clone() }).into());
-    }
-    let model = load_values(template, &values).map_err(refuse)?;
-    Ok((settings, model, device))
 }
 
 #[cfg(test)]

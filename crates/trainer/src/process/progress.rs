@@ -6,19 +6,19 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use run_files::metrics::{EpochRow, Terms};
-use run_files::settings::Settings;
+use run_files::metrics::Terms;
 
 use super::heartbeat::Heartbeat;
 
+mod events;
 mod text;
+
+pub use events::{EpochEnd, Finish, RunStart, StepProgress, StepRate, StopReason};
 
 /// Seconds between two updates of the bar.
 const BAR_INTERVAL: f64 = 0.1;
@@ -64,99 +64,6 @@ impl ProgressMode {
 /// Whether both stdout and stderr go to a terminal.
 pub fn at_terminal() -> bool {
     io::stdout().is_terminal() && io::stderr().is_terminal()
-}
-
-/// The start of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct RunStart<'a> {
-    /// The settings.
-    pub settings: &'a Settings,
-    /// The run folder.
-    pub run_dir: &'a Path,
-    /// Images trained on.
-    pub train_images: usize,
-    /// Images validated on.
-    pub valid_images: usize,
-    /// Parameters of the model.
-    pub parameters: usize,
-    /// First epoch to come, from 1; larger than 1 in a resumed run.
-    pub first_epoch: u32,
-    /// No epoch is to come: what is left is to score the weights and to write the results.
-    pub is_over: bool,
-}
-
-/// A step within an epoch.
-#[derive(Clone, Copy, Debug)]
-pub struct StepProgress {
-    /// The epoch, from 1.
-    pub epoch: u32,
-    /// Epochs at most.
-    pub epochs: u32,
-    /// Steps done in this epoch.
-    pub step: usize,
-    /// Steps of an epoch.
-    pub steps: usize,
-    /// How fast this process makes the epoch's steps; none before the first that counts.
-    pub rate: Option<StepRate>,
-    /// Seconds since the epoch began.
-    pub seconds: f64,
-    /// The loss so far in this epoch, in nats an image.
-    pub terms: Terms,
-}
-
-/// How fast steps are made; the first of a process does not count where kernels are compiled in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepRate {
-    /// Training images a second.
-    pub images_per_second: f64,
-    /// Seconds a step.
-    pub seconds_per_step: f64,
-}
-
-/// The end of an epoch.
-#[derive(Clone, Copy, Debug)]
-pub struct EpochEnd {
-    /// Its numbers.
-    pub row: EpochRow,
-    /// Epochs at most.
-    pub epochs: u32,
-    /// Seconds of training and validation.
-    pub seconds: f64,
-    /// Training images a second.
-    pub images_per_second: f64,
-    /// Whether its validation loss is the best so far.
-    pub is_best: bool,
-    /// Learning rate of the next epoch.
-    pub next_learning_rate: f64,
-}
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StopReason {
-    /// All epochs are done.
-    EpochLimit,
-    /// The validation loss stopped improving.
-    EarlyStopping,
-}
-
-/// The end of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Finish<'a> {
-    /// Why it ended.
-    pub reason: StopReason,
-    /// The epoch with the best validation loss.
-    pub best: EpochRow,
-    /// The last epoch.
-    pub last: EpochRow,
-    /// The best epoch's weights on the test set.
-    pub test: Terms,
-    /// Seconds since the start, or since the resumption.
-    pub seconds: f64,
-    /// The run folder.
-    pub run_dir: &'a Path,
-    /// Pictures to look at.
-    pub pictures: &'a [PathBuf],
 }
 
 /// Reports events in one of the three modes.

@@ -19,6 +19,7 @@ pub(crate) mod launcher;
 mod mpi;
 #[cfg(feature = "cube")]
 pub(crate) mod piecewise_sum;
+mod requests;
 #[cfg(test)]
 pub(crate) mod threads;
 mod transport;
@@ -27,7 +28,9 @@ pub(crate) mod tree_sum;
 pub(crate) use agreement::Fact;
 pub(crate) use division::divided;
 pub use error::RanksError;
+pub(crate) use requests::Requests;
 pub(crate) use transport::{Message, Spent, Transport};
+use tree_sum::Contribution;
 
 /// The ranks of a run, seen from one of them.
 #[derive(Clone)]
@@ -38,15 +41,6 @@ pub struct Ranks {
     transport: Option<Arc<Mutex<Box<dyn Transport>>>>,
     /// What was spent on the others beside it, from GPU to GPU.
     beside: Arc<Mutex<Spent>>,
-}
-
-/// What the ranks tell each other besides the sums of a step: the largest of each counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Requests {
-    /// The number of the signal that asks a rank to stop; 0 for none.
-    pub(crate) stop: u8,
-    /// Whether a rank was asked for a checkpoint.
-    pub(crate) checkpoint: bool,
 }
 
 impl Ranks {
@@ -138,6 +132,24 @@ impl Ranks {
         tree_sum::broadcast(&mut **transport, message)
     }
 
+    /// The sum over all ranks, and what any of them asks for. A rank without a shard of the batch contributes none.
+    ///
+    /// `length` is that of the values.
+    ///
+    /// # Errors
+    /// Where a rank is lost or has ended.
+    pub(crate) fn sum(
+        &self,
+        own: Option<Contribution>,
+        length: usize,
+        requests: Requests,
+    ) -> Result<(Contribution, Requests), RanksError> {
+        match self.transport() {
+            None => Ok((own.unwrap_or_default(), requests)),
+            Some(mut transport) => tree_sum::sum(&mut **transport, own, length, requests),
+        }
+    }
+
     /// Tells the others that this rank ends with an error of its own, whose exit code theirs will be.
     pub(crate) fn fail(&self, code: u8) {
         if let Some(mut transport) = self.transport() {
@@ -174,9 +186,9 @@ impl Ranks {
     pub(crate) fn gathered(&self, own: f64) -> Result<Vec<f64>, RanksError> {
         let mut numbers = vec![0.0; self.size];
         numbers[self.rank] = own;
-        let own = tree_sum::Contribution {
+        let own = Contribution {
             numbers,
-            ..tree_sum::Contribution::default()
+            ..Contribution::default()
         };
         let (sum, _) = self.sum(Some(own), 0, Requests::default())?;
         Ok(sum.numbers)

@@ -9,7 +9,9 @@
 
 use run_files::metrics::BatchLoss;
 
-use super::{Message, Ranks, RanksError, Requests, Transport};
+use super::error::RanksError;
+use super::requests::Requests;
+use super::transport::{Message, Transport};
 
 /// Adds up contributions that come in their order, in the tree's.
 #[derive(Debug)]
@@ -54,27 +56,8 @@ pub(crate) struct Contribution {
 /// The numbers before those of a contribution.
 const HEAD: usize = 6;
 
-impl Ranks {
-    /// The sum over all ranks, and what any of them asks for. A rank without a shard of the batch contributes none.
-    ///
-    /// `length` is that of the values.
-    ///
-    /// # Errors
-    /// Where a rank is lost or has ended.
-    pub(crate) fn sum(
-        &self,
-        own: Option<Contribution>,
-        length: usize,
-        requests: Requests,
-    ) -> Result<(Contribution, Requests), RanksError> {
-        match self.transport() {
-            None => Ok((own.unwrap_or_default(), requests)),
-            Some(mut transport) => sum(&mut **transport, own, length, requests),
-        }
-    }
-}
-
-fn sum(
+/// The sum over all ranks, as [`Ranks::sum`](super::Ranks::sum) gives it.
+pub(super) fn sum(
     transport: &mut dyn Transport,
     own: Option<Contribution>,
     length: usize,
@@ -141,16 +124,6 @@ fn sum(
         pieces.pop();
     }
     Ok((own, requests))
-}
-
-impl Requests {
-    /// What either asks for.
-    pub(crate) fn or(self, other: Self) -> Self {
-        Self {
-            stop: self.stop.max(other.stop),
-            checkpoint: self.checkpoint || other.checkpoint,
-        }
-    }
 }
 
 fn numbers(own: Option<&Contribution>, requests: Requests) -> Vec<f64> {

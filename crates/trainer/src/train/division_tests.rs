@@ -1,5 +1,7 @@
 //! Runs whose batches are divided, over micro-batches and devices; and other ways to compute the same steps.
 
+use std::path::Path;
+
 use burn::tensor::DType;
 
 use super::tests::{

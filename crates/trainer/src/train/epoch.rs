@@ -6,8 +6,9 @@ use std::time::Instant;
 use run_files::metrics::{EpochTiming, peak_memory_bytes};
 
 use super::error::TrainError;
+use super::room::SMALL_FILES;
 use super::validation::Scores;
-use super::{ActiveRun, Logs, SMALL_FILES, Training, ranks};
+use super::{ActiveRun, Logs, Training, ranks};
 use crate::process::progress::{EpochEnd, Progress};
 use crate::process::stop_request::StopSignal;
 use crate::ranks::RanksError;

@@ -27,7 +27,8 @@ use run_files::run_folder::RunFolderError;
 use run_files::run_record::{PerNetwork, PerSplit, RunSummary};
 use run_report::loss_curves::{LOSS_CURVES, write_svg};
 
-use super::{ActiveRun, SMALL_FILES, Training};
+use super::room::SMALL_FILES;
+use super::{ActiveRun, Training};
 
 impl Training<'_> {
     /// Exports the weights of the best epoch, scores them on the test set, and draws the final pictures.

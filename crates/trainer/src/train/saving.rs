@@ -6,20 +6,19 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use cifar_loader::free_bytes;
 
+use super::room::{SMALL_FILES, tell_left};
 use super::{ActiveRun, TrainError, Training};
 use crate::experiment::file_list::{PICTURES, is_a_runs_file, is_a_runs_picture};
 use crate::experiment::weights::named_values;
 use crate::process::progress::Progress;
 use run_files::atomic_file::remove_unfinished;
-use run_files::checkpoint::{Checkpoint, CheckpointError};
+use run_files::checkpoint::Checkpoint;
 use run_files::metrics::{METRICS_JSONL, read_rows};
 use run_files::run_folder::SUMMARY;
 use run_files::settings::OnDiskFull;
 
 /// Checkpoints on the disk at one time: the newest two, the best of each, and the one that is being written.
 const CHECKPOINTS: u64 = 5;
-/// Room for pictures, metrics and everything else that is small, in bytes.
-pub(super) const SMALL_FILES: u64 = 16 << 20;
 
 impl Training<'_> {
     /// Refuses a run that would meet a full disk, before it begins or goes on.
@@ -159,18 +158,6 @@ impl Training<'_> {
             available: free_bytes(self.folder.path()),
             run_dir: self.folder.path().to_owned(),
             is_begun: self.folder.holds_a_run(),
-        }
-    }
-}
-
-/// What could not be cleared away takes room, and harms nothing.
-pub(super) fn tell_left(left: &[CheckpointError], progress: &mut Progress) {
-    for error in left {
-        if let CheckpointError::File { path, source } = error {
-            let path = path.display();
-            progress.notice_once(&format!(
-                "{path} could not be removed ({source}); it is no part of the run, and can be removed by hand"
-            ));
         }
     }
 }

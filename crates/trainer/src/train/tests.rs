@@ -1,7 +1,10 @@
 //! Runs that are stopped everywhere and continued, and steps that are not finite.
 
+use std::path::Path;
+
 use super::batches::PresentEpoch;
 use super::*;
+use crate::experiment::model::{Model, model_config};
 use crate::experiment::weights::named_values;
 use crate::process::progress::ProgressMode;
 use crate::step::fault::{Fault, FaultSite};

@@ -5,7 +5,7 @@ use burn::prelude::*;
 use super::levels::{
     HALF_LEVEL, inverse_scale, levels, log_one_minus_exp, round_to_level, to_signed,
 };
-use super::per_image;
+use super::reduction::per_image;
 
 /// 1 / sqrt(2)
 const SQRT_HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;

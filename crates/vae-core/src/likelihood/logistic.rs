@@ -5,7 +5,7 @@ use burn::prelude::*;
 use super::levels::{
     HALF_LEVEL, inverse_scale, levels, log_one_minus_exp, round_to_level, softplus, to_signed,
 };
-use super::per_image;
+use super::reduction::per_image;
 
 /// Negative log-probability of each image, `[batch]`, from mean and log-scale of every value.
 pub(super) fn nll(mean: Tensor<4>, log_scale: Tensor<4>, images: Tensor<4>) -> Tensor<1> {

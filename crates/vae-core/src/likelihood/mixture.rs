@@ -14,7 +14,7 @@ use burn::tensor::activation::{log_softmax, softmax};
 
 use super::levels::{inverse_scale, levels, round_to_level, to_signed};
 use super::logistic::{log_probability, quantile};
-use super::per_image;
+use super::reduction::per_image;
 
 /// Parts of a map, each `[batch, components, height, width]`; the coefficients already between -1 and 1.
 struct Parts {

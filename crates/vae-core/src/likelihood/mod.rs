@@ -14,14 +14,15 @@ mod level_bounds;
 mod levels;
 mod logistic;
 mod mixture;
+mod reduction;
 mod renormalised_bernoulli;
 
 use burn::prelude::*;
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{DType, FloatDType};
 use vae_measures::Likelihood;
 
 pub use bernoulli::bernoulli_cross_entropy;
+use reduction::full_precision;
 
 /// Random numbers from which [`PixelLikelihood::sample`] draws an image.
 #[derive(Clone, Debug)]
@@ -127,14 +128,6 @@ impl PixelLikelihood for Likelihood {
     }
 }
 
-/// In float32, unless it is in float64.
-fn full_precision(tensor: Tensor<4>) -> Tensor<4> {
-    match tensor.dtype() {
-        DType::F64 | DType::F32 => tensor,
-        _ => tensor.cast(FloatDType::F32),
-    }
-}
-
 #[track_caller]
 fn assert_channels(likelihood: Likelihood, map: &Tensor<4>, image_channels: usize) {
     let (found, expected) = (map.dims()[1], likelihood.map_channels(image_channels));
@@ -151,9 +144,4 @@ fn mean_and_log_scale(map: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         map.clone().narrow(1, 0, channels),
         map.narrow(1, channels, channels),
     )
-}
-
-/// The sum over all but the first axis.
-fn per_image<const D: usize>(values: Tensor<D>) -> Tensor<1> {
-    values.flatten::<2>(1, D - 1).sum_dim(1).squeeze_dim::<1>(1)
 }

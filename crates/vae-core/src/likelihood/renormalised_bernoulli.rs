@@ -6,7 +6,7 @@
 use burn::prelude::*;
 
 use super::levels::levels;
-use super::per_image;
+use super::reduction::per_image;
 
 /// Below it, log(sinh(y) / y) is a series; above, a sum of logarithms.
 const SERIES_BELOW: f64 = 0.5;

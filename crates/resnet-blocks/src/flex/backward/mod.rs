@@ -11,20 +11,20 @@
 
 mod reduce;
 mod spatial;
+mod sums;
 mod tail;
 
 use burn_flex::FlexTensor;
 
 use crate::flex::backward::reduce::GradientAround;
+use crate::flex::backward::sums::Backward;
 use crate::flex::block::Affine;
 use crate::flex::element::{Real, narrow, transpose};
-use crate::flex::elementwise::{activate_backward, norm_backward};
 use crate::flex::forward::Kept;
 use crate::flex::layout::{channels_last, dense};
-use crate::flex::normalization::{NormGradient, Normalization};
-use crate::flex::partition::{Partition, total};
+use crate::flex::partition::Partition;
 use crate::flex::spatial::Kernel;
-use crate::operation::{Around, Sizes, position};
+use crate::operation::{Around, position};
 
 /// The gradients of all inputs, in their order; that of the image batch only where it is wanted.
 ///
@@ -108,74 +108,4 @@ pub(crate) fn backward<T: Real>(
     all.push(input);
     all.extend(gradients.into_iter().map(Some));
     all
-}
-
-struct Backward<'a, T> {
-    kept: &'a Kept<T>,
-    sizes: Sizes,
-    partition: Partition,
-    is_input_wanted: bool,
-    /// Norms of the two narrow maps.
-    reduce: Affine<T>,
-    spatial: Affine<T>,
-}
-
-/// Sums over one part.
-struct PartSums<T> {
-    sum: Vec<T>,
-    weighted_sum: Vec<T>,
-}
-
-/// A norm's input gradient from its output's: `scale * gradient - constant - slope * (value - mean)`.
-struct NormSlope<T> {
-    scale: Vec<T>,
-    constant: Vec<T>,
-    slope: Vec<T>,
-    mean: Vec<T>,
-}
-
-impl<T: Real> NormSlope<T> {
-    fn new(norm: &Normalization, gradient: &NormGradient) -> Self {
-        Self {
-            scale: narrow(&norm.scale),
-            constant: narrow(&gradient.constant),
-            slope: narrow(&gradient.slope),
-            mean: narrow(&norm.mean),
-        }
-    }
-
-    fn apply(&self, gradient: &[T], values: &[T], output: &mut [T]) {
-        norm_backward(
-            gradient,
-            values,
-            [&self.scale, &self.constant, &self.slope, &self.mean],
-            output,
-        );
-    }
-}
-
-impl<T: Real> Affine<T> {
-    /// The gradient behind the norm from that behind the ReLU less `constant`, in place; its sums plain and times the
-    /// centred values.
-    fn activate_backward(&self, values: &[T], constant: &[T], gradient: &mut [T]) -> PartSums<T> {
-        let channels = self.scale.len();
-        let (mut sum, mut weighted_sum) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
-        let parameters = [&self.scale, &self.shift, &self.mean, constant];
-        activate_backward(values, parameters, gradient, &mut sum, &mut weighted_sum);
-        PartSums { sum, weighted_sum }
-    }
-}
-
-/// The gradient of one of the narrow norms from the sums of this batch's parts.
-fn norm_gradient<T: Real>(
-    norm: &Normalization,
-    kept: &Kept<T>,
-    parts: &[PartSums<T>],
-) -> NormGradient {
-    norm.shared_gradient(
-        kept.shared.as_ref(),
-        kept.positions,
-        &total(parts, |part| &part.sum),
-        &total(parts, |part| &part.weighted_sum),
-    )
 }

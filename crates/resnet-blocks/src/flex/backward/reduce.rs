@@ -3,14 +3,14 @@
 use burn_flex::FlexTensor;
 
 use crate::flex::backward::spatial::Reduce;
-use crate::flex::backward::{Backward, NormSlope};
+use crate::flex::backward::sums::{Backward, NormSlope};
 use crate::flex::block::spread;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::centre;
-use crate::flex::folded::FoldedGradient;
 use crate::flex::layout::from_channels_last;
 use crate::flex::partition::{for_each_part, total};
 use crate::flex::product::{Factor, Mode, multiply};
+use crate::flex::statistics::folded::FoldedGradient;
 use crate::operation::Sizes;
 
 /// What one thread works on: gradient, reduced map and input of some images, and where their gradient goes.

@@ -1,15 +1,15 @@
 //! The second and third pass of backward: from the expand layer's input to that of the 3x3 convolution.
 
-use crate::flex::backward::{Backward, NormSlope, PartSums, norm_gradient};
+use crate::flex::backward::sums::{Backward, NormSlope, PartSums, norm_gradient};
 use crate::flex::element::{Real, narrow, relu};
 use crate::flex::elementwise::{activate_centred, centre};
-use crate::flex::folded::FoldedGradient;
 use crate::flex::interleaved::{REGIONS, constant_gradients};
-use crate::flex::moments::channel_sums;
-use crate::flex::normalization::NormGradient;
 use crate::flex::partition::{for_each_part, total};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::spatial::{add_weight_gradient, convolve};
+use crate::flex::statistics::folded::FoldedGradient;
+use crate::flex::statistics::moments::channel_sums;
+use crate::flex::statistics::normalization::NormGradient;
 
 /// What the 3x3 convolution and the norm before it need.
 pub(super) struct Reduce<T> {

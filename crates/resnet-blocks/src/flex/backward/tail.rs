@@ -2,13 +2,13 @@
 
 use burn_flex::FlexTensor;
 
-use crate::flex::backward::Backward;
+use crate::flex::backward::sums::Backward;
 use crate::flex::block::Affine;
 use crate::flex::element::{Real, narrow};
 use crate::flex::elementwise::{activate_centred, centre, mask, mask_in_place};
-use crate::flex::moments::channel_sums;
 use crate::flex::partition::{add, for_each_part, total};
 use crate::flex::product::{Factor, Mode, multiply};
+use crate::flex::statistics::moments::channel_sums;
 use crate::operation::{Around, Sizes};
 
 /// What the masked gradient of the output gives.

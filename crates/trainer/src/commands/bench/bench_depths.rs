@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::commands::TrainerError;
+use crate::commands::error::TrainerError;
 use crate::commands::number_argument::integer;
 use crate::commands::path_argument::{path, result_path};
 use crate::process::stop_request::StopRequest;

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::commands::TrainerError;
 use crate::commands::conclusion::{conclude, unconnected};
+use crate::commands::error::TrainerError;
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;

@@ -9,8 +9,8 @@ use run_files::wording::counted;
 use serde_json::json;
 
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
-use crate::commands::TrainerError;
-use crate::commands::load_run;
+use crate::commands::error::TrainerError;
+use crate::commands::finished_run::load_run;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
 use crate::experiment::ExperimentError;

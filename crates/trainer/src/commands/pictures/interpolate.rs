@@ -3,11 +3,12 @@ use std::path::PathBuf;
 
 use cifar_loader::Split;
 
-use crate::commands::TrainerError;
+use super::sheet::{MOST_PICTURES, position, sheet_size};
+use crate::commands::error::TrainerError;
+use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
 use crate::commands::output::print_place;
 use crate::commands::path_argument::{path, picture_path};
-use crate::commands::{MOST_PICTURES, load_run, position, sheet_size};
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::latent_pictures::{PictureFile, write_interpolations};

@@ -5,4 +5,5 @@ pub(super) mod interpolate;
 pub(super) mod reconstruct;
 pub(super) mod sample;
 pub(super) mod sample_statistics;
+mod sheet;
 pub(super) mod traverse;

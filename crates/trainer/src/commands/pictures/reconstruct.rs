@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use crate::commands::TrainerError;
-use crate::commands::load_run;
+use crate::commands::error::TrainerError;
+use crate::commands::finished_run::load_run;
 use crate::commands::output::print_place;
 use crate::commands::path_argument::{path, picture_path};
 use crate::experiment::pictures::write_reconstruction;

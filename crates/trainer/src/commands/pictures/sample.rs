@@ -12,8 +12,8 @@ use run_files::settings::{DeviceChoice, Settings};
 use run_files::wording::counted;
 use vae_core::Sampler;
 
-use crate::commands::TrainerError;
-use crate::commands::load_run;
+use crate::commands::error::TrainerError;
+use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
 use crate::commands::output::print_place;
 use crate::commands::path_argument::{check_folder, check_picture, path, result_path};

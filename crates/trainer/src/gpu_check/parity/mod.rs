@@ -3,6 +3,7 @@
 mod golden;
 #[cfg(feature = "cube")]
 mod own_step;
+mod positions;
 mod tolerances;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,7 @@ use vae_core::{Depth, Precision, Sampler, Vae, VaeConfig, VaeOutput};
 
 use super::row::{Comparison, ParityRow};
 use golden::{AUTOENCODERS, BLOCKS, Comparisons, Golden, gradients_by_id};
+use positions::positions;
 use tolerances::{Arithmetic, Tolerances, of_autoencoders, of_blocks};
 
 /// Compares case by case, each of which goes to `on_row`; a panic of the backend is that case's failure.
@@ -188,19 +190,6 @@ fn autoencoder(depth: Depth, precision: Precision) -> VaeConfig {
         .with_intermediate_dim(64)
         .with_latent_dim(12)
         .with_precision(precision)
-}
-
-/// Values of an image that a norm takes its statistics over: the positions of its maps.
-pub(super) fn positions(name: &str) -> usize {
-    let parts: Vec<&str> = name.split('.').collect();
-    let stage = |stage: &str| stage.parse::<usize>().unwrap_or(0);
-    let side = match parts[..] {
-        ["encoder", "dense_norm", ..] => 4,
-        ["encoder", "stages", index, ..] => 32 >> stage(index),
-        ["decoder", "stages", index, ..] => 4 << stage(index),
-        _ => 1,
-    };
-    side * side
 }
 
 fn compare_autoencoder(

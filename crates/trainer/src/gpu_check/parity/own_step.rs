@@ -6,7 +6,7 @@ use vae_core::{Sampler, Vae};
 use vae_device_step::{AdamOptions, DeviceStep, Outcome, StepInputs, StepOptions, StepRates};
 
 use super::golden::{Comparisons, Golden, relative_distance};
-use super::positions;
+use super::positions::positions;
 use super::tolerances::Tolerances;
 use crate::gpu_check::row::Comparison;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};

@@ -1,6 +1,10 @@
 //! What each mode writes where.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+
+use run_files::metrics::EpochRow;
+use run_files::settings::Settings;
 
 use super::*;
 

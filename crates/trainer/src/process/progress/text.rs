@@ -1,6 +1,6 @@
 //! The words of progress: lines, the message beside the bar, and the table at the end.
 
-use super::{EpochEnd, Finish, RunStart, StepProgress, StepRate, StopReason};
+use super::events::{EpochEnd, Finish, RunStart, StepProgress, StepRate, StopReason};
 use run_files::metrics::{EpochRow, Terms};
 use run_files::shell::quoted_path;
 use run_files::wording::{self, clock};

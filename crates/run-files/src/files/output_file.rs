@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::file_operations::{rename, sync_folder};
+use crate::files::file_operations::{rename, sync_folder};
 
 /// Links that are followed one after another.
 const MOST_LINKS: usize = 40;

@@ -12,9 +12,9 @@
 //! on a grid among zeros; see [`Normalization`].
 
 use crate::flex::element::{relu, transpose};
-use crate::flex::moments::Moments;
-use crate::flex::normalization::Normalization;
 use crate::flex::product::{Factor, Mode, multiply};
+use crate::flex::statistics::moments::Moments;
+use crate::flex::statistics::normalization::Normalization;
 use crate::shared_batch::SharedBatch;
 
 /// A pointwise convolution whose norm is folded into its weights.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::file_operations::{rename, sync_folder, write_synced};
+use crate::files::file_operations::{rename, sync_folder, write_synced};
 
 /// Writes `bytes` so that `path` holds its old content or all of the new, never a part.
 ///
