@@ -7,7 +7,6 @@ mod allocator;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use trainer::TrainerError;
 use trainer::commands::Arguments;
 
@@ -16,7 +15,7 @@ use trainer::commands::Arguments;
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
-    match Arguments::parse().run() {
+    match Arguments::of_process().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ TrainerError::Said { .. }) => ExitCode::from(error.exit_code()),
         Err(error) => {

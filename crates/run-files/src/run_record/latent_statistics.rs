@@ -63,6 +63,10 @@ const FEWEST_IMAGES: u64 = 20;
 
 /// What keeps the latent in use, of what the settings do not have yet.
 fn advice(settings: &Settings) -> String {
+    if settings.beta == 0.0 {
+        // Schedules and free bits are parts of a weight that is 0, and nothing draws the posterior towards the prior.
+        return "without a KL divergence in what is minimised, more epochs alone may bring it into use".to_owned();
+    }
     let unset = [
         (
             settings.kl_warmup == KlSchedule::None,
@@ -123,6 +127,16 @@ mod tests {
             ..warmed.clone()
         };
         assert!(warning(&all).contains("a longer `--kl-warmup`, more `--free-bits`"));
+        // Flags that a weight of 0 makes nothing of.
+        let unweighted = Settings {
+            beta: 0.0,
+            ..plain.clone()
+        };
+        assert!(
+            !warning(&unweighted).contains("--"),
+            "{}",
+            warning(&unweighted)
+        );
         assert!(of(&[0.4, 0.3], &[0.5, 0.4]).is_collapsed(20));
         assert!(!of(&[f64::NAN, 0.0], &[0.0, 0.0]).is_collapsed(20));
         // The mean of one image does not vary, whatever the model.

@@ -1,5 +1,6 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use cifar_loader::{IMAGE_BYTES, Split};
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
+use crate::commands::remaining_time::RemainingTime;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -18,6 +20,7 @@ use crate::experiment::importance::{
     Estimate, ImportanceBound, ImportanceOptions, importance_bound,
 };
 use crate::experiment::model::sampler;
+use crate::process::progress::{Progress, ProgressMode};
 use run_files::settings::{DeviceChoice, Sampler, Settings};
 use run_files::wording::counted;
 
@@ -113,7 +116,13 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
                 sampler: options.sampler,
                 seed: settings.seed,
             };
-            importance_bound(&model, view, options, &device, |_| {})
+            let mut progress = Progress::new(ProgressMode::Plain);
+            let mut remaining = RemainingTime::of(view.len() as u64);
+            importance_bound(&model, view, options, &device, |done| {
+                if let Some(line) = remaining.line(done, Instant::now()) {
+                    progress.notice(&line);
+                }
+            })
         });
     let is_finite =
         |bound: &ImportanceBound| bound.elbo.nats.is_finite() && bound.bound.nats.is_finite();

@@ -11,6 +11,7 @@ mod number_argument;
 mod output;
 mod path_argument;
 mod pictures;
+mod remaining_time;
 mod report;
 mod self_test;
 mod summary;
@@ -25,6 +26,7 @@ use pictures::{fid, interpolate, reconstruct, sample, sample_statistics, travers
 use clap::{Parser, Subcommand};
 
 use crate::device::with_failures_as_errors;
+use crate::ranks::launcher;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -84,6 +86,17 @@ enum Command {
 }
 
 impl Arguments {
+    /// Those that this process was given. Where they are wrong, it ends with clap's message, which of several ranks the first one alone prints.
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            let environment = |name: &str| std::env::var(name).ok();
+            if launcher::has_started_ranks(&environment) && launcher::rank(&environment) != 0 {
+                std::process::exit(error.exit_code());
+            }
+            error.exit()
+        })
+    }
+
     /// Runs the command.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::device::auto_batch;
 use crate::device::{open_device_for, with_failures_as_errors};
 use crate::process::progress::{LOG_INTERVAL, Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
-use crate::ranks::Ranks;
+use crate::ranks::{Fact, Ranks, launcher};
 use crate::train::{TrainError, TrainOptions, train};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{
@@ -82,13 +82,26 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
     } else {
         Vec::new()
     };
+    let is_one_shard_given = *resolved.provenance.source(Key::Shards) != Source::Default;
     let mut settings = resolved.settings;
+    if ranks.are_several() && settings.shards == 1 && is_one_shard_given {
+        return Err(TrainerError::UnfittingFlag {
+            flag: "--shards",
+            given: "1".to_owned(),
+            reason: format!(
+                "{} ranks divide each batch into as many shards at least; leave it out, or start one rank",
+                ranks.size()
+            ),
+        });
+    }
     let local_rank = ranks.local_rank(settings.device.count());
     settings.device = settings.device.of_local_rank(local_rank);
     let device = open_device_for(settings.device.main(), settings.precision)?;
     // Ranks without the run folder do as the one that has it.
-    let is_recorded = ranks.gathered(f64::from(u8::from(is_recorded)));
-    let chooses = flags.auto_batch && is_recorded.map_err(TrainError::Ranks)?[0] == 0.0;
+    let is_recorded = ranks
+        .gathered(f64::from(u8::from(is_recorded)))
+        .map_err(TrainError::Ranks)?;
+    let chooses = flags.auto_batch && is_recorded[0] == 0.0;
     let choice = match chooses {
         true => auto_batch::choose(&settings, flags.memory_limit, ranks.size())?,
         false => None,
@@ -120,6 +133,10 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
     };
     if ranks.size() > 1 {
         progress.notice(&format!("{} ranks share each batch", ranks.size()));
+    } else if let Some(tasks) = launcher::tasks_on_their_own(&environment) {
+        progress.notice(&format!(
+            "this is one of {tasks} tasks of a Slurm step, and trains alone: `srun --mpi=pmix` makes them ranks that share each batch"
+        ));
     }
     progress.breaks_silence_after(log_interval(&environment)?);
     if is_restored {
@@ -157,6 +174,16 @@ fn with_first_ranks_config(
     flags: &TrainFlags,
 ) -> Result<(TrainFlags, Option<Passing>), TrainerError> {
     let mut flags = flags.clone();
+    // What follows is said to all or to none.
+    let given = |flag: &str, is_given: bool| {
+        let value = if is_given { "present" } else { "absent" };
+        Fact::new(format!("`{flag}`"), value, "give all ranks the same flags")
+    };
+    let facts = [
+        given("--resume", flags.resume.is_some()),
+        given("--config", flags.config.is_some()),
+    ];
+    ranks.agree(&facts).map_err(TrainError::Ranks)?;
     if ranks.size() == 1 || flags.resume.is_none() || flags.config.is_some() {
         return Ok((flags, None));
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cifar_loader::{Augment, Cifar10, ImageSet, Split, SplitOptions, Splits, Validation};
+use cifar_loader::{Augment, Cifar10, ImageSet, SplitOptions, Splits, Validation};
 
 use super::error::ExperimentError;
 use run_files::run_folder::{read_environment, recorded_data_hash};
@@ -123,18 +123,12 @@ fn recorded_source(run_dir: &Path) -> String {
 /// # Errors
 /// Where one of them is empty.
 pub fn split(settings: &Settings, data: &dyn ImageSet) -> Result<Splits, ExperimentError> {
-    let splits = data.split(&SplitOptions {
+    Ok(data.split(&SplitOptions {
         validation: validation(settings),
         seed: settings.seed,
         limit_train: settings.limit_train,
         limit_test: settings.limit_test,
-    })?;
-    for split in [Split::Train, Split::Valid, Split::Test] {
-        if splits.get(split).is_empty() {
-            return Err(ExperimentError::EmptySplit { split });
-        }
-    }
-    Ok(splits)
+    })?)
 }
 
 /// The loader's word for the settings' validation.

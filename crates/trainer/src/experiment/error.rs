@@ -73,12 +73,6 @@ pub enum ExperimentError {
         /// The run folder.
         run_dir: PathBuf,
     },
-    /// Too little data for one batch or one evaluation.
-    #[error("the {split} split has no image; raise `--limit-train` or `--limit-test`")]
-    EmptySplit {
-        /// Its name.
-        split: cifar_loader::Split,
-    },
     /// A run's folder or one of its files could not be written or read.
     #[error(transparent)]
     Folder(#[from] RunFolderError),
@@ -109,11 +103,7 @@ impl ExperimentError {
     /// The exit code of a program that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Model(_)
-            | Self::EmptySplit { .. }
-            | Self::Settings(_)
-            | Self::Prior(_)
-            | Self::Inception(_) => 2,
+            Self::Model(_) | Self::Settings(_) | Self::Prior(_) | Self::Inception(_) => 2,
             Self::Data(error) => error.exit_code(),
             Self::Folder(error) => error.exit_code(),
             Self::NoData | Self::OtherData { .. } => 12,

@@ -19,6 +19,16 @@ pub(crate) fn has_started_ranks(environment: &dyn Fn(&str) -> Option<String>) ->
     is_launched
 }
 
+/// The tasks of the Slurm step that this process is one of, where no library of MPI was told of them: each of them then works on its own.
+pub(crate) fn tasks_on_their_own(environment: &dyn Fn(&str) -> Option<String>) -> Option<usize> {
+    if OF_RANKS.into_iter().any(|name| environment(name).is_some()) {
+        return None;
+    }
+    // `srun` alone sets it; a batch script has the number of the job's tasks by another name.
+    let tasks = environment("SLURM_STEP_NUM_TASKS")?.trim().parse().ok()?;
+    (tasks > 1).then_some(tasks)
+}
+
 /// The number of this rank by its launcher, from 0; also where there is no MPI to ask.
 pub(crate) fn rank(environment: &dyn Fn(&str) -> Option<String>) -> usize {
     let names = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"];
@@ -80,6 +90,19 @@ mod tests {
             ("PMIX_RANK", "3"),
             ("SLURM_LOCALID", "1")
         ])));
+        assert_eq!(tasks_on_their_own(&of(&[("SLURM_NTASKS", "4")])), None);
+        assert_eq!(
+            tasks_on_their_own(&of(&[("SLURM_STEP_NUM_TASKS", "4")])),
+            Some(4)
+        );
+        assert_eq!(
+            tasks_on_their_own(&of(&[("SLURM_STEP_NUM_TASKS", "1")])),
+            None
+        );
+        assert_eq!(
+            tasks_on_their_own(&of(&[("SLURM_STEP_NUM_TASKS", "4"), ("PMIX_RANK", "0")])),
+            None
+        );
         assert_eq!(local_rank(&of(&[("SLURM_LOCALID", "1")]), 1), 1);
         assert_eq!(local_rank(&of(&[]), 1), 0);
         assert_eq!(rank(&of(&[("PMI_SIZE", "4"), ("PMI_RANK", "3")])), 3);

@@ -40,10 +40,10 @@ pub enum TrainError {
     LossCurves(#[from] LossCurvesError),
     /// A resumed run would not be the same run.
     #[error(
-        "{} was trained with other settings, as its newest checkpoint has them ({}): give those as flags, or undo the change of \
+        "{} was trained with other settings, as its newest checkpoint has them ({}): {}, or undo the change of \
          its config.json; name another folder with `--run-dir`; or insist with `--allow-config-change`, which takes all but \
          the model, the seed and the images",
-        .path.display(), list(.differences)
+        .path.display(), list(.differences), cure(.differences)
     )]
     SettingsChanged {
         /// The run folder.
@@ -182,6 +182,22 @@ impl From<cifar_loader::Error> for TrainError {
 
 fn size(bytes: &Option<u64>) -> String {
     bytes.map_or_else(|| "an unknown amount".to_owned(), run_files::disk::amount)
+}
+
+/// What to do about the differences. A run of one shard has no flag that several ranks could be given.
+fn cure(differences: &[Difference]) -> &'static str {
+    let is_undivided =
+        |difference: &Difference| difference.key == "shards" && difference.before == "1";
+    let is_shards = differences.iter().any(is_undivided);
+    match (is_shards, differences.len()) {
+        (false, _) => "give those as flags",
+        (true, 1) => {
+            "go on with one rank and one device, which alone can continue a run of one shard"
+        }
+        (true, _) => {
+            "go on with one rank and one device, which alone can continue a run of one shard, and give the others as flags"
+        }
+    }
 }
 
 fn list(differences: &[Difference]) -> String {

@@ -77,6 +77,9 @@ struct Logs {
     timing: TimingWriter,
 }
 
+/// Images of a shard below which a run says so: so few have statistics that are mostly noise.
+const FEW_IMAGES: usize = 8;
+
 /// Trains, or continues training, as the settings say, and writes the run folder.
 ///
 /// # Errors
@@ -91,7 +94,20 @@ pub fn train(
     let alone = Ranks::alone();
     let ranks = options.ranks.unwrap_or(&alone);
     // The division of batches is a part of what the run is.
+    let given = settings.shards;
     let settings = &divided(settings, ranks)?;
+    let fewest = settings.batch_size / settings.shards;
+    if settings.shards != given && fewest < FEW_IMAGES && !settings.sync_norm {
+        let most = settings.batch_size.div_ceil(settings.shards);
+        let images = if most == fewest {
+            fewest.to_string()
+        } else {
+            format!("{fewest} or {most}")
+        };
+        progress.notice(&format!(
+            "each shard of a batch has {images} images, whose statistics alone normalise it: a larger `--batch-size` makes them those of more"
+        ));
+    }
     Training::prepare(settings, options, device, progress)?.run(progress)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::Module;
-use run_files::checkpoint::{Checkpoint, Origin, TrainingState};
+use run_files::checkpoint::{Checkpoint, Origin, TrainingState, hex};
 use run_files::settings::{Key, Settings};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -50,16 +50,13 @@ pub(super) fn check_agreement(
 /// The version of this program, and the hash of its file.
 fn program() -> String {
     let file = std::env::current_exe().and_then(std::fs::read);
-    let hash = file.map_or_else(|_| "unreadable".to_owned(), |bytes| hex(&bytes));
+    let hash = file.map_or_else(|_| "unreadable".to_owned(), |bytes| digest(&bytes));
     format!("{} (SHA-256 {hash})", env!("CARGO_PKG_VERSION"))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+/// The first eight bytes of a SHA-256, enough to tell programs and models apart.
+fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes)[..8])
 }
 
 /// Compares the weights, which are equal as long as all machines compute alike.
@@ -73,7 +70,7 @@ pub(super) fn check_weights(engine: &Engine, epoch: u32, ranks: &Ranks) -> Resul
     }
     let cure =
         "the machines compute differently: use processors or GPUs of one kind, and one program";
-    let fact = Fact::new(format!("model after epoch {epoch}"), hex(&bytes), cure);
+    let fact = Fact::new(format!("model after epoch {epoch}"), digest(&bytes), cure);
     Ok(ranks.agree(&[fact])?)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use end_to_end_tests::Bench;
 
+mod beginnings;
 mod blows;
 mod large_vectors;
 mod not_finite;

@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cifar_loader::Split;
 use inception_features::{Inception, PROTOCOL, PUBLISHED_WEIGHTS, Weights};
@@ -13,6 +13,7 @@ use crate::commands::error::TrainerError;
 use crate::commands::finished_run::load_run;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
+use crate::commands::remaining_time::RemainingTime;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -73,9 +74,6 @@ fn at_most<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
         .ok_or_else(|| format!("a number from 1 to {MOST}"))
 }
 
-/// Time between two lines about what is done.
-const BETWEEN_LINES: Duration = Duration::from_secs(30);
-
 pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     check_temperature(flags.temperature)?;
     let too_few = |flag, given: String, images: usize| TrainerError::UnfittingFlag {
@@ -127,15 +125,10 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     }
     let real = view.len().min(flags.images.get());
     let whole = flags.images.get() + real * if flags.reconstructions { 2 } else { 1 };
-    let (begin, mut told) = (Instant::now(), Instant::now());
+    let mut remaining = RemainingTime::of(whole as u64);
     let found = fid(&model, &inception, view, options, &device, |done| {
-        if told.elapsed() >= BETWEEN_LINES {
-            told = Instant::now();
-            let left = begin.elapsed().as_secs_f64() / done as f64 * (whole - done) as f64;
-            progress.notice(&format!(
-                "{done} of {whole} images, about {:.0} minutes left",
-                (left / 60.0).ceil()
-            ));
+        if let Some(line) = remaining.line(done as u64, Instant::now()) {
+            progress.notice(&line);
         }
     });
     if !found.is_finite() {

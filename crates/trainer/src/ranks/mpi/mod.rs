@@ -29,6 +29,8 @@ pub(super) struct Mpi {
     size: usize,
     commands: Sender<Command>,
     spent: Arc<Mutex<Spent>>,
+    /// Why nothing can be exchanged any more.
+    failed: Option<RanksError>,
 }
 
 impl Mpi {
@@ -64,6 +66,7 @@ impl Mpi {
             size,
             commands,
             spent,
+            failed: None,
         })
     }
 }
@@ -78,13 +81,21 @@ impl Transport for Mpi {
     }
 
     fn exchange(&mut self, other: usize, message: Message) -> Result<Message, RanksError> {
+        // The thread answers no exchange after one that failed.
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let (reply, replied) = channel();
         let _ = self.commands.send(Command::Exchange(other, message, reply));
-        replied.recv().unwrap_or(Err(RanksError::Lost {
+        let received = replied.recv().unwrap_or(Err(RanksError::Lost {
             rank: other,
             size: self.size,
             seconds: 0,
-        }))
+        }));
+        if let Err(error) = &received {
+            self.failed = Some(error.clone());
+        }
+        received
     }
 
     fn watch(&mut self) -> Result<(), RanksError> {

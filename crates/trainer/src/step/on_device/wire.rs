@@ -111,6 +111,7 @@ mod nccl {
     use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::time::{Duration, Instant};
 
+    use run_files::checkpoint::hex;
     use vae_device_step::nccl::{Communicator, Id, Joining, version};
     use vae_device_step::{DeviceStep, DeviceVector};
 
@@ -225,10 +226,6 @@ mod nccl {
             return Ok(Err(joined.err().unwrap_or_else(other)));
         }
         Ok(joined.and_then(|communicator| Ok((communicator, version?))))
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn bytes(hex: &str) -> Option<[u8; 128]> {
