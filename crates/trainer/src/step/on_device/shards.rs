@@ -9,9 +9,10 @@ use run_files::step_guard::StepGuard;
 use vae_device_step::{BatchTerms, DeviceVector, StepRates};
 use vae_measures::free_bits_gradient;
 
+use super::checked::checked;
 use super::further::{Answer, HostInputs};
 use super::wire::Link;
-use super::{OnDevice, Told, checked, on_device};
+use super::{OnDevice, Told, on_device};
 use crate::ranks::RanksError;
 use crate::ranks::piecewise_sum::{Position, sum_pieces};
 use crate::ranks::tree_sum::TreeSum;
