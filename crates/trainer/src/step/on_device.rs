@@ -23,7 +23,7 @@ use crate::experiment::model::{Model, ModelConfig};
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
 use crate::step::kl_objective::KlObjective;
-use crate::step::pass::Inputs;
+use crate::step::passes::pass::Inputs;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 
 /// The step on a GPU, and the one whose outcome is not known yet.
