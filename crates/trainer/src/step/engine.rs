@@ -16,8 +16,8 @@ use crate::step::fault::FaultInjector;
 use crate::step::gradient_norms::GradientNorms;
 #[cfg(feature = "cube")]
 use crate::step::on_device::{DeviceScorer, OnDevice};
-use crate::step::pass::{Pass, PassOptions, Phase};
-use crate::step::replicas::Replicas;
+use crate::step::passes::pass::{Pass, PassOptions, Phase};
+use crate::step::passes::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 use crate::step::running_statistics::{StatisticsSnapshot, with_statistics_vector};
 use crate::step::weight_average::{WeightAverage, Weights};

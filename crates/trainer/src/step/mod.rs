@@ -9,11 +9,9 @@ pub(crate) mod gradient_sum;
 pub(crate) mod kl_objective;
 #[cfg(feature = "cube")]
 mod on_device;
-pub(crate) mod pass;
-#[cfg(all(test, feature = "flex"))]
-mod passes_by_hand;
-pub(crate) mod replicas;
+mod passes;
 pub(crate) mod request;
 pub mod running_statistics;
-pub(crate) mod shards;
 pub(crate) mod weight_average;
+
+pub(crate) use passes::{pass, replicas};

@@ -1,5 +1,6 @@
 //! Steps that stay on a GPU: the host asks for the next one before it knows what became of the last.
 
+mod checked;
 mod further;
 mod scorer;
 mod shards;
@@ -11,10 +12,10 @@ use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
 use vae_core::DropoutMasks;
 use vae_device_step::{
-    AdamOptions, DeviceStep, Outcome as DeviceOutcome, Pending, StepError, StepInputs, StepOptions,
-    StepRates,
+    AdamOptions, DeviceStep, Outcome as DeviceOutcome, Pending, StepInputs, StepOptions, StepRates,
 };
 
+use self::checked::checked;
 use self::further::FurtherGpu;
 pub(crate) use self::scorer::DeviceScorer;
 use self::wire::Link;
@@ -22,7 +23,7 @@ use crate::experiment::model::{Model, ModelConfig};
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
 use crate::step::kl_objective::KlObjective;
-use crate::step::pass::Inputs;
+use crate::step::passes::pass::Inputs;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 
 /// The step on a GPU, and the one whose outcome is not known yet.
@@ -282,9 +283,4 @@ fn on_device(inputs: Inputs) -> StepInputs {
             decoder: masks.decoder.inner(),
         }),
     }
-}
-
-/// A device's failure is a panic, as of Burn's own operations: nothing in this process can use the device again.
-fn checked<T>(result: Result<T, StepError>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}"))
 }

@@ -7,7 +7,7 @@ use vae_core::Sampler;
 
 use crate::experiment::model::sampler;
 use crate::step::kl_objective::KlObjective;
-use crate::step::pass::Inputs;
+use crate::step::passes::pass::Inputs;
 
 /// How all steps of an engine are made.
 #[derive(Clone, Copy, Debug)]

@@ -1,70 +1,19 @@
 //! The end of a step: penalties, the gradient's norm, the decision, Adam and the running statistics.
 
-use std::sync::Arc;
-
-use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use resnet_blocks::cube::{cubes, units};
 
-use super::norms::Norm;
-use super::{DeviceStep, WIDTH, Weights};
+use super::DeviceStep;
+use super::inputs::Weights;
 use crate::factors::AdamOptions;
-use crate::flat::{Flat, argument, create};
+use crate::flat::argument;
 use crate::kernels::optimizer::{self, CHUNK_NUMBERS, RATES_LEN, RECORD_LEN, STATE_LEN};
 use crate::kernels::{UNITS, running};
 use crate::network::record_len;
 
-/// The tables of the kernels that end a step.
-pub(super) struct Tables {
-    pub(super) chunks: Handle,
-    pub(super) coefficients: Handle,
-    pub(super) squares: Handle,
-    pub(super) penalties: Handle,
-    pub(super) names: Arc<Vec<String>>,
-    pub(super) bias_positions: Handle,
-    pub(super) kept: Handle,
-}
-
-impl Tables {
-    pub(super) fn new(client: &Client, flat: &Flat, norms: &[Norm]) -> Option<Self> {
-        let layout = &flat.layout;
-        let chunks = layout.chunks();
-        let coefficients: Vec<f32> = chunks
-            .iter()
-            .map(|(_, name)| vae_core::penalty_weight(name).unwrap_or(0.0) as f32)
-            .collect();
-        let mut bias_positions = vec![running::NO_BIAS; layout.statistics];
-        let mut kept = vec![0.0f32; layout.statistics];
-        for norm in norms {
-            let bias = layout.slot(&format!("{}.bias", norm.layer))?;
-            let mean = layout.slot(&format!("{}.running_mean", norm.norm))?;
-            let variance = layout.slot(&format!("{}.running_var", norm.norm))?;
-            for channel in 0..mean.len {
-                bias_positions[mean.offset + channel] = (bias.offset + channel) as u32;
-            }
-            for slot in [mean, variance] {
-                let value = (1.0 - norm.momentum) as f32;
-                kept[slot.offset..slot.offset + slot.len].fill(value);
-            }
-        }
-        let mut parameter = 1u32;
-        let mut table: Vec<u32> = Vec::with_capacity(CHUNK_NUMBERS * chunks.len());
-        for (at, (slot, name)) in chunks.iter().enumerate() {
-            parameter += u32::from(at > 0 && chunks[at - 1].1 != *name);
-            table.extend([slot.offset as u32, slot.len as u32, parameter]);
-        }
-        Some(Self {
-            chunks: client.create(Bytes::from_elems(table)),
-            coefficients: create(client, &coefficients),
-            squares: client.empty(4 * chunks.len()),
-            penalties: client.empty(4 * chunks.len()),
-            names: Arc::new(chunks.iter().map(|(_, name)| (*name).to_owned()).collect()),
-            bias_positions: client.create(Bytes::from_elems(bias_positions)),
-            kept: create(client, &kept),
-        })
-    }
-}
+/// Values of a vector in the optimizer's kernel: 16 bytes.
+const WIDTH: usize = 4;
 
 impl DeviceStep {
     /// Penalties, norm, decision, Adam and running statistics. `record` has the terms of so many images.

@@ -1,6 +1,8 @@
 //! The whole step, launched kernel by kernel or replayed as a graph; and the evaluation of a batch.
 
+mod buffers;
 mod ending;
+mod inputs;
 mod norms;
 mod prepared;
 mod shards;
@@ -13,15 +15,13 @@ use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use resnet_blocks::cube::{Device as BlockDevice, Storage, Workspace, device_of};
-use vae_core::{DropoutMasks, Sampler, Vae};
+use vae_core::{Sampler, Vae};
 use vae_measures::average_decay;
 
-use self::ending::Tables;
+use self::buffers::{Prepared, Shape, Summed, Tables, Work};
+pub use self::inputs::{StepInputs, StepOptions, StepRates, Weights};
 use self::norms::{Norm, norms};
-use self::prepared::{Prepared, Shape, Work};
 pub use self::shards::ShardPass;
-use self::shards::Summed;
-use crate::factors::AdamOptions;
 use crate::flat::{Flat, create, read};
 use crate::kernels::optimizer::{
     FACTORS, MOST_UNREAD, RATES_FACTORS, RATES_KL_WEIGHT, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM,
@@ -30,58 +30,8 @@ use crate::kernels::optimizer::{
 use crate::network::{Network, Objective};
 use crate::outcome::{Outcome, Pending, PendingTerms, Reading, StepError};
 
-/// Values of a vector in the optimizer's kernel: 16 bytes.
-const WIDTH: usize = 4;
-
 /// Values by name, each with its shape.
 type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
-/// What does not change from step to step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepOptions {
-    /// Constants of the optimizer.
-    pub adam: AdamOptions,
-    /// How latents are drawn.
-    pub sampler: Sampler,
-    /// The decay of the exponential moving average of weights and running statistics, which is warmed up; none for no average.
-    pub average_decay: Option<f64>,
-    /// Nats that each latent dimension's mean divergence over a batch may have without cost (Kingma et al. 2016); none for no free bits.
-    pub free_bits: Option<f64>,
-    /// Whether backward computes every block again, so that only the blocks' inputs are kept.
-    pub is_recomputed: bool,
-    /// Whether steps are captured as a graph and replayed, where the device can.
-    pub is_captured: bool,
-}
-
-/// A batch, on the device.
-pub struct StepInputs {
-    /// `[batch, channels, height, width]`, in \[0, 1\]
-    pub images: Tensor<4>,
-    /// `[batch, latent_dim]`, standard normal
-    pub noise: Tensor<2>,
-    /// What multiplies the intermediate features; none for no dropout.
-    pub dropout: Option<DropoutMasks>,
-}
-
-/// What the host decides about a step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepRates {
-    /// Adam's.
-    pub learning_rate: f64,
-    /// What the objective multiplies the KL divergence with.
-    pub kl_weight: f64,
-    /// The step is skipped where the gradient's norm is larger.
-    pub largest_norm: Option<f64>,
-}
-
-/// Which of a model's weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Weights {
-    /// Those that are trained.
-    Trained,
-    /// Their average.
-    Averaged,
-}
 
 /// A model on a device, with its optimizer, and the step that trains it: forward, loss, backward, the decision whether the step is taken, and Adam,
 /// without waiting for the host in between.

@@ -1,67 +1,19 @@
 //! The buffers of the steps of one shape, and the graph that replays them.
 
-use std::sync::Arc;
-
-use cubecl::client::Graph;
 use cubecl::server::{Handle, ServerError};
 use resnet_blocks::cube::{
-    Device as BlockDevice, Matrix, Queue, Storage, Vector32, Workspace, cubes, pixels, units,
-    values,
+    Device as BlockDevice, Matrix, Queue, Storage, Vector32, cubes, pixels, units, values,
 };
 use resnet_blocks::variance_factor;
 
+use super::DeviceStep;
+use super::buffers::{Prepared, Shape, Work};
+use super::inputs::{StepInputs, Weights};
 use super::norms::Norm;
-use super::{DeviceStep, StepInputs, Weights};
 use crate::flat::{argument, create};
 use crate::kernels::latent;
 use crate::network::{Batch, record_len};
 use crate::outcome::StepError;
-
-/// What is done with a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Work {
-    /// A whole step.
-    Step,
-    /// Forward and backward of a shard of a batch.
-    Pass,
-    /// The encoder of a shard of a batch, for its divergence in each latent dimension.
-    KlSums,
-    /// Forward, with the running statistics.
-    Evaluation(Weights),
-}
-
-/// Which batches can share buffers and a graph.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Shape {
-    pub(super) batch: usize,
-    pub(super) size: [usize; 2],
-    pub(super) has_masks: bool,
-    pub(super) work: Work,
-}
-
-impl Shape {
-    pub(super) fn of(inputs: &StepInputs, work: Work) -> Self {
-        let [batch, _, height, width] = inputs.images.dims();
-        Self {
-            batch,
-            size: [height, width],
-            has_masks: inputs.dropout.is_some(),
-            work,
-        }
-    }
-}
-
-/// A shape's buffers.
-pub(super) struct Prepared {
-    pub(super) batch: Batch,
-    device: BlockDevice,
-    work: Work,
-    /// What multiplies each moment: the newest batch's weight in the running statistic, or for a shard what makes variances unbiased.
-    pub(super) factors: Handle,
-    pub(super) workspace: Arc<Workspace>,
-    launched: usize,
-    pub(super) graph: Option<Graph>,
-}
 
 fn text(error: ServerError) -> String {
     format!("{error}")

@@ -2,11 +2,11 @@
 
 use burn::prelude::Tensor;
 use cubecl::bytes::Bytes;
-use cubecl::server::Handle;
 use resnet_blocks::cube::{Queue, Storage, Vector32, cubes, units};
 
-use super::prepared::{Shape, Work};
-use super::{DeviceStep, StepInputs, StepRates};
+use super::DeviceStep;
+use super::buffers::{Shape, Summed, Work};
+use super::inputs::{StepInputs, StepRates};
 use crate::flat::{argument, create};
 use crate::kernels::shards;
 use crate::network::record_len;
@@ -20,12 +20,6 @@ pub struct ShardPass {
     /// The gradients of the mean of its objective but for the penalties, and behind them what it has for the running statistics, times its share of
     /// the batch: the batch's are the sum over its shards.
     pub values: DeviceVector,
-}
-
-/// Where the terms of a sum are, and the weight of its moments in each running statistic.
-pub(super) struct Summed {
-    record: Handle,
-    factors: Handle,
 }
 
 impl DeviceStep {

@@ -10,7 +10,7 @@ use crate::cube::kernels::elementwise;
 use crate::cube::matrix::{Matrix, cubes, units};
 use crate::cube::queue::Queue;
 
-use super::{Operand, Products, sizes};
+use super::operand::{Operand, Products, sizes};
 
 /// CubeCL's own products without tensor cores, which take float32 in a shorter form, and whose kernels need headers of CUDA that machines without
 /// cuBLASLt may lack. To compare with: a step has dozens of their kernels, which take minutes to compile.

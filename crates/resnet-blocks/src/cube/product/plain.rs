@@ -6,7 +6,7 @@ use crate::cube::kernels::product::{DEPTH, SIDE, TILE, product, sum_of_parts};
 use crate::cube::matrix::{Matrix, Storage, cubes, units};
 use crate::cube::queue::Queue;
 
-use super::{Operand, Products, sizes};
+use super::operand::{Operand, Products, sizes};
 
 /// Cubes that keep a device busy.
 const MANY_CUBES: usize = 128;

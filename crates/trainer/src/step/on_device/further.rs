@@ -9,7 +9,7 @@ use vae_core::DropoutMasks;
 
 use super::OnDevice;
 use crate::experiment::model::{Model, ModelConfig};
-use crate::step::pass::Inputs;
+use crate::step::passes::pass::Inputs;
 use crate::step::request::EngineOptions;
 
 type Work = Box<dyn FnOnce(&mut OnDevice, &Device) + Send>;

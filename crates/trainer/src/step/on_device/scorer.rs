@@ -4,7 +4,8 @@ use burn::prelude::*;
 use run_files::metrics::BatchLoss;
 use vae_core::Sampler;
 
-use super::{OnDevice, checked};
+use super::OnDevice;
+use super::checked::checked;
 use crate::experiment::evaluate::BatchScorer;
 use crate::experiment::model::Model;
 use crate::step::weight_average::Weights;

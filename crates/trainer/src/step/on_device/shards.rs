@@ -9,17 +9,18 @@ use run_files::step_guard::StepGuard;
 use vae_device_step::{BatchTerms, DeviceVector, StepRates};
 use vae_measures::free_bits_gradient;
 
+use super::checked::checked;
 use super::further::{Answer, HostInputs};
 use super::wire::Link;
-use super::{OnDevice, Told, checked, on_device};
+use super::{OnDevice, Told, on_device};
 use crate::ranks::RanksError;
 use crate::ranks::piecewise_sum::{Position, sum_pieces};
 use crate::ranks::tree_sum::TreeSum;
 use crate::step::kl_objective::KlObjective;
-use crate::step::pass::Inputs;
-use crate::step::replicas::Replicas;
+use crate::step::passes::pass::Inputs;
+use crate::step::passes::replicas::Replicas;
+use crate::step::passes::shards::{added, sum_in_tree};
 use crate::step::request::{StepReport, StepRequest};
-use crate::step::shards::{added, sum_in_tree};
 
 /// What a rank's GPUs compute of a batch.
 struct Shares {
@@ -36,7 +37,7 @@ struct Share {
 }
 
 impl OnDevice {
-    /// Takes a step of a batch that is divided, in the tree of [`sum_of_shards`](crate::step::shards::sum_of_shards), and waits for it.
+    /// Takes a step of a batch that is divided, in the tree of [`sum_of_shards`](crate::step::passes::shards::sum_of_shards), and waits for it.
     ///
     /// # Errors
     /// Where another rank is lost; the step has changed nothing then.

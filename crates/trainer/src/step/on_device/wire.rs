@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use vae_device_step::{DeviceStep, DeviceVector};
 
-use super::checked;
+use super::checked::checked;
 use crate::ranks::piecewise_sum::Wire;
 use crate::ranks::{Message, Ranks, RanksError};
 

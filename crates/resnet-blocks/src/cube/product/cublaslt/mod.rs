@@ -18,7 +18,8 @@ use self::library::{
     COMPUTE_32F, COMPUTE_32F_FAST_TF32, DESC_TRANSA, DESC_TRANSB, Heuristic, Opaque,
     PREF_MAX_WORKSPACE_BYTES, R_16BF, R_32F, checked, library,
 };
-use super::{Operand, Plain, Products, sizes};
+use super::operand::{Operand, Products, sizes};
+use super::plain::Plain;
 
 /// Memory that an algorithm may use for itself, in bytes.
 const WORKSPACE: usize = 32 << 20;

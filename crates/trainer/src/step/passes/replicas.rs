@@ -22,8 +22,8 @@ use crate::ranks::tree_sum::{Contribution, TreeSum};
 use crate::ranks::{Ranks, RanksError, Requests};
 use crate::step::gradient_sum::{no_gradients, put_vector};
 use crate::step::kl_objective::KlWeights;
+use crate::step::passes::shards::{ShardSum, kl_sums_of_shards, sum_of_shards};
 use crate::step::running_statistics::statistics_vector;
-use crate::step::shards::{ShardSum, kl_sums_of_shards, sum_of_shards};
 
 use self::norm_meeting::NormMeeting;
 use self::weights::{parameter_count, weights};

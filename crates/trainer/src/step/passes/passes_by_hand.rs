@@ -13,7 +13,7 @@ use vae_core::{DropoutMasks, Sampler};
 use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::{Model, ModelConfig, initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
-use crate::step::pass::Inputs;
+use crate::step::passes::pass::Inputs;
 
 /// Every gradient, flattened, in the order of the module.
 struct Reader<'a>(&'a Gradients, Vec<Vec<f64>>);

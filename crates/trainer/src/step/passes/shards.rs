@@ -12,7 +12,7 @@ use crate::ranks::tree_sum::TreeSum;
 use crate::step::block_checkpointing::{Forward, kl_sums_of_micro_batches};
 use crate::step::gradient_sum::take_vector;
 use crate::step::kl_objective::KlWeights;
-use crate::step::pass::{Inputs, PassOptions, Phase};
+use crate::step::passes::pass::{Inputs, PassOptions, Phase};
 use crate::step::running_statistics::{statistics_vector, with_statistics_vector};
 
 /// What several shards contribute to a step.

@@ -3,7 +3,9 @@
 use super::*;
 use crate::ranks::threads::on_ranks;
 use crate::step::adam::trainable;
-use crate::step::passes_by_hand::{largest_difference, model_and_inputs_on, read, weighted_mean};
+use crate::step::passes::passes_by_hand::{
+    largest_difference, model_and_inputs_on, read, weighted_mean,
+};
 use burn::module::{ModuleMapper, Param};
 use burn::tensor::DType;
 use run_files::settings::Precision;

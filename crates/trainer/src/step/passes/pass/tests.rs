@@ -3,8 +3,10 @@
 use super::*;
 use crate::ranks::Ranks;
 use crate::step::block_checkpointing::kl_sums_of_micro_batches;
-use crate::step::passes_by_hand::{largest_difference, model_and_inputs_on, read, weighted_mean};
-use crate::step::replicas::Replicas;
+use crate::step::passes::passes_by_hand::{
+    largest_difference, model_and_inputs_on, read, weighted_mean,
+};
+use crate::step::passes::replicas::Replicas;
 use run_files::settings::Precision;
 
 fn options(micro_batch_size: Option<usize>) -> PassOptions {

@@ -10,9 +10,9 @@ use super::norm_meeting::Seat;
 use super::weights::with_weights;
 use crate::experiment::model::{Model, ModelConfig};
 use crate::step::kl_objective::KlWeights;
-use crate::step::pass::{Inputs, PassOptions};
+use crate::step::passes::pass::{Inputs, PassOptions};
+use crate::step::passes::shards::{ShardSum, sum_of_shards};
 use crate::step::running_statistics::with_statistics_vector;
-use crate::step::shards::{ShardSum, sum_of_shards};
 
 /// A further device, as the main one sees it.
 pub(super) struct Worker {
