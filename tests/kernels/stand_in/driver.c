@@ -7,6 +7,8 @@
  *
  * STAND_IN_CARDS, a number, 1 without it: how many cards there are. What is launched on a further one has its number, ` on 1`.
  *
+ * STAND_IN_MEMORY, a number of bytes, 80 GiB without it: what there is of memory. More is refused, with the line `refused BYTES`.
+ *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read of each card, which a program has had computed to see whether the card works. */
 #include <stddef.h>
 #include <stdint.h>
@@ -66,8 +68,13 @@ static int cards(void) {
 Result cuDeviceGetCount(int *count) { return *count = cards(), SUCCESS; }
 Result cuDeviceGet(int *device, int index) { return *device = index, index < cards() ? SUCCESS : NO_DEVICE; }
 Result cuDeviceGetName(char *name, int size, int device) { return snprintf(name, size, "stand-in"), SUCCESS; }
-Result cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = (size_t)80 << 30, SUCCESS; }
-Result cuMemGetInfo_v2(size_t *available, size_t *all) { return *available = (size_t)78 << 30, *all = (size_t)80 << 30, SUCCESS; }
+static size_t used; /* bytes */
+static size_t memory(void) {
+  const char *text = getenv("STAND_IN_MEMORY");
+  return text ? strtoull(text, NULL, 10) : (size_t)80 << 30;
+}
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = memory(), SUCCESS; }
+Result cuMemGetInfo_v2(size_t *available, size_t *all) { return *available = memory() - used, *all = memory(), SUCCESS; }
 Result cuDeviceGetUuid(void *id, int device) { return memset(id, 1, 16), SUCCESS; }
 Result cuDeviceGetUuid_v2(void *id, int device) { return cuDeviceGetUuid(id, device); }
 Result cuDeviceGetLuid(void *id, unsigned *mask, int device) { return NOT_SUPPORTED; }
@@ -114,19 +121,20 @@ Result cuCtxEnablePeerAccess(Object context, unsigned flags) { return SUCCESS; }
 /* Memory: the host's, zeroed; unused pages cost nothing. Its size lies before it. */
 Result cuMemAlloc_v2(Address *address, size_t bytes) {
   if (breaks_capture()) return CAPTURE_UNSUPPORTED;
-  char *memory = calloc(1, bytes + 256);
-  if (!memory) return OUT_OF_MEMORY;
-  *(size_t *)memory = bytes;
+  char *place = used + bytes <= memory() ? calloc(1, bytes + 256) : NULL;
+  if (!place) return fprintf(report(), "refused %zu\n", bytes), OUT_OF_MEMORY;
+  used += *(size_t *)place = bytes;
   fprintf(report(), "allocate %zu\n", bytes);
-  return *address = (Address)(memory + 256), SUCCESS;
+  return *address = (Address)(place + 256), SUCCESS;
 }
 Result cuMemAllocAsync(Address *address, size_t bytes, Object stream) { return cuMemAlloc_v2(address, bytes); }
 Result cuMemFree_v2(Address address) {
   if (!address) return SUCCESS;
   if (breaks_capture()) return CAPTURE_UNSUPPORTED;
-  char *memory = (char *)address - 256;
-  fprintf(report(), "free %zu\n", *(size_t *)memory);
-  return free(memory), SUCCESS;
+  char *place = (char *)address - 256;
+  used -= *(size_t *)place;
+  fprintf(report(), "free %zu\n", *(size_t *)place);
+  return free(place), SUCCESS;
 }
 Result cuMemFreeAsync(Address address, Object stream) { return cuMemFree_v2(address); }
 Result cuMemHostAlloc(Object *memory, size_t bytes, unsigned flags) {

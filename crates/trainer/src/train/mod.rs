@@ -293,7 +293,7 @@ impl<'a> Training<'a> {
             run = self.epoch(run, logs.as_mut(), progress)?;
         }
         if self.ranks.is_first() {
-            self.finish(&run, began, progress)?;
+            self.finish(run, began, progress)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The whole step, launched kernel by kernel or replayed as a graph; and the evaluation of a batch.
 
+mod after;
 mod ending;
 mod norms;
 mod prepared;

@@ -52,6 +52,43 @@ fn a_card_that_fails_has_an_exit_code_of_its_own() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// The card of the post's own time: training, scores and pictures of its deepest model have to fit beside each other, to the end of the run.
+#[test]
+fn the_deepest_model_of_the_post_fits_a_card_of_eight_gigabytes() {
+    let folder = folder("small-card");
+    let arguments = "train --depth 100 --batch-size 25 --precision f32 --device cuda:0 --data sample --limit-train 75 --limit-test 100 --epochs 1 \
+                     --run-dir run";
+    let variables = [
+        ("STAND_IN_CAPABILITY", "6.1"),
+        ("STAND_IN_MEMORY", "8300000000"),
+    ];
+    let output = program(&folder, arguments, &variables);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let (mut held, mut most) = (0i64, 0);
+    for line in report.lines() {
+        let (word, number) = line.split_once(' ').unwrap_or_default();
+        let bytes = || number.parse::<i64>().expect("bytes");
+        match word {
+            "allocate" => held += bytes(),
+            "free" => held -= bytes(),
+            _ => {}
+        }
+        most = most.max(held);
+    }
+    println!(
+        "depth 100, float32, batch 25: {:.2} GB at most",
+        most as f64 / 1e9
+    );
+    assert!(!report.contains("refused"), "memory was short");
+    // The test images are scored as the validation images are: two steps before, of each kind one that is captured, and graphs from then on.
+    let last_step = report.rfind("launch adam").expect("a step");
+    let graphs = report[last_step..].matches("\ngraph\n").count();
+    assert!(graphs >= 1 + 2 + 4, "{graphs} graphs after the steps");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
 /// The last product of a step has none behind it in which its failure would show.
 #[test]
 fn a_step_without_one_of_its_products_is_not_saved() {
