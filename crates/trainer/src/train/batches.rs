@@ -61,6 +61,7 @@ impl Training<'_> {
             if let Some(signal) = self.stop.requested()
                 && !self.ranks.are_several()
             {
+                self.first_pictures(run, progress)?;
                 self.settle(run, &epoch)?;
                 return Ok(Some(signal));
             }
@@ -76,6 +77,9 @@ impl Training<'_> {
                 progress.notice(&format!(
                     "the first step took {first:.1} s, in which kernels may have been compiled; no rate counts it"
                 ));
+                let pictures = Instant::now();
+                self.first_pictures(run, progress)?;
+                run.clock.leaves_out(pictures.elapsed().as_secs_f64());
             }
             let shown = || StepProgress {
                 epoch: number,

@@ -240,7 +240,7 @@ impl DeviceStep {
         unsafe { graph.replay() }.map_err(text)
     }
 
-    fn launch(&self, prepared: &Prepared) {
+    pub(super) fn launch(&self, prepared: &Prepared) {
         let Prepared {
             batch,
             device,
