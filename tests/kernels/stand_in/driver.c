@@ -9,6 +9,8 @@
  *
  * STAND_IN_MEMORY, a number of bytes, 80 GiB without it: what there is of memory. More is refused, with the line `refused BYTES`.
  *
+ * STAND_IN_REFUSES_PTX, with any value: every kernel is of a newer toolkit than the driver.
+ *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read of each card, which a program has had computed to see whether the card works. */
 #include <stddef.h>
 #include <stdint.h>
@@ -20,7 +22,7 @@
 typedef int Result; /* CUresult */
 typedef uint64_t Address; /* CUdeviceptr */
 typedef void *Object; /* contexts, streams, events, modules, functions, graphs */
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NOT_PERMITTED = 800, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, UNSUPPORTED_PTX = 222, NOT_PERMITTED = 800, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 
 /* While anything is captured, in whichever thread, memory, modules and waiting are refused, as in the driver's global mode. */
 static volatile int is_capturing, capture_is_broken;
@@ -56,8 +58,16 @@ static void capability(int *major, int *minor) {
 
 Result cuInit(unsigned flags) { return elapsed(), SUCCESS; }
 Result cuDriverGetVersion(int *version) { return *version = 12090, SUCCESS; }
-Result cuGetErrorName(int error, const char **text) { return *text = "STAND_IN", SUCCESS; }
-Result cuGetErrorString(int error, const char **text) { return *text = "the stand-in driver", SUCCESS; }
+Result cuGetErrorName(int error, const char **text) {
+  *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == UNSUPPORTED_PTX ? "CUDA_ERROR_UNSUPPORTED_PTX_VERSION" : "STAND_IN";
+  return SUCCESS;
+}
+Result cuGetErrorString(int error, const char **text) {
+  *text = error == OUT_OF_MEMORY     ? "out of memory"
+          : error == UNSUPPORTED_PTX ? "the provided PTX was compiled with an unsupported toolchain."
+                                     : "the stand-in driver";
+  return SUCCESS;
+}
 Result cuGetExportTable(const void **table, const void *id) { return *table = NULL, NOT_SUPPORTED; }
 
 /* Devices, with a large card's limits. */
@@ -213,7 +223,10 @@ Result cuEventElapsedTime_v2(float *milliseconds, Object start, Object end) { re
 Result cuEventDestroy_v2(Object event) { return SUCCESS; }
 
 /* Modules and kernels */
-Result cuModuleLoadData(Object *module, const void *image) { return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS; }
+Result cuModuleLoadData(Object *module, const void *image) {
+  if (getenv("STAND_IN_REFUSES_PTX")) return UNSUPPORTED_PTX;
+  return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS;
+}
 Result cuModuleUnload(Object module) { return SUCCESS; }
 Result cuModuleGetFunction(Object *function, Object module, const char *name) {
   fprintf(report(), "module %.3f %s\n", elapsed(), name);

@@ -6,6 +6,7 @@ pub(crate) mod cuda;
 #[cfg(any(feature = "cuda", test))]
 pub(crate) mod cuda_requirements;
 pub(crate) mod error;
+pub(crate) mod failure_text;
 pub(crate) mod memory;
 pub(crate) mod process_memory;
 pub(crate) mod step_memory;
@@ -65,7 +66,13 @@ pub(crate) fn open_device_for(
             device: choice,
             reason,
         }),
-        None => Ok(device),
+        None => {
+            #[cfg(feature = "cuda")]
+            if let (Precision::Bf16, DeviceChoice::Cuda(index)) = (precision, choice) {
+                cuda::try_bf16(index, &device)?;
+            }
+            Ok(device)
+        }
     }
 }
 

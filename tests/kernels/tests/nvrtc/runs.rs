@@ -114,6 +114,74 @@ fn few_kernels_are_compiled_before_the_first_step_has_ended() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// What ends a run is told, whatever it is that first meets it: a product of the library, or the reading of a step.
+#[test]
+fn a_step_without_memory_says_so() {
+    let folder = folder("no-memory");
+    let arguments = "train --depth 28 --batch-size 128 --precision f32 --device cuda:0 --data sample --limit-train 256 --limit-test 8 --epochs 1 \
+                     --run-dir";
+    for products in ["", "plain"] {
+        let variables = [
+            ("STAND_IN_MEMORY", "2000000000"),
+            ("RESNET_VAE_PRODUCTS", products),
+        ];
+        let output = program(&folder, &format!("{arguments} run-{products}"), &variables);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(31), "{products}: {text}");
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.contains("out of memory on device `cuda:0`"), "{last}");
+        assert!(last.contains("out of device memory allocating"), "{last}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// What a toolkit lacks, or a driver, is found out before anything is trained.
+#[test]
+fn what_kernels_lack_is_named_when_a_device_is_opened() {
+    let folder = folder("lacking");
+    // No kernel of an earlier process.
+    let cache = folder.join("cache").display().to_string();
+    for (name, variable, named) in [
+        (
+            "headers",
+            ("CUDA_PATH", "/nonexistent"),
+            ["cuda_bf16.h", "headers"],
+        ),
+        (
+            "driver",
+            ("STAND_IN_REFUSES_PTX", "1"),
+            ["newer driver", "CUDA_PATH"],
+        ),
+    ] {
+        let variables = [variable, ("XDG_CACHE_HOME", cache.as_str())];
+        let output = train(&folder, "--device cuda:0", &variables);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(32), "{name}: {text}");
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.contains("device `cuda:0` cannot be used"), "{last}");
+        for named in named {
+            assert!(last.contains(named), "{named}: {last}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// Bfloat16 is refused where the card has none, and not at the first kernel.
+#[test]
+fn a_card_without_bfloat16_is_refused() {
+    let folder = folder("no-bf16");
+    let output = train(
+        &folder,
+        "--device cuda:0",
+        &[("STAND_IN_CAPABILITY", "6.1")],
+    );
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.contains("compute capability 6.1"), "{last}");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
 /// The last product of a step has none behind it in which its failure would show.
 #[test]
 fn a_step_without_one_of_its_products_is_not_saved() {
