@@ -9,6 +9,8 @@
  *
  * STAND_IN_MEMORY, a number of bytes, 80 GiB without it: what there is of memory. More is refused, with the line `refused BYTES`.
  *
+ * STAND_IN_CAPTURE_FAILS, a number: the capture of that number, from 0, gives no graph; every one where it is negative.
+ *
  * STAND_IN_REFUSES_PTX, with any value: every kernel is of a newer toolkit than the driver.
  *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read of each card, which a program has had computed to see whether the card works. */
@@ -261,6 +263,9 @@ Result cuStreamBeginCapture_v2(Object stream, int mode) {
 }
 Result cuStreamEndCapture(Object stream, Object *graph) {
   is_capturing = 0;
+  static int ended;
+  const char *fails = getenv("STAND_IN_CAPTURE_FAILS");
+  if (fails && (atoi(fails) < 0 || atoi(fails) == ended++)) capture_is_broken = 1;
   return capture_is_broken ? (*graph = NULL, CAPTURE_INVALIDATED) : (*graph = object, SUCCESS);
 }
 Result cuStreamIsCapturing(Object stream, int *status) { return *status = 0, SUCCESS; }

@@ -37,6 +37,11 @@ impl FirstFailure {
         first.get_or_insert(text);
     }
 
+    /// The first failure, which is forgotten.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The first failure, as far as is known by now.
     pub fn text(&self) -> Option<String> {
         self.0

@@ -1,6 +1,7 @@
 //! The whole step, launched kernel by kernel or replayed as a graph; and the evaluation of a batch.
 
 mod after;
+mod capture;
 mod ending;
 mod norms;
 mod prepared;
@@ -112,6 +113,7 @@ pub struct DeviceStep {
     has_rehearsed: bool,
     /// Why steps are launched although they should be replayed.
     uncaptured: Option<String>,
+    refuses_captures: bool,
 }
 
 impl DeviceStep {
@@ -155,6 +157,7 @@ impl DeviceStep {
             unread: 0,
             has_rehearsed: false,
             uncaptured: None,
+            refuses_captures: false,
             flat,
             network,
             averaged,

@@ -8,8 +8,14 @@ use super::{compile, folder, wheels};
 
 /// A run of steps of eight images.
 fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
-    let usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --epochs 1 --data sample \
-                 --precision bf16 --run-dir run";
+    let mut usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --data sample \
+                     --precision bf16"
+        .to_owned();
+    for (flag, value) in [("--epochs", "1"), ("--run-dir", "run")] {
+        if !arguments.contains(flag) {
+            usual += &format!(" {flag} {value}");
+        }
+    }
     program(folder, &format!("{usual} {arguments}"), variables)
 }
 
@@ -179,6 +185,34 @@ fn a_card_without_bfloat16_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     let last = text.lines().last().unwrap_or_default();
     assert!(last.contains("compute capability 6.1"), "{last}");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// Number 0 is the rehearsal, 1 the step and 2 the validation: whichever fails, the run goes on without graphs, and says so once.
+#[test]
+fn a_capture_that_fails_costs_the_graph_and_not_the_run() {
+    let folder = folder("no-graph");
+    for number in ["0", "1", "2"] {
+        let arguments = format!(
+            "--device cuda:0 --limit-train 40 --epochs 2 --ema 0.9 --checkpoint-every 1 --run-dir without-{number}"
+        );
+        let output = train(&folder, &arguments, &[("STAND_IN_CAPTURE_FAILS", number)]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{number}: {text}");
+        let told = text.matches("steps are launched kernel by kernel").count();
+        assert_eq!(told, 1, "{number}: {text}");
+        assert!(text.contains("cuStreamEndCapture failed"), "{text}");
+        let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+        std::fs::remove_file(folder.join("report")).expect("removed");
+        // Ten steps, the captured one launched three times where its capture fails; replayed are nine where only the validation's does.
+        let steps = report.matches("\nlaunch adam").count();
+        let expected = match number {
+            "0" => 10,
+            "1" => 12,
+            _ => 3,
+        };
+        assert!(steps >= expected, "{number}: {steps} steps");
+    }
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 

@@ -120,6 +120,10 @@ impl Products for CublasLt {
         self.shared.failure.text()
     }
 
+    fn take_failure(&self) -> Option<String> {
+        self.shared.failure.take()
+    }
+
     fn multiply(
         &self,
         queue: &Queue,
