@@ -23,11 +23,12 @@ impl Row {
     /// Why this is no success, if it is none.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
-            Self::Device(_)
-            | Self::Step(_)
-            | Self::Product(_)
-            | Self::Start(_)
-            | Self::Stage(_) => None,
+            Self::Step(row) => row.capture_failure.as_ref().map(|reason| {
+                format!(
+                    "its steps were launched, because they cannot be captured as a graph: {reason}"
+                )
+            }),
+            Self::Device(_) | Self::Product(_) | Self::Start(_) | Self::Stage(_) => None,
             Self::Parity(row) => row.failure(),
             Self::Determinism(row) => row.failure(),
             Self::Pytorch(row) => row.failure(),
@@ -161,6 +162,9 @@ pub(super) struct StepRow {
     /// Kernel by kernel, where a GPU could replay the step as a graph.
     #[serde(default)]
     pub(super) is_launched: bool,
+    /// Why it was, though nobody asked for it.
+    #[serde(default)]
+    pub(super) capture_failure: Option<String>,
     /// Median of the steps that count.
     pub(super) seconds_per_step: f64,
     pub(super) fastest: f64,

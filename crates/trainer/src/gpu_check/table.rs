@@ -287,6 +287,7 @@ mod tests {
             precision: Precision::F32,
             is_plain: false,
             is_launched: false,
+            capture_failure: None,
             seconds_per_step: 0.02,
             fastest: 0.02,
             slowest: 0.02,

@@ -188,6 +188,34 @@ fn a_card_without_bfloat16_is_refused() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// What is launched is not taken for what is replayed, by whoever times it.
+#[test]
+fn steps_that_could_not_be_captured_are_told_apart_where_they_are_timed() {
+    let folder = folder("timed");
+    let fails = [("STAND_IN_CAPTURE_FAILS", "-1")];
+    let arguments = "bench-step --depth 28 --width 0.02 --latent-dim 4 --batch-size 8 --device cuda:0 --steps 1 --warmup 2";
+    let output = program(&folder, arguments, &fails);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("launched        kernel by kernel"), "{text}");
+    assert!(text.contains("cuStreamEndCapture failed"), "{text}");
+
+    let check = "gpu-check --device cuda:0 --part step-28-25-f32 --out results";
+    let output = program(&folder, check, &fails);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("FAILED") && text.contains("cuStreamEndCapture failed"),
+        "{text}"
+    );
+    let table = std::fs::read_to_string(folder.join("results/results.md")).expect("the table");
+    assert!(
+        table.contains("| 28 | 25 | f32 | ours, launched |"),
+        "{table}"
+    );
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
 /// The first process of the part finds no kernel, wherever the user's own are kept, and leaves its own in the check's folder.
 #[test]
 fn the_cold_start_of_a_check_is_cold() {
