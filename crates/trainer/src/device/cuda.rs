@@ -88,9 +88,14 @@ pub(crate) fn try_bf16(index: usize, device: &Device) -> Result<(), DeviceError>
     })
 }
 
-/// Why the card has no arithmetic in bfloat16; none where it has. For a device that [`open`] has tried.
+/// Why the card has no arithmetic in bfloat16; none where it has, or where there is no such card.
 pub(crate) fn why_no_bf16(index: usize) -> Option<String> {
-    let context = CudaContext::new(index).ok()?;
+    let hook = take_hook();
+    // Without a driver, which is found out where the device is opened.
+    set_hook(Box::new(|_| {}));
+    let context = catch_unwind(|| CudaContext::new(index));
+    set_hook(hook);
+    let context = context.ok()?.ok()?;
     let (major, minor) = context.compute_capability().ok()?;
     (major < 8).then(|| {
         format!("the card has compute capability {major}.{minor}, and bfloat16 begins with 8.0")

@@ -53,15 +53,8 @@ pub(crate) fn open_device_for(
     precision: Precision,
 ) -> Result<Device, DeviceError> {
     let device = open_device(choice)?;
-    let reason = match (precision, choice) {
-        (Precision::Bf16, DeviceChoice::Vulkan(_)) => {
-            Some("the language of its kernels, WGSL, has no bfloat16".to_owned())
-        }
-        #[cfg(feature = "cuda")]
-        (Precision::Bf16, DeviceChoice::Cuda(index)) => cuda::why_no_bf16(index),
-        _ => None,
-    };
-    match reason {
+    let is_bf16 = precision == Precision::Bf16;
+    match is_bf16.then(|| why_no_bf16(choice)).flatten() {
         Some(reason) => Err(DeviceError::NoBf16 {
             device: choice,
             reason,
@@ -73,6 +66,18 @@ pub(crate) fn open_device_for(
             }
             Ok(device)
         }
+    }
+}
+
+/// Why a device has no arithmetic in bfloat16; none where it has, or where nothing is known of it.
+pub(crate) fn why_no_bf16(choice: DeviceChoice) -> Option<String> {
+    match choice {
+        DeviceChoice::Vulkan(_) => {
+            Some("the language of its kernels, WGSL, has no bfloat16".to_owned())
+        }
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(index) => cuda::why_no_bf16(index),
+        _ => None,
     }
 }
 

@@ -20,6 +20,11 @@ pub(super) enum Row {
 }
 
 impl Row {
+    /// Where the part stands.
+    pub(super) fn stage(stage: String, is_ready: bool) -> Self {
+        Self::Stage(StageRow { stage, is_ready })
+    }
+
     /// Why this is no success, if it is none.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
@@ -62,6 +67,9 @@ pub(super) struct DeviceRow {
     pub(super) free_bytes: Option<u64>,
     /// Threads of the host.
     pub(super) threads: usize,
+    /// What multiplies matrices there; none on processors.
+    #[serde(default)]
+    pub(super) matrix_products: Option<String>,
 }
 
 /// One tensor against its golden values.

@@ -172,6 +172,27 @@ fn what_kernels_lack_is_named_when_a_device_is_opened() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// A check of a card without bfloat16 has no parts in it, which would fail one by one.
+#[test]
+fn a_check_of_a_card_without_bfloat16_says_so() {
+    let folder = folder("check-no-bf16");
+    let arguments = "gpu-check --device cuda:0 --part device --out results";
+    let output = program(&folder, arguments, &[("STAND_IN_CAPABILITY", "6.1")]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("no part is made in bfloat16: the card has compute capability 6.1"),
+        "{text}"
+    );
+    let results = std::fs::read_to_string(folder.join("results/results.json")).expect("results");
+    assert!(!results.contains("bf16"), "{results}");
+    assert!(
+        results.contains("\"matrix_products\": \"cuBLASLt\""),
+        "{results}"
+    );
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
 /// Bfloat16 is refused where the card has none, and not at the first kernel.
 #[test]
 fn a_card_without_bfloat16_is_refused() {
