@@ -7,6 +7,12 @@
  *
  * STAND_IN_CARDS, a number, 1 without it: how many cards there are. What is launched on a further one has its number, ` on 1`.
  *
+ * STAND_IN_MEMORY, a number of bytes, 80 GiB without it: what there is of memory. More is refused, with the line `refused BYTES`.
+ *
+ * STAND_IN_CAPTURE_FAILS, a number: the capture of that number, from 0, gives no graph; every one where it is negative.
+ *
+ * STAND_IN_REFUSES_PTX, with any value: every kernel is of a newer toolkit than the driver.
+ *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read of each card, which a program has had computed to see whether the card works. */
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +24,7 @@
 typedef int Result; /* CUresult */
 typedef uint64_t Address; /* CUdeviceptr */
 typedef void *Object; /* contexts, streams, events, modules, functions, graphs */
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NOT_PERMITTED = 800, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, UNSUPPORTED_PTX = 222, NOT_PERMITTED = 800, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 
 /* While anything is captured, in whichever thread, memory, modules and waiting are refused, as in the driver's global mode. */
 static volatile int is_capturing, capture_is_broken;
@@ -54,8 +60,16 @@ static void capability(int *major, int *minor) {
 
 Result cuInit(unsigned flags) { return elapsed(), SUCCESS; }
 Result cuDriverGetVersion(int *version) { return *version = 12090, SUCCESS; }
-Result cuGetErrorName(int error, const char **text) { return *text = "STAND_IN", SUCCESS; }
-Result cuGetErrorString(int error, const char **text) { return *text = "the stand-in driver", SUCCESS; }
+Result cuGetErrorName(int error, const char **text) {
+  *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == UNSUPPORTED_PTX ? "CUDA_ERROR_UNSUPPORTED_PTX_VERSION" : "STAND_IN";
+  return SUCCESS;
+}
+Result cuGetErrorString(int error, const char **text) {
+  *text = error == OUT_OF_MEMORY     ? "out of memory"
+          : error == UNSUPPORTED_PTX ? "the provided PTX was compiled with an unsupported toolchain."
+                                     : "the stand-in driver";
+  return SUCCESS;
+}
 Result cuGetExportTable(const void **table, const void *id) { return *table = NULL, NOT_SUPPORTED; }
 
 /* Devices, with a large card's limits. */
@@ -66,8 +80,13 @@ static int cards(void) {
 Result cuDeviceGetCount(int *count) { return *count = cards(), SUCCESS; }
 Result cuDeviceGet(int *device, int index) { return *device = index, index < cards() ? SUCCESS : NO_DEVICE; }
 Result cuDeviceGetName(char *name, int size, int device) { return snprintf(name, size, "stand-in"), SUCCESS; }
-Result cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = (size_t)80 << 30, SUCCESS; }
-Result cuMemGetInfo_v2(size_t *available, size_t *all) { return *available = (size_t)78 << 30, *all = (size_t)80 << 30, SUCCESS; }
+static size_t used; /* bytes */
+static size_t memory(void) {
+  const char *text = getenv("STAND_IN_MEMORY");
+  return text ? strtoull(text, NULL, 10) : (size_t)80 << 30;
+}
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = memory(), SUCCESS; }
+Result cuMemGetInfo_v2(size_t *available, size_t *all) { return *available = memory() - used, *all = memory(), SUCCESS; }
 Result cuDeviceGetUuid(void *id, int device) { return memset(id, 1, 16), SUCCESS; }
 Result cuDeviceGetUuid_v2(void *id, int device) { return cuDeviceGetUuid(id, device); }
 Result cuDeviceGetLuid(void *id, unsigned *mask, int device) { return NOT_SUPPORTED; }
@@ -114,19 +133,20 @@ Result cuCtxEnablePeerAccess(Object context, unsigned flags) { return SUCCESS; }
 /* Memory: the host's, zeroed; unused pages cost nothing. Its size lies before it. */
 Result cuMemAlloc_v2(Address *address, size_t bytes) {
   if (breaks_capture()) return CAPTURE_UNSUPPORTED;
-  char *memory = calloc(1, bytes + 256);
-  if (!memory) return OUT_OF_MEMORY;
-  *(size_t *)memory = bytes;
+  char *place = used + bytes <= memory() ? calloc(1, bytes + 256) : NULL;
+  if (!place) return fprintf(report(), "refused %zu\n", bytes), OUT_OF_MEMORY;
+  used += *(size_t *)place = bytes;
   fprintf(report(), "allocate %zu\n", bytes);
-  return *address = (Address)(memory + 256), SUCCESS;
+  return *address = (Address)(place + 256), SUCCESS;
 }
 Result cuMemAllocAsync(Address *address, size_t bytes, Object stream) { return cuMemAlloc_v2(address, bytes); }
 Result cuMemFree_v2(Address address) {
   if (!address) return SUCCESS;
   if (breaks_capture()) return CAPTURE_UNSUPPORTED;
-  char *memory = (char *)address - 256;
-  fprintf(report(), "free %zu\n", *(size_t *)memory);
-  return free(memory), SUCCESS;
+  char *place = (char *)address - 256;
+  used -= *(size_t *)place;
+  fprintf(report(), "free %zu\n", *(size_t *)place);
+  return free(place), SUCCESS;
 }
 Result cuMemFreeAsync(Address address, Object stream) { return cuMemFree_v2(address); }
 Result cuMemHostAlloc(Object *memory, size_t bytes, unsigned flags) {
@@ -205,7 +225,10 @@ Result cuEventElapsedTime_v2(float *milliseconds, Object start, Object end) { re
 Result cuEventDestroy_v2(Object event) { return SUCCESS; }
 
 /* Modules and kernels */
-Result cuModuleLoadData(Object *module, const void *image) { return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS; }
+Result cuModuleLoadData(Object *module, const void *image) {
+  if (getenv("STAND_IN_REFUSES_PTX")) return UNSUPPORTED_PTX;
+  return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS;
+}
 Result cuModuleUnload(Object module) { return SUCCESS; }
 Result cuModuleGetFunction(Object *function, Object module, const char *name) {
   fprintf(report(), "module %.3f %s\n", elapsed(), name);
@@ -240,6 +263,9 @@ Result cuStreamBeginCapture_v2(Object stream, int mode) {
 }
 Result cuStreamEndCapture(Object stream, Object *graph) {
   is_capturing = 0;
+  static int ended;
+  const char *fails = getenv("STAND_IN_CAPTURE_FAILS");
+  if (fails && (atoi(fails) < 0 || atoi(fails) == ended++)) capture_is_broken = 1;
   return capture_is_broken ? (*graph = NULL, CAPTURE_INVALIDATED) : (*graph = object, SUCCESS);
 }
 Result cuStreamIsCapturing(Object stream, int *status) { return *status = 0, SUCCESS; }

@@ -26,7 +26,7 @@ mod tensors;
 pub use backward::GradientSlots;
 pub use block::{Block, KeptBlock, LayerParameters};
 #[cfg(feature = "cuda")]
-pub use device_thread::{DeviceThread, OnStream};
+pub use device_thread::{DeviceThread, FirstFailure, OnStream};
 pub use exposure::{device_of, pixels, products_of, values};
 pub use forward::Device;
 #[cfg(feature = "cuda")]

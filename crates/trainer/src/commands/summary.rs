@@ -156,6 +156,11 @@ fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> St
     line("  allocator", memory.allocator, "held beyond the tensors");
     if is_cuda {
         line("  images", memory.images, "all of CIFAR-10, on the device");
+        line(
+            "  pictures",
+            memory.pictures,
+            "and the best epoch's weights, beside the maps of training",
+        );
     } else {
         line("the data set", CIFAR_BYTES, "besides, for all of CIFAR-10");
     }

@@ -105,8 +105,8 @@ fn predicted(settings: &Settings, config: &ModelConfig, batch: usize, most: usiz
     let step = predict(config, (form, place), size);
     let of_step = step.activations + step.in_flight;
     let tensors = match form {
-        // Nothing of it is freed for pictures and the final scores, which take Burn's operations.
-        Form::OnDevice(_) => of_step + evaluation_bytes(config),
+        // Scored in the buffers of training.
+        Form::OnDevice(_) => of_step,
         _ => of_step.max(evaluation_bytes(config)),
     };
     let others = step.total() - step.activations - step.in_flight - step.images;

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use burn::prelude::*;
+use burn::tensor::DType;
 use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cudarc::driver::CudaContext;
@@ -55,10 +56,10 @@ fn find(index: usize) -> Result<(), CudaProblem> {
 fn compute(index: usize) -> Result<Device, CudaProblem> {
     let tried = catch_unwind(AssertUnwindSafe(|| {
         let device = Device::cuda(index);
-        let sum = Tensor::<1>::ones([4], &device)
-            .exp()
-            .sum_dim(0)
-            .into_scalar::<f32>();
+        let sum = Tensor::<1>::ones([4], &device).exp().sum_dim(0);
+        let sum = sum.try_into_scalar::<f32>();
+        // Its text, and not how Rust shows it, has the causes.
+        let sum = sum.unwrap_or_else(|error| panic!("{error}"));
         (device, sum)
     }));
     match tried {
@@ -68,9 +69,33 @@ fn compute(index: usize) -> Result<Device, CudaProblem> {
     }
 }
 
-/// Why the card has no arithmetic in bfloat16; none where it has. For a device that [`open`] has tried.
+/// Compiles and runs a kernel in bfloat16, which needs a header of the toolkit that float32 does without. For a device that [`open`] has tried.
+///
+/// # Errors
+/// Where that cannot be done.
+pub(crate) fn try_bf16(index: usize, device: &Device) -> Result<(), DeviceError> {
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    let tried = catch_unwind(AssertUnwindSafe(|| {
+        let values = Tensor::<1>::ones([4], device).cast(DType::BF16);
+        let read = values.try_into_data();
+        read.map(drop).unwrap_or_else(|error| panic!("{error}"));
+    }));
+    set_hook(hook);
+    tried.map_err(|panic| DeviceError::Unavailable {
+        device: DeviceChoice::Cuda(index),
+        reason: CudaProblem::NoKernel(text_of(&*panic)).reason(),
+    })
+}
+
+/// Why the card has no arithmetic in bfloat16; none where it has, or where there is no such card.
 pub(crate) fn why_no_bf16(index: usize) -> Option<String> {
-    let context = CudaContext::new(index).ok()?;
+    let hook = take_hook();
+    // Without a driver, which is found out where the device is opened.
+    set_hook(Box::new(|_| {}));
+    let context = catch_unwind(|| CudaContext::new(index));
+    set_hook(hook);
+    let context = context.ok()?.ok()?;
     let (major, minor) = context.compute_capability().ok()?;
     (major < 8).then(|| {
         format!("the card has compute capability {major}.{minor}, and bfloat16 begins with 8.0")

@@ -1,5 +1,7 @@
 //! What a machine needs for CUDA, and how it is told what is missing.
 
+use super::failure_text::causes;
+
 /// Where to get it all.
 const NEEDED: &str = "CUDA needs NVIDIA's driver, and the toolkit's NVRTC library and headers (set CUDA_PATH where they \
                       are not in /usr/local/cuda; GTX 10 cards need a CUDA 12 toolkit); `--device flex` needs nothing";
@@ -29,7 +31,7 @@ impl CudaProblem {
             Self::NoDriver(report) => {
                 format!(
                     "NVIDIA's driver is missing or not working ({}); {NEEDED}",
-                    first_sentence(report)
+                    causes(report)
                 )
             }
             Self::NoCard { index, cards: 0 } => {
@@ -39,22 +41,23 @@ impl CudaProblem {
                 "there is no GPU {index}: the driver has {cards}, counted from 0 (CUDA_VISIBLE_DEVICES chooses among \
                  them); name another, or `--device flex`"
             ),
+            Self::NoKernel(report) if is_too_new(report) => format!(
+                "the driver refuses what the CUDA toolkit has compiled ({}), because the toolkit is newer than the driver: install a newer driver, or \
+                 have LD_LIBRARY_PATH and CUDA_PATH name a toolkit no newer than the `CUDA Version` of `nvidia-smi`; `--device flex` needs neither",
+                causes(report)
+            ),
             Self::NoKernel(report) => format!(
                 "the driver works, and a kernel could not be compiled or run ({}); {NEEDED}",
-                first_sentence(report)
+                causes(report)
             ),
             Self::WrongResult(sum) => format!("4 e came out as {sum}; {NEEDED}"),
         }
     }
 }
 
-/// The first line, up to where a library goes on to list names and to give advice.
-fn first_sentence(report: &str) -> &str {
-    let line = report.lines().next().unwrap_or_default();
-    [" - searched", ". "]
-        .iter()
-        .fold(line, |line, end| line.split(end).next().unwrap_or(line))
-        .trim()
+/// Whether the driver does not know the version of a compiled kernel: error 222.
+fn is_too_new(report: &str) -> bool {
+    report.contains("UNSUPPORTED_PTX_VERSION")
 }
 
 #[cfg(test)]
@@ -68,6 +71,10 @@ mod tests {
         [\"libcuda.so\", \"libcuda64.so\", \"libcuda.so.1\", \"libnvcuda.so.1\"]. Ensure that `LD_LIBRARY_PATH` has the \
         correct path to the installed library. If the shared library is present on the system under a different name \
         than one of those listed above, please open a GitHub issue.";
+
+    /// What Burn says of a kernel that the driver refuses.
+    const TOO_NEW: &str = "An error happened during execution\nCaused by:\n  A compilation error happened during launch\nCaused by:\n  Unable to \
+        load the PTX: DriverError(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, \"the provided PTX was compiled with an unsupported toolchain.\")";
 
     fn message(problem: &CudaProblem) -> (String, u8) {
         let error = DeviceError::Unavailable {
@@ -86,6 +93,7 @@ mod tests {
             (CudaProblem::NoCard { index: 0, cards: 0 }, "no GPU"),
             (CudaProblem::NoCard { index: 3, cards: 2 }, "no GPU 3"),
             (CudaProblem::NoKernel(nvrtc.to_owned()), "cuda_fp16.h"),
+            (CudaProblem::NoKernel(TOO_NEW.to_owned()), "newer driver"),
             (CudaProblem::WrongResult(0.0), "0"),
         ] {
             let (message, code) = message(&problem);

@@ -1,6 +1,7 @@
 //! Whether a model can fit into this machine's memory at all.
 
 use super::error::DeviceError;
+use super::failure_text::causes;
 use crate::device::process_memory;
 use crate::device::step_memory::{StepSize, form_and_place, predict};
 use crate::experiment::model::ModelConfig;
@@ -64,11 +65,17 @@ pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
 
 /// The error that a backend's panic stands for: Burn reports the failures of a device by panicking.
 pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> DeviceError {
-    let reason = message.lines().next().unwrap_or(message).to_owned();
+    let reason = causes(message);
     let lower = message.to_lowercase();
-    let is_memory = ["out of memory", "out_of_memory", "outofmemory"]
-        .iter()
-        .any(|sign| lower.contains(sign));
+    // The driver's name for it, Rust's and CubeCL's.
+    let is_memory = [
+        "out of memory",
+        "out_of_memory",
+        "outofmemory",
+        "out of device memory",
+    ]
+    .iter()
+    .any(|sign| lower.contains(sign));
     if is_memory {
         DeviceError::OutOfMemory { device, reason }
     } else {
@@ -109,5 +116,10 @@ mod tests {
             31
         );
         assert_eq!(code("CUDA_ERROR_ILLEGAL_ADDRESS"), 32);
+        let of_step = "the device's step failed: Several failures at once\nCaused by:\n  An IO error happened\nCaused by:\n  out of device \
+             memory allocating 209715200 bytes\nNo backtrace available";
+        assert_eq!(code(of_step), 31);
+        let message = device_failure(DeviceChoice::Cuda(0), of_step).to_string();
+        assert!(message.contains("allocating 209715200 bytes"), "{message}");
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod cuda;
 #[cfg(any(feature = "cuda", test))]
 pub(crate) mod cuda_requirements;
 pub(crate) mod error;
+pub(crate) mod failure_text;
 pub(crate) mod memory;
 pub(crate) mod process_memory;
 pub(crate) mod step_memory;
@@ -52,20 +53,31 @@ pub(crate) fn open_device_for(
     precision: Precision,
 ) -> Result<Device, DeviceError> {
     let device = open_device(choice)?;
-    let reason = match (precision, choice) {
-        (Precision::Bf16, DeviceChoice::Vulkan(_)) => {
-            Some("the language of its kernels, WGSL, has no bfloat16".to_owned())
-        }
-        #[cfg(feature = "cuda")]
-        (Precision::Bf16, DeviceChoice::Cuda(index)) => cuda::why_no_bf16(index),
-        _ => None,
-    };
-    match reason {
+    let is_bf16 = precision == Precision::Bf16;
+    match is_bf16.then(|| why_no_bf16(choice)).flatten() {
         Some(reason) => Err(DeviceError::NoBf16 {
             device: choice,
             reason,
         }),
-        None => Ok(device),
+        None => {
+            #[cfg(feature = "cuda")]
+            if let (Precision::Bf16, DeviceChoice::Cuda(index)) = (precision, choice) {
+                cuda::try_bf16(index, &device)?;
+            }
+            Ok(device)
+        }
+    }
+}
+
+/// Why a device has no arithmetic in bfloat16; none where it has, or where nothing is known of it.
+pub(crate) fn why_no_bf16(choice: DeviceChoice) -> Option<String> {
+    match choice {
+        DeviceChoice::Vulkan(_) => {
+            Some("the language of its kernels, WGSL, has no bfloat16".to_owned())
+        }
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(index) => cuda::why_no_bf16(index),
+        _ => None,
     }
 }
 
@@ -77,6 +89,20 @@ pub(crate) fn matrix_products(device: &Device) -> Option<String> {
     {
         let _ = device;
         None
+    }
+}
+
+/// Whether it is one of CubeCL's devices, on which Burn's operations take their memory from pools that keep it.
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    #[cfg(feature = "cube")]
+    {
+        let device = device.clone().inner();
+        matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_))
+    }
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = device;
+        false
     }
 }
 

@@ -22,7 +22,7 @@ use run_files::step_guard::StepGuard;
 /// Steps of each training.
 const STEPS: usize = 5;
 
-/// Trains twice in this process, each from the beginning, and compares losses and weights.
+/// Trains twice in this process, each from the beginning, and compares losses and weights; `on_step` is told how many steps have been taken, and of how many.
 ///
 /// # Errors
 /// Where the settings fit no model.
@@ -30,9 +30,12 @@ pub(super) fn train_twice(
     settings: &Settings,
     is_demanded: bool,
     device: &Device,
+    on_step: &mut dyn FnMut(usize, usize),
 ) -> Result<DeterminismRow, GpuCheckError> {
-    let first = train(settings, device)?;
-    let second = train(settings, device)?;
+    let first = train(settings, device, &mut |done| on_step(done, 2 * STEPS))?;
+    let second = train(settings, device, &mut |done| {
+        on_step(STEPS + done, 2 * STEPS)
+    })?;
     Ok(DeterminismRow {
         precision: settings.precision,
         steps: STEPS,
@@ -58,7 +61,11 @@ fn equal(first: &[f64], second: &[f64]) -> usize {
         .count()
 }
 
-fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError> {
+fn train(
+    settings: &Settings,
+    device: &Device,
+    on_step: &mut dyn FnMut(usize),
+) -> Result<Trained, GpuCheckError> {
     let device = device.clone().autodiff();
     let model = initial_model(&model_config(settings)?, settings.seed, &device);
     let options = EngineOptions::of(settings);
@@ -71,6 +78,7 @@ fn train(settings: &Settings, device: &Device) -> Result<Trained, GpuCheckError>
     let plan = BatchPlan::training(data.train(), batch_size, settings.seed, augment);
     let mut losses = Vec::new();
     for step in 0..STEPS {
+        on_step(step);
         let batch = plan.batch(0, step % plan.num_batches());
         let shape = [batch.len(), settings.latent_dim];
         let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
@@ -121,9 +129,10 @@ mod tests {
     #[test]
     fn equal_seeds_train_alike_and_others_do_not() {
         let device = Device::flex();
-        let row = train_twice(&settings(1), true, &device).expect("a model");
+        let row = train_twice(&settings(1), true, &device, &mut |_, _| {}).expect("a model");
         assert!(row.is_equal() && row.weights > 1000, "{row:?}");
-        let [first, other] = [1, 2].map(|seed| train(&settings(seed), &device).expect("a model"));
+        let [first, other] =
+            [1, 2].map(|seed| train(&settings(seed), &device, &mut |_| {}).expect("a model"));
         assert_eq!(equal(&first.losses, &other.losses), 0);
     }
 

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 pub use error::GpuCheckError;
 pub(crate) use part_process::end_own_processes;
 
+use crate::device::why_no_bf16;
 use crate::process::own_program::this_program;
 use part::{Part, PartOptions, Scale, all, on_request};
 use results::{Outcome, PartResult, Results};
@@ -67,7 +68,7 @@ impl CheckOptions {
 
     /// Without bfloat16 where the device has none.
     fn possible(&self, mut parts: Vec<Part>) -> Vec<Part> {
-        if matches!(self.device, DeviceChoice::Vulkan(_)) {
+        if why_no_bf16(self.device).is_some() {
             parts.retain(|part| part.precision() != Some(Precision::Bf16));
         }
         parts
@@ -129,6 +130,9 @@ pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
         return Err(GpuCheckError::Budget { seconds });
     }
     std::fs::create_dir_all(&options.out).map_err(file_error(&options.out))?;
+    if let Some(reason) = why_no_bf16(options.device) {
+        say(&format!("no part is made in bfloat16: {reason}"));
+    }
     let (chosen, mut results) = begin(options)?;
     let budget = Duration::from_secs_f64(seconds);
     let began = Instant::now();
@@ -275,6 +279,9 @@ fn finish(results: &Results, folder: &Path) -> Result<(), GpuCheckError> {
         say(
             "`--part NAME` makes one of them, or all of a kind by its first word, and keeps the others",
         );
+    }
+    for line in table::ratios(results) {
+        say(&line);
     }
     say(&format!("results in {} and {RESULTS}", table.display()));
     let failed = results.named(Outcome::Failed);

@@ -113,6 +113,10 @@ pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
         };
         first.extend([small, middle].map(|batch| case(28, batch)));
         others.extend([40, 70, 100].map(|depth| case(depth, small)));
+        if precision == Precision::Bf16 {
+            // What PyTorch's deepest model was timed with.
+            others.push(case(100, middle));
+        }
         others.push(case(28, large));
     }
     parts.extend(first.iter().copied().map(Part::Step));
@@ -196,7 +200,8 @@ mod tests {
             assert_eq!(named.count(), 1, "{part}");
         }
         let count = |name| parts.iter().filter(|part| part.is_named(name)).count();
-        assert_eq!(count("step"), 2 * (2 + 3 + 1));
+        assert_eq!(count("step"), 2 * (2 + 3 + 1) + 1);
+        assert_eq!(count("step-100-128-bf16"), 1);
         assert_eq!(count("pytorch"), count("step"));
         assert_eq!(count("launched"), 4);
         assert_eq!(count("layers"), 2);

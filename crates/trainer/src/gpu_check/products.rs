@@ -14,15 +14,15 @@ use run_files::settings::{DeviceChoice, Precision};
 /// Products before those that count: the first ones compile and tune kernels.
 const WARMUP: usize = 4;
 
-/// Times products in that precision.
+/// Times products in that precision; `ready` is told when their kernels are compiled.
 ///
 /// # Errors
 /// Where the device fails.
 pub(super) fn time_products(
     precision: Precision,
     scale: Scale,
-    choice: DeviceChoice,
-    device: &Device,
+    (choice, device): (DeviceChoice, &Device),
+    ready: &mut dyn FnMut(),
 ) -> Result<ProductRow, GpuCheckError> {
     let size = scale.product_size;
     let lost = |reason: String| DeviceError::Lost {
@@ -42,7 +42,7 @@ pub(super) fn time_products(
     };
     #[cfg(feature = "cuda")]
     if let Some(device) = resnet_blocks::cube::device_of(random()) {
-        let seconds = own::seconds(&device, precision, scale, wait)?;
+        let seconds = own::seconds(&device, precision, (scale, ready), wait)?;
         return Ok(row(precision, size, seconds));
     }
     let (left, right) = (random(), random());
@@ -56,7 +56,7 @@ pub(super) fn time_products(
         }
         wait()
     };
-    let seconds = seconds_each(scale, &mut multiply)?;
+    let seconds = seconds_each(scale, ready, &mut multiply)?;
     let sum = sum.try_into_scalar::<f32>();
     let sum = sum.map_err(|error| lost(error.to_string()))?;
     if !sum.is_finite() {
@@ -77,9 +77,11 @@ fn row(precision: Precision, size: usize, seconds: f64) -> ProductRow {
 /// Seconds of one of the products that `multiply` makes so many of and waits for: of as many as take the scale's time.
 fn seconds_each<E>(
     scale: Scale,
+    ready: &mut dyn FnMut(),
     mut multiply: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<f64, E> {
     multiply(WARMUP)?;
+    ready();
     let mut times = 1;
     loop {
         let began = Instant::now();
@@ -105,7 +107,7 @@ mod own {
     pub(super) fn seconds(
         device: &Device,
         precision: Precision,
-        scale: Scale,
+        (scale, ready): (Scale, &mut dyn FnMut()),
         wait: impl Fn() -> Result<(), DeviceError>,
     ) -> Result<f64, DeviceError> {
         let size = scale.product_size;
@@ -125,7 +127,7 @@ mod own {
             matrix
         };
         let [left, right, out] = [(); 3].map(|()| matrix());
-        seconds_each(scale, |times| {
+        seconds_each(scale, ready, |times| {
             for _ in 0..times {
                 let (left, right) = (left.plain(), right.plain());
                 device
@@ -150,7 +152,8 @@ mod tests {
         };
         for precision in [Precision::F32, Precision::Bf16] {
             let device = Device::flex();
-            let row = time_products(precision, scale, DeviceChoice::Flex, &device).expect("timed");
+            let row = time_products(precision, scale, (DeviceChoice::Flex, &device), &mut || {});
+            let row = row.expect("timed");
             let operations = row.operations_per_second * row.seconds;
             assert!((operations - 2.0 * 16.0 * 16.0 * 16.0).abs() < 1e-6);
         }

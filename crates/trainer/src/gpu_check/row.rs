@@ -20,14 +20,20 @@ pub(super) enum Row {
 }
 
 impl Row {
+    /// Where the part stands.
+    pub(super) fn stage(stage: String, is_ready: bool) -> Self {
+        Self::Stage(StageRow { stage, is_ready })
+    }
+
     /// Why this is no success, if it is none.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
-            Self::Device(_)
-            | Self::Step(_)
-            | Self::Product(_)
-            | Self::Start(_)
-            | Self::Stage(_) => None,
+            Self::Step(row) => row.capture_failure.as_ref().map(|reason| {
+                format!(
+                    "its steps were launched, because they cannot be captured as a graph: {reason}"
+                )
+            }),
+            Self::Device(_) | Self::Product(_) | Self::Start(_) | Self::Stage(_) => None,
             Self::Parity(row) => row.failure(),
             Self::Determinism(row) => row.failure(),
             Self::Pytorch(row) => row.failure(),
@@ -61,6 +67,9 @@ pub(super) struct DeviceRow {
     pub(super) free_bytes: Option<u64>,
     /// Threads of the host.
     pub(super) threads: usize,
+    /// What multiplies matrices there; none on processors.
+    #[serde(default)]
+    pub(super) matrix_products: Option<String>,
 }
 
 /// One tensor against its golden values.
@@ -161,6 +170,9 @@ pub(super) struct StepRow {
     /// Kernel by kernel, where a GPU could replay the step as a graph.
     #[serde(default)]
     pub(super) is_launched: bool,
+    /// Why it was, though nobody asked for it.
+    #[serde(default)]
+    pub(super) capture_failure: Option<String>,
     /// Median of the steps that count.
     pub(super) seconds_per_step: f64,
     pub(super) fastest: f64,

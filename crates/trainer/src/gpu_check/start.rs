@@ -10,8 +10,10 @@ use crate::process::lifeline::LIFELINE;
 use crate::process::own_program::this_program;
 use run_files::settings::{DeviceChoice, Precision};
 
-/// Where compiled kernels are kept: a folder of the check's own, which the first of two processes finds empty.
+/// Where compiled kernels are kept, and where the driver keeps what it makes of them: a folder of the check's own, which the first of two processes
+/// finds empty.
 const CACHE: &str = "XDG_CACHE_HOME";
+const CACHE_OF_DRIVER: &str = "CUDA_CACHE_PATH";
 
 /// The one that GPUs are trained in.
 fn precision(device: DeviceChoice) -> Precision {
@@ -29,7 +31,10 @@ fn precision(device: DeviceChoice) -> Precision {
 /// # Errors
 /// Where the process cannot be started or fails.
 pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRow, GpuCheckError> {
-    let cache = options.out.join("kernel-cache");
+    // A relative folder of such a name counts for nothing.
+    let out = std::path::absolute(&options.out)
+        .map_err(run_files::run_folder::file_error(&options.out))?;
+    let cache = out.join("kernel-cache");
     if is_cold && cache.exists() {
         std::fs::remove_dir_all(&cache).map_err(run_files::run_folder::file_error(&cache))?;
     }
@@ -52,6 +57,7 @@ pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRo
         .args(["--device", &options.device.to_string()])
         .args(["--precision", &precision(options.device).to_string()])
         .env(CACHE, &cache)
+        .env(CACHE_OF_DRIVER, cache.join("driver"))
         // This process's own stdin is watched; the other one's is empty.
         .env_remove(LIFELINE)
         .stdin(Stdio::null())
@@ -63,6 +69,16 @@ pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRo
         let lines: Vec<String> = messages.lines().map(str::to_owned).collect();
         return Err(GpuCheckError::Start {
             reason: crate::process::own_program::last_message(&lines),
+        });
+    }
+    let is_kept = std::fs::read_dir(&cache).is_ok_and(|mut files| files.next().is_some());
+    if matches!(options.device, DeviceChoice::Cuda(_)) && !is_kept {
+        return Err(GpuCheckError::Start {
+            reason: format!(
+                "it kept its compiled kernels elsewhere than in {}, where they may have been before: a `cubecl.toml`, a `burn.toml` or \
+                 CUBECL_ENVIRONMENT names another folder; take that away for the check",
+                cache.display()
+            ),
         });
     }
     Ok(StartRow { is_cold, seconds })

@@ -20,10 +20,13 @@ pub(super) fn markdown(results: &Results) -> String {
 
 fn head(results: &Results) -> String {
     let device = results.rows().find_map(|row| match row {
-        Row::Device(device) => Some(device.name.as_str()),
+        Row::Device(device) => Some(device),
         _ => None,
     });
-    let name = device.map(|name| format!(" ({name})")).unwrap_or_default();
+    let name = device.map(|device| format!(" ({})", device.name));
+    let name = name.unwrap_or_default();
+    let products = device.and_then(|device| device.matrix_products.as_deref());
+    let products = products.map(|products| format!("\nMatrix products: {products}.\n"));
     let commit = results.commit.as_deref().unwrap_or("unknown");
     let mut text = format!(
         "# Check of {}{name}\n\n{}; program {}, commit {commit}; Burn {}; budget {} s.\n",
@@ -33,6 +36,7 @@ fn head(results: &Results) -> String {
         results.burn_version,
         results.budget_seconds
     );
+    text += &products.unwrap_or_default();
     if results.is_tiny {
         text +=
             "\nMade at a tiny size: this shows that the parts work, not what the device can do.\n";
@@ -210,6 +214,26 @@ fn in_pytorch<'a>(results: &'a Results, step: &StepRow) -> Option<(f64, &'a Pyto
     rows.min_by(|a, b| a.0.total_cmp(&b.0))
 }
 
+/// Each of our steps, as training makes it, beside PyTorch's fastest form, where both were timed: a line each.
+pub(super) fn ratios(results: &Results) -> Vec<String> {
+    let lines = results.rows().filter_map(|row| {
+        let Row::Step(step) = row else { return None };
+        if step.is_plain || step.is_launched {
+            return None;
+        }
+        let (seconds, pytorch) = in_pytorch(results, step)?;
+        let name = format!("step-{}-{}-{}", step.depth, step.batch, step.precision);
+        Some(format!(
+            "{name:<24} {:.2} ms, PyTorch {:.2} ms ({}): {:.2} times PyTorch's",
+            1e3 * step.seconds_per_step,
+            1e3 * seconds,
+            pytorch.form,
+            step.seconds_per_step / seconds
+        ))
+    });
+    lines.collect()
+}
+
 fn steps(results: &Results) -> String {
     let rows = results.rows().filter_map(|row| match row {
         Row::Step(step) => Some(step_line(results, step)),
@@ -287,6 +311,7 @@ mod tests {
             precision: Precision::F32,
             is_plain: false,
             is_launched: false,
+            capture_failure: None,
             seconds_per_step: 0.02,
             fastest: 0.02,
             slowest: 0.02,
@@ -355,6 +380,9 @@ mod tests {
         let line = "| 28 | 25 | f32 | ours | 20.00 | 1250 | 3.0 | 3 | 4 | 25.000 | 25.0 % | 10.00 (compiled) |  | 2.00 |";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("**Not reached:** products-f32."), "{text}");
+        let line =
+            "step-28-25-f32           20.00 ms, PyTorch 10.00 ms (compiled): 2.00 times PyTorch's";
+        assert_eq!(ratios(&results), [line]);
     }
 
     #[test]

@@ -7,11 +7,11 @@ use super::error::GpuCheckError;
 use super::parity;
 use super::part::{Part, PartOptions, StepCase};
 use super::products::time_products;
-use super::row::{DeviceRow, PytorchRow, Row, StageRow, StepRow};
+use super::row::{DeviceRow, PytorchRow, Row, StepRow};
 use super::start::time_start;
 use crate::device::memory::free_bytes;
-use crate::device::open_device;
 use crate::device::step_memory::{StepSize, form_and_place, predict};
+use crate::device::{matrix_products, open_device};
 use crate::experiment::model::model_config;
 use crate::timing::TimingError;
 use crate::timing::pytorch_timing::{PytorchForm, threads, time_pytorch};
@@ -22,10 +22,11 @@ use run_files::settings::{DeviceChoice, Precision, Settings, TrainFlags, resolve
 const OPERATIONS_PER_MULTIPLY_ACCUMULATE: u64 = 6;
 
 /// The forms of PyTorch that are timed.
-const FORMS: [PytorchForm; 3] = [
+const FORMS: [PytorchForm; 4] = [
     PytorchForm::ChannelsLast,
     PytorchForm::Compiled,
     PytorchForm::Replayed,
+    PytorchForm::Contiguous,
 ];
 
 /// Makes a part; every row goes to `on_row` as soon as it is known.
@@ -38,11 +39,11 @@ pub(super) fn work(
     on_row: &mut dyn FnMut(Row),
 ) -> Result<(), GpuCheckError> {
     let is_cuda = matches!(options.device, DeviceChoice::Cuda(_));
-    on_row(stage("opening the device".to_owned(), false));
+    on_row(Row::stage("opening the device".to_owned(), false));
     match part {
         Part::Device => {
-            open_device(options.device)?;
-            on_row(Row::Device(device_row(options.device)));
+            let device = open_device(options.device)?;
+            on_row(Row::Device(device_row(options.device, &device)));
         }
         Part::Parity(precision) => {
             let device = open_device(options.device)?;
@@ -50,9 +51,7 @@ pub(super) fn work(
                 Precision::F32 => vae_core::Precision::F32,
                 Precision::Bf16 => vae_core::Precision::Bf16,
             };
-            parity::check(&device, precision, is_cuda, &mut |row| {
-                on_row(Row::Parity(row))
-            });
+            parity::check(&device, precision, is_cuda, on_row);
         }
         Part::Determinism(precision) => {
             let [small, ..] = options.scale.batches;
@@ -62,7 +61,12 @@ pub(super) fn work(
                 precision,
             };
             let device = open_device(options.device)?;
-            let row = train_twice(&settings(case, options)?, true, &device)?;
+            let settings = settings(case, options)?;
+            let row = train_twice(&settings, true, &device, &mut |done, all| {
+                let text = format!("training step {} of {all}", done + 1);
+                // The first step compiles the kernels of all.
+                on_row(Row::stage(text, done == 1));
+            })?;
             on_row(Row::Determinism(row));
         }
         Part::Step(case) => {
@@ -77,6 +81,13 @@ pub(super) fn work(
         }
         Part::Start => {
             for is_cold in [true, false] {
+                let kernels = if is_cold {
+                    "no kept kernels"
+                } else {
+                    "kept kernels"
+                };
+                // What the first process compiles, the second one finds.
+                on_row(Row::stage(format!("a process with {kernels}"), !is_cold));
                 on_row(Row::Start(time_start(is_cold, options)?));
             }
         }
@@ -88,20 +99,26 @@ pub(super) fn work(
         // Not a device of this program: PyTorch has it to itself.
         Part::Pytorch(case) => {
             for form in FORMS {
+                // It compiles before its steps and within them; the time for it begins with Python.
+                on_row(Row::stage(format!("PyTorch, {form}"), form == FORMS[0]));
                 on_row(Row::Pytorch(time_in_pytorch(case, options, form)?));
             }
         }
         Part::Products(precision) => {
             let device = open_device(options.device)?;
-            let row = time_products(precision, options.scale, options.device, &device)?;
+            on_row(Row::stage("compiling a product".to_owned(), false));
+            let mut ready = || on_row(Row::stage("multiplying".to_owned(), true));
+            let on = (options.device, &device);
+            let row = time_products(precision, options.scale, on, &mut ready)?;
             on_row(Row::Product(row));
         }
     }
     Ok(())
 }
 
-fn device_row(device: DeviceChoice) -> DeviceRow {
+fn device_row(device: DeviceChoice, opened: &Device) -> DeviceRow {
     DeviceRow {
+        matrix_products: matrix_products(opened),
         name: card(device).unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH)),
         free_bytes: free_bytes(device),
         threads: threads(),
@@ -156,10 +173,6 @@ fn timing(form: Form, options: &PartOptions) -> TimingOptions {
     }
 }
 
-fn stage(stage: String, is_ready: bool) -> Row {
-    Row::Stage(StageRow { stage, is_ready })
-}
-
 fn time(
     case: StepCase,
     form: Form,
@@ -177,13 +190,13 @@ fn time(
     );
     let timing = timing(form, options);
     let all = timing.warmup + timing.steps;
-    on_row(stage(
+    on_row(Row::stage(
         "compiling the kernels of the first step".to_owned(),
         false,
     ));
     let mut on_step = |done: usize| {
         let text = format!("step {} of {all}", done + 1);
-        on_row(stage(text, done == 1));
+        on_row(Row::stage(text, done == 1));
     };
     let timing = time_steps_watched(&settings, timing, device, &mut on_step)?;
     let peak_bytes = match options.device {
@@ -198,7 +211,8 @@ fn time(
         batch: case.batch,
         precision: case.precision,
         is_plain,
-        is_launched: form == Form::Launched,
+        is_launched: form == Form::Launched || timing.capture_failure.is_some(),
+        capture_failure: timing.capture_failure,
         seconds_per_step: timing.seconds_per_step,
         fastest: timing.fastest,
         slowest: timing.slowest,
@@ -250,4 +264,38 @@ fn time_in_pytorch(
         version: found.map(|found| found.version),
         reason,
     })
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::super::part::Scale;
+    use super::*;
+
+    #[test]
+    fn a_part_says_where_it_stands_and_once_that_its_kernels_are_there() {
+        let options = PartOptions {
+            device: DeviceChoice::Flex,
+            scale: Scale::TINY,
+            out: std::path::PathBuf::new(),
+            python: None,
+        };
+        // Each golden case, each step of both trainings, and the products.
+        for (part, fewest) in [
+            (Part::Parity(Precision::F32), 10),
+            (Part::Determinism(Precision::F32), 10),
+            (Part::Products(Precision::F32), 2),
+        ] {
+            let mut stages = Vec::new();
+            let mut on_row = |row| {
+                if let Row::Stage(stage) = row {
+                    stages.push(stage);
+                }
+            };
+            work(part, &options, &mut on_row).expect("a processor");
+            // The first one is that the device is opened.
+            assert!(stages.len() > fewest, "{part}: {stages:?}");
+            let ready = stages.iter().filter(|stage| stage.is_ready).count();
+            assert_eq!(ready, 1, "{part}: {stages:?}");
+        }
+    }
 }

@@ -373,6 +373,25 @@ impl Engine {
         None
     }
 
+    /// As [`device_scorer`](Self::device_scorer), with the values of another model of the same form, which take the place of those that are trained:
+    /// for the end of a run, after which no step is taken.
+    pub(crate) fn final_scorer(&mut self, model: &Model) -> Option<Box<dyn BatchScorer + '_>> {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &mut self.device {
+            return Some(Box::new(DeviceScorer::of_another(device, model)));
+        }
+        let _ = model;
+        None
+    }
+
+    /// Gives back the memory of a device's maps, once nothing more is trained or scored there: what follows is made of Burn's operations.
+    pub(crate) fn release(&mut self) {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &mut self.device {
+            device.release();
+        }
+    }
+
     /// Which weights scores and pictures are of.
     pub(crate) fn scored_weights(&self) -> Weights {
         match &self.average {

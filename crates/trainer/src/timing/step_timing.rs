@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::error::TimingError;
 use super::likelihood_timing::{LikelihoodTiming, processor_seconds, time_likelihood};
 use crate::device::DeviceError;
+use crate::device::failure_text::causes;
 use crate::experiment::data;
 use crate::experiment::evaluate::{BatchScorer, ModelScorer};
 use crate::experiment::model::{initial_model, model_config};
@@ -52,6 +53,9 @@ pub struct StepTiming {
     /// What the backend had taken of a GPU's memory at the end of the steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_bytes: Option<u64>,
+    /// Why steps were launched kernel by kernel, where a GPU should have replayed them as a graph.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture_failure: Option<String>,
     /// What of it is the likelihood alone; none in evaluation, and of a GPU's own steps.
     pub likelihood: Option<LikelihoodTiming>,
     /// What the step spends on other ranks, where there are any; the phases contain it.
@@ -321,6 +325,7 @@ fn timed_steps(
         pool_bytes,
         first_step_seconds: wholes[0],
         steps,
+        capture_failure: engine.capture_failure().map(causes),
         between_ranks,
         phases: (!is_behind).then_some(Phases {
             data_seconds,

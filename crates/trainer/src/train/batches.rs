@@ -9,9 +9,11 @@ use run_files::settings::Augment;
 use super::error::TrainError;
 use super::{ActiveRun, Training};
 use crate::device::DeviceError;
+use crate::device::failure_text::causes;
 use crate::experiment::data;
 use crate::process::progress::{Progress, StepProgress};
 use crate::process::stop_request::StopSignal;
+use crate::step::engine::Engine;
 
 /// What the time of a run is estimated from, whichever comes first; a shorter epoch is enough.
 const STEPS_TO_ESTIMATE: usize = 20;
@@ -61,6 +63,7 @@ impl Training<'_> {
             if let Some(signal) = self.stop.requested()
                 && !self.ranks.are_several()
             {
+                self.first_pictures(run, progress)?;
                 self.settle(run, &epoch)?;
                 return Ok(Some(signal));
             }
@@ -76,6 +79,9 @@ impl Training<'_> {
                 progress.notice(&format!(
                     "the first step took {first:.1} s, in which kernels may have been compiled; no rate counts it"
                 ));
+                let pictures = Instant::now();
+                self.first_pictures(run, progress)?;
+                run.clock.leaves_out(pictures.elapsed().as_secs_f64());
             }
             let shown = || StepProgress {
                 epoch: number,
@@ -121,11 +127,7 @@ impl Training<'_> {
             }
         }
         self.settle(run, &epoch)?;
-        if let Some(reason) = run.engine.capture_failure() {
-            progress.notice_once(&format!(
-                "steps are launched kernel by kernel, because they cannot be captured as a graph: {reason}"
-            ));
-        }
+        tell_capture_failure(&run.engine, progress);
         if let Some(link) = run.engine.link() {
             progress.notice_once(&format!("gradients go between ranks by {link}"));
         }
@@ -139,5 +141,15 @@ impl Training<'_> {
             reason: error.to_string(),
         })?;
         Ok(())
+    }
+}
+
+/// Says why a device launches what it should replay, where it does.
+pub(super) fn tell_capture_failure(engine: &Engine, progress: &mut Progress) {
+    if let Some(reason) = engine.capture_failure() {
+        progress.notice_once(&format!(
+            "steps are launched kernel by kernel, because they cannot be captured as a graph: {}",
+            causes(reason)
+        ));
     }
 }

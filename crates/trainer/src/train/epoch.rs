@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use run_files::metrics::{EpochTiming, peak_memory_bytes};
 
+use super::batches::tell_capture_failure;
 use super::error::TrainError;
 use super::room::SMALL_FILES;
 use super::validation::Scores;
@@ -37,6 +38,8 @@ impl Training<'_> {
             Ok(scores) => scores,
             Err(signal) => return Err(self.stop_here(&mut run, signal, timing, logs, progress)),
         };
+        // Evaluations are captured too.
+        tell_capture_failure(&run.engine, progress);
         let seconds = began.elapsed().as_secs_f64();
         timing.valid_seconds = Some(seconds - timing.train_seconds);
         timing.peak_memory_bytes = peak_memory_bytes();

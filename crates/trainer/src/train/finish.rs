@@ -1,5 +1,6 @@
 //! What a run leaves when its last epoch is over.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use resnet_blocks::parameter_names;
 
 use super::error::TrainError;
 use crate::experiment::evaluate::{
-    Interrupted, ModelScorer, bits_per_dim, cross_entropy_floor, evaluate_until,
+    BatchScorer, Interrupted, ModelScorer, bits_per_dim, cross_entropy_floor, evaluate_until,
 };
 use crate::experiment::export::export;
 use crate::experiment::file_list::write_file_list;
@@ -34,7 +35,7 @@ impl Training<'_> {
     /// Exports the weights of the best epoch, scores them on the test set, and draws the final pictures.
     pub(super) fn finish(
         &self,
-        run: &ActiveRun,
+        mut run: ActiveRun,
         began: Instant,
         progress: &mut Progress,
     ) -> Result<(), TrainError> {
@@ -46,7 +47,7 @@ impl Training<'_> {
             }
             .into());
         };
-        let (model, best_epoch) = self.best_model(run, progress)?;
+        let (model, best_epoch) = self.best_model(&run, progress)?;
         let best: EpochRow = rows
             .iter()
             .copied()
@@ -56,14 +57,22 @@ impl Training<'_> {
         let test_floor = cross_entropy_floor(&self.config, &self.splits.test);
         let images = self.evaluation_images(&self.splits.test);
         let of = self.splits.test.len();
-        let test = evaluate_until(
-            &mut ModelScorer(&model),
-            &images,
-            test_floor,
-            self.evaluation(0),
-            (self.stop, &Ranks::alone()),
-            &mut |done| progress.evaluated("test", done, of),
-        );
+        let mut score = |scorer: &mut dyn BatchScorer, options| {
+            evaluate_until(
+                scorer,
+                &images,
+                test_floor,
+                options,
+                (self.stop, &Ranks::alone()),
+                &mut |done| progress.evaluated("test", done, of),
+            )
+        };
+        let options = self.evaluation(0);
+        let of_device = self.device_evaluation(&run.engine, options);
+        let test = match run.engine.final_scorer(&model) {
+            Some(mut scorer) => score(scorer.as_mut(), of_device),
+            None => score(&mut ModelScorer(&model), options),
+        };
         // The checkpoint of the last epoch is all that is needed to do this again.
         let test = test.map_err(|interrupted| match interrupted {
             Interrupted::Stop(signal) => TrainError::Stopped {
@@ -73,7 +82,10 @@ impl Training<'_> {
             },
             Interrupted::Ranks(error) => error.into(),
         })?;
-        let summary = self.summary(run, (&model, &images), best, last, test);
+        // The rest is made of Burn's operations, whose memory has to be found beside the training's.
+        run.engine.release();
+        let batch_size = of_device.batch_size;
+        let summary = self.summary(&run, (&model, &images, batch_size), best, last, test);
         if let Some(warning) = summary
             .latent
             .collapse_warning(summary.images.test, self.settings)
@@ -115,13 +127,12 @@ impl Training<'_> {
     fn summary(
         &self,
         run: &ActiveRun,
-        (model, images): (&Model, &SplitImages),
+        (model, images, batch_size): (&Model, &SplitImages, NonZeroUsize),
         best: EpochRow,
         last: EpochRow,
         test: Terms,
     ) -> RunSummary {
         let test_images = &self.splits.test;
-        let batch_size = self.evaluation(0).batch_size;
         let cost = self.config.cost();
         let names = parameter_names(model);
         let count = |prefix| {

@@ -63,6 +63,8 @@ struct ActiveRun {
     images: RunImages,
     clock: StepClock,
     last_checkpoint: Instant,
+    /// Whether the pictures of the first weights are still to be drawn.
+    owes_pictures: bool,
 }
 
 /// The images that every epoch needs, where its batches are made.
@@ -139,7 +141,7 @@ impl Training<'_> {
             run = self.epoch(run, logs.as_mut(), progress)?;
         }
         if self.ranks.is_first() {
-            self.finish(&run, began, progress)?;
+            self.finish(run, began, progress)?;
         }
         Ok(())
     }
@@ -160,13 +162,28 @@ impl Training<'_> {
             })
         })?;
         run.state.metrics = logs.metrics.lengths();
-        if is_new {
+        run.owes_pictures = is_new;
+        // A device's own steps do not wait for the kernels of Burn's operations, nor for the memory that those would keep: after the first step the
+        // weights before it are still here.
+        if !run.engine.is_on_device() {
+            self.first_pictures(run, progress)?;
+        }
+        Ok(logs)
+    }
+
+    /// Draws the pictures of a new run's first weights, where that is still to be done. The model has not been settled since.
+    fn first_pictures(
+        &self,
+        run: &mut ActiveRun,
+        progress: &mut Progress,
+    ) -> Result<(), TrainError> {
+        if std::mem::take(&mut run.owes_pictures) {
             let model = run.engine.model().valid();
             self.persist(progress, SMALL_FILES, || {
                 self.write_pictures(&model, &run.images.valid, 0)
             })?;
         }
-        Ok(logs)
+        Ok(())
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) struct StepClock {
     awaits_first_step: bool,
     /// Seconds into the epoch at which the step that does not count ended, where this epoch has it.
     first_step_seconds: Option<f64>,
+    /// Seconds of the epoch that belong to no step.
+    left_out: f64,
     /// Of the epoch, without the one that does not count.
     steps: usize,
     images: usize,
@@ -21,6 +23,7 @@ impl StepClock {
         Self {
             awaits_first_step: device_compiles,
             first_step_seconds: None,
+            left_out: 0.0,
             steps: 0,
             images: 0,
         }
@@ -48,6 +51,11 @@ impl StepClock {
         None
     }
 
+    /// So many seconds since the last step belong to none: pictures were drawn.
+    pub(crate) fn leaves_out(&mut self, seconds: f64) {
+        self.left_out += seconds;
+    }
+
     /// Seconds of the step that does not count, where this epoch has it.
     pub(crate) fn first_step_seconds(&self) -> Option<f64> {
         self.first_step_seconds
@@ -55,7 +63,7 @@ impl StepClock {
 
     /// The rate of the steps that count, so many seconds after the epoch began; none where there is none.
     pub(crate) fn rate(&self, seconds: f64) -> Option<StepRate> {
-        let seconds = seconds - self.first_step_seconds.unwrap_or(0.0);
+        let seconds = seconds - self.first_step_seconds.unwrap_or(0.0) - self.left_out;
         (self.steps > 0 && seconds > 0.0).then(|| StepRate {
             images_per_second: self.images as f64 / seconds,
             seconds_per_step: seconds / self.steps as f64,
@@ -98,6 +106,9 @@ mod tests {
         assert_eq!(clock.step_ends(25, 61.0), None);
         assert_eq!(clock.rate(61.0), rate(50.0, 0.5));
         assert_eq!(clock.first_step_seconds(), Some(60.0));
+        // Neither do pictures that are drawn between steps.
+        clock.leaves_out(3.0);
+        assert_eq!(clock.rate(64.0), rate(50.0, 0.5));
 
         clock.epoch_begins();
         assert_eq!(clock.first_step_seconds(), None);

@@ -59,13 +59,7 @@ impl Training<'_> {
             )
         };
         let options = self.evaluation(epoch);
-        let images = run.engine.images_per_pass(self.settings.batch_size);
-        let of_device = EvaluationOptions {
-            batch_size: images
-                .and_then(NonZeroUsize::new)
-                .unwrap_or(options.batch_size),
-            ..options
-        };
+        let of_device = self.device_evaluation(&run.engine, options);
         let mut score_weights = |engine: &mut Engine, weights| {
             if let Some(mut scorer) = engine.device_scorer(weights) {
                 return score(scorer.as_mut(), of_device);
@@ -99,6 +93,20 @@ impl Training<'_> {
             sampler: sampler(self.settings),
             seed: self.settings.seed,
             draw: epoch,
+        }
+    }
+
+    /// The same where a device scores in the buffers of its training: with as many images at a time as these are for.
+    pub(super) fn device_evaluation(
+        &self,
+        engine: &Engine,
+        options: EvaluationOptions,
+    ) -> EvaluationOptions {
+        let images = engine.images_per_pass(self.settings.batch_size);
+        let images = images.and_then(NonZeroUsize::new);
+        EvaluationOptions {
+            batch_size: images.unwrap_or(options.batch_size),
+            ..options
         }
     }
 

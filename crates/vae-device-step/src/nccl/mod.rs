@@ -7,12 +7,12 @@ mod library;
 
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
-use resnet_blocks::cube::{DeviceThread, OnStream};
+use resnet_blocks::cube::{DeviceThread, FirstFailure, OnStream};
 
 use self::library::{FLOAT32, IN_PROGRESS, UniqueId, library};
 use crate::step::DeviceStep;
@@ -81,7 +81,7 @@ pub struct Joining {
 struct Shared {
     /// Null once it was aborted.
     communicator: AtomicPtr<c_void>,
-    failure: AtomicI32,
+    failure: FirstFailure,
     /// Held by whoever calls the library with the communicator, and by whoever takes it away.
     in_use: Mutex<()>,
 }
@@ -105,7 +105,7 @@ impl Joining {
         thread.submit([any], move |placed| {
             let mut communicator = std::ptr::null_mut();
             let joined = match placed {
-                Err(_) => Err("CubeCL's stream is not to be had".to_owned()),
+                Err(report) => Err(format!("CubeCL's stream is not to be had: {report}")),
                 // SAFETY: an out pointer to a local.
                 Ok(_) => library.checked("ncclCommInitRank", unsafe {
                     (library.init_rank)(&mut communicator, size as i32, id.0, rank as i32)
@@ -114,7 +114,7 @@ impl Joining {
             let _ = reply.send(joined.map(|()| Communicator {
                 shared: Arc::new(Shared {
                     communicator: AtomicPtr::new(communicator),
-                    failure: AtomicI32::new(0),
+                    failure: FirstFailure::default(),
                     in_use: Mutex::new(()),
                 }),
                 thread: of_communicator,
@@ -158,8 +158,8 @@ impl Communicator {
         let handles = [handle(from, sent), handle(into, received)];
         self.thread.submit(handles, move |placed| {
             let done = placed.and_then(|placed| shared.exchange(partner, &placed, lengths));
-            if let Err(status) = done {
-                shared.failure.store(status, Ordering::Relaxed);
+            if let Err(text) = done {
+                shared.failure.note(text);
             }
         });
     }
@@ -167,9 +167,8 @@ impl Communicator {
     /// What has gone wrong, on this rank or on the way to another.
     pub fn failure(&self) -> Option<String> {
         let library = library().ok()?;
-        let status = self.shared.failure.load(Ordering::Relaxed);
-        if status != 0 {
-            return library.checked("NCCL", status).err();
+        if let Some(text) = self.shared.failure.text() {
+            return Some(text);
         }
         let communicator = self.shared.communicator.load(Ordering::Relaxed);
         if communicator.is_null() {
@@ -210,8 +209,8 @@ impl Shared {
         partner: usize,
         placed: &OnStream,
         [sent, received]: [usize; 2],
-    ) -> Result<(), i32> {
-        let library = library().map_err(|_| -5)?;
+    ) -> Result<(), String> {
+        let library = library()?;
         let _in_use = self.in_use.lock();
         let communicator = self.communicator.load(Ordering::Relaxed);
         if communicator.is_null() {
@@ -219,7 +218,7 @@ impl Shared {
         }
         let [from, into] = std::array::from_fn(|index| placed.addresses[index]);
         let peer = partner as i32;
-        let status = |status| if status == 0 { Ok(()) } else { Err(status) };
+        let status = |status| library.checked("NCCL", status);
         // SAFETY: the addresses are those of live allocations of these lengths, which stay in place meanwhile, and the stream is the one that
         // they are used on.
         unsafe {

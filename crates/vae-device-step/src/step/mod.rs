@@ -1,6 +1,8 @@
 //! The whole step, launched kernel by kernel or replayed as a graph; and the evaluation of a batch.
 
+mod after;
 mod buffers;
+mod capture;
 mod ending;
 mod inputs;
 mod norms;
@@ -61,6 +63,7 @@ pub struct DeviceStep {
     has_rehearsed: bool,
     /// Why steps are launched although they should be replayed.
     uncaptured: Option<String>,
+    refuses_captures: bool,
 }
 
 impl DeviceStep {
@@ -104,6 +107,7 @@ impl DeviceStep {
             unread: 0,
             has_rehearsed: false,
             uncaptured: None,
+            refuses_captures: false,
             flat,
             network,
             averaged,

@@ -15,7 +15,7 @@ use crate::kernels::latent;
 use crate::network::{Batch, record_len};
 use crate::outcome::StepError;
 
-fn text(error: ServerError) -> String {
+pub(super) fn text(error: ServerError) -> String {
     format!("{error}")
 }
 
@@ -142,31 +142,25 @@ impl DeviceStep {
         }
         let is_to_capture =
             self.options.is_captured && self.uncaptured.is_none() && prepared.launched == 1;
-        let client = self.device.client.clone();
+        let mut saved = None;
         if is_to_capture {
             let rehearsed = self.rehearse_capture();
-            let prepared = rehearsed.and_then(|()| client.graph_prepare().map_err(text));
-            self.uncaptured = prepared.err();
+            if rehearsed.is_ok() {
+                saved = Some(self.saved(prepared.work)?);
+            }
+            let client = self.client();
+            let ready = rehearsed.and_then(|()| client.graph_prepare().map_err(text));
+            self.uncaptured = ready.err();
         }
         self.launch(prepared);
         prepared.launched += 1;
-        if is_to_capture && self.uncaptured.is_none() {
-            // The step that has just been launched has filled the workspace; recorded is the same again.
-            let recorded = client.start_capture().map(|()| self.launch(prepared));
-            // Whatever happened, the queue must leave the capture.
-            let graph = client.stop_capture();
-            match recorded.and(graph) {
-                Ok(graph) => prepared.graph = Some(graph),
-                Err(error) => self.uncaptured = Some(text(error)),
-            }
-            // A graph without one of its products would be replayed all the same.
-            self.check()?;
+        match saved.filter(|_| self.uncaptured.is_none()) {
+            Some(saved) => self.capture(prepared, saved),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Captures and replays something small before the first step: where that fails, steps are launched. What a capture was to write cannot be read
-    /// once it has failed, so it must not be the weights.
+    /// Captures and replays something small before the first step: where that fails, steps are launched.
     fn rehearse_capture(&mut self) -> Result<(), String> {
         const SIDE: usize = 128;
         if std::mem::replace(&mut self.has_rehearsed, true) {
@@ -185,14 +179,14 @@ impl DeviceStep {
         let recorded = client.start_capture().map(|()| multiply());
         let graph = client.stop_capture();
         let graph = recorded.and(graph).map_err(text)?;
-        if let Some(error) = products.failure() {
+        if let Some(error) = products.take_failure() {
             return Err(error);
         }
         // SAFETY: its three matrices live until the end of this function, and what was launched before they go is done before they serve again.
         unsafe { graph.replay() }.map_err(text)
     }
 
-    fn launch(&self, prepared: &Prepared) {
+    pub(super) fn launch(&self, prepared: &Prepared) {
         let Prepared {
             batch,
             device,

@@ -78,7 +78,7 @@ fn the_average_goes_after_the_weights_and_is_scored_resumed_and_replayed() {
     let config = config(Depth::Depth28);
     let start = model(&config, &vulkan());
     let decay = 0.5;
-    let run = |is_captured: bool, resumed_at: Option<usize>| {
+    let run = |is_captured: bool, resumed_at: Option<usize>, is_refused: bool| {
         let options = StepOptions {
             average_decay: Some(decay),
             ..options(Sampler::Correct, is_captured)
@@ -92,6 +92,9 @@ fn the_average_goes_after_the_weights_and_is_scored_resumed_and_replayed() {
             ]
         };
         let mut engine = DeviceStep::new(&start, options).expect("known kernels");
+        if is_refused {
+            engine.refuse_captures();
+        }
         let mut expected = values(&start);
         let mut scores = Vec::new();
         for number in 0..6 {
@@ -135,12 +138,16 @@ fn the_average_goes_after_the_weights_and_is_scored_resumed_and_replayed() {
             assert_eq!(score(&mut other, Weights::Trained), averaged);
             scores.push((averaged, trained));
         }
+        assert_eq!(engine.capture_failure().is_some(), is_refused);
+        assert_eq!(engine.is_captured(), is_captured && !is_refused);
         let [_, average] = read(&engine);
         (scores, values(&average), bits(&engine, &config))
     };
-    let launched = run(false, None);
-    assert!(launched == run(true, None), "replayed");
-    assert!(launched == run(true, Some(3)), "resumed");
+    let launched = run(false, None, false);
+    assert!(launched == run(true, None, false), "replayed");
+    assert!(launched == run(true, Some(3), false), "resumed");
+    // The second step is captured, in vain, and taken once more from what the first one left.
+    assert!(launched == run(true, None, true), "begun again");
 }
 
 #[test]

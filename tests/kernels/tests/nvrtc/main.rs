@@ -235,9 +235,10 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
     let of_steps = asked.iter().filter(|(mark, _)| *mark != "another size");
     let bytes: i64 = of_steps.map(|(_, asked)| asked.bytes).sum();
     assert!(bytes < 4_250_000_000, "{bytes} bytes on the device");
-    for number in 0..3 {
+    // The step that is captured reads what it would begin again with: weights, moments, running statistics and the count of updates.
+    for (number, most) in [(0, 1), (1, 1 + 5), (2, 1)] {
         let reads = asked[&format!("step {number}")].reads;
-        assert!(reads <= 1, "{reads} reads in step {number}");
+        assert!(reads <= most, "{reads} reads in step {number}");
     }
     // Graphs have its address.
     let workspaces = asked

@@ -8,8 +8,14 @@ use super::{compile, folder, wheels};
 
 /// A run of steps of eight images.
 fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
-    let usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --epochs 1 --data sample \
-                 --precision bf16 --run-dir run";
+    let mut usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --data sample \
+                     --precision bf16"
+        .to_owned();
+    for (flag, value) in [("--epochs", "1"), ("--run-dir", "run")] {
+        if !arguments.contains(flag) {
+            usual += &format!(" {flag} {value}");
+        }
+    }
     program(folder, &format!("{usual} {arguments}"), variables)
 }
 
@@ -48,6 +54,246 @@ fn a_card_that_fails_has_an_exit_code_of_its_own() {
         let output = program(&folder, arguments, variables);
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(expected), "{text}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// The card of the post's own time: training, scores and pictures of its deepest model have to fit beside each other, to the end of the run.
+#[test]
+fn the_deepest_model_of_the_post_fits_a_card_of_eight_gigabytes() {
+    let folder = folder("small-card");
+    let arguments = "train --depth 100 --batch-size 25 --precision f32 --device cuda:0 --data sample --limit-train 75 --limit-test 100 --epochs 1 \
+                     --run-dir run";
+    let variables = [
+        ("STAND_IN_CAPABILITY", "6.1"),
+        ("STAND_IN_MEMORY", "8300000000"),
+    ];
+    let output = program(&folder, arguments, &variables);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let (mut held, mut most) = (0i64, 0);
+    for line in report.lines() {
+        let (word, number) = line.split_once(' ').unwrap_or_default();
+        let bytes = || number.parse::<i64>().expect("bytes");
+        match word {
+            "allocate" => held += bytes(),
+            "free" => held -= bytes(),
+            _ => {}
+        }
+        most = most.max(held);
+    }
+    println!(
+        "depth 100, float32, batch 25: {:.2} GB at most",
+        most as f64 / 1e9
+    );
+    assert!(!report.contains("refused"), "memory was short");
+    // The test images are scored as the validation images are: two steps before, of each kind one that is captured, and graphs from then on.
+    let last_step = report.rfind("launch adam").expect("a step");
+    let graphs = report[last_step..].matches("\ngraph\n").count();
+    assert!(graphs >= 1 + 2 + 4, "{graphs} graphs after the steps");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// A first step waits for its own kernels: those of the pictures, which are Burn's operations, are compiled behind it.
+#[test]
+fn few_kernels_are_compiled_before_the_first_step_has_ended() {
+    let folder = folder("cold-start");
+    let arguments = "train --depth 28 --batch-size 25 --precision bf16 --device cuda:0 --data sample --limit-train 50 --limit-test 8 --epochs 1 \
+                     --run-dir run";
+    let output = program(&folder, arguments, &[]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let of = |lines: &str| lines.matches("\nmodule ").count();
+    let end = report.find("launch adam").expect("a step");
+    let (first, all) = (of(&report[..end]), of(&report));
+    println!(
+        "train: {first} kernels compiled from the start to the end of the first step, {all} in the whole run"
+    );
+    // Those of a step, and a dozen that open the device and make the batch.
+    assert!(first <= 52, "{first} kernels");
+    for pictures in ["samples", "reconstructions"] {
+        let path = folder.join("run").join(pictures).join("epoch-0000.png");
+        assert!(path.exists(), "{}", path.display());
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// What ends a run is told, whatever it is that first meets it: a product of the library, or the reading of a step.
+#[test]
+fn a_step_without_memory_says_so() {
+    let folder = folder("no-memory");
+    let arguments = "train --depth 28 --batch-size 128 --precision f32 --device cuda:0 --data sample --limit-train 256 --limit-test 8 --epochs 1 \
+                     --run-dir";
+    for products in ["", "plain"] {
+        let variables = [
+            ("STAND_IN_MEMORY", "2000000000"),
+            ("RESNET_VAE_PRODUCTS", products),
+        ];
+        let output = program(&folder, &format!("{arguments} run-{products}"), &variables);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(31), "{products}: {text}");
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.contains("out of memory on device `cuda:0`"), "{last}");
+        assert!(last.contains("out of device memory allocating"), "{last}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// What a toolkit lacks, or a driver, is found out before anything is trained.
+#[test]
+fn what_kernels_lack_is_named_when_a_device_is_opened() {
+    let folder = folder("lacking");
+    // No kernel of an earlier process.
+    let cache = folder.join("cache").display().to_string();
+    for (name, variable, named) in [
+        (
+            "headers",
+            ("CUDA_PATH", "/nonexistent"),
+            ["cuda_bf16.h", "headers"],
+        ),
+        (
+            "driver",
+            ("STAND_IN_REFUSES_PTX", "1"),
+            ["newer driver", "CUDA_PATH"],
+        ),
+    ] {
+        let variables = [variable, ("XDG_CACHE_HOME", cache.as_str())];
+        let output = train(&folder, "--device cuda:0", &variables);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(32), "{name}: {text}");
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.contains("device `cuda:0` cannot be used"), "{last}");
+        for named in named {
+            assert!(last.contains(named), "{named}: {last}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// A check of a card without bfloat16 has no parts in it, which would fail one by one.
+#[test]
+fn a_check_of_a_card_without_bfloat16_says_so() {
+    let folder = folder("check-no-bf16");
+    let arguments = "gpu-check --device cuda:0 --part device --out results";
+    let output = program(&folder, arguments, &[("STAND_IN_CAPABILITY", "6.1")]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("no part is made in bfloat16: the card has compute capability 6.1"),
+        "{text}"
+    );
+    let results = std::fs::read_to_string(folder.join("results/results.json")).expect("results");
+    assert!(!results.contains("bf16"), "{results}");
+    assert!(
+        results.contains("\"matrix_products\": \"cuBLASLt\""),
+        "{results}"
+    );
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// Bfloat16 is refused where the card has none, and not at the first kernel.
+#[test]
+fn a_card_without_bfloat16_is_refused() {
+    let folder = folder("no-bf16");
+    let output = train(
+        &folder,
+        "--device cuda:0",
+        &[("STAND_IN_CAPABILITY", "6.1")],
+    );
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.contains("compute capability 6.1"), "{last}");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// What is launched is not taken for what is replayed, by whoever times it.
+#[test]
+fn steps_that_could_not_be_captured_are_told_apart_where_they_are_timed() {
+    let folder = folder("timed");
+    let fails = [("STAND_IN_CAPTURE_FAILS", "-1")];
+    let arguments = "bench-step --depth 28 --width 0.02 --latent-dim 4 --batch-size 8 --device cuda:0 --steps 1 --warmup 2";
+    let output = program(&folder, arguments, &fails);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("launched        kernel by kernel"), "{text}");
+    assert!(text.contains("cuStreamEndCapture failed"), "{text}");
+
+    let check = "gpu-check --device cuda:0 --part step-28-25-f32 --out results";
+    let output = program(&folder, check, &fails);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("FAILED") && text.contains("cuStreamEndCapture failed"),
+        "{text}"
+    );
+    let table = std::fs::read_to_string(folder.join("results/results.md")).expect("the table");
+    assert!(
+        table.contains("| 28 | 25 | f32 | ours, launched |"),
+        "{table}"
+    );
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// The first process of the part finds no kernel, wherever the user's own are kept, and leaves its own in the check's folder.
+#[test]
+fn the_cold_start_of_a_check_is_cold() {
+    let folder = folder("start");
+    let users = folder.join("users-cache").display().to_string();
+    let output = program(
+        &folder,
+        "gpu-check --device cuda:0 --part start --out results",
+        &[("XDG_CACHE_HOME", &users)],
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let kept = folder.join("results/kernel-cache/cubecl");
+    let kept = std::fs::read_dir(&kept).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert!(kept.count() > 0, "no kernels in the check's folder");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    // A kernel that has to be compiled takes NVRTC its tenths of a second; one that is kept is read.
+    let seconds = report.lines().filter_map(|line| {
+        let line = line.strip_prefix("module ")?;
+        line.split(' ').next()?.parse::<f64>().ok()
+    });
+    let seconds: Vec<f64> = seconds.collect();
+    let (cold, kept) = seconds.split_at(seconds.len() / 2);
+    let [cold, kept] = [cold, kept].map(|half| half.iter().sum::<f64>());
+    println!(
+        "{} kernels: {cold:.1} s of compiling, then {kept:.1} s",
+        seconds.len() / 2
+    );
+    assert!(kept < cold / 2.0, "{cold} s, then {kept} s");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// Number 0 is the rehearsal, 1 the step and 2 the validation: whichever fails, the run goes on without graphs, and says so once.
+#[test]
+fn a_capture_that_fails_costs_the_graph_and_not_the_run() {
+    let folder = folder("no-graph");
+    for number in ["0", "1", "2"] {
+        let arguments = format!(
+            "--device cuda:0 --limit-train 40 --epochs 2 --ema 0.9 --checkpoint-every 1 --run-dir without-{number}"
+        );
+        let output = train(&folder, &arguments, &[("STAND_IN_CAPTURE_FAILS", number)]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{number}: {text}");
+        let told = text.matches("steps are launched kernel by kernel").count();
+        assert_eq!(told, 1, "{number}: {text}");
+        assert!(text.contains("cuStreamEndCapture failed"), "{text}");
+        let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+        std::fs::remove_file(folder.join("report")).expect("removed");
+        // Ten steps, the captured one launched three times where its capture fails; replayed are nine where only the validation's does.
+        let steps = report.matches("\nlaunch adam").count();
+        let expected = match number {
+            "0" => 10,
+            "1" => 12,
+            _ => 3,
+        };
+        assert!(steps >= expected, "{number}: {steps} steps");
     }
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
@@ -209,6 +455,8 @@ fn a_rank_that_stops_while_cards_wait_for_it_ends_the_run() {
     for bytes in reads {
         *times.entry(bytes.parse().expect("bytes")).or_default() += 1;
     }
+    // A row of ten pictures is larger here.
+    times.remove(&(4 * 10 * 3 * 32 * 32));
     // Both moments at least, and nothing as large is read twice besides.
     let largest = times.iter().rfind(|(_, times)| **times > 1);
     assert_eq!(largest.map(|(_, times)| *times), Some(3), "{times:?}");

@@ -75,6 +75,11 @@ pub trait Products: Send + Sync {
         None
     }
 
+    /// As [`failure`](Self::failure), which it forgets: for whoever makes good what went wrong.
+    fn take_failure(&self) -> Option<String> {
+        None
+    }
+
     /// `out = left * right`, or `out += left * right`. Operands have one type, the result may be float32; sums are float32.
     ///
     /// # Panics

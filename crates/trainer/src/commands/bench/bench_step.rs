@@ -248,6 +248,11 @@ fn lines(timing: &StepTiming, result: &Value) -> String {
     );
     text += &format!("images          {:.1} a second\n", timing.images_per_second);
     text += &format!("first step      {:.4} s\n", timing.first_step_seconds);
+    if let Some(reason) = &timing.capture_failure {
+        text += &format!(
+            "launched        kernel by kernel, because steps cannot be captured as a graph: {reason}\n"
+        );
+    }
     if let Some(phases) = timing.phases {
         text += &format!(
             "data {:.4}, forward {:.4}, backward {:.4}, optimizer {:.4} s\n",

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, View};
 
+use crate::device::is_gpu;
 use crate::experiment::ExperimentError;
 use crate::experiment::model::Model;
 use crate::experiment::prior::LatentPrior;
@@ -52,7 +53,11 @@ pub fn write_samples_from(
     path: &Path,
     device: &Device,
 ) -> Result<(), ExperimentError> {
-    let images = PriorSamples::new(model, rows * COLUMNS.get(), draw, device);
+    let mut images = PriorSamples::new(model, rows * COLUMNS.get(), draw, device);
+    if is_gpu(device) {
+        // Beside a training, whose maps leave little of a small card's memory: a row at a time, as reconstructions.
+        images = images.at_a_time(COLUMNS);
+    }
     write_sheet(path, &images.flatten().collect::<Vec<f32>>())
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use burn::prelude::*;
@@ -33,6 +34,8 @@ pub struct PriorSamples<'a> {
     draw: LatentDraw<'a>,
     latents: Stream,
     left: usize,
+    /// Images decoded at a time at most.
+    most: usize,
 }
 
 impl<'a> PriorSamples<'a> {
@@ -44,7 +47,27 @@ impl<'a> PriorSamples<'a> {
             latents: Stream::new(draw.seed, Purpose::Samples, draw.sheet),
             draw,
             left: count,
+            most: AT_A_TIME,
         }
+    }
+
+    /// The same draws with so many decoded at a time at most, where memory is short.
+    pub(crate) fn at_a_time(mut self, images: NonZeroUsize) -> Self {
+        self.most = images.get().min(AT_A_TIME);
+        self
+    }
+
+    /// `[batch, 3, 32, 32]`, in \[0, 1\], of latents `[batch, latent_dim]`
+    fn decode(&self, latents: &[f32]) -> Vec<f32> {
+        let latent_dim = self.model.latent_dim();
+        let shape = [latents.len() / latent_dim, latent_dim];
+        let latents = TensorData::new(latents.to_vec(), shape);
+        let latents = Tensor::<2>::from_data(latents, &self.device);
+        let images = self.model.generate(latents).into_data();
+        images
+            .convert_dtype(DType::F32)
+            .try_to_vec::<f32>()
+            .expect("converted to float32 just now")
     }
 }
 
@@ -73,17 +96,8 @@ impl Iterator for PriorSamples<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let latents = self.next_latents()?;
-        let latent_dim = self.model.latent_dim();
-        let shape = [latents.len() / latent_dim, latent_dim];
-        let latents = TensorData::new(latents, shape);
-        let images = self
-            .model
-            .generate(Tensor::<2>::from_data(latents, &self.device));
-        let data = images.into_data().convert_dtype(DType::F32);
-        Some(
-            data.try_to_vec::<f32>()
-                .expect("converted to float32 just now"),
-        )
+        let passes = latents.chunks(self.most * self.model.latent_dim());
+        Some(passes.flat_map(|latents| self.decode(latents)).collect())
     }
 }
 

@@ -15,18 +15,25 @@ use resnet_blocks::{
 };
 use vae_core::{Depth, Precision, Sampler, Vae, VaeConfig, VaeOutput};
 
-use super::row::{Comparison, ParityRow};
+use super::row::{Comparison, ParityRow, Row};
 use golden::{AUTOENCODERS, BLOCKS, Comparisons, Golden, gradients_by_id};
 use positions::positions;
 use tolerances::{Arithmetic, Tolerances, of_autoencoders, of_blocks};
 
-/// Compares case by case, each of which goes to `on_row`; a panic of the backend is that case's failure.
+/// Compares case by case, each of which goes to `on_row`, and before it that it begins; a panic of the backend is that case's failure.
 pub(super) fn check(
     device: &Device,
     precision: Precision,
     is_cuda: bool,
-    on_row: &mut dyn FnMut(ParityRow),
+    on_row: &mut dyn FnMut(Row),
 ) {
+    let mut begun = 0;
+    let mut on_case = |name: &str, compare: &mut dyn FnMut() -> Vec<Comparison>| {
+        // Most kernels are those of the first block.
+        on_row(Row::stage(name.to_owned(), begun == 1));
+        begun += 1;
+        on_row(Row::Parity(case(name, compare)));
+    };
     let arithmetic = match precision {
         Precision::Bf16 => Arithmetic::Bfloat16,
         Precision::F32 if is_cuda => Arithmetic::Tf32,
@@ -35,24 +42,24 @@ pub(super) fn check(
     for (name, bytes) in BLOCKS {
         let golden = Golden::read(bytes);
         let tolerances = of_blocks(arithmetic);
-        on_row(case(name, || {
+        on_case(name, &mut || {
             compare_block(name, &golden, device, precision, tolerances)
-        }));
+        });
     }
     let depths = [(Depth::Depth28, 28), (Depth::Depth40, 40)];
     for ((name, bytes), (depth, layers)) in AUTOENCODERS.into_iter().zip(depths) {
         let golden = Golden::read(bytes);
         let tolerances = of_autoencoders(arithmetic, layers);
-        on_row(case(name, || {
+        on_case(name, &mut || {
             compare_autoencoder(depth, &golden, device, precision, tolerances)
-        }));
+        });
         #[cfg(feature = "cube")]
         if own_step::is_known(device) {
             let name = format!("{name}, the device's own step");
-            let vae = load(autoencoder(depth, precision).init(device), &golden);
-            on_row(case(&name, || {
+            on_case(&name, &mut || {
+                let vae = load(autoencoder(depth, precision).init(device), &golden);
                 own_step::compare(vae, &golden, device, tolerances)
-            }));
+            });
         }
     }
 }

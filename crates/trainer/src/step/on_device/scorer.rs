@@ -33,6 +33,24 @@ impl<'a> DeviceScorer<'a> {
             latent_dim: model.latent_dim(),
         }
     }
+
+    /// With the values of `model`, which has the same form, in place of the weights that are trained.
+    pub(crate) fn of_another(device: &'a mut OnDevice, model: &Model) -> Self {
+        let resnet = model.as_resnet().expect("the form of the device's own");
+        device.step.set_model(resnet);
+        device.goes_ahead();
+        Self::new(device, model, Weights::Trained)
+    }
+}
+
+impl OnDevice {
+    /// Gives back the memory of all maps.
+    ///
+    /// # Panics
+    /// If the device fails, as Burn's own operations do.
+    pub(crate) fn release(&mut self) {
+        checked(self.step.release());
+    }
 }
 
 impl BatchScorer for DeviceScorer<'_> {

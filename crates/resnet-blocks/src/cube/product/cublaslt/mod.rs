@@ -4,13 +4,12 @@ mod library;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use crate::cube::device_thread::{DeviceThread, OnStream};
+use crate::cube::device_thread::{DeviceThread, FirstFailure, OnStream};
 use crate::cube::matrix::{Matrix, Storage};
 use crate::cube::queue::Queue;
 
@@ -50,7 +49,7 @@ struct Shared {
     workspace: Handle,
     /// None where the library has no algorithm for a product.
     plans: Mutex<HashMap<Key, Option<Plan>>>,
-    failure: AtomicI32,
+    failure: FirstFailure,
 }
 
 // SAFETY: the library's handle and descriptors may be used by any thread; the plans are behind a lock.
@@ -75,7 +74,7 @@ impl CublasLt {
         // Having asked for a buffer makes the card's context current on that thread.
         device.submit([workspace.clone()], move |placed| {
             let mut handle: Opaque = std::ptr::null_mut();
-            let created = checked("CubeCL's stream", placed.err().unwrap_or(0)).and_then(|()| {
+            let created = placed.and_then(|_| {
                 // SAFETY: an out pointer to a local.
                 checked("cublasLtCreate", unsafe { (library.create)(&mut handle) })
             });
@@ -87,7 +86,7 @@ impl CublasLt {
             handle: handle as Opaque,
             workspace,
             plans: Mutex::default(),
-            failure: AtomicI32::new(0),
+            failure: FirstFailure::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -119,8 +118,11 @@ impl Products for CublasLt {
     }
 
     fn failure(&self) -> Option<String> {
-        let status = self.shared.failure.load(Ordering::Relaxed);
-        checked("cublasLtMatmul", status).err()
+        self.shared.failure.text()
+    }
+
+    fn take_failure(&self) -> Option<String> {
+        self.shared.failure.take()
     }
 
     fn multiply(
@@ -157,8 +159,8 @@ impl Products for CublasLt {
         ];
         self.device.submit(handles, move |placed| {
             let multiplied = placed.and_then(|placed| shared.launch(&key, &placed, is_added));
-            if let Err(status) = multiplied {
-                shared.failure.store(status, Ordering::Relaxed);
+            if let Err(text) = multiplied {
+                shared.failure.note(text);
             }
         });
     }
@@ -170,12 +172,13 @@ impl Shared {
     }
 
     /// Multiplies on the device's thread: `placed` are left, right, the result and the workspace.
-    fn launch(&self, key: &Key, placed: &OnStream, is_added: bool) -> Result<(), i32> {
+    fn launch(&self, key: &Key, placed: &OnStream, is_added: bool) -> Result<(), String> {
         let [left, right, out, workspace] = std::array::from_fn(|index| placed.addresses[index]);
         let plans = self.plans();
-        let plan = plans.get(key).and_then(Option::as_ref).ok_or(-4)?;
+        let plan = plans.get(key).and_then(Option::as_ref);
+        let plan = plan.ok_or("a product of cuBLASLt without a plan")?;
         let (alpha, beta) = (1.0f32, if is_added { 1.0f32 } else { 0.0 });
-        let library = library().map_err(|_| -5)?;
+        let library = library()?;
         // SAFETY: the pointers are those of live allocations of the layouts' sizes, which stay in place meanwhile; the stream is the one on
         // which they are used. The library counts columns first: a row-major product is that of the operands' transposes in the other order.
         let status = unsafe {
@@ -198,7 +201,7 @@ impl Shared {
                 placed.stream,
             )
         };
-        if status == 0 { Ok(()) } else { Err(status) }
+        checked("cublasLtMatmul", status)
     }
 
     fn plan(&self, key: &Key) -> Result<Plan, String> {
