@@ -54,7 +54,7 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
             let share = error.as_f64().expect("finite") / allowed.as_f64().expect("finite");
             // Exact equality of every tensor would mean that nothing was compared.
             assert!(0.0 < share && share <= 1.0, "{row:#}");
-            assert!(row["comparisons"].as_u64() > Some(10), "{row:#}");
+            assert!(row["comparisons"].as_u64() >= Some(10), "{row:#}");
         }
         let trained = &rows(&results, &format!("determinism-{precision}"))[0];
         assert_eq!(trained["equal_losses"], trained["steps"]);

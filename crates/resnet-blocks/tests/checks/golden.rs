@@ -48,12 +48,14 @@ pub(crate) fn has_zero_gradient(name: &str) -> bool {
     name.ends_with(".bias") && !name.ends_with("_norm.bias")
 }
 
-pub(crate) fn check(golden: &Golden, name: &str, found: TensorData, relative: f64) {
+fn float64(data: TensorData) -> Vec<f64> {
+    let data = data.convert_dtype(DType::F64);
+    data.try_to_vec::<f64>().expect("float64")
+}
+
+fn distance_and_norm(golden: &Golden, name: &str, found: TensorData) -> (f64, f64) {
     let (_, expected) = &golden.0[name];
-    let found = found
-        .convert_dtype(DType::F64)
-        .try_to_vec::<f64>()
-        .expect("float64");
+    let found = float64(found);
     assert_eq!(found.len(), expected.len(), "{name}");
     let distance = expected
         .iter()
@@ -62,8 +64,13 @@ pub(crate) fn check(golden: &Golden, name: &str, found: TensorData, relative: f6
         .sum::<f64>()
         .sqrt();
     let norm = expected.iter().map(|a| a * a).sum::<f64>().sqrt();
+    (distance, norm)
+}
+
+pub(crate) fn check(golden: &Golden, name: &str, found: TensorData, relative: f64) {
+    let (distance, norm) = distance_and_norm(golden, name, found.clone());
     if has_zero_gradient(name) && name.starts_with("grad") {
-        let largest = found
+        let largest = float64(found)
             .iter()
             .fold(0.0f64, |largest, value| largest.max(value.abs()));
         assert!(
@@ -71,8 +78,10 @@ pub(crate) fn check(golden: &Golden, name: &str, found: TensorData, relative: f6
             "{name}: {largest} where the true gradient is zero"
         );
     } else {
+        let is_close =
+            distance <= relative * norm || (relative.is_infinite() && distance.is_finite());
         assert!(
-            distance <= relative * norm,
+            is_close,
             "{name}: off by {:e}, {relative:e} allowed",
             distance / norm
         );
@@ -132,11 +141,14 @@ pub(crate) fn block(file: &str, precision: Precision, device: &Device) -> Block 
     }
 }
 
-/// What may differ, as a relative L2 distance a tensor.
+/// What may differ, as a relative L2 distance.
 #[derive(Clone, Copy)]
 pub(crate) struct Tolerances {
     pub(crate) forward: f64,
+    /// A single tensor's gradient.
     pub(crate) gradient: f64,
+    /// The input's gradient, and those of all parameters as one vector.
+    pub(crate) whole_gradient: f64,
 }
 
 /// The golden files move running variances by the mean square about a batch's mean, and blocks by `n / (n - 1)` times that, as
@@ -164,6 +176,7 @@ pub(crate) fn check_block(file: &str, device: &Device, dtype: DType, relative: f
     let tolerances = Tolerances {
         forward: relative,
         gradient: relative,
+        whole_gradient: relative,
     };
     check_block_with(file, device, dtype, Precision::F32, tolerances);
 }
@@ -220,7 +233,7 @@ pub(crate) fn check_block_with(
         &golden,
         "grad.input",
         input_gradient.into_data(),
-        tolerances.gradient,
+        tolerances.whole_gradient,
     );
 
     let mut by_id = Gradients {
@@ -229,6 +242,7 @@ pub(crate) fn check_block_with(
     };
     block.visit(&mut by_id);
     let mut checked = 0;
+    let (mut square_distance, mut square_norm) = (0.0, 0.0);
     for parameter in named_parameters(&block.valid()) {
         if parameter.name.contains("running") {
             check(
@@ -240,15 +254,21 @@ pub(crate) fn check_block_with(
         } else {
             let name = format!("grad.param.{}", parameter.name);
             let gradient = by_id.found.remove(&parameter.id);
-            check(
-                &golden,
-                &name,
-                gradient.unwrap_or_else(|| panic!("{file}: no {name}")),
-                tolerances.gradient,
-            );
+            let gradient = gradient.unwrap_or_else(|| panic!("{file}: no {name}"));
+            if !has_zero_gradient(&name) {
+                let (distance, norm) = distance_and_norm(&golden, &name, gradient.clone());
+                square_distance += distance.powi(2);
+                square_norm += norm.powi(2);
+            }
+            check(&golden, &name, gradient, tolerances.gradient);
             checked += 1;
         }
     }
+    let off_by = (square_distance / square_norm).sqrt();
+    assert!(
+        off_by <= tolerances.whole_gradient,
+        "{file}: the gradient as one vector is off by {off_by:e}"
+    );
     assert_eq!(
         checked,
         golden

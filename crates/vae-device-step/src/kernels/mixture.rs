@@ -55,9 +55,6 @@ fn of_colour(
 #[derive(CubeType)]
 struct Component {
     logit: f32,
-    green_red: f32,
-    blue_red: f32,
-    blue_green: f32,
     of_red: LogProbability,
     of_green: LogProbability,
     of_blue: LogProbability,
@@ -88,9 +85,6 @@ fn component(
     let joint = logit + of_red.value + of_green.value + of_blue.value;
     Component {
         logit,
-        green_red,
-        blue_red,
-        blue_green,
         of_red,
         of_green,
         of_blue,
@@ -106,13 +100,15 @@ fn write_colour<F: Float>(
     components: usize,
     weight: f32,
     of_colour: &LogProbability,
-    coefficient: f32,
+    raw: f32,
     by_tanh: f32,
 ) {
     gradient[at] = F::cast_from(weight * of_colour.by_mean);
     gradient[at + components] = F::cast_from(weight * of_colour.by_log_scale);
-    let slope = by_tanh * (1.0f32 - coefficient * coefficient);
-    gradient[at + 2 * components] = F::cast_from(weight * slope);
+    // 1 - tanh^2 would lose most digits where tanh is near 1.
+    let e = (-2.0f32 * raw.abs()).exp();
+    let slope = 4.0f32 * e / ((1.0f32 + e) * (1.0f32 + e));
+    gradient[at + 2 * components] = F::cast_from(weight * by_tanh * slope);
 }
 
 /// A mixture of logistics for each pixel, green depending on red, and blue on both (Salimans et al. 2017). Adds the output layer's bias to the map,
@@ -169,39 +165,18 @@ pub(crate) fn mixture<F: Float>(
             let at = start + channel(0, 0, index, components);
             let by_tanh = found.of_green.by_mean * red.signed;
             let of_red = &found.of_red;
-            write_colour::<F>(
-                gradient,
-                at,
-                components,
-                weight,
-                of_red,
-                found.green_red,
-                by_tanh,
-            );
+            let raw = read(map, bias, start, channel(0, 2, index, components));
+            write_colour::<F>(gradient, at, components, weight, of_red, raw, by_tanh);
             let at = start + channel(1, 0, index, components);
             let by_tanh = found.of_blue.by_mean * red.signed;
             let of_green = &found.of_green;
-            write_colour::<F>(
-                gradient,
-                at,
-                components,
-                weight,
-                of_green,
-                found.blue_red,
-                by_tanh,
-            );
+            let raw = read(map, bias, start, channel(1, 2, index, components));
+            write_colour::<F>(gradient, at, components, weight, of_green, raw, by_tanh);
             let at = start + channel(2, 0, index, components);
             let by_tanh = found.of_blue.by_mean * green.signed;
             let of_blue = &found.of_blue;
-            write_colour::<F>(
-                gradient,
-                at,
-                components,
-                weight,
-                of_blue,
-                found.blue_green,
-                by_tanh,
-            );
+            let raw = read(map, bias, start, channel(2, 2, index, components));
+            write_colour::<F>(gradient, at, components, weight, of_blue, raw, by_tanh);
             index += 1;
         }
         position += UNITS;

@@ -144,7 +144,7 @@ impl<'a> Comparisons<'a> {
         self.add(name, largest, allowed);
     }
 
-    /// Compares an autoencoder's gradients, by the names of their parameters, as far as the file has them: one by one where the tolerances ask for that,
+    /// Compares gradients, by the names of their parameters, as far as the file has them: one by one where the tolerances ask for that,
     /// and all as one vector. None is a gradient that is missing.
     pub(super) fn gradients(
         &mut self,

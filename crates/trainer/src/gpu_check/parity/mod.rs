@@ -83,11 +83,6 @@ fn case(name: &str, compare: impl FnOnce() -> Vec<Comparison>) -> ParityRow {
     }
 }
 
-/// Whether a norm follows the convolution, so that its bias has no influence.
-fn has_zero_gradient(name: &str) -> bool {
-    name.ends_with(".bias") && !name.ends_with("_norm.bias")
-}
-
 /// The block that a file was made with.
 fn block(file: &str, precision: Precision, device: &Device) -> Block {
     let shortcuts = if file.contains("plain") {
@@ -165,28 +160,24 @@ fn compare_block(
 
     let weight = golden.tensor::<4>("grad.output", &autodiff);
     let gradients = (output * weight).sum().backward();
-    let allowed = tolerances.single_gradient.unwrap_or(f64::INFINITY);
+    let allowed = tolerances.whole_gradient.unwrap_or(f64::INFINITY);
     match input.grad(&gradients) {
         Some(gradient) => comparisons.relative("grad.input", gradient.into_data(), allowed),
         None => comparisons.add("grad.input", None, allowed),
     }
     let mut by_id = gradients_by_id(&block, &gradients);
+    let mut found = Vec::new();
     for parameter in named_parameters(&block.valid()) {
-        let name = format!("grad.param.{}", parameter.name);
         if parameter.name.contains("running") {
             let name = format!("after.{}", parameter.name);
             let found = golden.with_biased_variance(&parameter.name, parameter.data, count);
             comparisons.relative(&name, found, tolerances.forward);
         } else {
-            match by_id.remove(&parameter.id) {
-                Some(gradient) if has_zero_gradient(&name) => {
-                    comparisons.with_zero(&name, gradient, tolerances.zero_gradient);
-                }
-                Some(gradient) => comparisons.relative(&name, gradient, allowed),
-                None => comparisons.add(&name, None, allowed),
-            }
+            let name = format!("param.{}", parameter.name);
+            found.push((name, by_id.remove(&parameter.id)));
         }
     }
+    comparisons.gradients(found, tolerances);
     comparisons.all
 }
 

@@ -10,11 +10,11 @@
 //! *Bfloat16.* 8 significant bits, u = 2^-8, and the result is rounded too: r = 3.
 //!
 //! `n` errors that know nothing of each other add up to sqrt(n) u/2. After `l` layers n = r l, and a factor of 2 is left for
-//! norms over few values. Gradients are off by more, because a ReLU whose input changes its sign passes a gradient that is
+//! norms over few values, of 3 in an autoencoder (files of 40 seeds: up to 2.7 at depth 40). Gradients are off by more, because a ReLU whose input changes its sign passes a gradient that is
 //! wholly wrong: of inputs that are normal and off by a share d, a share d/pi does. The ReLUs of the longest path together
-//! give sqrt(sum d / pi), with d = sqrt(r l) u/2 at the l-th. In a block that is a handful of units, so single tensors, some
-//! of four numbers, are allowed four times as much; in an autoencoder it is allowed for the gradient as one vector, and
-//! single tensors are not compared.
+//! give sqrt(sum d / pi), with d = sqrt(r l) u/2 at the l-th. That is allowed for the gradient as one vector, in a
+//! block, where it is a handful of units, eight times that (files of 340 seeds: up to 5.7); single tensors, some of four numbers that
+//! nearly cancel, are not compared.
 
 use std::f64::consts::PI;
 
@@ -52,17 +52,19 @@ pub(super) struct Tolerances {
 
 /// Of one block: three layers, and a ReLU after each.
 pub(super) fn of_blocks(arithmetic: Arithmetic) -> Tolerances {
-    let (forward, gradient) = match arithmetic.rounding() {
-        None => (1e-4, 1e-4),
-        Some((unit, roundings)) => {
-            let expected = (3.0 * roundings).sqrt() * unit / 2.0;
-            (2.0 * expected, 4.0 * (3.0 * expected / PI).sqrt())
-        }
+    let Some((unit, roundings)) = arithmetic.rounding() else {
+        return Tolerances {
+            forward: 1e-4,
+            whole_gradient: Some(1e-4),
+            single_gradient: Some(1e-4),
+            zero_gradient: 1e-4,
+        };
     };
+    let expected = (3.0 * roundings).sqrt() * unit / 2.0;
     Tolerances {
-        forward,
-        whole_gradient: None,
-        single_gradient: Some(gradient),
+        forward: 2.0 * expected,
+        whole_gradient: Some(8.0 * (3.0 * expected / PI).sqrt()),
+        single_gradient: None,
         zero_gradient: 1e-4,
     }
 }
@@ -80,7 +82,7 @@ pub(super) fn of_autoencoders(arithmetic: Arithmetic, layers: u32) -> Tolerances
     let after = |layer: u32| (roundings * f64::from(layer)).sqrt() * unit / 2.0;
     let wrong: f64 = (1..=layers - 2).map(|layer| after(layer) / PI).sum();
     Tolerances {
-        forward: 2.0 * after(layers),
+        forward: 3.0 * after(layers),
         whole_gradient: Some(wrong.sqrt()),
         single_gradient: None,
         zero_gradient: 2e-3,
@@ -102,9 +104,9 @@ mod tests {
     fn bfloat16_has_the_tolerances_of_the_crates_tests() {
         let blocks = of_blocks(Arithmetic::Bfloat16);
         near(blocks.forward, 1.17e-2);
-        near(blocks.single_gradient.expect("compared"), 4.0 * 7.5e-2);
+        near(blocks.whole_gradient.expect("compared"), 8.0 * 7.5e-2);
         let autoencoder = of_autoencoders(Arithmetic::Bfloat16, 28);
-        near(autoencoder.forward, 3.6e-2);
+        near(autoencoder.forward, 1.5 * 3.6e-2);
         near(autoencoder.whole_gradient.expect("compared"), 0.31);
     }
 
@@ -115,7 +117,7 @@ mod tests {
                 .map(|arithmetic| of(arithmetic).forward);
             assert!(exact < tf32 && tf32 < bf16, "{exact} {tf32} {bf16}");
         }
-        // sqrt(2 x 40) x 2^-10: about one hundredth on a deep stack.
-        near(of_autoencoders(Arithmetic::Tf32, 40).forward, 8.73e-3);
+        // 1.5 sqrt(2 x 40) x 2^-10: about one hundredth on a deep stack.
+        near(of_autoencoders(Arithmetic::Tf32, 40).forward, 1.31e-2);
     }
 }

@@ -227,8 +227,8 @@ fn portable<T: Real, const WITH_GRADIENT: bool>(
                 for before in 0..colour {
                     let raw = &mut colours[coefficient(colour + before - 1)];
                     for lane in 0..LANES {
-                        let t = tanh(raw[lane]);
-                        raw[lane] = by_mean[lane] * pixels.signed[before][lane] * (T::ONE - t * t);
+                        let slope = tanh_slope(raw[lane]);
+                        raw[lane] = by_mean[lane] * pixels.signed[before][lane] * slope;
                     }
                 }
                 colours[at(0)] = by_mean;
@@ -298,4 +298,13 @@ fn tanh<T: Real>(x: T) -> T {
     let less_one = (-(if double > T::FAR { T::FAR } else { double })).exp_minus_one(); // exp(-2 |x|) - 1
     let magnitude = -less_one / (T::ONE + T::ONE + less_one);
     if x < T::ZERO { -magnitude } else { magnitude }
+}
+
+/// The derivative of [`tanh`], 4 e / (1 + e)^2 with e = exp(-2 |x|): 1 - tanh^2 would lose most digits where tanh is near 1.
+#[inline(always)]
+fn tanh_slope<T: Real>(x: T) -> T {
+    let double = x.abs() + x.abs();
+    let e = exp_below(-double);
+    let sum = T::ONE + e;
+    T::from_f64(4.0) * e / (sum * sum)
 }
