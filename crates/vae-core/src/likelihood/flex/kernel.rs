@@ -308,3 +308,20 @@ fn tanh_slope<T: Real>(x: T) -> T {
     let sum = T::ONE + e;
     T::from_f64(4.0) * e / (sum * sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_of_tanh_keeps_its_digits_where_tanh_is_near_one() {
+        for x in [0.0f32, 0.25, -0.5, 2.0, -6.0, 9.0, -12.0, 30.0] {
+            let expected = f64::from(x).cosh().powi(-2);
+            let found = f64::from(tanh_slope(x));
+            assert!(
+                (found / expected - 1.0).abs() < 1e-5,
+                "{x}: {found} {expected}"
+            );
+        }
+    }
+}
