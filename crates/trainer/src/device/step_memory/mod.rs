@@ -237,7 +237,7 @@ mod tests {
             recomputes: false,
             has_average: false,
         };
-        let own = predict(&config, (Form::OnDevice(Precision::F32), Place::Cuda), size);
+        let own = predict(&config, (Form::OnDevice(Precision::F32), Place::Gpu), size);
         // At most, by `tests/kernels/tests/nvrtc`, where a few images stand for CIFAR-10 and there is no context.
         let share = (own.total() - own.program - CIFAR_BYTES) as f64 / 6.50e9;
         assert!((0.99..1.05).contains(&share), "{own:?}: {share}");
