@@ -24,10 +24,7 @@ pub use options::{EmbeddedData, Resume, expand_home};
 pub use resolve::{Provenance, Resolved, Source, resolve};
 pub use row::Change;
 pub use rows::{Key, Settings, TrainFlags};
-pub use values::{
-    Activation, Augment, CheckpointInterval, DeviceChoice, Devices, OnDiskFull, Precision, Preset,
-    RateSchedule, Sampler, UnknownChoice, Validation,
-};
+pub use values::*;
 
 use std::path::Path;
 
