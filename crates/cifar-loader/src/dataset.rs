@@ -24,6 +24,8 @@ pub enum Source {
     Container(PathBuf),
     /// The sample inside this crate.
     Embedded,
+    /// Nowhere: this crate computes the images.
+    Computed,
 }
 
 impl fmt::Display for Source {
@@ -31,6 +33,7 @@ impl fmt::Display for Source {
         match self {
             Self::Folder(path) | Self::Container(path) => path.display().fmt(f),
             Self::Embedded => f.write_str("embedded sample"),
+            Self::Computed => f.write_str("computed"),
         }
     }
 }

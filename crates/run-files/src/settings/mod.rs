@@ -26,10 +26,7 @@ pub use resolve::{Provenance, Resolved, resolve};
 pub use row::Change;
 pub use rows::{Key, Settings, TrainFlags};
 pub use source::Source;
-pub use values::{
-    Activation, Augment, CheckpointInterval, DeviceChoice, Devices, OnDiskFull, Precision, Preset,
-    RateSchedule, Sampler, UnknownChoice, Validation,
-};
+pub use values::*;
 
 use std::path::Path;
 
@@ -56,11 +53,11 @@ impl Settings {
         BASE_STAGE_WIDTHS.map(|channels| ((channels * self.width).round() as usize).max(1))
     }
 
-    /// Whether the run trains on the embedded sample: by its name, or preset `demo` without a data folder.
-    pub fn uses_sample(&self) -> bool {
+    /// What the run trains on, where it is inside the program: by its name, or the sample of preset `demo` without a data folder.
+    pub fn embedded_data(&self) -> Option<EmbeddedData> {
         match &self.data_dir {
-            Some(folder) => folder == Path::new(EMBEDDED_SAMPLE),
-            None => self.preset == Some(Preset::Demo),
+            Some(folder) => EmbeddedData::of_data_dir(folder),
+            None => (self.preset == Some(Preset::Demo)).then_some(EmbeddedData::Sample),
         }
     }
 
@@ -365,27 +362,23 @@ mod tests {
             preset: Some(Preset::Demo),
             ..Settings::default()
         };
-        assert!(demo.uses_sample());
-        assert!(
-            !Settings {
-                data_dir: Some("data".into()),
-                ..demo
-            }
-            .uses_sample()
-        );
-        assert!(
-            !Settings {
-                preset: Some(Preset::Depth28),
-                ..Settings::default()
-            }
-            .uses_sample()
-        );
-        assert!(!Settings::default().uses_sample());
+        assert_eq!(demo.embedded_data(), Some(EmbeddedData::Sample));
+        let in_folder = Settings {
+            data_dir: Some("data".into()),
+            ..demo
+        };
+        assert_eq!(in_folder.embedded_data(), None);
+        let other_preset = Settings {
+            preset: Some(Preset::Depth28),
+            ..Settings::default()
+        };
+        assert_eq!(other_preset.embedded_data(), None);
+        assert_eq!(Settings::default().embedded_data(), None);
         let named = Settings {
             data_dir: Some(EMBEDDED_SAMPLE.into()),
             ..Settings::default()
         };
-        assert!(named.uses_sample());
+        assert_eq!(named.embedded_data(), Some(EmbeddedData::Sample));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum as _;
 use clap::builder::{StringValueParser, TypedValueParser};
+
+use super::EMBEDDED_SAMPLE;
 
 /// What `--resume` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -18,6 +21,37 @@ pub enum Resume {
 pub enum EmbeddedData {
     /// 2,000 training and 500 test images of CIFAR-10.
     Sample,
+}
+
+impl EmbeddedData {
+    /// What there is, for the help of its flag.
+    pub(super) const FORMS: &'static str = "sample, 2,000 training and 500 test images";
+
+    /// The `data_dir` that stands for it, in files too.
+    pub(super) fn data_dir(self) -> &'static str {
+        match self {
+            Self::Sample => EMBEDDED_SAMPLE,
+        }
+    }
+
+    /// The one that a `data_dir` stands for.
+    pub(super) fn of_data_dir(data_dir: &Path) -> Option<Self> {
+        let mut all = Self::all().iter().copied();
+        all.find(|data| data_dir == Path::new(data.data_dir()))
+    }
+
+    /// All there are.
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+}
+
+/// The help of `--data`.
+pub(super) fn data_help() -> String {
+    format!(
+        "Data inside the program: {} [default: the files in --data-dir, or in data]",
+        EmbeddedData::FORMS
+    )
 }
 
 /// The text of a flag; of a path, with the home folder in place of a leading `~`.

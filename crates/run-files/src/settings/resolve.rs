@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::source::Source;
-use super::{
-    EMBEDDED_SAMPLE, EmbeddedData, Key, Preset, Settings, SettingsError, TrainFlags, config_file,
-    intermediate_dim_of,
-};
+use super::{Key, Preset, Settings, SettingsError, TrainFlags, config_file, intermediate_dim_of};
 
 /// The source of every key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,10 +79,8 @@ pub fn resolve(
 type Layer = Vec<(Key, Value, Source)>;
 
 fn flag_layer(flags: &TrainFlags) -> Result<Layer, SettingsError> {
-    let sample = flags
-        .data
-        .map(|EmbeddedData::Sample| (Key::DataDir, EMBEDDED_SAMPLE));
-    let given = flags.given().into_iter().chain(sample);
+    let data = flags.data.map(|data| (Key::DataDir, data.data_dir()));
+    let given = flags.given().into_iter().chain(data);
     given
         .map(|(key, text)| {
             let source = Source::Flag(

@@ -466,8 +466,8 @@ settings! {
     /// it [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Data inside the program: sample, 2,000 training and 500 test images [default: the files in --data-dir, or in data]
-    #[arg(long, value_name = "NAME", conflicts_with = "data_dir")]
+    /// Data inside the program.
+    #[arg(long, value_name = "NAME", conflicts_with = "data_dir", help = super::options::data_help())]
     pub data: Option<EmbeddedData>,
     /// Continue the run in the run folder, with its config.json unless --config is given; --resume=or-start begins it where
     /// there is nothing to continue [default: a folder in use is refused]

@@ -130,9 +130,9 @@ fn measured(
     step + copies * 4 * config.num_params() + data_bytes(settings)
 }
 
-/// The data set lies where the batches are made: in the host's memory, or in the GPU's. The sample is inside the program.
+/// The data set lies where the batches are made: in the host's memory, or in the GPU's. What is inside the program counts with it.
 fn data_bytes(settings: &Settings) -> u64 {
-    if settings.uses_sample() {
+    if settings.embedded_data().is_some() {
         0
     } else {
         CIFAR_BYTES

@@ -6,7 +6,7 @@ use cifar_loader::{Augment, Cifar10, ImageSet, SplitOptions, Splits, Validation}
 
 use super::error::ExperimentError;
 use run_files::run_folder::{read_environment, recorded_data_hash};
-use run_files::settings::{self, Settings};
+use run_files::settings::{self, EmbeddedData, Settings};
 
 /// Where `cargo xtask download` puts the data set.
 const DEFAULT_FOLDER: &str = "data";
@@ -14,9 +14,11 @@ const DEFAULT_FOLDER: &str = "data";
 /// A data set of any kind.
 pub(crate) type Data = Box<dyn ImageSet>;
 
-/// The data set inside the program.
-fn embedded() -> Result<Data, ExperimentError> {
-    Ok(Box::new(Cifar10::sample()?))
+/// A data set inside the program.
+fn embedded(data: EmbeddedData) -> Result<Data, ExperimentError> {
+    match data {
+        EmbeddedData::Sample => Ok(Box::new(Cifar10::sample()?)),
+    }
 }
 
 /// The data set that lies in a folder.
@@ -24,14 +26,14 @@ fn in_folder(folder: &Path) -> Result<Data, cifar_loader::Error> {
     Ok(Box::new(Cifar10::load(folder)?))
 }
 
-/// Loads and verifies the data set: `--data-dir` where given; the embedded sample for the demo and where it was asked for by name;
-/// else what lies in `data`.
+/// Loads and verifies the data set: `--data-dir` where given; what is inside the program where it was asked for by name, and its sample
+/// for the demo; else what lies in `data`.
 ///
 /// # Errors
 /// Where the folder holds no complete, unchanged CIFAR-10.
 pub(crate) fn load(settings: &Settings) -> Result<Data, ExperimentError> {
-    if settings.uses_sample() {
-        return embedded();
+    if let Some(data) = settings.embedded_data() {
+        return embedded(data);
     }
     if let Some(folder) = &settings.data_dir {
         return Ok(in_folder(folder)?);
@@ -54,7 +56,7 @@ pub(crate) fn load_recorded(
 ) -> Result<Data, ExperimentError> {
     match (load(settings), recorded) {
         (Err(ExperimentError::NoData), Some(recorded)) => {
-            let sample = embedded()?;
+            let sample = embedded(EmbeddedData::Sample)?;
             if sample.fingerprint().to_string() == recorded {
                 Ok(sample)
             } else {
@@ -89,12 +91,15 @@ pub(crate) fn check_recorded(
     if found == recorded {
         return Ok(());
     }
-    let is_sample = embedded()?.fingerprint().to_string() == recorded;
+    let mut is_embedded = false;
+    for data in EmbeddedData::all() {
+        is_embedded |= embedded(*data)?.fingerprint().to_string() == recorded;
+    }
     Err(ExperimentError::OtherData {
         run_dir: run_dir.to_owned(),
         recorded: described(&recorded_source(run_dir), recorded),
         found: described(&described_source(data), &found),
-        cure: if is_sample {
+        cure: if is_embedded {
             "leave out `--data-dir`: the run has the images inside the program"
         } else {
             "give the run's data with `--data-dir`"

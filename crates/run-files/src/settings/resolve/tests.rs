@@ -288,7 +288,7 @@ fn a_preset_can_come_from_a_file_and_null_takes_it_away() {
         &Source::Preset(Preset::Demo)
     );
     assert_eq!(resolved.provenance.source(Key::LimitTrain).kind(), "file");
-    assert!(resolved.settings.uses_sample());
+    assert!(resolved.settings.embedded_data().is_some());
 
     let flags = TrainFlags {
         preset: Some("depth40".into()),

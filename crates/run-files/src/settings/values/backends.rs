@@ -29,6 +29,8 @@ struct Backend {
     aliases: &'static [&'static str],
     /// Of the trainer's build.
     feature: &'static str,
+    /// Whether devices that share a batch may be one of them twice.
+    may_repeat: bool,
     place: Place,
 }
 
@@ -44,24 +46,30 @@ const BACKENDS: [Backend; 4] = [
         name: "flex",
         aliases: &[],
         feature: "flex",
+        may_repeat: true,
         place: Place::Processors(DeviceChoice::Flex),
     },
     Backend {
         name: "ndarray",
         aliases: &[],
         feature: "ndarray",
+        may_repeat: true,
         place: Place::Processors(DeviceChoice::Ndarray),
     },
     Backend {
         name: "cuda",
         aliases: &[],
         feature: "cuda",
+        // A card cannot be two.
+        may_repeat: false,
         place: Place::Gpu(DeviceChoice::Cuda),
     },
     Backend {
         name: "vulkan",
         aliases: &["metal", "wgpu"],
         feature: "vulkan",
+        // Vulkan's first device may be the same as another one anyway, and may be a processor.
+        may_repeat: true,
         place: Place::Gpu(DeviceChoice::Vulkan),
     },
 ];
@@ -93,6 +101,11 @@ impl DeviceChoice {
     /// The feature that the trainer must be built with.
     pub fn feature(self) -> &'static str {
         self.row().0.feature
+    }
+
+    /// Whether it may stand twice in a list of devices.
+    pub(super) fn may_repeat(self) -> bool {
+        self.row().0.may_repeat
     }
 
     /// Its index among the GPUs of its backend; none where it is no GPU.

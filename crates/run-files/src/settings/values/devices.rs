@@ -99,8 +99,7 @@ impl FromStr for Devices {
             let is_same_kind = all
                 .iter()
                 .all(|other| std::mem::discriminant(other) == std::mem::discriminant(&device));
-            // A GPU cannot be two. Vulkan's first device may be the same as another one anyway, and may be a processor.
-            let is_taken = matches!(device, DeviceChoice::Cuda(_)) && all.contains(&device);
+            let is_taken = !device.may_repeat() && all.contains(&device);
             if !is_same_kind || is_taken {
                 return Err(unknown());
             }

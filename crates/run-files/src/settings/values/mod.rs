@@ -7,8 +7,5 @@ mod devices;
 
 pub use backends::DeviceChoice;
 pub use checkpoint_interval::CheckpointInterval;
-pub use choices::{
-    Activation, Augment, OnDiskFull, Precision, Preset, RateSchedule, Sampler, UnknownChoice,
-    Validation,
-};
+pub use choices::*;
 pub use devices::Devices;

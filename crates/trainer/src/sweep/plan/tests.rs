@@ -115,7 +115,7 @@ fn the_demo_trains_on_the_sample_and_takes_flags() {
         ..options()
     });
     for run in &plan.runs {
-        assert!(run.settings.uses_sample());
+        assert!(run.settings.embedded_data().is_some());
         assert_eq!(run.settings.epochs, 2);
         assert_eq!(run.settings.width.to_string(), DEMO.width);
     }
