@@ -21,7 +21,7 @@ mod values;
 
 pub use differences::{Difference, differences};
 pub use error::SettingsError;
-pub use options::{EmbeddedData, Resume, expand_home};
+pub use options::{EMBEDDED_SAMPLE, EmbeddedData, Resume, expand_home};
 pub use resolve::{Provenance, Resolved, resolve};
 pub use row::Change;
 pub use rows::{Key, Settings, TrainFlags};
@@ -43,9 +43,6 @@ const BASE_INTERMEDIATE_DIM: f64 = 1024.0;
 
 /// The decoder folds the intermediate features onto 4 x 4 positions.
 const POSITIONS: usize = 16;
-
-/// The `data_dir` that stands for the sample inside the program, which `--data sample` asks for.
-pub const EMBEDDED_SAMPLE: &str = "embedded:sample";
 
 impl Settings {
     /// Bottleneck widths of the four stages: 64, 128, 256, 512 times `width`, rounded, at least 1.

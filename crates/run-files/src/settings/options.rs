@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum as _;
 use clap::builder::{StringValueParser, TypedValueParser};
 
-use super::EMBEDDED_SAMPLE;
+/// The `data_dir` that stands for the sample inside the program, which `--data sample` asks for.
+pub const EMBEDDED_SAMPLE: &str = "embedded:sample";
 
 /// What `--resume` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

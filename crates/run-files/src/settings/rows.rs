@@ -10,7 +10,7 @@ use vae_measures::{KlSchedule, Likelihood};
 use super::domain::Domain;
 use super::options::{EmbeddedData, Resume};
 use super::row::settings;
-use super::{
+use super::values::{
     Activation, Augment, CheckpointInterval, DeviceChoice, Devices, OnDiskFull, Precision, Preset,
     RateSchedule, Sampler, Validation,
 };

@@ -38,7 +38,7 @@ pub(crate) struct OnDevice {
     /// The way to the GPUs of other ranks, from the first step on.
     link: Option<Link>,
     /// Other GPUs of this process that share each batch.
-    further: Vec<FurtherGpu>,
+    further: Vec<FurtherGpu<OnDevice>>,
 }
 
 /// A step that the device has been asked for.
@@ -93,7 +93,19 @@ impl OnDevice {
         mut self,
         devices: impl Iterator<Item = (&'a ModelConfig, &'a Device)>,
     ) -> Option<Self> {
-        let gpus = devices.map(|(config, device)| FurtherGpu::start(config, device, self.options));
+        // Only the main one takes steps, and has an average; nothing is captured beside other GPUs.
+        let options = EngineOptions {
+            average_decay: None,
+            is_launched: true,
+            ..self.options
+        };
+        let gpus = devices.map(|(config, device)| {
+            let config = config.clone();
+            // Their step is not known where the model's form is not.
+            FurtherGpu::start(device, move |device| {
+                Self::new(&Model::new(&config, device), options)
+            })
+        });
         self.further = gpus.collect::<Option<_>>()?;
         if !self.further.is_empty() {
             // Nothing else of the process may ask the driver for memory while one GPU captures.

@@ -7,40 +7,30 @@ use burn::prelude::*;
 use burn::tensor::TensorData;
 use vae_core::DropoutMasks;
 
-use super::OnDevice;
-use crate::experiment::model::{Model, ModelConfig};
 use crate::step::passes::pass::Inputs;
-use crate::step::request::EngineOptions;
 
-type Work = Box<dyn FnOnce(&mut OnDevice, &Device) + Send>;
+type Work<G> = Box<dyn FnOnce(&mut G, &Device) + Send>;
 
-/// A further GPU, as the main one's thread sees it.
-pub(super) struct FurtherGpu {
-    work: Sender<Work>,
+/// A further GPU, as the main one's thread sees it: its own thread holds the `G`.
+pub(super) struct FurtherGpu<G> {
+    work: Sender<Work<G>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What a further GPU is going to answer.
 pub(super) struct Answer<T>(Receiver<T>);
 
-impl FurtherGpu {
-    /// Starts the thread of an autodiff device; none where its step is not known there.
+impl<G: 'static> FurtherGpu<G> {
+    /// Starts the thread of a device, which makes what it holds there; none where it makes nothing.
     pub(super) fn start(
-        config: &ModelConfig,
         device: &Device,
-        options: EngineOptions,
+        make: impl FnOnce(&Device) -> Option<G> + Send + 'static,
     ) -> Option<Self> {
-        let (work, asked) = channel::<Work>();
+        let (work, asked) = channel::<Work<G>>();
         let (ready, is_ready) = channel();
-        let (config, device) = (config.clone(), device.clone());
-        // Only the main one takes steps, and has an average; nothing is captured beside other GPUs.
-        let options = EngineOptions {
-            average_decay: None,
-            is_launched: true,
-            ..options
-        };
+        let device = device.clone();
         let thread = std::thread::spawn(move || {
-            let own = OnDevice::new(&Model::new(&config, &device), options);
+            let own = make(&device);
             let _ = ready.send(own.is_some());
             let Some(mut own) = own else { return };
             for work in asked {
@@ -57,7 +47,7 @@ impl FurtherGpu {
     /// Asks for work, which is done in the order of the calls.
     pub(super) fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut OnDevice, &Device) -> T + Send + 'static,
+        work: impl FnOnce(&mut G, &Device) -> T + Send + 'static,
     ) -> Answer<T> {
         let (answer, answers) = channel();
         // A thread that is gone shows when its answer is missing; an answer need not be waited for.
