@@ -11,7 +11,6 @@ use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
-use crate::commands::remaining_time::RemainingTime;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -21,6 +20,7 @@ use crate::experiment::importance::{
 };
 use crate::experiment::model::sampler;
 use crate::process::progress::{Progress, ProgressMode};
+use crate::process::remaining_time::RemainingTime;
 use run_files::settings::{DeviceChoice, Sampler, Settings};
 use run_files::wording::counted;
 

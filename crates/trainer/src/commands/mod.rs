@@ -11,7 +11,6 @@ mod number_argument;
 mod output;
 mod path_argument;
 mod pictures;
-mod remaining_time;
 mod report;
 mod self_test;
 mod summary;

@@ -4,4 +4,5 @@ mod heartbeat;
 pub(crate) mod lifeline;
 pub(crate) mod own_program;
 pub mod progress;
+pub(crate) mod remaining_time;
 pub mod stop_request;

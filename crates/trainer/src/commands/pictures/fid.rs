@@ -13,13 +13,13 @@ use crate::commands::error::TrainerError;
 use crate::commands::finished_run::load_run;
 use crate::commands::output::{print, print_line};
 use crate::commands::path_argument::path;
-use crate::commands::remaining_time::RemainingTime;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::fid::{FEWEST_IMAGES, FidOptions, fid};
 use crate::experiment::pictures::LatentDraw;
 use crate::process::progress::{Progress, ProgressMode};
+use crate::process::remaining_time::RemainingTime;
 
 #[derive(clap::Args)]
 pub(in crate::commands) struct FidFlags {

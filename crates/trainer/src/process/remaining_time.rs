@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
 /// Tells when a line is due, and what it says.
-pub(super) struct RemainingTime {
+pub(crate) struct RemainingTime {
     whole: u64,
     begin: Instant,
     told: Instant,
@@ -14,7 +14,7 @@ pub(super) struct RemainingTime {
 
 impl RemainingTime {
     /// Of so many images, from now on.
-    pub(super) fn of(whole: u64) -> Self {
+    pub(crate) fn of(whole: u64) -> Self {
         let now = Instant::now();
         Self {
             whole,
@@ -24,7 +24,7 @@ impl RemainingTime {
     }
 
     /// The line that is due at `now`, when so many images are done; none between two lines.
-    pub(super) fn line(&mut self, done: u64, now: Instant) -> Option<String> {
+    pub(crate) fn line(&mut self, done: u64, now: Instant) -> Option<String> {
         if now - self.told < BETWEEN_LINES || done == 0 {
             return None;
         }
