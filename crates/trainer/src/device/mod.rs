@@ -92,20 +92,6 @@ pub(crate) fn matrix_products(device: &Device) -> Option<String> {
     }
 }
 
-/// Whether it is one of CubeCL's devices, on which Burn's operations take their memory from pools that keep it.
-pub(crate) fn is_gpu(device: &Device) -> bool {
-    #[cfg(feature = "cube")]
-    {
-        let device = device.clone().inner();
-        matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_))
-    }
-    #[cfg(not(feature = "cube"))]
-    {
-        let _ = device;
-        false
-    }
-}
-
 /// The device of that name.
 ///
 /// # Errors

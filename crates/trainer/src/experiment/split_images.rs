@@ -4,6 +4,7 @@
 //! batches are the same.
 
 use burn::prelude::*;
+use burn::tensor::DType;
 use cifar_loader::{BatchPlan, DeviceEpoch, DeviceImages, Epoch, View};
 
 /// Where batches are made.
@@ -18,19 +19,25 @@ pub(crate) enum ImagePlace {
 impl ImagePlace {
     /// The device where it is a GPU that has bytes; WGSL, the language of kernels on Vulkan, has none.
     pub(crate) fn of(device: &Device) -> Self {
-        #[cfg(feature = "cube")]
-        {
-            use burn::backend::DispatchDevice;
-            use burn::tensor::DType;
-            let device = device.clone().inner();
-            let is_gpu = matches!(device.as_dispatch(), DispatchDevice::Cube(_));
-            if is_gpu && device.supports_dtype(DType::U8) {
-                return Self::Device;
-            }
+        if is_gpu(device) && device.clone().inner().supports_dtype(DType::U8) {
+            Self::Device
+        } else {
+            Self::Host
         }
-        #[cfg(not(feature = "cube"))]
+    }
+}
+
+/// Whether it is one of CubeCL's devices, on which Burn's operations take their memory from pools that keep it.
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    #[cfg(feature = "cube")]
+    {
+        let device = device.clone().inner();
+        matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_))
+    }
+    #[cfg(not(feature = "cube"))]
+    {
         let _ = device;
-        Self::Host
+        false
     }
 }
 
