@@ -374,10 +374,14 @@ fn a_micro_batch_is_chosen_that_leaves_room_for_pictures() {
         serde_json::from_slice(&run_of(&folder.0, &size).stdout).expect("JSON");
     let number = |value: &serde_json::Value| value.as_u64().expect("bytes");
     let step = number(&size["step_memory_bytes"]) - number(&size["step_memory"]["images"]);
-    let refused = run_of(&folder.0, &choose("none", &step.to_string()));
-    assert_eq!(refused.status.code(), Some(31), "{step}");
+    let pictures = number(&size["step_memory"]["pictures"]);
+    assert!(pictures > 0, "{size}");
+    let without = (step - pictures).to_string();
+    let refused = run_of(&folder.0, &choose("none", &without));
+    assert_eq!(refused.status.code(), Some(31), "{without}");
 
-    let more = (step + (44 << 20)).to_string();
+    // All thirty images take 32 MB more than two.
+    let more = (step + (16 << 20)).to_string();
     must_run(&folder.0, &choose("parts", &more));
     let parts = chosen("parts").expect("a micro-batch");
     assert!((2..30).contains(&parts), "{parts} at {more}");
