@@ -18,6 +18,15 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
     let is_over_levels = record.settings.likelihood.is_over_levels();
     let has_bound = record.settings.bounds_the_likelihood();
     let mut rows: Vec<Vec<String>> = vec![row("loss", |terms| terms.loss)];
+    if let Some(loss) = further.valid_loss_without_average {
+        let none = String::new;
+        rows.push(vec![
+            "loss of the weights themselves".to_owned(),
+            none(),
+            nats(loss),
+            none(),
+        ]);
+    }
     if let Some(objective) = further.train_objective {
         let none = String::new;
         rows.push(vec![
@@ -77,7 +86,7 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
             .map(str::to_owned)
             .into(),
         rows,
-        notes: vec![format!(
+        notes: std::iter::once(format!(
             "Nats an image. {measure} Training and validation are those of epoch {}, the one with the best validation loss; training \
              is the mean over the epoch, while the weights moved. {}; latents are drawn with the {} sampler, one an image.",
             summary.best.epoch,
@@ -89,6 +98,30 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
                      test column is the score of images that the run was fitted to, and differs from validation by its draws alone",
             },
             record.settings.sampler,
-        )],
+        ))
+        .chain(record.settings.ema.map(|decay| format!(
+            "Validation and test are scored with the weights' moving average (decay {decay})."
+        )))
+        .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::record;
+
+    #[test]
+    fn a_run_with_an_average_has_both_scores_and_says_so() {
+        let mut run = record(28, true, 1);
+        let plain = terms_table(&run);
+        run.settings.ema = Some(0.999);
+        run.summary.best.further.valid_loss_without_average = Some(1911.25);
+        let averaged = terms_table(&run);
+        assert_eq!(averaged.rows.len(), plain.rows.len() + 1);
+        let expected = ["loss of the weights themselves", "", "1911.25", ""];
+        assert_eq!(averaged.rows[1], expected);
+        assert!(averaged.notes[1].contains("moving average (decay 0.999)"));
+        assert_eq!(plain.notes.len(), 1);
     }
 }

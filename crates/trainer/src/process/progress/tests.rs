@@ -277,6 +277,30 @@ fn the_mode_follows_flag_variable_and_terminal() {
 }
 
 #[test]
+fn a_run_with_an_average_of_its_weights_shows_both_scores() {
+    let mut averaged = row(1);
+    let of_average = text::epoch(&EpochEnd {
+        row: averaged,
+        epochs: 2,
+        seconds: 25.0,
+        images_per_second: 100.0,
+        is_best: false,
+        next_learning_rate: 0.001,
+    });
+    assert!(!of_average.contains("average"), "{of_average}");
+    averaged.further.valid_loss_without_average = Some(1911.25);
+    let both = text::epoch(&EpochEnd {
+        row: averaged,
+        epochs: 2,
+        seconds: 25.0,
+        images_per_second: 100.0,
+        is_best: false,
+        next_learning_rate: 0.001,
+    });
+    assert!(both.contains("without the average 1911.25"), "{both}");
+}
+
+#[test]
 fn a_log_probability_without_a_bound_has_neither_bits_nor_a_floor() {
     let mut unbound = row(1);
     (unbound.train.excess, unbound.valid.excess) = (f64::NAN, f64::NAN);

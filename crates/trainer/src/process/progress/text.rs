@@ -135,6 +135,9 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
             nats(terms.l2)
         );
     }
+    if let Some(loss) = further.valid_loss_without_average {
+        line += &format!("  without the average {}", nats(loss));
+    }
     line += &format!(
         "  {} images/s  {}",
         images_a_second(end.images_per_second),
