@@ -24,7 +24,7 @@ pub enum Source {
     Container(PathBuf),
     /// The sample inside this crate.
     Embedded,
-    /// Nowhere: this crate computes the images.
+    /// Nowhere: the images of another [`ImageSet`](crate::ImageSet) are made, not read.
     Computed,
 }
 

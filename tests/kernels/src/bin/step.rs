@@ -8,23 +8,13 @@ use std::io::Write;
 
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
+use kernel_tests::WITH_KERNELS;
 use resnet_blocks::mean_in_fixed_order;
 use vae_core::{Depth, Precision, Sampler, VaeConfig};
 use vae_device_step::{AdamOptions, DeviceStep, StepInputs, StepOptions, StepRates, Weights};
 
 /// Images of a batch of the small autoencoder.
 const BATCH: usize = 4;
-
-/// The usual likelihoods that have kernels.
-const WITH_KERNELS: [&str; 7] = [
-    "bernoulli",
-    "renormalised-bernoulli",
-    "logistic",
-    "logistic:global",
-    "logistic-mixture:10",
-    "gaussian",
-    "gaussian:global",
-];
 
 struct Read<'a> {
     gradients: &'a burn::tensor::Gradients,

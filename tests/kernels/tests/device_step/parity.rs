@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::prelude::*;
 use burn::tensor::DType;
+use kernel_tests::WITH_KERNELS;
 use resnet_blocks::{Activation, named_parameters, parameter_names};
 use vae_core::{Depth, Likelihood, Sampler, Shortcuts, Vae, VaeConfig};
 use vae_device_step::{DeviceStep, Outcome, StepInputs, StepOptions};
@@ -135,17 +136,6 @@ pub(crate) fn check_gradients_with(
 }
 
 /// Those over grey levels.
-/// The usual likelihoods that have kernels.
-const WITH_KERNELS: [&str; 7] = [
-    "bernoulli",
-    "renormalised-bernoulli",
-    "logistic",
-    "logistic:global",
-    "logistic-mixture:10",
-    "gaussian",
-    "gaussian:global",
-];
-
 fn likelihoods() -> impl Iterator<Item = Likelihood> {
     let names = WITH_KERNELS.into_iter().chain(["logistic-mixture:1"]);
     names

@@ -5,6 +5,8 @@
 //! `pip install --no-deps --target FOLDER nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12`.
 #![cfg(feature = "cuda")]
 
+#[cfg(feature = "mpi")]
+mod ranks;
 mod runs;
 
 use std::collections::BTreeMap;
