@@ -133,7 +133,7 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart
         let has_bound = rows.iter().any(|row| row.further.valid_elbo.is_some());
         let curves: [fn(&EpochRow) -> Option<f64>; 2] = [
             |row| row.further.train_objective,
-            |row| Some(row.valid.cross_entropy + row.valid.kl),
+            |row| Some(row.valid.cross_entropy_plus_kl()),
         ];
         let curves = curves.into_iter().zip(colours).map(|(curve, colour)| {
             let points = rows

@@ -27,6 +27,11 @@ impl BatchLoss {
         (self.cross_entropy + self.kl) / images as f64 + self.l2
     }
 
+    /// What is minimised, as a mean over the batch's images: with `weighted_kl`, the mean KL divergence as the objective has it.
+    pub fn objective(self, images: usize, weighted_kl: f64) -> f64 {
+        self.cross_entropy / images as f64 + weighted_kl + self.l2
+    }
+
     /// The terms with their names.
     pub fn named(self) -> [(&'static str, f64); 3] {
         [
@@ -53,6 +58,7 @@ mod tests {
         batch.add_part(part(50.0, 5.0, 7.0));
         assert_eq!(batch, part(80.0, 8.0, 7.0));
         assert_eq!(batch.mean(4), 29.0);
+        assert_eq!(batch.objective(4, 0.5), 27.5);
         // What one part computed of them stays visible.
         batch.add_part(part(0.0, 0.0, f64::NAN));
         batch.add_part(part(0.0, 0.0, 7.0));

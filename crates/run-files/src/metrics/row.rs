@@ -26,6 +26,14 @@ pub struct Terms {
     pub l2: f64,
 }
 
+impl Terms {
+    /// Cross-entropy and KL divergence without penalties: the negative ELBO, where the settings have
+    /// [one](crate::settings::Settings::bounds_the_likelihood).
+    pub fn cross_entropy_plus_kl(&self) -> f64 {
+        self.cross_entropy + self.kl
+    }
+}
+
 /// The row of one epoch; serde has it as `summary.json` does, [`to_json`](Self::to_json) as `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {

@@ -353,7 +353,7 @@ impl Engine {
             images,
             learning_rate,
             loss,
-            objective: loss.cross_entropy / images as f64 + weighted_kl + loss.l2,
+            objective: loss.objective(images, weighted_kl),
             outcome,
         }))
     }

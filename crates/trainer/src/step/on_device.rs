@@ -224,13 +224,13 @@ impl OnDevice {
             kl,
         } = told;
         guard.saw_loss(step, loss.mean(images));
-        let mean_kl = kl_objective.unwrap_or_else(|| kl.value(loss.kl / images as f64, None));
+        let weighted_kl = kl_objective.unwrap_or_else(|| kl.value(loss.kl / images as f64, None));
         StepReport {
             step,
             images,
             learning_rate,
             loss,
-            objective: loss.cross_entropy / images as f64 + mean_kl + loss.l2,
+            objective: loss.objective(images, weighted_kl),
             outcome: verdict(outcome, loss, guard, self.options.skip_gradient_norm),
         }
     }

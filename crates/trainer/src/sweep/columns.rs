@@ -242,7 +242,7 @@ fn test_excess(run: &RunRecord) -> Option<f64> {
 
 /// On the test set, in nats an image.
 fn test_cross_entropy_plus_kl(run: &RunRecord) -> Option<f64> {
-    Some(run.summary.test.cross_entropy + run.summary.test.kl)
+    Some(run.summary.test.cross_entropy_plus_kl())
 }
 
 impl Column {

@@ -42,7 +42,7 @@ impl Training<'_> {
             kl_weight: (!is_loss).then(|| self.kl_objective(last_update).weight),
             valid_elbo: settings
                 .tells_the_elbo()
-                .then(|| -(valid.cross_entropy + valid.kl)),
+                .then(|| -valid.cross_entropy_plus_kl()),
             ..FurtherNumbers::default()
         }
     }

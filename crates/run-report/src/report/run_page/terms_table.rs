@@ -37,7 +37,7 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
         ]);
     }
     if has_bound {
-        rows.push(row("negative ELBO", |terms| terms.cross_entropy + terms.kl));
+        rows.push(row("negative ELBO", Terms::cross_entropy_plus_kl));
         let bits = [
             further.train_bits_per_dim,
             further.valid_bits_per_dim,

@@ -195,10 +195,9 @@ pub(crate) fn cross_entropy_floor(config: &ModelConfig, view: &View) -> f64 {
 
 /// Negative ELBO of a split's means in bits per dimension, where the settings have a bound.
 pub(crate) fn bits_per_dim(settings: &Settings, terms: &Terms) -> Option<f64> {
-    let nats = terms.cross_entropy + terms.kl;
     settings
         .bounds_the_likelihood()
-        .then(|| vae_measures::bits_per_dim(nats, IMAGE_BYTES))
+        .then(|| vae_measures::bits_per_dim(terms.cross_entropy_plus_kl(), IMAGE_BYTES))
 }
 
 /// Reads the loss of a batch, in one transfer.

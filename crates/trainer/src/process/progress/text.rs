@@ -178,7 +178,7 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
         })
     };
     let bits = |terms: &Terms| {
-        vae_measures::bits_per_dim(terms.cross_entropy + terms.kl, cifar_loader::IMAGE_BYTES)
+        vae_measures::bits_per_dim(terms.cross_entropy_plus_kl(), cifar_loader::IMAGE_BYTES)
     };
     let log_probability = || row("-log p(x | z)", &|(.., terms)| nats(terms.cross_entropy));
     let reconstruction = if last.further.valid_bits_per_dim.is_some() {
