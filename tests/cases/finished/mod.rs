@@ -1,6 +1,7 @@
 //! What can be done with a finished run.
 
 mod evaluation;
+mod json_outputs;
 mod latent_commands;
 mod lost_files;
 mod pictures;
