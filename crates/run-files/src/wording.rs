@@ -9,6 +9,20 @@ pub fn nats(value: f64) -> String {
     }
 }
 
+/// Nats an image, to a hundredth, or in powers of ten where that would be long.
+pub fn short_nats(value: f64) -> String {
+    if value.is_finite() && value.abs() >= 1e7 {
+        format!("{value:.3e}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// Bits per dimension, of which the papers give two digits or three.
+pub fn bits_per_dim(value: f64) -> String {
+    format!("{value:.4}")
+}
+
 /// A count with commas between thousands.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
@@ -58,6 +72,15 @@ pub fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// Images a second, with the digits that mean something.
+pub fn images_per_second(value: f64) -> String {
+    if value < 10.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.0}")
+    }
+}
+
 /// A time in seconds, minutes or hours.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 100.0 {
@@ -105,9 +128,14 @@ pub fn amount(bytes: u64) -> String {
     }
 }
 
+/// Bytes in MiB, for columns and texts that name the unit themselves.
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 20) as f64
+}
+
 /// Bytes in MiB or GiB.
 pub fn memory(bytes: u64) -> String {
-    let mebibytes = bytes as f64 / (1u64 << 20) as f64;
+    let mebibytes = mebibytes(bytes);
     if mebibytes < 1000.0 {
         format!("{mebibytes:.0} MiB")
     } else {
@@ -172,10 +200,21 @@ mod tests {
     fn memory_and_losses_are_rounded() {
         assert_eq!(memory(700 << 20), "700 MiB");
         assert_eq!(memory(3 << 29), "1.50 GiB");
+        assert_eq!(mebibytes(3 << 19), 1.5);
         assert_eq!(nats(1763.284), "1763.28");
         assert_eq!(nats(f64::INFINITY), "not finite");
         assert_eq!(three_digits(0.5), "0.500");
         assert_eq!(three_digits(1234.5), "1234");
+    }
+
+    #[test]
+    fn scores_and_rates_stay_short_however_large() {
+        assert_eq!(
+            [1794.706, -0.5, 6.3e8, f64::NAN].map(short_nats),
+            ["1794.71", "-0.50", "6.300e8", "NaN"]
+        );
+        assert_eq!(bits_per_dim(3.567_89), "3.5679");
+        assert_eq!([9.876, 405.19].map(images_per_second), ["9.88", "405"]);
     }
 
     #[test]

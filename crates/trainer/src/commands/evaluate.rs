@@ -22,7 +22,7 @@ use crate::experiment::model::sampler;
 use crate::process::progress::{Progress, ProgressMode};
 use crate::process::remaining_time::RemainingTime;
 use run_files::settings::{DeviceChoice, Sampler, Settings};
-use run_files::wording::counted;
+use run_files::wording::{bits_per_dim as digits_of_bits, counted};
 
 #[derive(clap::Args)]
 pub(super) struct EvaluateFlags {
@@ -144,7 +144,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
             "data_hash": data.fingerprint().to_string(),
             "likelihood": likelihood.to_string(),
             "terms": result,
-            "elbo": (settings.sampler == Sampler::Correct).then_some(-(result.cross_entropy + result.kl)),
+            "elbo": (settings.sampler == Sampler::Correct).then_some(-result.cross_entropy_plus_kl()),
             "bits_per_dim": bits_per_dim(&settings, &result),
             "importance": importance.map(|bound| json!({
                 "samples": bound.samples,
@@ -181,8 +181,9 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     text += &format!("L2 penalties   {:10.3}\n", result.l2);
     if let Some(bits) = bits_per_dim(&settings, &result) {
         text += &format!(
-            "ELBO           {:10.3}  {bits:.4} bits/dim\n",
-            -(result.cross_entropy + result.kl)
+            "ELBO           {:10.3}  {} bits/dim\n",
+            -result.cross_entropy_plus_kl(),
+            digits_of_bits(bits)
         );
     }
     if let Some(bound) = importance {

@@ -7,6 +7,7 @@ use crate::commands::output::{print, print_line};
 use crate::device::step_memory::{CIFAR_BYTES, StepMemory, StepSize, form_and_place, predict};
 use crate::experiment::model::model_config;
 use run_files::settings::{Devices, TrainFlags, resolve};
+use run_files::wording::mebibytes;
 
 #[derive(clap::Args)]
 pub(super) struct SummaryFlags {
@@ -120,7 +121,6 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
 }
 
 fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> String {
-    let mebibytes = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
     let mut text = String::new();
     let mut line = |name: &str, bytes: u64, what: &str| {
         text += &format!("{name:<24}{:>11.1} MiB  {what}\n", mebibytes(bytes));

@@ -6,7 +6,6 @@
 //! processor the same parts are made at a tiny size, to see that they work.
 
 mod budget;
-mod date;
 mod determinism;
 mod error;
 mod parity;
@@ -21,13 +20,14 @@ mod work;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use error::GpuCheckError;
 pub(crate) use part_process::end_own_processes;
 
 use crate::device::why_no_bf16;
 use crate::process::own_program::this_program;
+use chrono::{DateTime, SecondsFormat, Utc};
 use part::{Part, PartOptions, Scale, all, on_request};
 use results::{Outcome, PartResult, Results};
 use run_files::atomic_file::write_atomically;
@@ -189,7 +189,7 @@ fn begin(options: &CheckOptions) -> Result<(Vec<Part>, Results), GpuCheckError> 
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: commit(),
         burn_version: BURN_VERSION.to_owned(),
-        date: date::now(),
+        date: now(),
         budget_seconds: options.budget_seconds,
         is_tiny: options.scale() == Scale::TINY,
         parts: all_parts,
@@ -230,10 +230,15 @@ fn make(part: Part, options: &CheckOptions, limit: Duration) -> Result<PartResul
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         seconds: began.elapsed().as_secs_f64(),
         limit_seconds: Some(limit.as_secs_f64()),
-        date: Some(date::now()),
+        date: Some(now()),
         program: Some(format!("{}{commit}", env!("CARGO_PKG_VERSION"))),
         rows: made.rows,
     })
+}
+
+/// The present time in UTC, as `2026-11-25T09:30:00Z`.
+fn now() -> String {
+    DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Prints a line; that nobody reads it is no reason to stop, for the files have everything.
@@ -259,7 +264,7 @@ fn line(result: &PartResult, limit: Duration) -> String {
 
 /// Writes both files.
 fn write(results: &mut Results, folder: &Path) -> Result<(), GpuCheckError> {
-    results.date = date::now();
+    results.date = now();
     let mut json =
         serde_json::to_string_pretty(results).expect("results have names and numbers only");
     json.push('\n');

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::results::{Outcome, Results};
 use super::row::{ParityRow, PytorchRow, Row, StepRow};
 use run_files::settings::Precision;
+use run_files::wording::mebibytes;
 
 /// All results in Markdown.
 pub(super) fn markdown(results: &Results) -> String {
@@ -181,10 +182,8 @@ fn tera(operations_per_second: f64) -> String {
     format!("{:.3}", operations_per_second / 1e12)
 }
 
-fn mebibytes(bytes: Option<u64>) -> String {
-    bytes.map_or_else(String::new, |bytes| {
-        format!("{:.0}", bytes as f64 / (1u64 << 20) as f64)
-    })
+fn whole_mebibytes(bytes: Option<u64>) -> String {
+    bytes.map_or_else(String::new, |bytes| format!("{:.0}", mebibytes(bytes)))
 }
 
 /// A step's operations a second as a share of those of products in the same precision, where both were measured.
@@ -284,14 +283,14 @@ fn step_line(results: &Results, step: &StepRow) -> Vec<String> {
         format!("{:.2}", 1e3 * step.seconds_per_step),
         format!("{:.0}", step.images_per_second),
         format!("{:.1}", step.first_step_seconds),
-        mebibytes(step.peak_bytes),
-        mebibytes(step.predicted_bytes),
+        whole_mebibytes(step.peak_bytes),
+        whole_mebibytes(step.predicted_bytes),
         tera(step.operations_per_second),
         share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
         pytorch.map_or_else(String::new, |(seconds, row)| {
             format!("{:.2} ({})", 1e3 * seconds, row.form)
         }),
-        mebibytes(pytorch.and_then(|(_, row)| row.peak_bytes)),
+        whole_mebibytes(pytorch.and_then(|(_, row)| row.peak_bytes)),
         pytorch.map_or_else(String::new, |(seconds, _)| {
             format!("{:.2}", step.seconds_per_step / seconds)
         }),

@@ -2,6 +2,7 @@
 
 use run_files::run_record::RunRecord;
 use run_files::settings::Settings;
+use run_files::wording::mebibytes;
 use run_report::statistics::Estimate;
 
 /// One measured quantity of a run.
@@ -146,10 +147,7 @@ pub const COLUMNS: [Column; 15] = [
         counts: false,
         reads_clock: true,
         meaning: Meaning::Always,
-        value: |run| {
-            let bytes = run.timing?.peak_memory_bytes?;
-            Some(bytes as f64 / (1u64 << 20) as f64)
-        },
+        value: |run| Some(mebibytes(run.timing?.peak_memory_bytes?)),
     },
     Column {
         key: "training_loss",

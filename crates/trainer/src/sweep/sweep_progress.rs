@@ -2,7 +2,7 @@
 
 use run_files::metrics::Terms;
 use run_files::run_record::RunSummary;
-use run_files::wording::{counted, rough_duration};
+use run_files::wording::{bits_per_dim, counted, rough_duration};
 use serde_json::{Value, json};
 
 /// Reports a sweep's events on stdout: lines for people, or one JSON object an event.
@@ -79,7 +79,7 @@ impl SweepProgress {
         match event["event"].as_str() {
             Some("epoch") => {
                 let score = match event["valid/bits_per_dim"].as_f64() {
-                    Some(bits) => format!("{bits:.4} bits/dim"),
+                    Some(bits) => format!("{} bits/dim", bits_per_dim(bits)),
                     // A log-probability has no floor to exceed.
                     None if event["valid/excess"].is_null() => {
                         format!("-log p(x | z) {:.2}", number("valid/cross_entropy"))
@@ -118,7 +118,7 @@ impl SweepProgress {
         let score = match summary.test_bits_per_dim {
             Some(bits) => {
                 fields["test_bits_per_dim"] = json!(bits);
-                format!("{bits:.4} bits/dim")
+                format!("{} bits/dim", bits_per_dim(bits))
             }
             None if excess.is_nan() => format!("KL {kl:.2}"),
             None => format!("{excess:.2} above the floor"),

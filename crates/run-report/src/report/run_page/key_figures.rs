@@ -2,7 +2,9 @@
 
 use crate::report::page::Fact;
 use run_files::run_record::RunRecord;
-use run_files::wording::{count, duration, memory, nats, rounded_count, three_digits};
+use run_files::wording::{
+    bits_per_dim, count, duration, memory, nats, rounded_count, three_digits,
+};
 
 pub(super) fn facts(record: &RunRecord) -> Vec<Fact> {
     let summary = &record.summary;
@@ -16,7 +18,7 @@ pub(super) fn facts(record: &RunRecord) -> Vec<Fact> {
     let bits = summary.test_bits_per_dim.map(|bits| {
         fact(
             "Test bits per dimension",
-            format!("{bits:.4}"),
+            bits_per_dim(bits),
             format!("negative ELBO, under {likelihood}"),
         )
     });

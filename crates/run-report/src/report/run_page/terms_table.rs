@@ -4,7 +4,7 @@ use crate::report::contents::ReportTable;
 use run_files::metrics::Terms;
 use run_files::run_record::RunRecord;
 use run_files::settings::Validation;
-use run_files::wording::{count, nats};
+use run_files::wording::{bits_per_dim, count, nats};
 
 pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
     let summary = &record.summary;
@@ -43,7 +43,7 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
             further.valid_bits_per_dim,
             summary.test_bits_per_dim,
         ];
-        let bits = bits.map(|bits| bits.map_or_else(String::new, |bits| format!("{bits:.4}")));
+        let bits = bits.map(|bits| bits.map_or_else(String::new, bits_per_dim));
         rows.push(
             std::iter::once("bits per dimension".to_owned())
                 .chain(bits)

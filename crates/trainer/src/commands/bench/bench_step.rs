@@ -18,6 +18,7 @@ use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps_o
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::RunFolderError;
 use run_files::settings::{DeviceChoice, Settings, SettingsError, TrainFlags, resolve};
+use run_files::wording::mebibytes;
 
 /// How long another rank may give no sign of life.
 const RANK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -293,10 +294,7 @@ fn lines(timing: &StepTiming, result: &Value) -> String {
         }
     }
     if let Some(bytes) = timing.peak_bytes {
-        text += &format!(
-            "peak memory     {:.0} MiB\n",
-            bytes as f64 / (1u64 << 20) as f64
-        );
+        text += &format!("peak memory     {:.0} MiB\n", mebibytes(bytes));
     }
     if let Some(pytorch) = result.get("pytorch") {
         text += &format!(
