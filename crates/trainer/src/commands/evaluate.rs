@@ -3,13 +3,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use cifar_loader::{IMAGE_BYTES, Split};
-use serde_json::{Value, json};
+use run_files::metrics::Terms;
+use serde::Serialize;
 use vae_core::Likelihood;
 
 use super::error::TrainerError;
 use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
@@ -135,28 +136,25 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     // JSON has an `elbo` whatever the likelihood.
     let notes = notes(&settings, importance.is_some() || flags.json);
     if flags.json {
-        let mut result = json!({
-            "split": flags.split.to_string(),
-            "images": view.len(),
-            "sampler": settings.sampler.to_string(),
-            "data_set": data.name(),
-            "data_source": data.source().to_string(),
-            "data_hash": data.fingerprint().to_string(),
-            "likelihood": likelihood.to_string(),
-            "terms": result,
-            "elbo": (settings.sampler == Sampler::Correct).then_some(-result.cross_entropy_plus_kl()),
-            "bits_per_dim": bits_per_dim(&settings, &result),
-            "importance": importance.map(|bound| json!({
-                "samples": bound.samples,
-                "images": bound.images,
-                "elbo": estimate(&bound.elbo, bits),
-                "bound": estimate(&bound.bound, bits),
-            })),
+        return print_json(&Evaluation {
+            split: flags.split.to_string(),
+            images: view.len(),
+            sampler: settings.sampler,
+            data_set: data.name(),
+            data_source: data.source().to_string(),
+            data_hash: data.fingerprint().to_string(),
+            likelihood,
+            terms: result,
+            elbo: (settings.sampler == Sampler::Correct).then_some(-result.cross_entropy_plus_kl()),
+            bits_per_dim: bits_per_dim(&settings, &result),
+            importance: importance.map(|bound| ImportanceScores {
+                samples: bound.samples,
+                images: bound.images,
+                elbo: EstimatedBound::of(&bound.elbo, bits),
+                bound: EstimatedBound::of(&bound.bound, bits),
+            }),
+            notes,
         });
-        if !notes.is_empty() {
-            result["notes"] = json!(notes);
-        }
-        return print_line(format_args!("{result:#}"));
     }
     let mut text = format!(
         "{} split of {}, {}, {} sampler, nats an image\nloss           {:10.3}\n",
@@ -210,14 +208,50 @@ fn notes(settings: &Settings, names_bounds: bool) -> Vec<&'static str> {
     settings.why_no_bound().into_iter().chain(plain).collect()
 }
 
+/// What is printed for programs.
+#[derive(Serialize)]
+struct Evaluation<'a> {
+    split: String,
+    images: usize,
+    sampler: Sampler,
+    data_set: &'a str,
+    data_source: String,
+    data_hash: String,
+    likelihood: Likelihood,
+    terms: Terms,
+    elbo: Option<f64>,
+    bits_per_dim: Option<f64>,
+    importance: Option<ImportanceScores>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ImportanceScores {
+    samples: usize,
+    images: u64,
+    elbo: EstimatedBound,
+    bound: EstimatedBound,
+}
+
 /// A bound in nats, with its negative in bits per dimension where the likelihood allows them.
-fn estimate(estimate: &Estimate, bits: impl Fn(f64) -> Option<f64>) -> Value {
-    json!({
-        "nats": estimate.nats,
-        "standard_error": estimate.standard_error,
-        "bits_per_dim": bits(-estimate.nats),
-        "bits_per_dim_standard_error": estimate.standard_error.and_then(bits),
-    })
+#[derive(Serialize)]
+struct EstimatedBound {
+    nats: f64,
+    standard_error: Option<f64>,
+    bits_per_dim: Option<f64>,
+    bits_per_dim_standard_error: Option<f64>,
+}
+
+impl EstimatedBound {
+    fn of(estimate: &Estimate, bits: impl Fn(f64) -> Option<f64>) -> Self {
+        Self {
+            nats: estimate.nats,
+            standard_error: estimate.standard_error,
+            bits_per_dim: bits(-estimate.nats),
+            bits_per_dim_standard_error: estimate.standard_error.and_then(bits),
+        }
+    }
 }
 
 fn estimate_line(name: &str, estimate: &Estimate, bits: impl Fn(f64) -> Option<f64>) -> String {

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use cifar_loader::Split;
 use run_files::run_folder::SUMMARY;
 use run_files::run_record::{INTERPOLATIONS, LatentRecord, RunRecord, RunRecordError, TRAVERSALS};
-use run_files::settings::DeviceChoice;
+use run_files::settings::{DeviceChoice, Sampler};
 use run_files::wording::counted;
-use serde_json::json;
+use serde::Serialize;
 
 use super::error::TrainerError;
 use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -83,22 +83,21 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
     let statistics = &record.summary.latent;
     let warning = statistics.collapse_warning(record.summary.images.test, &record.settings);
     if flags.json {
-        let found = json!({
-            "active_dimensions": statistics.active(),
-            "latent_dim": statistics.mean_variance.len(),
-            "kl_per_dimension": statistics.kl_per_dimension,
-            "images": found.images,
-            "average_kl": found.average_kl,
-            "mutual_information": found.mutual_information,
-            "aggregated_posterior_kl": found.aggregated_posterior_kl,
-            "ceiling": found.ceiling,
-            "is_at_ceiling": found.is_at_ceiling(),
-            "sampler": record.settings.sampler.to_string(),
-            "collapse": warning,
-            "traversed": found.traversed,
-            "interpolated": found.interpolated,
+        return print_json(&Latents {
+            active_dimensions: statistics.active(),
+            latent_dim: statistics.mean_variance.len(),
+            kl_per_dimension: &statistics.kl_per_dimension,
+            images: found.images,
+            average_kl: found.average_kl,
+            mutual_information: found.mutual_information,
+            aggregated_posterior_kl: found.aggregated_posterior_kl,
+            ceiling: found.ceiling,
+            is_at_ceiling: found.is_at_ceiling(),
+            sampler: record.settings.sampler,
+            collapse: warning,
+            traversed: &found.traversed,
+            interpolated: &found.interpolated,
         });
-        return print_line(format_args!("{found:#}"));
     }
     let mut text = format!(
         "active dimensions       {:10}  of {}: the variance of the posterior's mean over the test images is above 0.01\n",
@@ -120,6 +119,24 @@ pub(super) fn run(flags: &LatentsFlags) -> Result<(), TrainerError> {
         text += &format!("{}\n", flags.run_dir.join(name).display());
     }
     print(&text)
+}
+
+/// What is printed for programs.
+#[derive(Serialize)]
+struct Latents<'a> {
+    active_dimensions: usize,
+    latent_dim: usize,
+    kl_per_dimension: &'a [f64],
+    images: u64,
+    average_kl: f64,
+    mutual_information: f64,
+    aggregated_posterior_kl: f64,
+    ceiling: f64,
+    is_at_ceiling: bool,
+    sampler: Sampler,
+    collapse: Option<String>,
+    traversed: &'a [usize],
+    interpolated: &'a [[u32; 2]],
 }
 
 /// The divergence and its two parts, a line each.

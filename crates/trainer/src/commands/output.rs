@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::error::TrainerError;
 
 /// Writes the result of a command to standard output, all of it.
@@ -28,6 +30,15 @@ pub(super) fn print_place(path: &Path) -> Result<(), TrainerError> {
     } else {
         Ok(())
     }
+}
+
+/// Prints a result for programs, as JSON over several lines.
+///
+/// # Errors
+/// As [`print`].
+pub(super) fn print_json(result: &impl Serialize) -> Result<(), TrainerError> {
+    let json = serde_json::to_string_pretty(result);
+    print_line(json.expect("results have names, numbers and lists only"))
 }
 
 /// As [`print`], and ends the line.

@@ -1,10 +1,10 @@
 use burn::prelude::*;
-use serde_json::{Value, json};
+use serde::Serialize;
 use vae_core::{DiagonalGaussian, Sampler};
 use vae_measures::{LinearGaussian, LogMeanExp, Mean};
 
 use super::error::TrainerError;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::device::open_device;
 use crate::experiment::random::{Purpose, Stream};
 use run_files::settings::DeviceChoice;
@@ -68,7 +68,7 @@ pub(super) fn run(flags: &SelfTestFlags) -> Result<(), TrainerError> {
     let found = measure(flags.seed, flags.data, &device);
     let checks = checks(&found);
     if flags.json {
-        print_line(format_args!("{:#}", to_json(flags, &found, &checks)))?;
+        print_json(&SelfTest::new(flags, &found, &checks))?;
     } else {
         print(&table(flags, &found, &checks))?;
     }
@@ -240,24 +240,56 @@ fn table(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) -> Str
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn to_json(flags: &SelfTestFlags, found: &Found, checks: &[(String, bool)]) -> Value {
-    let bounds = found.bounds.iter().map(|(draws, bound)| {
-        json!({ "draws": draws, "nats": bound.mean(), "standard_error": bound.standard_error() })
-    });
-    let checks = checks
-        .iter()
-        .map(|(check, holds)| json!({ "check": check, "holds": holds }));
-    json!({
-        "data": flags.data,
-        "seed": flags.seed,
-        "elbo": found.elbo,
-        "importance_weighted": bounds.collect::<Value>(),
-        "log_likelihood": found.log_likelihood,
-        "kl": found.kl,
-        "kl_of_draws": found.kl + found.sampled_kl.mean(),
-        "kl_of_the_posts_draws": found.blog_kl.mean(),
-        "checks": checks.collect::<Value>(),
-    })
+/// What is printed for programs.
+#[derive(Serialize)]
+struct SelfTest<'a> {
+    data: usize,
+    seed: u64,
+    elbo: f64,
+    importance_weighted: Vec<Bound>,
+    log_likelihood: f64,
+    kl: f64,
+    kl_of_draws: f64,
+    kl_of_the_posts_draws: f64,
+    checks: Vec<Check<'a>>,
+}
+
+#[derive(Serialize)]
+struct Bound {
+    draws: usize,
+    nats: f64,
+    standard_error: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Check<'a> {
+    check: &'a str,
+    holds: bool,
+}
+
+impl<'a> SelfTest<'a> {
+    fn new(flags: &SelfTestFlags, found: &Found, checks: &'a [(String, bool)]) -> Self {
+        let bounds = found.bounds.iter().map(|(draws, bound)| Bound {
+            draws: *draws,
+            nats: bound.mean(),
+            standard_error: bound.standard_error(),
+        });
+        let checks = checks.iter().map(|(check, holds)| Check {
+            check,
+            holds: *holds,
+        });
+        Self {
+            data: flags.data,
+            seed: flags.seed,
+            elbo: found.elbo,
+            importance_weighted: bounds.collect(),
+            log_likelihood: found.log_likelihood,
+            kl: found.kl,
+            kl_of_draws: found.kl + found.sampled_kl.mean(),
+            kl_of_the_posts_draws: found.blog_kl.mean(),
+            checks: checks.collect(),
+        }
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

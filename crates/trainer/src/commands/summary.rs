@@ -1,11 +1,13 @@
 //! What a model is made of and what it costs.
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::error::TrainerError;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::device::step_memory::{CIFAR_BYTES, StepMemory, StepSize, form_and_place, predict};
 use crate::experiment::model::model_config;
+use run_files::run_record::PerNetwork;
 use run_files::settings::{Devices, TrainFlags, resolve};
 use run_files::wording::mebibytes;
 
@@ -82,25 +84,27 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
         ),
     );
     if flags.json {
-        let mut summary = json!({
-            "depth": settings.depth,
-            "layers": config.layers(),
-            "parameters": { "encoder": encoder, "decoder": decoder, "total": total },
-            "multiply_accumulates_per_image": {
-                "encoder": cost.encoder_multiply_accumulates,
-                "decoder": cost.decoder_multiply_accumulates,
-                "total": cost.multiply_accumulates(),
+        let sizes = config.sizes().into_iter();
+        return print_json(&ModelSummary {
+            depth: settings.depth,
+            layers: config.layers(),
+            parameters: PerNetwork {
+                encoder,
+                decoder,
+                total,
             },
-            "activations_per_image": cost.activations,
-            "batch_size": settings.batch_size,
-            "device": settings.device.to_string(),
-            "step_memory": memory,
-            "step_memory_bytes": memory.total(),
+            multiply_accumulates_per_image: PerNetwork {
+                encoder: cost.encoder_multiply_accumulates,
+                decoder: cost.decoder_multiply_accumulates,
+                total: cost.multiply_accumulates(),
+            },
+            activations_per_image: cost.activations,
+            batch_size: settings.batch_size,
+            device: settings.device.to_string(),
+            step_memory: memory,
+            step_memory_bytes: memory.total(),
+            sizes: sizes.map(|(name, size)| (name.to_owned(), size)).collect(),
         });
-        for (name, size) in config.sizes() {
-            summary[name] = size;
-        }
-        return print_line(format_args!("{summary:#}"));
     }
     let mut text = format!("depth {}", settings.depth);
     for (name, size) in config.sizes() {
@@ -118,6 +122,23 @@ pub(super) fn run(flags: &SummaryFlags) -> Result<(), TrainerError> {
     );
     text += &memory_lines(&memory, settings.batch_size, &settings.device);
     print(&text)
+}
+
+/// What is printed for programs.
+#[derive(Serialize)]
+struct ModelSummary {
+    depth: u32,
+    layers: usize,
+    parameters: PerNetwork,
+    multiply_accumulates_per_image: PerNetwork,
+    activations_per_image: u64,
+    batch_size: usize,
+    device: String,
+    step_memory: StepMemory,
+    step_memory_bytes: u64,
+    /// Those that tell models of the family apart.
+    #[serde(flatten)]
+    sizes: Map<String, Value>,
 }
 
 fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> String {

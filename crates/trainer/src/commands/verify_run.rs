@@ -1,12 +1,12 @@
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::error::TrainerError;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::device::open_device;
-use crate::experiment::verify_run::{newest_intact, verify_run};
+use crate::experiment::verify_run::{Finding, newest_intact, verify_run};
 use run_files::settings::DeviceChoice;
 
 #[derive(clap::Args)]
@@ -24,13 +24,10 @@ pub(super) fn run(flags: &VerifyRunFlags) -> Result<(), TrainerError> {
     let findings = verify_run(&flags.run_dir, &device)?;
     let newest = newest_intact(&findings);
     if flags.json {
-        let list: Vec<_> = findings
-            .iter()
-            .map(|finding| json!({ "name": finding.name, "problem": finding.problem }))
-            .collect();
-        let newest = newest.map(|position| position.folder_name());
-        let result = json!({ "findings": list, "newest_intact_checkpoint": newest });
-        print_line(format_args!("{result:#}"))?;
+        print_json(&Verification {
+            findings: &findings,
+            newest_intact_checkpoint: newest.map(|position| position.folder_name()),
+        })?;
     } else {
         let lines = findings.iter().map(|finding| match &finding.problem {
             None => format!("ok   {}\n", finding.name),
@@ -50,4 +47,11 @@ pub(super) fn run(flags: &VerifyRunFlags) -> Result<(), TrainerError> {
             exit_code: first.exit_code,
         }),
     }
+}
+
+/// What is printed for programs.
+#[derive(Serialize)]
+struct Verification<'a> {
+    findings: &'a [Finding],
+    newest_intact_checkpoint: Option<String>,
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::prelude::*;
+use serde::Serialize;
 
 use super::error::ExperimentError;
 use crate::experiment::file_list::{FILES, FileList};
@@ -25,13 +26,14 @@ use run_files::run_record::RunRecord;
 const LARGEST_CSV: u64 = 1 << 28;
 
 /// One thing looked at, and what is wrong with it.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Finding {
     /// The file or folder, relative to the run folder.
     pub name: String,
     /// What is wrong; none where it is as it should be.
     pub problem: Option<String>,
     /// The exit code that the problem stands for.
+    #[serde(skip)]
     pub exit_code: u8,
 }
 

@@ -6,12 +6,12 @@ use cifar_loader::Split;
 use inception_features::{Inception, PROTOCOL, PUBLISHED_WEIGHTS, Weights};
 use run_files::settings::DeviceChoice;
 use run_files::wording::counted;
-use serde_json::json;
+use serde::Serialize;
 
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
 use crate::commands::error::TrainerError;
 use crate::commands::finished_run::load_run;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
@@ -139,22 +139,21 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     }
     let of_prior = flags.prior.to_string();
     if flags.json {
-        let found = json!({
-            "fid": found.drawn,
-            "reconstruction_fid": found.reconstructed,
-            "drawn": found.num_drawn,
-            "real": found.num_real,
-            "split": flags.split.to_string(),
-            "data_set": data.name(),
-            "data_hash": data.fingerprint().to_string(),
-            "prior": of_prior,
-            "temperature": flags.temperature,
-            "seed": seed,
-            "protocol": PROTOCOL,
-            "weights_sha256": weights.sha256(),
-            "weights_are_published": weights.are_published(),
+        return print_json(&FidScores {
+            fid: found.drawn,
+            reconstruction_fid: found.reconstructed,
+            drawn: found.num_drawn,
+            real: found.num_real,
+            split: flags.split.to_string(),
+            data_set: data.name(),
+            data_hash: data.fingerprint().to_string(),
+            prior: of_prior,
+            temperature: flags.temperature,
+            seed,
+            protocol: PROTOCOL,
+            weights_sha256: weights.sha256(),
+            weights_are_published: weights.are_published(),
         });
-        return print_line(format_args!("{found:#}"));
     }
     let mut text = format!("FID             {:10.3}  ", found.drawn);
     text += &format!(
@@ -174,4 +173,54 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     text += &format!("protocol        {PROTOCOL}\n");
     text += &format!("weights         SHA-256 {}\n", weights.sha256());
     print(&text)
+}
+
+/// What is printed for programs.
+#[derive(Serialize)]
+struct FidScores<'a> {
+    fid: f64,
+    reconstruction_fid: Option<f64>,
+    drawn: usize,
+    real: usize,
+    split: String,
+    data_set: &'a str,
+    data_hash: String,
+    prior: String,
+    temperature: f64,
+    seed: u64,
+    protocol: &'static str,
+    weights_sha256: &'a str,
+    weights_are_published: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No test has the Inception network's weights, so that nothing else sees these keys.
+    #[test]
+    fn scores_for_programs_keep_their_form() {
+        let scores = FidScores {
+            fid: 81.25,
+            reconstruction_fid: None,
+            drawn: 2048,
+            real: 2049,
+            split: "test".to_owned(),
+            data_set: "cifar-10",
+            data_hash: "ab".to_owned(),
+            prior: "normal".to_owned(),
+            temperature: 1.0,
+            seed: 7,
+            protocol: "p",
+            weights_sha256: "cd",
+            weights_are_published: true,
+        };
+        let text = serde_json::to_string(&scores).expect("names and numbers");
+        assert_eq!(
+            text,
+            "{\"fid\":81.25,\"reconstruction_fid\":null,\"drawn\":2048,\"real\":2049,\"split\":\"test\",\"data_set\":\"cifar-10\",\
+             \"data_hash\":\"ab\",\"prior\":\"normal\",\"temperature\":1.0,\"seed\":7,\"protocol\":\"p\",\"weights_sha256\":\"cd\",\
+             \"weights_are_published\":true}"
+        );
+    }
 }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use cifar_loader::Split;
 use run_files::settings::DeviceChoice;
 use run_files::wording::counted;
-use serde_json::json;
+use serde::Serialize;
 
 use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
 use crate::commands::error::TrainerError;
 use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -74,24 +74,23 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
     let (test, train) = (splits.get(Split::Test), splits.get(Split::Train));
     let found = sample_statistics(&model, test, train, options, &device);
     if flags.json {
-        let found = json!({
-            "drawn": found.drawn,
-            "test_images": found.real,
-            "training_images": train.len(),
-            "data_set": data.name(),
-            "data_hash": data.fingerprint().to_string(),
-            "prior": flags.prior.to_string(),
-            "temperature": flags.temperature,
-            "seed": options.seed,
-            "neighbours": options.neighbours,
-            "power_ratio": found.power_ratio,
-            "fine_detail": found.fine_detail(),
-            "colour_distance": found.colour_distance,
-            "colour_distance_of_training": found.colour_distance_of_training,
-            "nearest_training": found.nearest_training,
-            "nearest_training_of_test": found.nearest_training_of_real,
+        return print_json(&ComparedSamples {
+            drawn: found.drawn,
+            test_images: found.real,
+            training_images: train.len(),
+            data_set: data.name(),
+            data_hash: data.fingerprint().to_string(),
+            prior: flags.prior.to_string(),
+            temperature: flags.temperature,
+            seed: options.seed,
+            neighbours: options.neighbours,
+            power_ratio: &found.power_ratio,
+            fine_detail: found.fine_detail(),
+            colour_distance: found.colour_distance,
+            colour_distance_of_training: found.colour_distance_of_training,
+            nearest_training: found.nearest_training,
+            nearest_training_of_test: found.nearest_training_of_real,
         });
-        return print_line(format_args!("{found:#}"));
     }
     let mut text = format!(
         "{} drawn from the {} prior at temperature {} with seed {}; {} and {} of {}, data hash {}\n\n",
@@ -122,4 +121,24 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
         found.nearest_training, found.nearest_training_of_real, options.neighbours
     );
     print(&text)
+}
+
+/// What is printed for programs.
+#[derive(Serialize)]
+struct ComparedSamples<'a> {
+    drawn: usize,
+    test_images: usize,
+    training_images: usize,
+    data_set: &'a str,
+    data_hash: String,
+    prior: String,
+    temperature: f64,
+    seed: u64,
+    neighbours: usize,
+    power_ratio: &'a [f64],
+    fine_detail: f64,
+    colour_distance: f64,
+    colour_distance_of_training: f64,
+    nearest_training: f64,
+    nearest_training_of_test: f64,
 }
