@@ -125,6 +125,24 @@ echo "{\"version\": \"9.9\", \"seconds_per_step\": $seconds, \"peak_bytes\": 104
         assert_eq!(result["pytorch"]["form"], "contiguous");
         assert_eq!(number(&result, "/pytorch/seconds_per_step"), 0.5);
         assert_eq!(number(&result, "/pytorch/forms/channels-last"), 1000.0);
+        let keys = |value: &Value| -> Vec<String> {
+            let object = value.as_object().expect("an object");
+            object.keys().cloned().collect()
+        };
+        let of_pytorch = &result["pytorch"];
+        assert_eq!(
+            keys(of_pytorch),
+            [
+                "seconds_per_step",
+                "form",
+                "forms",
+                "version",
+                "peak_bytes",
+                "times_pytorch"
+            ]
+        );
+        // The fastest first.
+        assert_eq!(keys(&of_pytorch["forms"]), ["contiguous", "channels-last"]);
         let ratio = number(&result, "/pytorch/times_pytorch");
         assert!((ratio * 0.5 / number(&result, "/seconds_per_step") - 1.0).abs() < 1e-9);
         let asked = bench.read_text("asked");

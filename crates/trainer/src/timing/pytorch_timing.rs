@@ -1,76 +1,42 @@
 //! The same step in PyTorch, timed by the script in `benches/`.
 
-use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 
 use serde::Deserialize;
 
 use super::error::TimingError;
 use crate::timing::step_timing::TimingOptions;
-use run_files::settings::{Precision, Settings, UnknownChoice};
+use run_files::choice;
+use run_files::settings::{Precision, Settings};
 
 /// Read by Python from its standard input, so that the program needs no file of the workspace.
 const SCRIPT: &str = include_str!("../../../../benches/torch_step.py");
 
-/// How PyTorch runs the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PytorchForm {
-    /// Channels last in memory.
-    ChannelsLast,
-    /// Contiguous, that is, channels before pixels.
-    Contiguous,
-    /// By `torch.compile`, channels last.
-    Compiled,
-    /// The same with `mode="reduce-overhead"`, which replays CUDA graphs.
-    Replayed,
+choice! {
+    /// How PyTorch runs the model.
+    PytorchForm {
+        /// Channels last in memory.
+        ChannelsLast = "channels-last",
+        /// Contiguous, that is, channels before pixels.
+        Contiguous = "contiguous",
+        /// By `torch.compile`, channels last.
+        Compiled = "compiled",
+        /// The same with `mode="reduce-overhead"`, which replays CUDA graphs.
+        Replayed = "reduce-overhead",
+    }
 }
-
-const FORMS: [(PytorchForm, &str, &[&str]); 4] = [
-    (PytorchForm::ChannelsLast, "channels-last", &[]),
-    (
-        PytorchForm::Contiguous,
-        "contiguous",
-        &["--layout", "contiguous"],
-    ),
-    (PytorchForm::Compiled, "compiled", &["--compile"]),
-    (
-        PytorchForm::Replayed,
-        "reduce-overhead",
-        &["--compile", "--mode", "reduce-overhead"],
-    ),
-];
 
 impl PytorchForm {
-    /// What they are called on a command line.
-    pub const NAMES: [&'static str; FORMS.len()] = [FORMS[0].1, FORMS[1].1, FORMS[2].1, FORMS[3].1];
-
+    /// What the script is asked for.
     fn arguments(self) -> &'static [&'static str] {
-        FORMS
-            .iter()
-            .find(|(form, ..)| *form == self)
-            .map_or(&[], |(.., arguments)| arguments)
-    }
-}
-
-impl fmt::Display for PytorchForm {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let name = FORMS.iter().find(|(form, ..)| form == self);
-        formatter.write_str(name.map_or("", |(_, name, _)| name))
-    }
-}
-
-impl FromStr for PytorchForm {
-    type Err = UnknownChoice;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = FORMS.iter().find(|(_, name, _)| *name == text);
-        found.map(|(form, ..)| *form).ok_or_else(|| UnknownChoice {
-            given: text.to_owned(),
-            allowed: Self::NAMES.join(", "),
-        })
+        match self {
+            Self::ChannelsLast => &[],
+            Self::Contiguous => &["--layout", "contiguous"],
+            Self::Compiled => &["--compile"],
+            Self::Replayed => &["--compile", "--mode", "reduce-overhead"],
+        }
     }
 }
 
@@ -174,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_form_is_read_by_the_name_it_prints() {
-        for (form, name, _) in FORMS {
-            assert_eq!(name.parse(), Ok(form));
-            assert_eq!(form.to_string(), name);
+        for (form, name) in PytorchForm::ALL.iter().zip(PytorchForm::NAMES) {
+            assert_eq!(name.parse(), Ok(*form));
+            assert_eq!(form.to_string(), *name);
         }
         let error = "nchw".parse::<PytorchForm>().unwrap_err();
         assert!(

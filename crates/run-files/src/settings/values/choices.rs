@@ -1,61 +1,6 @@
 //! Settings that choose among names, spelt the same on the command line, in the environment and in `config.json`.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
-/// A text that names none of the choices.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is none of {allowed}")]
-pub struct UnknownChoice {
-    /// What was given.
-    pub given: String,
-    /// The names there are.
-    pub allowed: String,
-}
-
-macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+
-        }
-
-        impl $name {
-            /// Every choice, in the order of the documentation.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The names of all choices.
-            pub const NAMES: &'static [&'static str] = &[$($text),+];
-
-            /// The name on the command line and in files.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)+
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(self.name())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownChoice;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Self::ALL.iter().copied().find(|choice| choice.name() == text).ok_or_else(|| UnknownChoice {
-                    given: text.to_owned(),
-                    allowed: Self::NAMES.join(", "),
-                })
-            }
-        }
-    };
-}
+use crate::choice;
 
 choice! {
     /// A named starting point for the settings.

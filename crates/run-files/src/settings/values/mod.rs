@@ -2,10 +2,12 @@
 
 mod backends;
 mod checkpoint_interval;
+mod choice;
 mod choices;
 mod devices;
 
 pub use backends::DeviceChoice;
 pub use checkpoint_interval::CheckpointInterval;
+pub use choice::UnknownChoice;
 pub use choices::*;
 pub use devices::Devices;

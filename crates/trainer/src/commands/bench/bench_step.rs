@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use vae_measures::Likelihood;
 
 use crate::commands::conclusion::{conclude, unconnected};
 use crate::commands::error::TrainerError;
 use crate::commands::number_argument::integer;
-use crate::commands::output::{print, print_line};
+use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::device::{DeviceError, open_device_for, with_failures_as_errors};
 use crate::process::lifeline;
@@ -17,7 +18,7 @@ use crate::timing::step_scaling::{Scaling, time_scaling};
 use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps_on_ranks};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::RunFolderError;
-use run_files::settings::{DeviceChoice, Settings, SettingsError, TrainFlags, resolve};
+use run_files::settings::{DeviceChoice, Precision, Settings, SettingsError, TrainFlags, resolve};
 use run_files::wording::mebibytes;
 
 /// How long another rank may give no sign of life.
@@ -179,25 +180,25 @@ fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
     let middle = ours.len() / 2;
     ours[middle].first_step_seconds = first_step_seconds;
     let timing = &ours[middle];
-    let mut result = json!(timing);
-    result["device"] = json!(settings.device.main().to_string());
-    result["depth"] = json!(settings.depth);
-    result["width"] = json!(settings.width);
-    result["likelihood_name"] = json!(settings.likelihood.to_string());
-    result["precision"] = json!(settings.precision);
-    result["gradient_checkpointing"] = json!(settings.gradient_checkpointing);
-    result["batch_size"] = json!(settings.batch_size);
-    result["threads"] = json!(threads);
-    if flags.against_pytorch.is_some() {
-        result["pytorch"] = comparison(timing, &flags.pytorch_forms, &theirs);
-    }
+    let result = TimedStep {
+        timing,
+        device: settings.device.main(),
+        depth: settings.depth,
+        width: settings.width,
+        likelihood_name: settings.likelihood,
+        precision: settings.precision,
+        gradient_checkpointing: settings.gradient_checkpointing,
+        batch_size: settings.batch_size,
+        threads,
+        pytorch: comparison(timing, &flags.pytorch_forms, &theirs),
+    };
     if !ranks.is_first() {
         return Ok(());
     }
     if flags.json {
-        print_line(format_args!("{result:#}"))
+        print_json(&result)
     } else {
-        print(&lines(timing, &result))
+        print(&lines(&result))
     }
 }
 
@@ -213,35 +214,73 @@ fn write_scaling(scaling: &Scaling, folder: &Path) -> Result<(), TrainerError> {
     Ok(())
 }
 
-/// The fastest form's median round, and what every form took.
-fn comparison(ours: &StepTiming, forms: &[PytorchForm], theirs: &[Vec<PytorchTiming>]) -> Value {
+/// What is printed for programs.
+#[derive(Serialize)]
+struct TimedStep<'a> {
+    #[serde(flatten)]
+    timing: &'a StepTiming,
+    device: DeviceChoice,
+    depth: u32,
+    width: f64,
+    likelihood_name: Likelihood,
+    precision: Precision,
+    gradient_checkpointing: bool,
+    batch_size: usize,
+    threads: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pytorch: Option<Comparison<'a>>,
+}
+
+/// PyTorch's fastest form.
+#[derive(Serialize)]
+struct Comparison<'a> {
+    /// Of its median round.
+    seconds_per_step: f64,
+    form: PytorchForm,
+    /// What every form took, the fastest first.
+    #[serde(serialize_with = "as_map")]
+    forms: Vec<(PytorchForm, f64)>,
+    version: &'a str,
+    peak_bytes: u64,
+    times_pytorch: f64,
+}
+
+fn as_map<S: Serializer>(forms: &[(PytorchForm, f64)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(forms.iter().copied())
+}
+
+/// The fastest form's median round, and what every form took; none where PyTorch was not timed.
+fn comparison<'a>(
+    ours: &StepTiming,
+    forms: &[PytorchForm],
+    theirs: &'a [Vec<PytorchTiming>],
+) -> Option<Comparison<'a>> {
     let forms = forms.iter().zip(theirs).filter_map(|(form, timings)| {
         let seconds: Vec<f64> = timings
             .iter()
             .map(|timing| timing.seconds_per_step)
             .collect();
         let first = timings.first()?;
-        Some((form, median(&seconds), first))
+        Some((*form, median(&seconds), first))
     });
     let mut forms: Vec<_> = forms.collect();
     forms.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let Some((form, seconds, fastest)) = forms.first() else {
-        return Value::Null;
-    };
-    let all = forms
-        .iter()
-        .map(|(form, seconds, _)| (form.to_string(), json!(seconds)));
-    json!({
-        "seconds_per_step": seconds,
-        "form": form.to_string(),
-        "forms": all.collect::<serde_json::Map<_, _>>(),
-        "version": fastest.version,
-        "peak_bytes": fastest.peak_bytes,
-        "times_pytorch": ours.seconds_per_step / seconds,
+    let (form, seconds, fastest) = *forms.first()?;
+    Some(Comparison {
+        seconds_per_step: seconds,
+        form,
+        forms: forms
+            .iter()
+            .map(|(form, seconds, _)| (*form, *seconds))
+            .collect(),
+        version: &fastest.version,
+        peak_bytes: fastest.peak_bytes,
+        times_pytorch: ours.seconds_per_step / seconds,
     })
 }
 
-fn lines(timing: &StepTiming, result: &Value) -> String {
+fn lines(result: &TimedStep<'_>) -> String {
+    let timing = result.timing;
     let mut text = String::new();
     text += &format!(
         "a step          {:.4} s  ({:.4} to {:.4}, {} steps)\n",
@@ -289,21 +328,21 @@ fn lines(timing: &StepTiming, result: &Value) -> String {
             text += &format!(
                 "likelihood      {seconds:.4} s{unit} for its value and gradient, {:.1} % of a step  ({})\n",
                 100.0 * seconds / of,
-                result["likelihood_name"].as_str().unwrap_or("?")
+                result.likelihood_name
             );
         }
     }
     if let Some(bytes) = timing.peak_bytes {
         text += &format!("peak memory     {:.0} MiB\n", mebibytes(bytes));
     }
-    if let Some(pytorch) = result.get("pytorch") {
+    if let Some(pytorch) = &result.pytorch {
         text += &format!(
             "PyTorch {} {}  {:.4} s, {:.0} MiB; ours takes {:.2} times as long\n",
-            pytorch["version"].as_str().unwrap_or("?"),
-            pytorch["form"].as_str().unwrap_or("?"),
-            pytorch["seconds_per_step"].as_f64().unwrap_or(f64::NAN),
-            pytorch["peak_bytes"].as_f64().unwrap_or(f64::NAN) / (1u64 << 20) as f64,
-            pytorch["times_pytorch"].as_f64().unwrap_or(f64::NAN)
+            pytorch.version,
+            pytorch.form,
+            pytorch.seconds_per_step,
+            mebibytes(pytorch.peak_bytes),
+            pytorch.times_pytorch
         );
     }
     text
