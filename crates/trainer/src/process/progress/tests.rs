@@ -190,6 +190,55 @@ fn programs_get_one_object_an_event_and_nothing_else() {
     assert_eq!(events[6]["pictures"][1], "runs/one/loss-curves.svg");
 }
 
+/// Other programs read these lines: keys, their order and the form of numbers stay.
+#[test]
+fn events_are_written_as_they_were() {
+    let [stdout, _] = run(ProgressMode::Json);
+    let lines: Vec<&str> = stdout.lines().collect();
+    let start: serde_json::Map<String, Value> = serde_json::from_str(lines[0]).unwrap();
+    let keys: Vec<&String> = start.keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "event",
+            "settings",
+            "run_dir",
+            "train_images",
+            "valid_images",
+            "parameters",
+            "first_epoch",
+            "is_over"
+        ]
+    );
+    assert_eq!(
+        [lines[1], lines[2], lines[5], lines[6]],
+        [
+            concat!(
+                r#"{"event":"step","epoch":1,"epochs":1000,"step":20,"steps":80,"images_per_second":100.0,"loss":1834.256,"#,
+                r#""cross_entropy":1794.256,"excess":120.0,"kl":33.0,"l2":7.0}"#,
+            ),
+            concat!(
+                r#"{"event":"epoch","epoch":1,"train/loss":1834.256,"train/cross_entropy":1794.256,"train/excess":120.0,"#,
+                r#""train/kl":33.0,"train/l2":7.0,"valid/loss":1840.0,"valid/cross_entropy":1800.0,"valid/excess":120.0,"#,
+                r#""valid/kl":33.0,"valid/l2":7.0,"learning_rate":0.001,"last_learning_rate":0.001,"skipped_steps":0,"#,
+                r#""seconds":25.0,"images_per_second":100.0,"is_best":true,"next_learning_rate":0.001}"#,
+            ),
+            concat!(r#"{"event":"notice","text":"the loss is odd"}"#,),
+            concat!(
+                r#"{"event":"finish","reason":"early-stopping","seconds":50.0,"best":{"epoch":1,"train/loss":1834.256,"#,
+                r#""train/cross_entropy":1794.256,"train/excess":120.0,"train/kl":33.0,"train/l2":7.0,"valid/loss":1840.0,"#,
+                r#""valid/cross_entropy":1800.0,"valid/excess":120.0,"valid/kl":33.0,"valid/l2":7.0,"learning_rate":0.001,"#,
+                r#""last_learning_rate":0.001,"skipped_steps":0},"last":{"epoch":2,"train/loss":1834.256,"#,
+                r#""train/cross_entropy":1794.256,"train/excess":120.0,"train/kl":33.0,"train/l2":7.0,"valid/loss":1840.0,"#,
+                r#""valid/cross_entropy":1800.0,"valid/excess":120.0,"valid/kl":33.0,"valid/l2":7.0,"learning_rate":0.001,"#,
+                r#""last_learning_rate":0.001,"skipped_steps":0},"test":{"loss":1840.0,"cross_entropy":1800.0,"excess":120.0,"#,
+                r#""kl":33.0,"l2":7.0},"run_dir":"runs/one","pictures":["runs/one/samples/final-10x10.png","#,
+                r#""runs/one/loss-curves.svg"]}"#,
+            ),
+        ]
+    );
+}
+
 #[test]
 fn the_bar_tells_terms_rate_and_time_left() {
     let step = StepProgress {
