@@ -185,10 +185,8 @@ impl RunFolder {
         data_source: &str,
         changed: &[Difference],
     ) -> Result<(), RunFolderError> {
-        let mut now = environment::of_this_process(settings, data_hash, data_source);
-        if let Some(name) = &self.matrix_products {
-            now["matrix_products"] = name.as_str().into();
-        }
+        let products = self.matrix_products.as_deref();
+        let now = environment::of_this_process(settings, data_hash, data_source, products);
         let before = read_environment(&self.path).ok();
         let environment = match before.filter(|_| self.holds_a_run()) {
             Some(before) => environment::resumed(before, now, changed),

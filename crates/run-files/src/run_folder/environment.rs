@@ -1,6 +1,7 @@
 //! `environment.json`: what a run ran on, from its first process to its last.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::names::BURN_VERSION;
 use crate::settings::{Difference, Settings};
@@ -12,29 +13,60 @@ pub const RECORD_FORMAT: u64 = 2;
 const RESUMED: &str = "resumed";
 const CHANGED: &str = "changed_settings";
 
-/// What this process is and where it runs.
-pub(super) fn of_this_process(settings: &Settings, data_hash: &str, data_source: &str) -> Value {
+/// The keys of `environment.json`, in their order.
+#[derive(Serialize)]
+struct ThisProcess<'a> {
+    format: u64,
+    versions: Versions,
+    commit: Option<String>,
+    command: Vec<String>,
+    device: String,
+    threads: Option<usize>,
+    operating_system: &'static str,
+    architecture: &'static str,
+    data_hash: &'a str,
+    data_source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matrix_products: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Versions {
+    trainer: &'static str,
+    burn: &'static str,
+    /// As the compiler names itself.
+    rust: &'static str,
+}
+
+/// What this process is and where it runs; `matrix_products` is what multiplies matrices on a GPU.
+pub(super) fn of_this_process(
+    settings: &Settings,
+    data_hash: &str,
+    data_source: &str,
+    matrix_products: Option<&str>,
+) -> Value {
     // Given by `cargo xtask`, which knows the checkout.
     let commit = std::env::var("RESNET_VAE_COMMIT").ok();
-    json!({
-        "format": RECORD_FORMAT,
-        "versions": {
-            "trainer": env!("CARGO_PKG_VERSION"),
-            "burn": BURN_VERSION,
-            // As the compiler names itself.
-            "rust": env!("RUN_FILES_RUSTC_VERSION"),
+    let record = ThisProcess {
+        format: RECORD_FORMAT,
+        versions: Versions {
+            trainer: env!("CARGO_PKG_VERSION"),
+            burn: BURN_VERSION,
+            rust: env!("RUN_FILES_RUSTC_VERSION"),
         },
-        "commit": commit.filter(|commit| !commit.is_empty()),
-        "command": std::env::args_os()
+        commit: commit.filter(|commit| !commit.is_empty()),
+        command: std::env::args_os()
             .map(|argument| argument.to_string_lossy().into_owned())
-            .collect::<Vec<_>>(),
-        "device": settings.device.to_string(),
-        "threads": std::thread::available_parallelism().map(usize::from).ok(),
-        "operating_system": std::env::consts::OS,
-        "architecture": std::env::consts::ARCH,
-        "data_hash": data_hash,
-        "data_source": data_source,
-    })
+            .collect(),
+        device: settings.device.to_string(),
+        threads: std::thread::available_parallelism().map(usize::from).ok(),
+        operating_system: std::env::consts::OS,
+        architecture: std::env::consts::ARCH,
+        data_hash,
+        data_source,
+        matrix_products,
+    };
+    serde_json::to_value(record).expect("a record has names and numbers only")
 }
 
 /// The record of a run that goes on: that of its first process, and one of each later one that differs from the one before.

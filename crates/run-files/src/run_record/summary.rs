@@ -1,7 +1,7 @@
 //! `summary.json`: the results of a finished run. Nothing in it reads a clock, so equal runs write equal bytes.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::LatentStatistics;
 use crate::metrics::{EpochRow, Terms};
@@ -27,6 +27,36 @@ pub struct PerNetwork {
     pub decoder: u64,
     /// Of the whole model.
     pub total: u64,
+}
+
+/// The keys of `summary.json`, in their order.
+#[derive(Serialize)]
+struct SummaryFile<'a> {
+    weights_of_epoch: u32,
+    stopped_early: bool,
+    best: &'a EpochRow,
+    last: &'a EpochRow,
+    test: TestScores<'a>,
+    latent: LatentScores<'a>,
+    parameters: PerNetwork,
+    multiply_accumulates_per_image: PerNetwork,
+    images: PerSplit<u64>,
+    floor: PerSplit<f64>,
+}
+
+#[derive(Serialize)]
+struct TestScores<'a> {
+    #[serde(flatten)]
+    terms: &'a Terms,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits_per_dim: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct LatentScores<'a> {
+    active_dimensions: usize,
+    kl_per_dimension: &'a [f64],
+    mean_variance: &'a [f64],
 }
 
 /// What a finished run has to tell.
@@ -59,26 +89,30 @@ pub struct RunSummary {
 impl RunSummary {
     /// As `summary.json`; nats an image, and `null` for what is not finite.
     pub fn to_json(&self) -> Value {
-        let mut test = json!(self.test);
-        if let Some(bits) = self.test_bits_per_dim {
-            test["bits_per_dim"] = bits.into();
-        }
-        json!({
-            "weights_of_epoch": self.best.epoch,
-            "stopped_early": self.stopped_early,
-            "best": self.best,
-            "last": self.last,
-            "test": test,
-            "latent": {
-                "active_dimensions": self.latent.active(),
-                "kl_per_dimension": self.latent.kl_per_dimension,
-                "mean_variance": self.latent.mean_variance,
+        let LatentStatistics {
+            kl_per_dimension,
+            mean_variance,
+        } = &self.latent;
+        let file = SummaryFile {
+            weights_of_epoch: self.best.epoch,
+            stopped_early: self.stopped_early,
+            best: &self.best,
+            last: &self.last,
+            test: TestScores {
+                terms: &self.test,
+                bits_per_dim: self.test_bits_per_dim,
             },
-            "parameters": self.parameters,
-            "multiply_accumulates_per_image": self.multiply_accumulates_per_image,
-            "images": self.images,
-            "floor": self.floor,
-        })
+            latent: LatentScores {
+                active_dimensions: self.latent.active(),
+                kl_per_dimension,
+                mean_variance,
+            },
+            parameters: self.parameters,
+            multiply_accumulates_per_image: self.multiply_accumulates_per_image,
+            images: self.images,
+            floor: self.floor,
+        };
+        serde_json::to_value(file).expect("a summary has names, numbers and lists only")
     }
 
     /// Reads what [`to_json`](Self::to_json) gives; `null` reads as NaN, and keys it does not know are passed over.

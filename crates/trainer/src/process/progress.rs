@@ -9,15 +9,13 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Map, Value, json};
-
-use run_files::metrics::Terms;
 
 use super::heartbeat::Heartbeat;
 
 mod events;
 mod text;
 
+use events::Event;
 pub use events::{EpochEnd, Finish, RunStart, StepProgress, StepRate, StopReason};
 
 /// Seconds between two updates of the bar.
@@ -143,18 +141,7 @@ impl Progress {
     /// A run begins.
     pub fn run_started(&mut self, start: &RunStart<'_>) {
         if self.mode == ProgressMode::Json {
-            self.event(
-                "run_start",
-                json!({
-                    "settings": start.settings,
-                    "run_dir": start.run_dir.to_string_lossy(),
-                    "train_images": start.train_images,
-                    "valid_images": start.valid_images,
-                    "parameters": start.parameters,
-                    "first_epoch": start.first_epoch,
-                    "is_over": start.is_over,
-                }),
-            );
+            self.event(&Event::RunStart(start));
         } else {
             self.line(&text::run_start(start));
         }
@@ -191,30 +178,7 @@ impl Progress {
                 }
                 self.bar.set_position(step.step as u64);
             }
-            ProgressMode::Json => {
-                let Terms {
-                    loss,
-                    cross_entropy,
-                    excess,
-                    kl,
-                    l2,
-                } = step.terms;
-                self.event(
-                    "step",
-                    json!({
-                        "epoch": step.epoch,
-                        "epochs": step.epochs,
-                        "step": step.step,
-                        "steps": step.steps,
-                        "images_per_second": step.rate.map(|rate| rate.images_per_second),
-                        "loss": loss,
-                        "cross_entropy": cross_entropy,
-                        "excess": excess,
-                        "kl": kl,
-                        "l2": l2,
-                    }),
-                );
-            }
+            ProgressMode::Json => self.event(&Event::Step(step)),
         }
     }
 
@@ -251,15 +215,7 @@ impl Progress {
         self.epoch_seconds = Some(end.seconds);
         self.now_at(|| format!("after epoch {}", end.row.epoch));
         if self.mode == ProgressMode::Json {
-            let mut fields = end.row.to_json();
-            fields.insert("seconds".to_owned(), end.seconds.into());
-            fields.insert("images_per_second".to_owned(), end.images_per_second.into());
-            fields.insert("is_best".to_owned(), end.is_best.into());
-            fields.insert(
-                "next_learning_rate".to_owned(),
-                end.next_learning_rate.into(),
-            );
-            self.event("epoch", Value::Object(fields));
+            self.event(&Event::Epoch(end));
         } else {
             self.line(&text::epoch(end));
         }
@@ -268,7 +224,7 @@ impl Progress {
     /// Something a person should know; on stderr except for programs.
     pub fn notice(&mut self, notice: &str) {
         if self.mode == ProgressMode::Json {
-            self.event("notice", json!({ "text": notice }));
+            self.event(&Event::Notice { text: notice });
         } else {
             let (bar, stderr) = (&self.bar, &mut self.stderr);
             bar.suspend(|| write_ignoring_failure(stderr, &text::printable(notice)));
@@ -286,23 +242,7 @@ impl Progress {
     pub fn finished(&mut self, finish: &Finish<'_>) {
         self.bar.finish_and_clear();
         if self.mode == ProgressMode::Json {
-            let pictures: Vec<_> = finish
-                .pictures
-                .iter()
-                .map(|path| path.to_string_lossy())
-                .collect();
-            self.event(
-                "finish",
-                json!({
-                    "reason": finish.reason,
-                    "seconds": finish.seconds,
-                    "best": finish.best.to_json(),
-                    "last": finish.last.to_json(),
-                    "test": finish.test,
-                    "run_dir": finish.run_dir.to_string_lossy(),
-                    "pictures": pictures,
-                }),
-            );
+            self.event(&Event::Finish(finish));
         } else {
             for line in text::finish(finish) {
                 self.line(&line);
@@ -321,13 +261,10 @@ impl Progress {
     }
 
     /// One object on stdout, whose first key names the event.
-    fn event(&mut self, name: &str, fields: Value) {
-        let mut object = Map::new();
-        object.insert("event".to_owned(), name.into());
-        if let Value::Object(fields) = fields {
-            object.extend(fields);
-        }
-        write_ignoring_failure(&mut self.stdout, &Value::Object(object).to_string());
+    fn event(&mut self, event: &Event<'_>) {
+        let event = serde_json::to_string(event);
+        let line = event.expect("events have names, numbers and lists only");
+        write_ignoring_failure(&mut self.stdout, &line);
     }
 }
 

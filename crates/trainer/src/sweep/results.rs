@@ -1,24 +1,21 @@
-//! What a sweep has so far, and `results.json`, which holds all of it for programs.
+//! What a sweep has so far.
 
 use std::path::{Path, PathBuf};
 
 use cifar_loader::{ImageSet, Splits};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
-use super::columns::columns;
 use super::comparisons::{Comparison, compare};
-use super::identity::run_identity;
-use super::plan::{Plan, PlannedGroup, SweepOptions};
+use super::plan::{Plan, SweepOptions};
 use super::run_process::Failure;
 use crate::experiment::evaluate::floor;
 use run_files::run_record::{PerSplit, RunRecord};
 use run_report::statistics::Estimate;
 
-/// Version of the form of `results.json`; it grows when a reader of the older form would misread the newer.
-const SCHEMA_VERSION: u32 = 1;
+mod file;
 
 /// The data that every run of a sweep sees.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct DataFacts {
     /// What it is called.
     pub name: String,
@@ -130,101 +127,12 @@ impl SweepResults {
     pub(super) fn in_words(&self, verdict: &str) -> String {
         verdict.replace("excess", self.plan.score().name())
     }
-
-    /// `results.json`; a number that is not finite becomes `null`.
-    pub fn to_json(&self) -> Value {
-        let groups = self.plan.groups.iter().enumerate();
-        let runs = 0..self.plan.runs.len();
-        json!({
-            "schema_version": SCHEMA_VERSION,
-            "command": self.command,
-            "protocol": self.options.protocol,
-            "matched": self.options.matching.quantity(),
-            "seeds": self.options.seeds,
-            "data": {
-                "name": self.data.name,
-                "hash": self.data.hash,
-                "images": self.data.images,
-                "floor": self.data.floor,
-            },
-            "groups": groups.map(|(position, group)| self.group(position, group)).collect::<Vec<_>>(),
-            "comparisons": self.comparisons().iter().map(|comparison| self.comparison(comparison)).collect::<Vec<_>>(),
-            "runs": runs.map(|position| self.run(position)).collect::<Vec<_>>(),
-        })
-    }
-
-    fn group(&self, position: usize, group: &PlannedGroup) -> Value {
-        let records = self.records_of(position);
-        let statistics: Map<String, Value> = columns(self.plan.score())
-            .map(|column| (column.key.to_owned(), json!(column.estimate(&records))))
-            .collect();
-        json!({
-            "depth": group.depth,
-            "shortcuts": group.shortcuts,
-            "width": group.width,
-            "parameters": group.parameters,
-            "multiply_accumulates_per_image": group.multiply_accumulates,
-            "mismatch": group.mismatch,
-            "finished_seeds": records.len(),
-            "statistics": statistics,
-        })
-    }
-
-    fn comparison(&self, comparison: &Comparison) -> Value {
-        let group = |position: usize| {
-            let PlannedGroup {
-                depth, shortcuts, ..
-            } = self.plan.groups[position];
-            json!({ "depth": depth, "shortcuts": shortcuts })
-        };
-        json!({
-            "of": self.plan.score().key(),
-            "later": group(comparison.later),
-            "minus": group(comparison.earlier),
-            "difference": comparison.difference,
-            "interval": comparison.interval,
-            "verdict": self.in_words(comparison.verdict()),
-            "simultaneous_interval": comparison.simultaneous_interval,
-            "simultaneous_verdict": self.in_words(comparison.simultaneous_verdict()),
-        })
-    }
-
-    fn run(&self, position: usize) -> Value {
-        let run = &self.plan.runs[position];
-        let mut value = json!({
-            "depth": run.settings.depth,
-            "shortcuts": run.settings.shortcuts,
-            "seed": run.seed,
-            "identity": run_identity(&run.settings, &self.data.hash),
-        });
-        let folder = |path: &Path| {
-            let path = path.strip_prefix(&self.options.out).unwrap_or(path);
-            path.to_string_lossy().into_owned()
-        };
-        match &self.outcomes[position] {
-            Outcome::Waiting => value["state"] = json!("waiting"),
-            Outcome::Failed { run_dir, failure } => {
-                value["state"] = json!("failed");
-                value["run_dir"] = json!(folder(run_dir));
-                value["failure"] = json!(failure);
-            }
-            Outcome::Finished(record) => {
-                value["state"] = json!("finished");
-                value["run_dir"] = json!(folder(&record.run_dir));
-                value["settings"] = json!(record.settings);
-                value["environment"] = record.environment.clone();
-                value["summary"] = record.summary.to_json();
-                for column in columns(self.plan.score()).filter(|column| column.reads_clock) {
-                    value["timing"][column.key] = json!((column.value)(record));
-                }
-            }
-        }
-        value
-    }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use serde_json::Value;
+
     use super::*;
     use run_files::run_record::example::{summary, write_run};
 
@@ -309,7 +217,10 @@ pub(super) mod tests {
         // 80 and 82: mean 81, deviation the root of (1 + 1) / 1.
         assert_eq!(of(0)["mean"], 81.0);
         assert_eq!(of(0)["standard_deviation"], 2f64.sqrt());
-        assert_eq!((&of(1)["count"], &of(1)["mean"]), (&json!(1), &json!(90.0)));
+        assert_eq!(
+            (of(1)["count"].as_u64(), of(1)["mean"].as_f64()),
+            (Some(1), Some(90.0))
+        );
         assert_eq!(value["comparisons"][0]["difference"], 9.0);
         assert_eq!(value["comparisons"][0]["verdict"], "one seed: no interval");
         assert_eq!((results.finished(), results.failures().count()), (3, 1));

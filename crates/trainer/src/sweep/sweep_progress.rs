@@ -3,15 +3,65 @@
 use run_files::metrics::Terms;
 use run_files::run_record::RunSummary;
 use run_files::wording::{bits_per_dim, counted, rough_duration};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 /// Reports a sweep's events on stdout: lines for people, or one JSON object an event.
 pub struct SweepProgress {
     json: bool,
 }
 
+/// A line for programs, whose first key names the event.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    SweepStart {
+        out: &'a str,
+        runs: usize,
+        finished: usize,
+    },
+    RunStart {
+        run_dir: &'a str,
+        seconds_left: Option<f64>,
+        run: &'a Turn,
+    },
+    Waiting {
+        run_dir: &'a str,
+        run: &'a Turn,
+    },
+    Epoch {
+        epoch: &'a Value,
+        run: &'a Turn,
+    },
+    Notice {
+        text: &'a str,
+        run: &'a Turn,
+    },
+    RunFinished {
+        test_cross_entropy: f64,
+        test_excess: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        test_bits_per_dim: Option<f64>,
+        run: &'a Turn,
+    },
+    RunFailed {
+        message: &'a str,
+        status: &'a str,
+        run: &'a Turn,
+    },
+    SweepEnd {
+        files: &'a [String],
+    },
+}
+
+impl Event<'_> {
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("events have names, numbers and lists only")
+    }
+}
+
 /// The run in turn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Turn {
     /// Its number, from 1.
     pub(super) number: usize,
@@ -48,9 +98,12 @@ impl SweepProgress {
             counted(runs as u64, "run")
         );
         self.tell(
-            "sweep_start",
+            &Event::SweepStart {
+                out,
+                runs,
+                finished,
+            },
             &text,
-            json!({ "out": out, "runs": runs, "finished": finished }),
         );
     }
 
@@ -60,8 +113,14 @@ impl SweepProgress {
             format!("; about {} of training left", rough_duration(seconds))
         });
         let text = format!("{}: {run_dir}{left}", turn.text());
-        let fields = json!({ "run_dir": run_dir, "seconds_left": seconds_left });
-        self.tell_of("run_start", turn, &text, fields);
+        self.tell(
+            &Event::RunStart {
+                run_dir,
+                seconds_left,
+                run: turn,
+            },
+            &text,
+        );
     }
 
     /// Another process trains in the run's folder.
@@ -70,7 +129,7 @@ impl SweepProgress {
             "{}: another process is training in {run_dir}; waiting for it to end",
             turn.text()
         );
-        self.tell_of("waiting", turn, &text, json!({ "run_dir": run_dir }));
+        self.tell(&Event::Waiting { run_dir, run: turn }, &text);
     }
 
     /// An event of the run's own process.
@@ -95,12 +154,18 @@ impl SweepProgress {
                     number("valid/kl"),
                     number("seconds"),
                 );
-                self.tell_of("epoch", turn, &text, json!({ "epoch": event }));
+                self.tell(
+                    &Event::Epoch {
+                        epoch: event,
+                        run: turn,
+                    },
+                    &text,
+                );
             }
             Some("notice") => {
                 let text = event["text"].as_str().unwrap_or_default();
                 let line = format!("{}: {text}", turn.text());
-                self.tell_of("notice", turn, &line, json!({ "text": text }));
+                self.tell(&Event::Notice { text, run: turn }, &line);
             }
             _ => {}
         }
@@ -114,12 +179,8 @@ impl SweepProgress {
             kl,
             ..
         } = summary.test;
-        let mut fields = json!({ "test_cross_entropy": cross_entropy, "test_excess": excess });
         let score = match summary.test_bits_per_dim {
-            Some(bits) => {
-                fields["test_bits_per_dim"] = json!(bits);
-                format!("{} bits/dim", bits_per_dim(bits))
-            }
+            Some(bits) => format!("{} bits/dim", bits_per_dim(bits)),
             None if excess.is_nan() => format!("KL {kl:.2}"),
             None => format!("{excess:.2} above the floor"),
         };
@@ -127,20 +188,34 @@ impl SweepProgress {
             "{}: test cross-entropy {cross_entropy:.2}, {score}",
             turn.text()
         );
-        self.tell_of("run_finished", turn, &text, fields);
+        self.tell(
+            &Event::RunFinished {
+                test_cross_entropy: cross_entropy,
+                test_excess: excess,
+                test_bits_per_dim: summary.test_bits_per_dim,
+                run: turn,
+            },
+            &text,
+        );
     }
 
     /// A run failed.
     pub(super) fn run_failed(&self, turn: &Turn, message: &str, status: &str) {
         let text = format!("{}: failed: {message} ({status})", turn.text());
-        let fields = json!({ "message": message, "status": status });
-        self.tell_of("run_failed", turn, &text, fields);
+        self.tell(
+            &Event::RunFailed {
+                message,
+                status,
+                run: turn,
+            },
+            &text,
+        );
     }
 
     /// The sweep is through; `lines` are its results in short.
     pub(super) fn ended(&self, files: &[String], lines: &[String]) {
         if self.json {
-            self.tell("sweep_end", "", json!({ "files": files }));
+            self.tell(&Event::SweepEnd { files }, "");
         } else {
             for line in lines.iter().chain(files) {
                 print_line(line);
@@ -148,19 +223,9 @@ impl SweepProgress {
         }
     }
 
-    fn tell_of(&self, name: &str, turn: &Turn, text: &str, mut fields: Value) {
-        fields["run"] =
-            json!({ "number": turn.number, "of": turn.of, "label": turn.label, "seed": turn.seed });
-        self.tell(name, text, fields);
-    }
-
-    fn tell(&self, name: &str, text: &str, fields: Value) {
+    fn tell(&self, event: &Event<'_>, text: &str) {
         if self.json {
-            let mut event = json!({ "event": name });
-            if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
-                event.extend(fields);
-            }
-            print_line(&event.to_string());
+            print_line(&event.to_json());
         } else {
             print_line(text);
         }
@@ -187,5 +252,58 @@ mod tests {
             seed: 2,
         };
         assert_eq!(turn.text(), "[3/12] depth 40, plain, seed 2");
+    }
+
+    /// Other programs read these lines: keys, their order and the form of numbers stay.
+    #[test]
+    fn events_are_written_as_they_were() {
+        let turn = Turn {
+            number: 1,
+            of: 2,
+            label: "depth 28, residual".to_owned(),
+            seed: 1,
+        };
+        let finished = |bits| Event::RunFinished {
+            test_cross_entropy: 1859.5,
+            test_excess: f64::NAN,
+            test_bits_per_dim: bits,
+            run: &turn,
+        };
+        let of_run = r#""run":{"number":1,"of":2,"label":"depth 28, residual","seed":1}}"#;
+        for (event, expected) in [
+            (
+                Event::RunStart {
+                    run_dir: "a",
+                    seconds_left: None,
+                    run: &turn,
+                },
+                r#"{"event":"run_start","run_dir":"a","seconds_left":null,"#,
+            ),
+            (
+                Event::Waiting {
+                    run_dir: "a",
+                    run: &turn,
+                },
+                r#"{"event":"waiting","run_dir":"a","#,
+            ),
+            (
+                finished(None),
+                r#"{"event":"run_finished","test_cross_entropy":1859.5,"test_excess":null,"#,
+            ),
+            (
+                finished(Some(7.25)),
+                r#"{"event":"run_finished","test_cross_entropy":1859.5,"test_excess":null,"test_bits_per_dim":7.25,"#,
+            ),
+            (
+                Event::RunFailed {
+                    message: "no",
+                    status: "exit status: 30",
+                    run: &turn,
+                },
+                r#"{"event":"run_failed","message":"no","status":"exit status: 30","#,
+            ),
+        ] {
+            assert_eq!(event.to_json(), format!("{expected}{of_run}"));
+        }
     }
 }

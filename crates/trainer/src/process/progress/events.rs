@@ -1,18 +1,30 @@
-//! What there is to tell of a run.
+//! What there is to tell of a run, as its lines for programs have it.
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use run_files::metrics::{EpochRow, Terms};
 use run_files::settings::Settings;
 
+/// A line for programs, whose first key names the event.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum Event<'a> {
+    RunStart(&'a RunStart<'a>),
+    Step(&'a StepProgress),
+    Epoch(&'a EpochEnd),
+    Notice { text: &'a str },
+    Finish(&'a Finish<'a>),
+}
+
 /// The start of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct RunStart<'a> {
     /// The settings.
     pub settings: &'a Settings,
     /// The run folder.
+    #[serde(serialize_with = "as_text")]
     pub run_dir: &'a Path,
     /// Images trained on.
     pub train_images: usize,
@@ -27,7 +39,7 @@ pub struct RunStart<'a> {
 }
 
 /// A step within an epoch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct StepProgress {
     /// The epoch, from 1.
     pub epoch: u32,
@@ -38,10 +50,13 @@ pub struct StepProgress {
     /// Steps of an epoch.
     pub steps: usize,
     /// How fast this process makes the epoch's steps; none before the first that counts.
+    #[serde(rename = "images_per_second", serialize_with = "as_images_per_second")]
     pub rate: Option<StepRate>,
     /// Seconds since the epoch began.
+    #[serde(skip)]
     pub seconds: f64,
     /// The loss so far in this epoch, in nats an image.
+    #[serde(flatten)]
     pub terms: Terms,
 }
 
@@ -55,11 +70,13 @@ pub struct StepRate {
 }
 
 /// The end of an epoch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct EpochEnd {
     /// Its numbers.
+    #[serde(flatten, serialize_with = "as_metrics")]
     pub row: EpochRow,
     /// Epochs at most.
+    #[serde(skip)]
     pub epochs: u32,
     /// Seconds of training and validation.
     pub seconds: f64,
@@ -82,20 +99,42 @@ pub enum StopReason {
 }
 
 /// The end of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Finish<'a> {
     /// Why it ended.
     pub reason: StopReason,
+    /// Seconds since the start, or since the resumption.
+    pub seconds: f64,
     /// The epoch with the best validation loss.
+    #[serde(serialize_with = "as_metrics")]
     pub best: EpochRow,
     /// The last epoch.
+    #[serde(serialize_with = "as_metrics")]
     pub last: EpochRow,
     /// The best epoch's weights on the test set.
     pub test: Terms,
-    /// Seconds since the start, or since the resumption.
-    pub seconds: f64,
     /// The run folder.
+    #[serde(serialize_with = "as_text")]
     pub run_dir: &'a Path,
     /// Pictures to look at.
+    #[serde(serialize_with = "as_texts")]
     pub pictures: &'a [PathBuf],
+}
+
+/// A path, also where it is no UTF-8.
+fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}
+
+fn as_texts<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+/// With the keys of `metrics.jsonl`.
+fn as_metrics<S: Serializer>(row: &EpochRow, to: S) -> Result<S::Ok, S::Error> {
+    row.to_json().serialize(to)
+}
+
+fn as_images_per_second<S: Serializer>(rate: &Option<StepRate>, to: S) -> Result<S::Ok, S::Error> {
+    rate.map(|rate| rate.images_per_second).serialize(to)
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use run_files::metrics::EpochRow;
+use run_files::metrics::{EpochRow, Terms};
 use run_files::settings::Settings;
+use serde_json::Value;
 
 use super::*;
 
@@ -223,7 +224,7 @@ fn events_are_written_as_they_were() {
                 r#""valid/kl":33.0,"valid/l2":7.0,"learning_rate":0.001,"last_learning_rate":0.001,"skipped_steps":0,"#,
                 r#""seconds":25.0,"images_per_second":100.0,"is_best":true,"next_learning_rate":0.001}"#,
             ),
-            concat!(r#"{"event":"notice","text":"the loss is odd"}"#,),
+            r#"{"event":"notice","text":"the loss is odd"}"#,
             concat!(
                 r#"{"event":"finish","reason":"early-stopping","seconds":50.0,"best":{"epoch":1,"train/loss":1834.256,"#,
                 r#""train/cross_entropy":1794.256,"train/excess":120.0,"train/kl":33.0,"train/l2":7.0,"valid/loss":1840.0,"#,
