@@ -8,7 +8,7 @@ use run_files::settings::DeviceChoice;
 use run_files::wording::counted;
 use serde::Serialize;
 
-use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
+use super::prior_flags::PriorFlags;
 use crate::commands::error::TrainerError;
 use crate::commands::finished_run::load_run;
 use crate::commands::output::{print, print_json};
@@ -39,17 +39,8 @@ pub(in crate::commands) struct FidFlags {
     /// The split's reconstructions too (rFID)
     #[arg(long)]
     reconstructions: bool,
-    /// Standard deviation of the latents, as a multiple of the prior's
-    #[arg(
-        long,
-        value_name = "T",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    temperature: f64,
-    /// normal, or mixture:K
-    #[arg(long, value_name = "P", default_value = "normal", value_parser = parse_prior)]
-    prior: PriorChoice,
+    #[command(flatten)]
+    prior: PriorFlags,
     /// Seed of the latents; default: the run's
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -75,7 +66,7 @@ fn at_most<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
-    check_temperature(flags.temperature)?;
+    flags.prior.check()?;
     let too_few = |flag, given: String, images: usize| TrainerError::UnfittingFlag {
         flag,
         given,
@@ -103,14 +94,16 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     }
     let weights = Weights::read(&flags.weights).map_err(ExperimentError::from)?;
     let inception = Inception::new(&weights, &device).map_err(ExperimentError::from)?;
-    let prior_of_draws = prior(flags.prior, &flags.run_dir, &settings, &model, &device)?;
+    let prior_of_draws = flags
+        .prior
+        .latent_prior(&flags.run_dir, &settings, &model, &device)?;
     let seed = flags.seed.unwrap_or(settings.seed);
     let options = FidOptions {
         images: flags.images,
         batch_size: flags.batch_size,
         draw: LatentDraw {
             prior: &prior_of_draws,
-            temperature: flags.temperature,
+            temperature: flags.prior.temperature,
             seed,
             sheet: 1,
         },
@@ -137,7 +130,7 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
         }
         .into());
     }
-    let of_prior = flags.prior.to_string();
+    let of_prior = flags.prior.prior.to_string();
     if flags.json {
         return print_json(&FidScores {
             fid: found.drawn,
@@ -148,7 +141,7 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
             data_set: data.name(),
             data_hash: data.fingerprint().to_string(),
             prior: of_prior,
-            temperature: flags.temperature,
+            temperature: flags.prior.temperature,
             seed,
             protocol: PROTOCOL,
             weights_sha256: weights.sha256(),
@@ -159,7 +152,7 @@ pub(in crate::commands) fn run(flags: &FidFlags) -> Result<(), TrainerError> {
     text += &format!(
         "{} drawn from the {of_prior} prior at temperature {} with seed {seed}\n",
         counted(found.num_drawn as u64, "image"),
-        flags.temperature
+        flags.prior.temperature
     );
     if let Some(distance) = found.reconstructed {
         text += &format!("rFID            {distance:10.3}  reconstructions of the same images\n");

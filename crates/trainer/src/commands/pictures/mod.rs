@@ -2,6 +2,7 @@
 
 pub(super) mod fid;
 pub(super) mod interpolate;
+mod prior_flags;
 pub(super) mod reconstruct;
 pub(super) mod sample;
 pub(super) mod sample_statistics;

@@ -6,7 +6,7 @@ use run_files::settings::DeviceChoice;
 use run_files::wording::counted;
 use serde::Serialize;
 
-use super::sample::{PriorChoice, check_temperature, parse_prior, prior};
+use super::prior_flags::PriorFlags;
 use crate::commands::error::TrainerError;
 use crate::commands::finished_run::load_run;
 use crate::commands::number_argument::integer;
@@ -27,17 +27,8 @@ pub(in crate::commands) struct SampleStatisticsFlags {
     /// Drawn and test images whose nearest training image is looked for, 1 to 10000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = integer::<u32>(1..=10_000))]
     neighbours: u32,
-    /// Standard deviation of the latents, as a multiple of the prior's
-    #[arg(
-        long,
-        value_name = "T",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    temperature: f64,
-    /// normal, or mixture:K
-    #[arg(long, value_name = "P", default_value = "normal", value_parser = parse_prior)]
-    prior: PriorChoice,
+    #[command(flatten)]
+    prior: PriorFlags,
     /// Seed of the latents; default: the run's
     #[arg(long, value_name = "S", value_parser = integer::<u64>(0..=usize::MAX))]
     seed: Option<u64>,
@@ -55,12 +46,14 @@ pub(in crate::commands) struct SampleStatisticsFlags {
 const BATCH: NonZeroUsize = NonZeroUsize::new(100).expect("a constant above zero");
 
 pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), TrainerError> {
-    check_temperature(flags.temperature)?;
+    flags.prior.check()?;
     let (mut settings, model, device) = load_run(&flags.run_dir, flags.device)?;
     if let Some(folder) = &flags.data_dir {
         settings.data_dir = Some(folder.clone());
     }
-    let prior = prior(flags.prior, &flags.run_dir, &settings, &model, &device)?;
+    let prior = flags
+        .prior
+        .latent_prior(&flags.run_dir, &settings, &model, &device)?;
     let data = data::load_for_run(&settings, &flags.run_dir)?;
     let splits = split(&settings, &data)?;
     let options = StatisticsOptions {
@@ -68,7 +61,7 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
         neighbours: flags.neighbours as usize,
         batch_size: BATCH,
         prior: &prior,
-        temperature: flags.temperature,
+        temperature: flags.prior.temperature,
         seed: flags.seed.unwrap_or(settings.seed),
     };
     let (test, train) = (splits.get(Split::Test), splits.get(Split::Train));
@@ -80,8 +73,8 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
             training_images: train.len(),
             data_set: data.name(),
             data_hash: data.fingerprint().to_string(),
-            prior: flags.prior.to_string(),
-            temperature: flags.temperature,
+            prior: flags.prior.prior.to_string(),
+            temperature: flags.prior.temperature,
             seed: options.seed,
             neighbours: options.neighbours,
             power_ratio: &found.power_ratio,
@@ -95,8 +88,8 @@ pub(in crate::commands) fn run(flags: &SampleStatisticsFlags) -> Result<(), Trai
     let mut text = format!(
         "{} drawn from the {} prior at temperature {} with seed {}; {} and {} of {}, data hash {}\n\n",
         counted(found.drawn as u64, "image"),
-        flags.prior,
-        flags.temperature,
+        flags.prior.prior,
+        flags.prior.temperature,
         options.seed,
         counted(found.real as u64, "test image"),
         counted(train.len() as u64, "training image"),
