@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use crate::digest::Sha256Digest;
 
-/// Which part of the data set a member belongs to.
+/// Which of the publisher's two splits a member belongs to. What training validates on is cut from the first of them, as a [`Split`](crate::Split).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum PublishedSplit {
     /// The publisher's training images.
     Train,
     /// The publisher's test images.
@@ -18,8 +18,8 @@ pub enum Part {
 pub struct Member {
     /// File name without folder.
     pub name: Cow<'static, str>,
-    /// The part its images belong to.
-    pub part: Part,
+    /// The split its images belong to.
+    pub split: PublishedSplit,
     /// Exact length in bytes.
     pub bytes: u64,
     /// SHA-256 of the content. `None` checks only the length and the container's own CRC-32.
@@ -78,10 +78,10 @@ impl KnownArchive {
     }
 }
 
-const fn member(name: &'static str, part: Part, bytes: u64, sha256: &str) -> Member {
+const fn member(name: &'static str, split: PublishedSplit, bytes: u64, sha256: &str) -> Member {
     Member {
         name: Cow::Borrowed(name),
-        part,
+        split,
         bytes,
         sha256: Some(Sha256Digest::from_hex(sha256)),
     }
@@ -103,12 +103,12 @@ pub static OFFICIAL: KnownArchive = KnownArchive {
 
 #[rustfmt::skip]
 const OFFICIAL_MEMBERS: &[Member] = &[
-    member("data_batch_1.bin", Part::Train, 30_730_000, "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-    member("data_batch_2.bin", Part::Train, 30_730_000, "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
-    member("data_batch_3.bin", Part::Train, 30_730_000, "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
-    member("data_batch_4.bin", Part::Train, 30_730_000, "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
-    member("data_batch_5.bin", Part::Train, 30_730_000, "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
-    member("test_batch.bin", Part::Test, 30_730_000, "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+    member("data_batch_1.bin", PublishedSplit::Train, 30_730_000, "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+    member("data_batch_2.bin", PublishedSplit::Train, 30_730_000, "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+    member("data_batch_3.bin", PublishedSplit::Train, 30_730_000, "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+    member("data_batch_4.bin", PublishedSplit::Train, 30_730_000, "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+    member("data_batch_5.bin", PublishedSplit::Train, 30_730_000, "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    member("test_batch.bin", PublishedSplit::Test, 30_730_000, "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
 ];
 
 /// The sample inside this crate: 2,000 training and 500 test images of CIFAR-10, balanced over the classes.
@@ -122,8 +122,8 @@ pub static SAMPLE: KnownArchive = KnownArchive {
 
 #[rustfmt::skip]
 const SAMPLE_MEMBERS: &[Member] = &[
-    member("train.bin", Part::Train, 6_146_000, "adcaf9593e1a57c11d8f26ac677b28e9967e2fecd3d00d370f48c2a79cb29874"),
-    member("test.bin", Part::Test, 1_536_500, "74e96245b57ab7d0b858315089b686866148938f646d22c8b9826c414bc25bf5"),
+    member("train.bin", PublishedSplit::Train, 6_146_000, "adcaf9593e1a57c11d8f26ac677b28e9967e2fecd3d00d370f48c2a79cb29874"),
+    member("test.bin", PublishedSplit::Test, 1_536_500, "74e96245b57ab7d0b858315089b686866148938f646d22c8b9826c414bc25bf5"),
 ];
 
 /// The container of [`SAMPLE`].

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE, SAMPLE_CONTAINER};
+use crate::archive::{KnownArchive, Member, OFFICIAL, PublishedSplit, SAMPLE, SAMPLE_CONTAINER};
 use crate::container::extract::read_members;
 use crate::container::member_file::{open_member, read_member};
 use crate::digest::{Hasher, Sha256Digest};
@@ -244,7 +244,7 @@ impl Cifar10 {
     }
 }
 
-/// The bytes of both parts, to be filled member by member.
+/// The bytes of both splits, to be filled member by member.
 struct Buffers {
     train: Vec<u8>,
     test: Vec<u8>,
@@ -252,16 +252,16 @@ struct Buffers {
 
 impl Buffers {
     fn new(archive: &KnownArchive) -> Self {
-        let zeros = |part| {
+        let zeros = |split| {
             let bytes: u64 = (archive.members.iter())
-                .filter(|member| member.part == part)
+                .filter(|member| member.split == split)
                 .map(|member| member.bytes)
                 .sum();
             vec![0; usize::try_from(bytes).expect("a known archive fits in memory")]
         };
         Self {
-            train: zeros(Part::Train),
-            test: zeros(Part::Test),
+            train: zeros(PublishedSplit::Train),
+            test: zeros(PublishedSplit::Test),
         }
     }
 
@@ -270,13 +270,13 @@ impl Buffers {
         let (mut train, mut test) = (self.train.as_mut_slice(), self.test.as_mut_slice());
         let mut slices = Vec::with_capacity(archive.members.len());
         for member in archive.members.iter() {
-            let part = match member.part {
-                Part::Train => &mut train,
-                Part::Test => &mut test,
+            let split = match member.split {
+                PublishedSplit::Train => &mut train,
+                PublishedSplit::Test => &mut test,
             };
-            let (slice, rest) = std::mem::take(part).split_at_mut(member.bytes as usize);
+            let (slice, rest) = std::mem::take(split).split_at_mut(member.bytes as usize);
             slices.push(slice);
-            *part = rest;
+            *split = rest;
         }
         slices
     }
@@ -333,13 +333,13 @@ mod tests {
     fn an_empty_folder_names_what_is_expected_and_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let text = Cifar10::load(folder.path()).unwrap_err().to_string();
-        for part in [
+        for expected in [
             "cifar-10-batches-bin",
             "cifar-10-binary.tar.gz",
             "cargo xtask download",
             "embedded sample",
         ] {
-            assert!(text.contains(part), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
     }
 

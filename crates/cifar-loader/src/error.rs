@@ -364,7 +364,7 @@ mod tests {
             found: 29,
         };
         let text = error.to_string();
-        for part in [
+        for expected in [
             "d/x.tar.gz",
             "test_batch.bin",
             "29",
@@ -372,7 +372,7 @@ mod tests {
             "truncated",
             "cargo xtask download",
         ] {
-            assert!(text.contains(part), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
     }
 

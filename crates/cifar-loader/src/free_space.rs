@@ -46,12 +46,12 @@ mod tests {
         let error = require(folder.path(), u64::MAX).unwrap_err();
         assert_eq!(error.exit_code(), 21);
         let text = error.to_string();
-        for part in [
+        for expected in [
             folder.path().to_str().unwrap(),
             "18446744073709551615",
             "--data-dir",
         ] {
-            assert!(text.contains(part), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
     }
 

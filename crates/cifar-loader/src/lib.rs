@@ -21,7 +21,7 @@ mod names;
 mod permutation;
 mod split_name;
 
-pub use archive::{KnownArchive, Member, OFFICIAL, Part, SAMPLE};
+pub use archive::{KnownArchive, Member, OFFICIAL, PublishedSplit, SAMPLE};
 pub use augment::{Augment, Placement};
 #[cfg(feature = "burn")]
 pub use batch::device_images::{DeviceEpoch, DeviceImages};

@@ -53,7 +53,7 @@ pub(crate) fn fast_bottleneck(
     if let Some(output) = one_operation::bottleneck(block, input) {
         return Some(output);
     }
-    // A part whose statistics are the whole batch's takes the plain form, whose norms know of them.
+    // A shard whose statistics are the whole batch's takes the plain form, whose norms know of them.
     let is_part = SharedBatch::present().is_some();
     let has_zeros = !is_part && upsampling::has_zeros(block);
     has_zeros.then(|| upsampling::forward(block, input.clone()))
@@ -146,7 +146,7 @@ mod one_operation {
 
     pub(super) fn bottleneck(block: &BottleneckLayers<'_>, input: &Tensor<4>) -> Option<Tensor<4>> {
         let is_training = input.device().is_autodiff();
-        // Of the kernels only those of flex know of statistics that parts share.
+        // Of the kernels only those of flex know of statistics that shards share.
         #[cfg(feature = "cube")]
         if matches!(Kernels::of(input), Some(Kernels::Cube)) && SharedBatch::present().is_some() {
             return None;

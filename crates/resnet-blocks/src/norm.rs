@@ -82,7 +82,7 @@ pub fn normalize<const D: usize>(norm: &BatchNorm, input: Tensor<D>) -> Tensor<D
     result.output
 }
 
-/// The norm of a part of a batch with the statistics of all of it.
+/// The norm of a shard of a batch with the statistics of all of it.
 ///
 /// # Panics
 /// On another backend than flex.

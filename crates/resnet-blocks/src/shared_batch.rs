@@ -1,19 +1,19 @@
-//! Norms over a batch that is divided into parts, each computed by a thread of its own: their statistics are those of all parts.
+//! Norms over a batch that is divided into shards, each computed by a thread of its own: their statistics are those of all shards.
 //!
-//! What a norm needs to know of the other parts are a few sums a channel, forward and backward. Who adds them up, and in which order,
+//! What a norm needs to know of the other shards are a few sums a channel, forward and backward. Who adds them up, and in which order,
 //! is the caller's affair: a [`SharedBatch`] holds the function, and blocks and [`normalize`](crate::normalize) call it wherever they would
-//! have used the part's own sums. Every part makes the same calls in the same order, so that each call can wait for those of the others.
+//! have used the shard's own sums. Every shard makes the same calls in the same order, so that each call can wait for those of the others.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-/// A part of a batch, as seen by the norms.
+/// A shard of a batch, as seen by the norms.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "flex"), allow(dead_code))] // Without kernels nobody asks for a sum.
 pub struct SharedBatch {
     images: usize,
-    /// Images of the part.
+    /// Images of the shard.
     own: usize,
     sum: Arc<dyn Fn(Vec<f64>) -> Vec<f64> + Send + Sync>,
 }
@@ -24,12 +24,12 @@ thread_local! {
 
 #[cfg_attr(not(feature = "flex"), allow(dead_code))]
 impl SharedBatch {
-    /// A part of `own` images of a batch of `images`.
+    /// A shard of `own` images of a batch of `images`.
     ///
-    /// `sum` adds up what all parts call it with, entry by entry, and gives each of them the sum.
+    /// `sum` adds up what all shards call it with, entry by entry, and gives each of them the sum.
     ///
     /// # Panics
-    /// If the part is empty or larger than the batch.
+    /// If the shard is empty or larger than the batch.
     pub fn new(
         images: usize,
         own: usize,
@@ -37,7 +37,7 @@ impl SharedBatch {
     ) -> Self {
         assert!(
             0 < own && own <= images,
-            "a part of {own} images of a batch of {images}"
+            "a shard of {own} images of a batch of {images}"
         );
         Self {
             images,
@@ -48,7 +48,7 @@ impl SharedBatch {
 
     /// Runs a forward pass, and its backward pass where it is made within, whose norms have the statistics of the whole batch.
     ///
-    /// Gradients are expected to be those of the mean over the part's own images; the mean of the parts' gradients, each weighted with
+    /// Gradients are expected to be those of the mean over the shard's own images; the mean of the shards' gradients, each weighted with
     /// its images, is then that of the whole batch. Blocks and [`normalize`](crate::normalize) do this on flex; see
     /// [`is_known`](Self::is_known).
     pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
@@ -76,12 +76,12 @@ impl SharedBatch {
         }
     }
 
-    /// The batch of which this thread computes a part.
+    /// The batch of which this thread computes a shard.
     pub(crate) fn present() -> Option<Self> {
         PRESENT.with_borrow(Clone::clone)
     }
 
-    /// How many positions the whole batch has where the part has so many: each image has equally many.
+    /// How many positions the whole batch has where the shard has so many: each image has equally many.
     pub(crate) fn positions(&self, own: usize) -> usize {
         assert!(
             own.is_multiple_of(self.own),
@@ -91,12 +91,12 @@ impl SharedBatch {
         own / self.own * self.images
     }
 
-    /// The part's share of the batch.
+    /// The shard's share of the batch.
     fn share(&self) -> f64 {
         self.own as f64 / self.images as f64
     }
 
-    /// The sum over all parts.
+    /// The sum over all shards.
     pub(crate) fn sum(&self, own: Vec<f64>) -> Vec<f64> {
         let length = own.len();
         let sum = (self.sum)(own);
@@ -104,7 +104,7 @@ impl SharedBatch {
         sum
     }
 
-    /// The sum of gradients over all parts, in this part's scale: each has those of the mean over its own images.
+    /// The sum of gradients over all shards, in this shard's scale: each has those of the mean over its own images.
     pub(crate) fn sum_gradients(&self, own: Vec<f64>) -> Vec<f64> {
         let of_batch = own.into_iter().map(|value| value * self.share()).collect();
         let sum = self.sum(of_batch).into_iter();

@@ -93,19 +93,19 @@ fn results_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// Runs `work` on each part of a batch, on a thread of its own, with the statistics of all.
-fn on_parts<R: Send>(parts: &[Range<usize>], work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
-    let images = parts.iter().map(Range::len).sum();
-    let barrier = Arc::new(Barrier::new(parts.len()));
-    let slots = Arc::new(Mutex::new(vec![Vec::new(); parts.len()]));
+/// Runs `work` on each shard of a batch, on a thread of its own, with the statistics of all.
+fn on_shards<R: Send>(shards: &[Range<usize>], work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+    let images = shards.iter().map(Range::len).sum();
+    let barrier = Arc::new(Barrier::new(shards.len()));
+    let slots = Arc::new(Mutex::new(vec![Vec::new(); shards.len()]));
     std::thread::scope(|scope| {
-        let threads: Vec<_> = parts
+        let threads: Vec<_> = shards
             .iter()
             .cloned()
             .enumerate()
-            .map(|(index, part)| {
+            .map(|(index, shard)| {
                 let (barrier, slots) = (barrier.clone(), slots.clone());
-                let batch = SharedBatch::new(images, part.len(), move |own: Vec<f64>| {
+                let batch = SharedBatch::new(images, shard.len(), move |own: Vec<f64>| {
                     slots.lock().expect("no thread has failed")[index] = own;
                     barrier.wait();
                     let mut sum = Vec::new();
@@ -119,7 +119,7 @@ fn on_parts<R: Send>(parts: &[Range<usize>], work: impl Fn(Range<usize>) -> R + 
                     sum
                 });
                 let work = &work;
-                scope.spawn(move || batch.run(|| work(part)))
+                scope.spawn(move || batch.run(|| work(shard)))
             })
             .collect();
         let results = threads.into_iter().map(|thread| thread.join());
@@ -127,43 +127,45 @@ fn on_parts<R: Send>(parts: &[Range<usize>], work: impl Fn(Range<usize>) -> R + 
     })
 }
 
-/// Output, running statistics and every gradient of a batch in uneven parts are those of the undivided batch.
+/// Output, running statistics and every gradient of a batch in uneven shards are those of the undivided batch.
 #[test]
 fn parts_that_share_their_statistics_are_the_undivided_batch() {
     let mut worst = 0.0_f64;
     for case in strided_cases().into_iter().chain(transposed_cases()) {
         for is_plain in [false, true] {
-            // A loss is the mean over the images: of a part, over its own.
-            let pass = |part: Range<usize>| {
-                let factor = 1.0 / part.len() as f64;
-                training_pass_of(&case, Device::flex(), DType::F64, is_plain, (part, factor))
+            // A loss is the mean over the images: of a shard, over its own.
+            let pass = |shard: Range<usize>| {
+                let factor = 1.0 / shard.len() as f64;
+                training_pass_of(&case, Device::flex(), DType::F64, is_plain, (shard, factor))
             };
             let whole = pass(0..case.batch);
-            // Two parts of one and of the other images, and one for each image.
-            for parts in [
+            // Two shards of one and of the other images, and one for each image.
+            for shards in [
                 vec![0..1, 1..case.batch],
                 (0..case.batch).map(|image| image..image + 1).collect(),
             ] {
-                if parts.iter().any(Range::is_empty) {
+                if shards.iter().any(Range::is_empty) {
                     continue;
                 }
-                let found = on_parts(&parts, pass);
+                let found = on_shards(&shards, pass);
                 for (index, (name, expected)) in whole.iter().enumerate() {
-                    let of_parts = found.iter().map(|pass| &pass[index].1).zip(&parts);
-                    let share = |part: &Range<usize>| part.len() as f64 / case.batch as f64;
+                    let of_shards = found.iter().map(|pass| &pass[index].1).zip(&shards);
+                    let share = |shard: &Range<usize>| shard.len() as f64 / case.batch as f64;
                     let joined: Vec<f64> = match name.as_str() {
-                        "output" => of_parts.flat_map(|(values, _)| values.clone()).collect(),
-                        "gradient of input" => of_parts
-                            .flat_map(|(values, part)| {
-                                values.iter().map(move |value| value * share(part))
+                        "output" => of_shards.flat_map(|(values, _)| values.clone()).collect(),
+                        "gradient of input" => of_shards
+                            .flat_map(|(values, shard)| {
+                                values.iter().map(move |value| value * share(shard))
                             })
                             .collect(),
-                        _ => of_parts.fold(vec![0.0; expected.len()], |mut sum, (values, part)| {
-                            sum.iter_mut()
-                                .zip(values)
-                                .for_each(|(sum, value)| *sum += share(part) * value);
-                            sum
-                        }),
+                        _ => {
+                            of_shards.fold(vec![0.0; expected.len()], |mut sum, (values, shard)| {
+                                sum.iter_mut()
+                                    .zip(values)
+                                    .for_each(|(sum, value)| *sum += share(shard) * value);
+                                sum
+                            })
+                        }
                     };
                     let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
                     let difference: Vec<f64> =
@@ -176,7 +178,7 @@ fn parts_that_share_their_statistics_are_the_undivided_batch() {
                     let distance = norm(&difference) / norm(expected).max(1e-12);
                     assert!(
                         distance < 1e-5,
-                        "{case:?}, plain {is_plain}, {parts:?}, {name}: {distance:e}"
+                        "{case:?}, plain {is_plain}, {shards:?}, {name}: {distance:e}"
                     );
                     worst = worst.max(distance);
                 }
@@ -191,11 +193,11 @@ fn parts_that_share_their_statistics_are_the_undivided_batch() {
 fn a_norm_of_parts_has_the_statistics_of_all() {
     let device = Device::flex().autodiff();
     let images = checks::values(5 * 4 * 3, 7);
-    let pass = |part: Range<usize>| {
+    let pass = |shard: Range<usize>| {
         let norm = NormConfig::new().init(3, &device);
         let data = TensorData::new(
-            images[12 * part.start..12 * part.end].to_vec(),
-            [4 * part.len(), 3],
+            images[12 * shard.start..12 * shard.end].to_vec(),
+            [4 * shard.len(), 3],
         );
         let input = Tensor::<2>::from_data(data, &device).require_grad();
         let output = normalize(&norm, input.clone());
@@ -207,7 +209,7 @@ fn a_norm_of_parts_has_the_statistics_of_all() {
                 .expect("float64")
         };
         let variance = norm.running_var.value().inner();
-        let share = part.len() as f64;
+        let share = shard.len() as f64;
         let gradient = values(gradient.into_data())
             .into_iter()
             .map(|value| value * share);
@@ -218,9 +220,9 @@ fn a_norm_of_parts_has_the_statistics_of_all() {
         ]
     };
     let whole = pass(0..5);
-    let parts = on_parts(&[0..2, 2..5], pass);
+    let shards = on_shards(&[0..2, 2..5], pass);
     let joined = |of: usize| -> Vec<f64> {
-        let values = parts.iter().map(|part| part[of].as_slice());
+        let values = shards.iter().map(|shard| shard[of].as_slice());
         values.collect::<Vec<_>>().concat()
     };
     let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-5);
@@ -231,17 +233,17 @@ fn a_norm_of_parts_has_the_statistics_of_all() {
         joined(1),
         whole[1]
     );
-    assert!(parts.iter().all(|part| close(&part[2], &whole[2])));
+    assert!(shards.iter().all(|shard| close(&shard[2], &whole[2])));
 }
 
-/// A block with another activation has no one operation; its plain form for upsampling leaves out zeros, and knows of no other part.
+/// A block with another activation has no one operation; its plain form for upsampling leaves out zeros, and knows of no other shard.
 #[test]
 fn parts_of_an_upsampling_block_without_one_operation_share_their_statistics() {
     let device = Device::flex().autodiff();
     let dims = [3, 8, 4, 4];
     let input = TensorData::new(values(dims.iter().product(), 5), dims);
     let input = Tensor::<4>::from_data(input, (&device, DType::F64));
-    let pass = |part: Range<usize>| {
+    let pass = |shard: Range<usize>| {
         let block = BottleneckConfig::new(8, 2)
             .with_stride(2)
             .with_sampling(Sampling::Transposed)
@@ -253,13 +255,13 @@ fn parts_of_an_upsampling_block_without_one_operation_share_their_statistics() {
             let data = TensorData::new(values(shape.iter().product(), seed), shape.to_vec());
             Some(data.convert_dtype(DType::F64))
         });
-        let output = block.forward(input.clone().narrow(0, part.start, part.len()));
+        let output = block.forward(input.clone().narrow(0, shard.start, shard.len()));
         let data = output.into_data().convert_dtype(DType::F64);
         data.try_to_vec::<f64>().expect("float64")
     };
     let whole = pass(0..3);
-    let parts = on_parts(&[0..1, 1..3], pass).concat();
-    let distance = relative_distance(&whole, &parts);
+    let shards = on_shards(&[0..1, 1..3], pass).concat();
+    let distance = relative_distance(&whole, &shards);
     assert!(distance < 1e-10, "{distance:e}");
 }
 

@@ -8,7 +8,7 @@
 mod batch_loss;
 mod epoch_rates;
 mod error;
-mod further;
+mod optional_metrics;
 mod reader;
 mod row;
 mod term_sums;
@@ -18,7 +18,7 @@ mod writer;
 pub use batch_loss::BatchLoss;
 pub use epoch_rates::EpochRates;
 pub use error::MetricsError;
-pub use further::FurtherNumbers;
+pub use optional_metrics::OptionalMetrics;
 pub use reader::read_rows;
 pub use row::{EpochRow, Terms};
 pub use term_sums::TermSums;

@@ -126,7 +126,7 @@ impl RunRecord {
             summary.test_bits_per_dim = None;
             let of_summary = [&mut summary.best, &mut summary.last];
             for row in rows.iter_mut().chain(of_summary) {
-                row.further.forget_bounds();
+                row.optional.forget_bounds();
             }
         }
         let timing = RunTiming::from_lines(

@@ -213,14 +213,14 @@ fn epochs(curves: &[Curve]) -> (f64, f64) {
 ///
 /// kuva counts the names of its clip paths through the whole process, so a second drawing would differ from the first.
 pub fn renumbered(svg: &str, prefix: &str, with: &str) -> String {
-    let mut parts = svg.split(prefix);
-    let mut text = parts.next().unwrap_or_default().to_owned();
+    let mut pieces = svg.split(prefix);
+    let mut text = pieces.next().unwrap_or_default().to_owned();
     let mut seen: Vec<&str> = Vec::new();
-    for part in parts {
-        let end = part
+    for piece in pieces {
+        let end = piece
             .find(|letter: char| !letter.is_ascii_digit())
-            .unwrap_or(part.len());
-        let (number, rest) = part.split_at(end);
+            .unwrap_or(piece.len());
+        let (number, rest) = piece.split_at(end);
         let index = seen
             .iter()
             .position(|known| *known == number)

@@ -101,8 +101,8 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart
         Chart::over_epochs(curves.collect())
     };
     let bits: [fn(&EpochRow) -> Option<f64>; 2] = [
-        |row| row.further.train_bits_per_dim,
-        |row| row.further.valid_bits_per_dim,
+        |row| row.optional.train_bits_per_dim,
+        |row| row.optional.valid_bits_per_dim,
     ];
     let second = if rows.iter().any(|row| bits[1](row).is_some()) {
         let curves = bits.into_iter().zip(colours).map(|(bits, colour)| {
@@ -129,10 +129,13 @@ pub fn panels(rows: &[EpochRow], colours: [&str; 2]) -> Vec<(&'static str, Chart
         second,
         ("KL divergence", chart(|terms| terms.kl)),
     ];
-    if rows.iter().any(|row| row.further.train_objective.is_some()) {
-        let has_bound = rows.iter().any(|row| row.further.valid_elbo.is_some());
+    if rows
+        .iter()
+        .any(|row| row.optional.train_objective.is_some())
+    {
+        let has_bound = rows.iter().any(|row| row.optional.valid_elbo.is_some());
         let curves: [fn(&EpochRow) -> Option<f64>; 2] = [
-            |row| row.further.train_objective,
+            |row| row.optional.train_objective,
             |row| Some(row.valid.cross_entropy_plus_kl()),
         ];
         let curves = curves.into_iter().zip(colours).map(|(curve, colour)| {

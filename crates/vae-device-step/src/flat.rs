@@ -235,10 +235,10 @@ impl Flat {
         (16 + 4 * average + 2 * narrow) * parameters + (8 + 4 * average) * statistics
     }
 
-    /// A part of one of the parameters' buffers.
+    /// A range of one of the parameters' buffers.
     pub(crate) fn parameter(&self, buffer: &Handle, name: &str) -> Option<Vector32> {
         let slot = self.layout.slot(name)?;
-        Some(part(buffer, self.layout.parameters, slot))
+        Some(range(buffer, self.layout.parameters, slot))
     }
 
     /// A parameter's weights as a matrix of the products' type.
@@ -247,7 +247,7 @@ impl Flat {
         let columns = slot.len / rows;
         Some(match &self.narrow {
             None => Matrix {
-                buffer: part(&self.weights, self.layout.parameters, slot).buffer,
+                buffer: range(&self.weights, self.layout.parameters, slot).buffer,
                 rows,
                 columns,
                 storage: Storage::F32,
@@ -302,7 +302,7 @@ impl Flat {
 
     fn statistics(&self, buffer: &Handle, norm: &str) -> Option<Moments> {
         let slot = |name: &str| self.layout.slot(&format!("{norm}.{name}"));
-        let of = |slot| part(buffer, self.layout.statistics, slot);
+        let of = |slot| range(buffer, self.layout.statistics, slot);
         Some(Moments {
             mean: of(slot("running_mean")?),
             variance: of(slot("running_var")?),
@@ -325,7 +325,7 @@ pub(crate) fn read(client: &Client, handle: &Handle) -> Result<Vec<f32>, String>
     Ok(f32::from_bytes(&bytes).to_vec())
 }
 
-/// A part of a buffer with so many values of so many bytes.
+/// A range of a buffer with so many values of so many bytes.
 pub(crate) fn sliced(buffer: &Handle, all: usize, slot: Slot, size: usize) -> Handle {
     let behind = all - slot.offset - slot.len;
     buffer
@@ -334,7 +334,7 @@ pub(crate) fn sliced(buffer: &Handle, all: usize, slot: Slot, size: usize) -> Ha
         .offset_end((behind * size) as u64)
 }
 
-fn part(buffer: &Handle, all: usize, slot: Slot) -> Vector32 {
+fn range(buffer: &Handle, all: usize, slot: Slot) -> Vector32 {
     Vector32 {
         buffer: sliced(buffer, all, slot, 4).into(),
         len: slot.len,

@@ -40,7 +40,7 @@ impl StepForm {
     /// The vectors of a tree in which so many shards of so many micro-batches each are added up: the left halves of its levels and the newest one,
     /// and one for what other ranks send.
     pub fn sums_of(shards: usize, micro_batches: usize) -> usize {
-        let levels = |parts: usize| parts.next_power_of_two().ilog2() as usize;
+        let levels = |summands: usize| summands.next_power_of_two().ilog2() as usize;
         match (shards, micro_batches) {
             (0 | 1, 0 | 1) => 0,
             _ => levels(shards) + levels(micro_batches) + 2,

@@ -100,9 +100,9 @@ impl FromStr for KlSchedule {
 }
 
 fn parse(text: &str) -> Option<KlSchedule> {
-    let mut parts = text.split(':');
-    let kind = parts.next()?;
-    let given: Vec<&str> = parts.collect();
+    let mut words = text.split(':');
+    let kind = words.next()?;
+    let given: Vec<&str> = words.collect();
     let share = |text: &str| {
         text.parse::<f64>()
             .ok()

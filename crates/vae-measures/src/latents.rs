@@ -59,7 +59,7 @@ impl LatentMoments {
     }
 }
 
-/// The mean KL divergence to the prior in two parts (Hoffman and Johnson 2016): what the latent tells about which image it
+/// The mean KL divergence to the prior in two terms (Hoffman and Johnson 2016): what the latent tells about which image it
 /// came from, and how far all posteriors together are from the prior. In nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LatentInformation {
@@ -75,7 +75,7 @@ pub struct LatentInformation {
 }
 
 impl LatentInformation {
-    /// Estimates both parts from N diagonal Gaussians and draws of them, in `N^2 draws dimensions` operations.
+    /// Estimates both terms from N diagonal Gaussians and draws of them, in `N^2 draws dimensions` operations.
     ///
     /// # Shapes
     /// - means, log_variances: `[images, dimensions]`

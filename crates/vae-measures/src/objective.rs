@@ -10,7 +10,7 @@ pub fn bits_per_dim(nats: f64, dimensions: usize) -> f64 {
 /// KL divergence of each latent dimension with free bits (Kingma et al. 2016): the sum over dimensions of
 /// `max(free, mean over the whole batch)`, in nats.
 ///
-/// The mean is over the whole batch: the maximum of each datum, or of a part of a batch, is another and larger objective.
+/// The mean is over the whole batch: the maximum of each datum, or of a shard of a batch, is another and larger objective.
 pub fn free_bits(mean_kl_per_dimension: &[f64], free: f64) -> f64 {
     mean_kl_per_dimension.iter().map(|kl| kl.max(free)).sum()
 }

@@ -317,12 +317,12 @@ fn the_self_test_shows_its_bounds_in_order() {
         .trainer(&["self-test", "--data", "20"])
         .success()
         .stdout;
-    for part in [
+    for expected in [
         "20 data points, nats a point",
         "IW bound, 1 draw ",
         "IW bound, 10 draws",
     ] {
-        assert!(text.contains(part), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
     assert!(bounds[3] < number(&found["log_likelihood"]) + 0.05);
     assert!(number(&found["kl_of_the_posts_draws"]) > number(&found["kl"]) + 0.1);

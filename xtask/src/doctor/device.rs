@@ -124,16 +124,16 @@ fn driver_folders() -> Vec<PathBuf> {
         .collect()
 }
 
-/// `part` of every toolkit that may be installed.
-fn toolkit_folders(part: &str) -> Vec<PathBuf> {
+/// `subfolder` of every toolkit that may be installed.
+fn toolkit_folders(subfolder: &str) -> Vec<PathBuf> {
     let named = ["CUDA_PATH", "CUDA_HOME"].map(std::env::var_os);
     let mut folders: Vec<PathBuf> = named
         .into_iter()
         .flatten()
-        .map(|folder| Path::new(&folder).join(part))
+        .map(|folder| Path::new(&folder).join(subfolder))
         .collect();
-    folders.push(Path::new("/usr/local/cuda").join(part));
-    if part == "include" {
+    folders.push(Path::new("/usr/local/cuda").join(subfolder));
+    if subfolder == "include" {
         folders.push("/usr/include".into());
     } else {
         folders.extend(driver_folders());

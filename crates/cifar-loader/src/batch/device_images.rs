@@ -94,7 +94,7 @@ impl DeviceImages {
 pub struct DeviceEpoch {
     bytes: Tensor<4, Int>,
     device: Device,
-    /// Each batch's part of the tensors below.
+    /// Each batch's range of the tensors below.
     ranges: Vec<Range<usize>>,
     /// `[images]` positions.
     order: Tensor<1, Int>,
@@ -118,14 +118,14 @@ impl DeviceEpoch {
     /// # Panics
     /// When `index` is not below [`num_batches`](Self::num_batches).
     pub fn batch(&self, index: usize) -> Tensor<4> {
-        let part = self.part(index);
-        let mut bytes = self.bytes.clone().select(0, part(&self.order));
+        let of_batch = self.of_batch(index);
+        let mut bytes = self.bytes.clone().select(0, of_batch(&self.order));
         let batch = bytes.dims();
         let mut is_inside = None;
         if let Some(flips) = &self.flips {
             let windows = self.windows.as_ref();
-            let columns = Pixels::new(WIDTH, windows.map(|[_, left]| part(left)), &self.device);
-            let from = mirrored(columns.from, part(flips));
+            let columns = Pixels::new(WIDTH, windows.map(|[_, left]| of_batch(left)), &self.device);
+            let from = mirrored(columns.from, of_batch(flips));
             let [images, _] = from.dims();
             // From [batch or 1, 32] to [batch, 3, 32, 32].
             let from = from.reshape([images, 1, 1, WIDTH]).expand(batch);
@@ -135,7 +135,7 @@ impl DeviceEpoch {
                 .map(|columns| columns.reshape([images, 1, 1, WIDTH]));
         }
         if let Some([top, _]) = &self.windows {
-            let rows = Pixels::new(HEIGHT, Some(part(top)), &self.device);
+            let rows = Pixels::new(HEIGHT, Some(of_batch(top)), &self.device);
             let column = [batch[0], 1, HEIGHT, 1];
             bytes = bytes.gather(2, rows.from.reshape(column).expand(batch));
             is_inside = is_inside
@@ -150,8 +150,8 @@ impl DeviceEpoch {
         }
     }
 
-    /// Takes the batch's part of a tensor of the epoch.
-    fn part(&self, index: usize) -> impl Fn(&Tensor<1, Int>) -> Tensor<1, Int> + use<> {
+    /// Takes the batch's range of a tensor of the epoch.
+    fn of_batch(&self, index: usize) -> impl Fn(&Tensor<1, Int>) -> Tensor<1, Int> + use<> {
         let num_batches = self.num_batches();
         assert!(
             index < num_batches,

@@ -152,7 +152,7 @@ impl Epoch<'_> {
         &self.order
     }
 
-    /// The part of [`order`](Self::order) that is the batch at `index`.
+    /// The range of [`order`](Self::order) that is the batch at `index`.
     ///
     /// # Panics
     /// When `index` is not below [`num_batches`](Self::num_batches).

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::archive::KnownArchive;
 use crate::download::download_options::DownloadOptions;
 use crate::download::progress::Event;
-use crate::download::publish::{part_path, publish_file};
+use crate::download::publish::{partial_path, publish_file};
 use crate::download::transfer::{Remote, TransferLimits, agent, fetch_rest};
 use crate::download::transfer_failure::Failure;
 use crate::error::{Error, MirrorFailure};
@@ -33,10 +33,10 @@ pub(crate) fn from_mirrors(
     options: &DownloadOptions,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<PathBuf, Error> {
-    let part = part_path(archive, data_dir);
+    let partial = partial_path(archive, data_dir);
     // The container stays until its members are published.
     let container = (archive.container).map_or(archive.max_bytes(), |container| container.bytes);
-    let received = fs::metadata(&part).map_or(0, |metadata| metadata.len());
+    let received = fs::metadata(&partial).map_or(0, |metadata| metadata.len());
     let needed = container.saturating_sub(received) + archive.member_bytes();
     require(data_dir, needed)?;
     let mut fresh: VecDeque<&str> = options.mirrors.iter().map(String::as_str).collect();
@@ -67,7 +67,7 @@ pub(crate) fn from_mirrors(
             next,
             is_slow_announced: candidate.slow_rate.is_some(),
         };
-        let reason = match from_mirror(archive, data_dir, url, &part, &mut limits, progress) {
+        let reason = match from_mirror(archive, data_dir, url, &partial, &mut limits, progress) {
             Ok(folder) => return Ok(folder),
             Err(Failure::Local(error)) => return Err(error),
             Err(Failure::Slow { rate }) => {
@@ -95,14 +95,14 @@ pub(crate) fn from_mirrors(
             reason,
         });
     }
-    let received = fs::metadata(&part).map_or(0, |metadata| metadata.len());
+    let received = fs::metadata(&partial).map_or(0, |metadata| metadata.len());
     if received == 0 {
-        let _ = fs::remove_file(&part);
+        let _ = fs::remove_file(&partial);
     }
     match content_errors.pop() {
         Some(error) if content_errors.len() + 1 == failures.len() => Err(error),
         _ => Err(Error::DownloadFailed {
-            path: part,
+            path: partial,
             received,
             failures,
         }),
@@ -114,24 +114,24 @@ fn from_mirror(
     archive: &KnownArchive,
     data_dir: &Path,
     url: &str,
-    part: &Path,
+    partial: &Path,
     limits: &mut TransferLimits<'_>,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<PathBuf, Failure> {
     let agent = agent(url, limits.options);
-    let part_bytes = || fs::metadata(part).map_or(0, |metadata| metadata.len());
+    let partial_bytes = || fs::metadata(partial).map_or(0, |metadata| metadata.len());
     let mut remote = Remote::default();
-    let mut best = part_bytes();
+    let mut best = partial_bytes();
     let mut tries_left = limits.options.attempts.max(1);
     let mut delay = limits.options.backoff;
     // Bytes from an earlier run may be what makes the whole wrong; a container from one go has no such excuse.
     let mut is_resumed = best > 0;
     for attempt in 1..=MAX_REQUESTS {
         let (reason, retry_after) =
-            match fetch_rest(&agent, url, part, &mut remote, limits, attempt, progress) {
-                Ok(()) => match publish_file(archive, data_dir, part, progress) {
+            match fetch_rest(&agent, url, partial, &mut remote, limits, attempt, progress) {
+                Ok(()) => match publish_file(archive, data_dir, partial, progress) {
                     Ok(folder) => {
-                        let _ = fs::remove_file(part);
+                        let _ = fs::remove_file(partial);
                         return Ok(folder);
                     }
                     Err(error @ (Error::Write { .. } | Error::DiskFull { .. })) => {
@@ -143,8 +143,8 @@ fn from_mirror(
                         (reason, None)
                     }
                     Err(error) => {
-                        fs::remove_file(part)
-                            .map_err(|source| Failure::Local(Error::write(part, source)))?;
+                        fs::remove_file(partial)
+                            .map_err(|source| Failure::Local(Error::write(partial, source)))?;
                         if !is_resumed {
                             return Err(Failure::Content(named(error, url)));
                         }
@@ -164,7 +164,7 @@ fn from_mirror(
                 }) => (reason, retry_after),
                 Err(failure) => return Err(failure),
             };
-        let bytes = part_bytes();
+        let bytes = partial_bytes();
         is_resumed = bytes > 0;
         if bytes > best.saturating_add(PROGRESS_BYTES) {
             tries_left = limits.options.attempts.max(1);

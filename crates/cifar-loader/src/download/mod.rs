@@ -23,7 +23,7 @@ use crate::dataset::verify_folder;
 use crate::download::lock::FolderLock;
 use crate::download::mirrors::from_mirrors;
 use crate::download::progress::Event;
-use crate::download::publish::{part_path, publish_file, remove_leftovers};
+use crate::download::publish::{partial_path, publish_file, remove_leftovers};
 use crate::error::Error;
 
 pub use crate::download::download_options::{
@@ -99,9 +99,9 @@ fn with_lock(
     work: impl FnOnce(&mut dyn FnMut(&Event<'_>)) -> Result<PathBuf, Error>,
 ) -> Result<PathBuf, Error> {
     let folder = data_dir.join(&*archive.folder);
-    let part = part_path(archive, data_dir);
+    let partial = partial_path(archive, data_dir);
     let is_present = verify_folder(archive, data_dir);
-    if !is_present || part.exists() {
+    if !is_present || partial.exists() {
         fs::create_dir_all(data_dir).map_err(|source| Error::write(data_dir, source))?;
         let path = data_dir.join(format!(".{}.lock", archive.file_name));
         let _lock = FolderLock::acquire(path, patience, &mut |holder| {
@@ -113,7 +113,7 @@ fn with_lock(
         if !verify_folder(archive, data_dir) {
             return work(progress);
         }
-        let _ = fs::remove_file(&part);
+        let _ = fs::remove_file(&partial);
     }
     progress(&Event::AlreadyPresent { folder: &folder });
     Ok(folder)

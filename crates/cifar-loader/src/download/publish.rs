@@ -164,6 +164,6 @@ pub(crate) fn publish_file(
 }
 
 /// Where the bytes that were received so far are kept.
-pub(crate) fn part_path(archive: &KnownArchive, data_dir: &Path) -> PathBuf {
+pub(crate) fn partial_path(archive: &KnownArchive, data_dir: &Path) -> PathBuf {
     data_dir.join(format!("{}.part", archive.file_name))
 }

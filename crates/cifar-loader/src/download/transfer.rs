@@ -63,23 +63,23 @@ pub(crate) fn agent(url: &str, options: &DownloadOptions) -> ureq::Agent {
         .into()
 }
 
-/// Asks for what is missing of `part` and appends it; `Ok` when the container is complete as far as can be told.
+/// Asks for what is missing of `partial` and appends it; `Ok` when the container is complete as far as can be told.
 pub(crate) fn fetch_rest(
     agent: &ureq::Agent,
     url: &str,
-    part: &Path,
+    partial: &Path,
     remote: &mut Remote,
     limits: &mut TransferLimits<'_>,
     attempt: u32,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<(), Failure> {
-    let mut file = open_part(part).map_err(Failure::Local)?;
+    let mut file = open_partial(partial).map_err(Failure::Local)?;
     let mut offset = file
         .seek(SeekFrom::End(0))
-        .map_err(|source| local(part, source))?;
+        .map_err(|source| local(partial, source))?;
     let known_total = remote.total.or(limits.known_total);
     if offset > limits.max_bytes || known_total.is_some_and(|total| offset > total) {
-        truncate(&mut file, part)?;
+        truncate(&mut file, partial)?;
         offset = 0;
     }
     if offset > 0 && known_total == Some(offset) {
@@ -120,7 +120,7 @@ pub(crate) fn fetch_rest(
             if !fits {
                 return discard(
                     &mut file,
-                    part,
+                    partial,
                     url,
                     remote,
                     "the server sent another range or size",
@@ -132,7 +132,7 @@ pub(crate) fn fetch_rest(
         StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
             return discard(
                 &mut file,
-                part,
+                partial,
                 url,
                 remote,
                 "the server has no such range",
@@ -158,7 +158,7 @@ pub(crate) fn fetch_rest(
         &mut body,
         &mut file,
         url,
-        part,
+        partial,
         offset,
         remote.total,
         limits,
@@ -175,7 +175,7 @@ fn receive(
     body: &mut impl Read,
     file: &mut File,
     url: &str,
-    part: &Path,
+    partial: &Path,
     mut offset: u64,
     total: Option<u64>,
     limits: &mut TransferLimits<'_>,
@@ -207,7 +207,7 @@ fn receive(
                     found: describe(&head),
                 }));
             }
-            truncate(file, part)?;
+            truncate(file, partial)?;
             bytes = &head;
         }
         if offset.saturating_add(bytes.len() as u64) > limits.max_bytes {
@@ -215,7 +215,7 @@ fn receive(
             return Err(Failure::Permanent { reason });
         }
         file.write_all(bytes)
-            .map_err(|source| local(part, source))?;
+            .map_err(|source| local(partial, source))?;
         offset += bytes.len() as u64;
 
         let now = Instant::now();
@@ -268,33 +268,33 @@ fn receive(
     }
 }
 
-fn open_part(part: &Path) -> Result<File, Error> {
-    remove_link(part)?;
+fn open_partial(partial: &Path) -> Result<File, Error> {
+    remove_link(partial)?;
     OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(part)
-        .map_err(|source| Error::write(part, source))
+        .open(partial)
+        .map_err(|source| Error::write(partial, source))
 }
 
-fn truncate(file: &mut File, part: &Path) -> Result<(), Failure> {
+fn truncate(file: &mut File, partial: &Path) -> Result<(), Failure> {
     file.set_len(0)
         .and_then(|()| file.rewind())
-        .map_err(|source| local(part, source))
+        .map_err(|source| local(partial, source))
 }
 
 /// Empties the partial file, so that the next try starts anew.
 fn discard(
     file: &mut File,
-    part: &Path,
+    partial: &Path,
     url: &str,
     remote: &mut Remote,
     reason: &str,
     progress: &mut dyn FnMut(&Event<'_>),
 ) -> Result<(), Failure> {
     progress(&Event::Restarting { url, reason });
-    truncate(file, part)?;
+    truncate(file, partial)?;
     *remote = Remote::default();
     Err(Failure::Transient {
         reason: reason.to_owned(),
@@ -302,8 +302,8 @@ fn discard(
     })
 }
 
-fn local(part: &Path, source: io::Error) -> Failure {
-    Failure::Local(Error::write(part, source))
+fn local(partial: &Path, source: io::Error) -> Failure {
+    Failure::Local(Error::write(partial, source))
 }
 
 #[cfg(test)]

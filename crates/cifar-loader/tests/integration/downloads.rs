@@ -164,13 +164,13 @@ fn tries_are_bounded_and_the_partial_file_is_kept() {
     let answers = [Answer::ResetAfter(1000), status(500)];
     let (error, folder) = check_failure(&answers, 10);
     let text = error.to_string();
-    for part in [
+    for expected in [
         "HTTP 500",
         "cargo xtask download",
         "--from-file",
         "1000 bytes",
     ] {
-        assert!(text.contains(part), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
     assert_eq!(fs::metadata(folder.path().join(PART)).unwrap().len(), 1000);
 

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use cifar_loader::{Cifar10, Error, KnownArchive, Member, Part, RECORD_BYTES, SAMPLE, import_file};
+use cifar_loader::{
+    Cifar10, Error, KnownArchive, Member, PublishedSplit, RECORD_BYTES, SAMPLE, import_file,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -13,7 +15,7 @@ use crate::fixture::{Tar, gzip, listing};
 const SAMPLE_CONTAINER: &[u8] = include_bytes!("../../data/cifar-10-sample.tar.gz");
 
 /// Two training records and a test record, of few different bytes, so that the container has few bits.
-fn contents() -> [(&'static str, Part, Vec<u8>); 2] {
+fn contents() -> [(&'static str, PublishedSplit, Vec<u8>); 2] {
     let records = |count: usize| {
         let mut bytes: Vec<u8> = (0..count * RECORD_BYTES)
             .map(|offset| (offset / 97 % 11 * (offset % 5)) as u8)
@@ -25,15 +27,15 @@ fn contents() -> [(&'static str, Part, Vec<u8>); 2] {
         bytes
     };
     [
-        ("a.bin", Part::Train, records(2)),
-        ("b.bin", Part::Test, records(1)),
+        ("a.bin", PublishedSplit::Train, records(2)),
+        ("b.bin", PublishedSplit::Test, records(1)),
     ]
 }
 
 fn miniature() -> KnownArchive {
-    let member = |(name, part, bytes): (&'static str, Part, Vec<u8>)| Member {
+    let member = |(name, split, bytes): (&'static str, PublishedSplit, Vec<u8>)| Member {
         name: name.into(),
-        part,
+        split,
         bytes: bytes.len() as u64,
         sha256: None,
     };
@@ -55,7 +57,7 @@ fn miniature_tar() -> Vec<u8> {
         .finish()
 }
 
-/// All bytes of both parts.
+/// All bytes of both splits.
 fn bytes_of(data: &Cifar10) -> Vec<u8> {
     let mut bytes = Vec::new();
     for view in [data.train(), data.test()] {

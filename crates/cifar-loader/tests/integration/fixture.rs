@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use cifar_loader::archive::Container;
-use cifar_loader::{KnownArchive, Member, Part, RECORD_BYTES, Sha256Digest};
+use cifar_loader::{KnownArchive, Member, PublishedSplit, RECORD_BYTES, Sha256Digest};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -26,12 +26,12 @@ pub(crate) fn records(index: u32, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Names, parts and contents of the members.
-pub(crate) fn contents() -> Vec<(&'static str, Part, Vec<u8>)> {
+/// Names, splits and contents of the members.
+pub(crate) fn contents() -> Vec<(&'static str, PublishedSplit, Vec<u8>)> {
     vec![
-        ("data_batch_1.bin", Part::Train, records(1, 20)),
-        ("data_batch_2.bin", Part::Train, records(2, 20)),
-        ("test_batch.bin", Part::Test, records(3, 10)),
+        ("data_batch_1.bin", PublishedSplit::Train, records(1, 20)),
+        ("data_batch_2.bin", PublishedSplit::Train, records(2, 20)),
+        ("test_batch.bin", PublishedSplit::Test, records(3, 10)),
     ]
 }
 
@@ -39,9 +39,9 @@ pub(crate) fn contents() -> Vec<(&'static str, Part, Vec<u8>)> {
 pub(crate) fn archive() -> KnownArchive {
     let members: Vec<_> = contents()
         .into_iter()
-        .map(|(name, part, bytes)| Member {
+        .map(|(name, split, bytes)| Member {
             name: name.into(),
-            part,
+            split,
             bytes: bytes.len() as u64,
             sha256: Some(Sha256Digest::of(&bytes)),
         })

@@ -42,8 +42,9 @@ impl Kept {
         });
         let mut all = vec![input];
         for (at, layer) in layers.into_iter().enumerate() {
-            let [weight, bias, gamma, beta] =
-                std::array::from_fn(|part| inputs.shapes[position::REDUCE + 4 * at + part].clone());
+            let [weight, bias, gamma, beta] = std::array::from_fn(|tensor| {
+                inputs.shapes[position::REDUCE + 4 * at + tensor].clone()
+            });
             all.push(Some(maker.vector(layer.weight, weight)));
             // A bias before a norm has no influence.
             all.push(Some(inputs.zeros(&bias)));

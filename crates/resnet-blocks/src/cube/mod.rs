@@ -3,7 +3,7 @@
 //! A handful of kernels of our own and matrix products, so that nothing is tuned: the first step runs as soon as they are compiled. Maps have
 //! channels last, in float32 or bfloat16; every sum is float32, in an order that does not change from run to run.
 //!
-//! Public for crates that make a whole training step of these parts; not covered by this crate's version number.
+//! Public for crates that make a whole training step of these; not covered by this crate's version number.
 
 mod backward;
 mod block;

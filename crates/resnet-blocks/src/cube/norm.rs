@@ -240,7 +240,7 @@ pub enum Mask<'a> {
 
 impl Mask<'_> {
     /// The mask's number, and the buffer bound for the output: the norm's input where that is not read.
-    fn parts<'a>(&'a self, x: &'a Matrix) -> (u32, &'a Matrix) {
+    fn bound<'a>(&'a self, x: &'a Matrix) -> (u32, &'a Matrix) {
         match self {
             Self::None => (gradient::MASK_NONE, x),
             Self::Output(y) => (gradient::MASK_OUTPUT, y),
@@ -265,7 +265,7 @@ pub fn gradient_sums(
         gamma: Vector32::empty(client, d.channels),
         beta: Vector32::empty(client, d.channels),
     });
-    let (kind, y) = mask.parts(x);
+    let (kind, y) = mask.bound(x);
     // SAFETY: as in `batch_statistics`.
     unsafe {
         gradient::gradient_partial::launch_unchecked(
@@ -329,7 +329,7 @@ pub fn gradient_apply(
 ) -> Matrix {
     let dx = successor(client, x, is_in_place);
     let d = Division::of(x);
-    let (kind, y) = mask.parts(x);
+    let (kind, y) = mask.bound(x);
     let reciprocal = 1.0 / (d.rows * spread) as f32;
     // SAFETY: as in `batch_statistics`. Without a shortcut its output is not written, so `dx` may stand for it. In place, the unit that writes a
     // value is the only one that reads it, and has read it before.

@@ -42,7 +42,7 @@ impl Sizes {
         }
     }
 
-    /// Low-resolution rows of one part in pieces whose output stays in the cache.
+    /// Low-resolution rows of one chunk in pieces whose output stays in the cache.
     pub(crate) fn row_tiles(
         &self,
         low_len: usize,

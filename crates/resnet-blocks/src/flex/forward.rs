@@ -29,7 +29,7 @@ pub(crate) type Statistics = Vec<(Vec<f64>, Vec<f64>)>;
 pub(crate) struct Kept<T> {
     pub(crate) config: BlockConfig,
     pub(crate) sizes: Sizes,
-    /// The batch that these images are a part of, where they are not all of it.
+    /// The batch that these images are a shard of, where they are not all of it.
     pub(crate) shared: Option<SharedBatch>,
     /// Positions of the output's size in the whole batch.
     pub(crate) positions: f64,

@@ -1,46 +1,46 @@
-//! The batch in parts that threads work on.
+//! The batch in chunks that threads work on.
 //!
-//! The parts depend on the shape alone and their partial sums are combined in order, so that results do not depend on the
+//! The chunks depend on the shape alone and their partial sums are combined in order, so that results do not depend on the
 //! number of threads.
 
 use rayon::prelude::*;
 
 use crate::flex::element::Real;
 
-/// Pixels that a part should have at least, where the batch has enough images.
+/// Pixels that a chunk should have at least, where the batch has enough images.
 const PIXELS: usize = 1024;
-/// Parts that a batch is divided into at least, where it has enough images.
-const PARTS: usize = 8;
+/// Chunks that a batch is divided into at least, where it has enough images.
+const CHUNKS: usize = 8;
 
-/// Consecutive images, the same number in every part but the last.
+/// Consecutive images, the same number in every chunk but the last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Partition {
     images: usize,
-    images_per_part: usize,
+    images_per_chunk: usize,
 }
 
 impl Partition {
     pub(crate) fn new(images: usize, pixels_per_image: usize) -> Self {
         let wanted = PIXELS / pixels_per_image.max(1);
-        let images_per_part = wanted.min(images.div_ceil(PARTS)).max(1);
+        let images_per_chunk = wanted.min(images.div_ceil(CHUNKS)).max(1);
         Self {
             images,
-            images_per_part,
+            images_per_chunk,
         }
     }
 
     fn len(&self) -> usize {
-        self.images.div_ceil(self.images_per_part)
+        self.images.div_ceil(self.images_per_chunk)
     }
 
-    /// The values of each part; empty slices where there are no values at all.
+    /// The values of each chunk; empty slices where there are no values at all.
     pub(crate) fn split<'a, T>(&self, values: &'a [T]) -> Vec<&'a [T]> {
         if values.is_empty() {
             return vec![&[]; self.len()];
         }
         assert!(values.len().is_multiple_of(self.images));
         values
-            .chunks(values.len() / self.images * self.images_per_part)
+            .chunks(values.len() / self.images * self.images_per_chunk)
             .collect()
     }
 
@@ -51,17 +51,17 @@ impl Partition {
         }
         assert!(values.len().is_multiple_of(self.images));
         values
-            .chunks_mut(values.len() / self.images * self.images_per_part)
+            .chunks_mut(values.len() / self.images * self.images_per_chunk)
             .collect()
     }
 }
 
-/// Applies `work` to every part in parallel; the results are in the parts' order.
-pub(crate) fn for_each_part<P: Send, R: Send>(
-    parts: Vec<P>,
+/// Applies `work` to every chunk in parallel; the results are in the chunks' order.
+pub(crate) fn for_each_chunk<P: Send, R: Send>(
+    chunks: Vec<P>,
     work: impl Fn(P) -> R + Sync + Send,
 ) -> Vec<R> {
-    parts.into_par_iter().with_max_len(1).map(work).collect()
+    chunks.into_par_iter().with_max_len(1).map(work).collect()
 }
 
 /// Adds `values` to `totals`, element by element.
@@ -72,11 +72,11 @@ pub(crate) fn add<T: Real>(totals: &mut [f64], values: &[T]) {
     }
 }
 
-/// The element-wise sum of one field of every part, in the parts' order.
-pub(crate) fn total<'a, R, T: Real>(parts: &'a [R], field: impl Fn(&'a R) -> &'a [T]) -> Vec<f64> {
-    let mut totals = vec![0.0; parts.first().map_or(0, |part| field(part).len())];
-    for part in parts {
-        add(&mut totals, field(part));
+/// The element-wise sum of one field of every chunk, in the chunks' order.
+pub(crate) fn total<'a, R, T: Real>(chunks: &'a [R], field: impl Fn(&'a R) -> &'a [T]) -> Vec<f64> {
+    let mut totals = vec![0.0; chunks.first().map_or(0, |chunk| field(chunk).len())];
+    for chunk in chunks {
+        add(&mut totals, field(chunk));
     }
     totals
 }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn totals_are_combined_in_order() {
-        let parts = for_each_part(vec![1.0f32, 2.0, 3.0], |value| vec![value, -value]);
-        assert_eq!(total(&parts, |part| part), [6.0, -6.0]);
+        let chunks = for_each_chunk(vec![1.0f32, 2.0, 3.0], |value| vec![value, -value]);
+        assert_eq!(total(&chunks, |chunk| chunk), [6.0, -6.0]);
     }
 }

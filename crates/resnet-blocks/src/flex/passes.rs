@@ -6,7 +6,7 @@ use crate::flex::block::{Affine, Layer, sample};
 use crate::flex::element::{Real, narrow, relu, transpose};
 use crate::flex::elementwise::{centre, finish, finish_with};
 use crate::flex::interleaved::{REGIONS, convolve_constant};
-use crate::flex::partition::{Partition, for_each_part};
+use crate::flex::partition::{Partition, for_each_chunk};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::spatial::{Kernel, convolve};
 use crate::flex::statistics::moments::{Moments, channel_moments, cross_moments};
@@ -55,13 +55,13 @@ impl<T: Real> Forward<T> {
             return Vec::new();
         }
         let mut sampled = vec![T::ZERO; sizes.batch * sizes.low_pixels() * sizes.channels_in];
-        let parts = self
+        let chunks = self
             .partition
             .split(input)
             .into_iter()
             .zip(self.partition.split_mut(&mut sampled))
             .collect();
-        for_each_part(parts, |(input, sampled)| sample(sizes, input, sampled));
+        for_each_chunk(chunks, |(input, sampled)| sample(sizes, input, sampled));
         sampled
     }
 
@@ -86,7 +86,7 @@ impl<T: Real> Forward<T> {
         )
     }
 
-    /// The reduce product, and what `measure` says of each part of the input and the product.
+    /// The reduce product, and what `measure` says of each chunk of the input and the product.
     pub(super) fn reduce<R: Send>(
         &self,
         input: &[T],
@@ -97,13 +97,13 @@ impl<T: Real> Forward<T> {
         } = self.sizes;
         let weight: Vec<T> = narrow(&transpose(&self.layers[0].weight, width, channels_in));
         let mut reduced = vec![T::ZERO; self.sizes.batch * self.sizes.low_pixels() * width];
-        let parts = self
+        let chunks = self
             .partition
             .split(input)
             .into_iter()
             .zip(self.partition.split_mut(&mut reduced))
             .collect();
-        let measures = for_each_part(parts, |(input, reduced): (&[T], &mut [T])| {
+        let measures = for_each_chunk(chunks, |(input, reduced): (&[T], &mut [T])| {
             multiply(
                 reduced,
                 width,
@@ -129,7 +129,7 @@ impl<T: Real> Forward<T> {
         (output, Moments::combine(&moments))
     }
 
-    /// The 3x3 convolution of the normalised and activated map, and what `measure` says of each of its parts.
+    /// The 3x3 convolution of the normalised and activated map, and what `measure` says of each of its chunks.
     pub(super) fn spatial<R: Send>(
         &self,
         reduced: &[T],
@@ -138,7 +138,7 @@ impl<T: Real> Forward<T> {
     ) -> (Vec<T>, Vec<R>) {
         let sizes = &self.sizes;
         let mut output = vec![T::ZERO; sizes.batch * sizes.output_pixels() * sizes.width];
-        let parts = self
+        let chunks = self
             .partition
             .split(reduced)
             .into_iter()
@@ -146,7 +146,7 @@ impl<T: Real> Forward<T> {
             .collect();
         let affine = Affine::new(norm);
         let measures = if sizes.up == 1 {
-            for_each_part(parts, |(reduced, output): (&[T], &mut [T])| {
+            for_each_chunk(chunks, |(reduced, output): (&[T], &mut [T])| {
                 self.convolve(reduced, &affine, output);
                 measure(output)
             })
@@ -160,7 +160,7 @@ impl<T: Real> Forward<T> {
                 .collect();
             let regions: Vec<T> = narrow(&convolve_constant(&constant, &kernel));
             let constant: Vec<T> = narrow(&constant);
-            for_each_part(parts, |(reduced, output): (&[T], &mut [T])| {
+            for_each_chunk(chunks, |(reduced, output): (&[T], &mut [T])| {
                 self.convolve_interleaved(reduced, &affine, &constant, &regions, output);
                 measure(output)
             })
@@ -235,7 +235,7 @@ impl<T: Real> Forward<T> {
     /// The moments of the expand layer's input.
     pub(super) fn expand_moments(&self, spatial: &[T], norm: &Normalization) -> Moments {
         let affine = Affine::new(norm);
-        let moments = for_each_part(self.partition.split(spatial), |spatial| {
+        let moments = for_each_chunk(self.partition.split(spatial), |spatial| {
             let mut active = vec![T::ZERO; spatial.len()];
             affine.activate(spatial, &mut active);
             cross_moments(&mut active, self.sizes.width)
@@ -267,13 +267,13 @@ impl<T: Real> Forward<T> {
         let affine = Affine::new(spatial_norm);
         let mut output = vec![T::ZERO; sizes.batch * sizes.output_pixels() * channels_out];
         let partition = &self.partition;
-        let parts = partition
+        let chunks = partition
             .split(low_input)
             .into_iter()
             .zip(partition.split(spatial))
             .zip(partition.split_mut(&mut output));
-        for_each_part(
-            parts.collect(),
+        for_each_chunk(
+            chunks.collect(),
             |((input, spatial), output): ((&[T], &[T]), &mut [T])| {
                 let mut active = Vec::new();
                 for rows in sizes.row_tiles(input.len() / channels_in) {

@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::{add_channels, centre};
 use crate::flex::layout::{channels_last, dense, from_channels_last};
-use crate::flex::partition::{Partition, for_each_part, total};
+use crate::flex::partition::{Partition, for_each_chunk, total};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::operation::image_dims;
 
@@ -42,12 +42,12 @@ impl Pointwise {
         let (row_stride, column_stride) = self.strides(channels_in, channels_out);
         let mut output = vec![T::ZERO; batch * height * width * channels_out];
         let partition = Partition::new(batch, height * width);
-        let parts = partition
+        let chunks = partition
             .split(input.storage::<T>())
             .into_iter()
             .zip(partition.split_mut(&mut output))
             .collect();
-        for_each_part(parts, |(input, output): (&[T], &mut [T])| {
+        for_each_chunk(chunks, |(input, output): (&[T], &mut [T])| {
             multiply(
                 output,
                 channels_out,
@@ -86,15 +86,15 @@ impl Pointwise {
             }
         ];
         let partition = Partition::new(batch, height * width);
-        let parts = partition
+        let chunks = partition
             .split(input.storage::<T>())
             .into_iter()
             .zip(partition.split(gradient.storage::<T>()));
-        let parts = parts
+        let chunks = chunks
             .zip(partition.split_mut(&mut input_gradient))
             .collect();
-        let sums = for_each_part(
-            parts,
+        let sums = for_each_chunk(
+            chunks,
             |((input, gradient), to): ((&[T], &[T]), &mut [T])| {
                 let pixels = input.len() / channels_in;
                 if !to.is_empty() {

@@ -96,7 +96,7 @@ pub(crate) trait BlockOps: Backend {
         precision: Precision,
     ) -> FloatTensor<Self>;
 
-    /// A vector `[n]` summed over all parts of a batch; its gradient is the sum of theirs.
+    /// A vector `[n]` summed over all shards of a batch; its gradient is the sum of theirs.
     fn sum_over_parts(
         vector: FloatTensor<Self>,
         batch: SharedBatch,

@@ -12,13 +12,13 @@ pub struct BatchLoss {
 }
 
 impl BatchLoss {
-    /// Adds another part of the same batch.
-    pub fn add_part(&mut self, part: Self) {
-        self.cross_entropy += part.cross_entropy;
-        self.kl += part.kl;
-        // All parts have the same penalties, unless one of them computes what is not a number.
+    /// Adds the loss of other images of the same batch: of a shard, or of a micro-batch.
+    pub fn add(&mut self, other: Self) {
+        self.cross_entropy += other.cross_entropy;
+        self.kl += other.kl;
+        // All shards have the same penalties, unless one of them computes what is not a number.
         if self.l2.is_finite() {
-            self.l2 = part.l2;
+            self.l2 = other.l2;
         }
     }
 
@@ -47,21 +47,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn penalties_count_once_in_a_batch_of_several_parts() {
-        let part = |cross_entropy, kl, l2| BatchLoss {
+    fn penalties_count_once_in_a_batch_of_several_shards() {
+        let shard = |cross_entropy, kl, l2| BatchLoss {
             cross_entropy,
             kl,
             l2,
         };
         let mut batch = BatchLoss::default();
-        batch.add_part(part(30.0, 3.0, 7.0));
-        batch.add_part(part(50.0, 5.0, 7.0));
-        assert_eq!(batch, part(80.0, 8.0, 7.0));
+        batch.add(shard(30.0, 3.0, 7.0));
+        batch.add(shard(50.0, 5.0, 7.0));
+        assert_eq!(batch, shard(80.0, 8.0, 7.0));
         assert_eq!(batch.mean(4), 29.0);
         assert_eq!(batch.objective(4, 0.5), 27.5);
-        // What one part computed of them stays visible.
-        batch.add_part(part(0.0, 0.0, f64::NAN));
-        batch.add_part(part(0.0, 0.0, 7.0));
+        // What one shard computed of them stays visible.
+        batch.add(shard(0.0, 0.0, f64::NAN));
+        batch.add(shard(0.0, 0.0, 7.0));
         assert!(batch.l2.is_nan() && batch.mean(4).is_nan());
     }
 }

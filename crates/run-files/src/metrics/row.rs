@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::further::FurtherNumbers;
+use super::optional_metrics::OptionalMetrics;
 use crate::nullable;
 
-/// The loss of a split and its parts: means over the images, in nats an image.
+/// The loss of a split and its terms: means over the images, in nats an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     /// What is minimised: cross-entropy + KL + penalties.
@@ -53,7 +53,7 @@ pub struct EpochRow {
     pub valid: Terms,
     /// What the run's settings ask for besides.
     #[serde(flatten)]
-    pub further: FurtherNumbers,
+    pub optional: OptionalMetrics,
 }
 
 impl EpochRow {
@@ -92,7 +92,7 @@ impl EpochRow {
         ]
     }
 
-    /// The row as a JSON object with `epoch`, [`Self::KEYS`], `skipped_steps` and the further numbers that there are; a number
+    /// The row as a JSON object with `epoch`, [`Self::KEYS`], `skipped_steps` and the optional metrics that there are; a number
     /// that is not finite becomes `null`.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = Map::new();
@@ -101,7 +101,7 @@ impl EpochRow {
             object.insert(key.to_owned(), number.into());
         }
         object.insert("skipped_steps".to_owned(), self.skipped_steps.into());
-        for (key, number) in self.further.present() {
+        for (key, number) in self.optional.present() {
             object.insert(key.to_owned(), number.into());
         }
         object
@@ -142,7 +142,7 @@ impl EpochRow {
                 "learning_rate"
             })?,
             skipped_steps: integer("skipped_steps")?,
-            further: FurtherNumbers::from_values(|key| {
+            optional: OptionalMetrics::from_values(|key| {
                 object.contains_key(key).then(|| number(key)).transpose()
             })?,
         })
@@ -160,10 +160,10 @@ impl EpochRow {
             "skipped_steps" => self.skipped_steps.to_string(),
             name => {
                 let position = Self::KEYS.iter().position(|key| *key == name);
-                let further = || self.further.present().find(|(key, _)| *key == name);
+                let optional = || self.optional.present().find(|(key, _)| *key == name);
                 let number = match position {
                     Some(position) => numbers[position],
-                    None => further().map_or(f64::NAN, |(_, number)| number),
+                    None => optional().map_or(f64::NAN, |(_, number)| number),
                 };
                 // `{:?}` is the standard library's shortest form that reads back to the same bits.
                 format!("{number:?}")
@@ -181,10 +181,10 @@ impl EpochRow {
             "skipped_steps" => integer(self.skipped_steps),
             name => {
                 let position = Self::KEYS.iter().position(|key| *key == name);
-                let further = || self.further.present().find(|(key, _)| *key == name);
+                let optional = || self.optional.present().find(|(key, _)| *key == name);
                 let expected = position
                     .map(|position| self.numbers()[position])
-                    .or_else(|| further().map(|(_, number)| number));
+                    .or_else(|| optional().map(|(_, number)| number));
                 expected.is_none_or(|expected| {
                     // JSON has one word for all that is not finite.
                     cell.parse::<f64>().is_ok_and(|found| {
@@ -195,12 +195,12 @@ impl EpochRow {
         }
     }
 
-    /// The columns of a new `metrics.csv` with these further numbers.
-    pub(super) fn columns(further: &[&str]) -> Vec<String> {
+    /// The columns of a new `metrics.csv` with these optional metrics.
+    pub(super) fn columns(optional: &[&str]) -> Vec<String> {
         let names = std::iter::once("epoch").chain(Self::KEYS);
         let names = names
             .chain(["skipped_steps"])
-            .chain(further.iter().copied());
+            .chain(optional.iter().copied());
         names.map(str::to_owned).collect()
     }
 }

@@ -26,7 +26,7 @@ fn row(epoch: u32) -> EpochRow {
         learning_rate: 0.001,
         last_learning_rate: 0.001,
         skipped_steps: 2,
-        further: Default::default(),
+        optional: Default::default(),
     }
 }
 
@@ -63,14 +63,14 @@ fn rows_have_these_bytes() {
 #[test]
 fn further_numbers_follow_in_both_files_and_read_back() {
     let folder = tempfile::tempdir().unwrap();
-    let further = FurtherNumbers {
+    let optional = OptionalMetrics {
         valid_bits_per_dim: Some(4.5),
         valid_elbo: Some(f64::NAN),
-        ..FurtherNumbers::default()
+        ..OptionalMetrics::default()
     };
-    let keys: Vec<&str> = further.present().map(|(key, _)| key).collect();
+    let keys: Vec<&str> = optional.present().map(|(key, _)| key).collect();
     let mut writer = MetricsWriter::open_with(folder.path(), None, &keys).unwrap();
-    writer.append(&EpochRow { further, ..row(1) }).unwrap();
+    writer.append(&EpochRow { optional, ..row(1) }).unwrap();
     let [jsonl, csv] = contents(folder.path());
     let end = r#""skipped_steps":2,"valid/bits_per_dim":4.5,"valid/elbo":null}"#;
     assert!(jsonl.ends_with(&format!("{end}\n")), "{jsonl}");
@@ -78,9 +78,9 @@ fn further_numbers_follow_in_both_files_and_read_back() {
     assert!(lines[0].ends_with("learning_rate,skipped_steps,valid/bits_per_dim,valid/elbo"));
     assert!(lines[1].ends_with("0.001,2,4.5,NaN"), "{csv}");
     let read = read_rows(&folder.path().join(METRICS_JSONL)).unwrap();
-    assert_eq!(read[0].further.valid_bits_per_dim, Some(4.5));
-    assert!(read[0].further.valid_elbo.is_some_and(f64::is_nan));
-    assert_eq!(read[0].further.train_objective, None);
+    assert_eq!(read[0].optional.valid_bits_per_dim, Some(4.5));
+    assert!(read[0].optional.valid_elbo.is_some_and(f64::is_nan));
+    assert_eq!(read[0].optional.train_objective, None);
 }
 
 #[test]

@@ -126,19 +126,19 @@ impl MetricsWriter {
         Self::open_with(run_dir, keep, &[])
     }
 
-    /// As [`open`](Self::open), for rows that have further numbers: `further` are their keys, in the order of
-    /// `FurtherNumbers::KEYS`.
+    /// As [`open`](Self::open), for rows that have optional metrics: `optional` are their keys, in the order of
+    /// `OptionalMetrics::KEYS`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(
         run_dir: &Path,
         keep: Option<MetricsLengths>,
-        further: &[&str],
+        optional: &[&str],
     ) -> Result<Self, MetricsError> {
         let (jsonl, csv) = (run_dir.join(METRICS_JSONL), run_dir.join(METRICS_CSV));
         let Some(lengths) = keep else {
-            let columns = EpochRow::columns(further);
+            let columns = EpochRow::columns(optional);
             return Ok(Self {
                 jsonl: RowFile::create(jsonl, "")?,
                 csv: RowFile::create(csv, &format!("{}\n", columns.join(",")))?,

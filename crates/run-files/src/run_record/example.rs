@@ -26,7 +26,7 @@ pub fn row(epoch: u32) -> EpochRow {
         learning_rate: 0.001,
         last_learning_rate: 0.001,
         skipped_steps: 0,
-        further: Default::default(),
+        optional: Default::default(),
     }
 }
 

@@ -107,12 +107,12 @@ mod tests {
         let twice = format!("{THREE_EPOCHS}{THREE_EPOCHS}");
         assert_eq!(timing(&twice), timing(THREE_EPOCHS));
         // Killed after 3 of 4 steps of the second epoch, and again after 1.
-        let parts = r#"{"epoch":1,"train_seconds":10.0,"train_steps":4}
+        let lines = r#"{"epoch":1,"train_seconds":10.0,"train_steps":4}
 {"epoch":2,"train_seconds":7.5,"train_steps":3}
 {"epoch":2,"train_seconds":2.5,"train_steps":1}
 {"epoch":3,"train_seconds":10.0,"train_steps":4}"#;
         assert_eq!(
-            timing(parts),
+            timing(lines),
             RunTiming {
                 peak_memory_bytes: None,
                 ..timing(THREE_EPOCHS)

@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn errors_name_file_line_range_and_nearest_name() {
-        for (text, parts) in [
+        for (text, expected_texts) in [
             (
                 "{\n\"batchsize\": 3}",
                 &[
@@ -192,8 +192,11 @@ mod tests {
             ("", &["my.json", "line 1 column 0"]),
         ] {
             let message = parsed(text).unwrap_err();
-            for part in parts {
-                assert!(message.contains(part), "{part:?} is not in {message:?}");
+            for expected in expected_texts {
+                assert!(
+                    message.contains(expected),
+                    "{expected:?} is not in {message:?}"
+                );
             }
         }
     }

@@ -37,7 +37,7 @@ impl fmt::Display for Difference {
 /// `run_dir`; `data_dir` (a moved folder holds the same images, and the data hash in `environment.json` tells when it
 /// does not); `epochs`, but for a cosine
 /// schedule; `checkpoint_every`; `on_disk_full`; and the indices of GPUs. Changing the kind of device is listed, since
-/// backends round differently, and so is their number without a number of shards, since each then normalises its part of a batch by itself.
+/// backends round differently, and so is their number without a number of shards, since each then normalises its shard of a batch by itself.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     let (earlier, later) = (comparable(before), comparable(after));
     // Each epoch's learning rate depends on how many there will be.

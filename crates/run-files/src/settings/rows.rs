@@ -329,7 +329,7 @@ settings! {
         takes: ["2", "50000"],
         refuses: ["1", "0", "50001"],
     }
-    /// Equal parts of each batch, each normalised with its own statistics, whose gradients are added in a fixed binary tree; 1 means one
+    /// Equal shards of each batch, each normalised with its own statistics, whose gradients are added in a fixed binary tree; 1 means one
     /// for each device.
     Shards shards: usize = 1 => {
         values: Domain::Integers(&SHARDS),

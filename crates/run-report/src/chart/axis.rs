@@ -106,9 +106,9 @@ impl Axis {
     }
 }
 
-/// The least of 1, 2 and 5 times a power of ten that cuts `spread` into at most `parts`.
-pub fn round_step(spread: f64, parts: f64) -> f64 {
-    let least = spread / parts;
+/// The least of 1, 2 and 5 times a power of ten that cuts `spread` into at most `intervals`.
+pub fn round_step(spread: f64, intervals: f64) -> f64 {
+    let least = spread / intervals;
     let power = 10.0_f64.powf(least.log10().floor());
     // The last one guards against a power rounded down.
     [1.0, 2.0, 5.0, 10.0]

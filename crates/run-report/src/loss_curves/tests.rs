@@ -17,7 +17,7 @@ fn row(epoch: u32, loss: f64) -> EpochRow {
         learning_rate: 0.001,
         last_learning_rate: 0.001,
         skipped_steps: 0,
-        further: Default::default(),
+        optional: Default::default(),
     }
 }
 

@@ -97,8 +97,8 @@ fn curves(page: &mut Page, groups: &[ReportGroup<'_>]) {
                 over_epochs(
                     groups,
                     &[
-                        |row| row.further.train_bits_per_dim.unwrap_or(f64::NAN),
-                        |row| row.further.valid_bits_per_dim.unwrap_or(f64::NAN),
+                        |row| row.optional.train_bits_per_dim.unwrap_or(f64::NAN),
+                        |row| row.optional.valid_bits_per_dim.unwrap_or(f64::NAN),
                     ],
                 ),
             )
@@ -168,7 +168,7 @@ fn against_depth(page: &mut Page, groups: &[ReportGroup<'_>]) {
             page.chart(
                 "Training bits per dimension, best epoch",
                 &over_depth(groups, bits, false, |run| {
-                    run.summary.best.further.train_bits_per_dim
+                    run.summary.best.optional.train_bits_per_dim
                 }),
             );
         } else if !have_floors(groups) {

@@ -139,7 +139,7 @@ struct Latents<'a> {
     interpolated: &'a [[u32; 2]],
 }
 
-/// The divergence and its two parts, a line each.
+/// The divergence and its two terms, a line each.
 fn information(found: &LatentRecord) -> String {
     let mut text = String::new();
     let mut line = |name: &str, nats: f64, bound: &str, what: &str| {
@@ -202,12 +202,12 @@ mod tests {
             interpolated: Vec::new(),
         };
         let text = information(&record(6.207));
-        for part in [
+        for expected in [
             "6.207 nats or more:  the estimate is at its ceiling, log 500 = 6.215",
             "13.793 nats or less:",
             "mean over 500 test images\n",
         ] {
-            assert!(text.contains(part), "{part} in {text}");
+            assert!(text.contains(expected), "{expected} in {text}");
         }
         let text = information(&record(2.0));
         assert!(!text.contains("or more") && text.contains("500 images exceeds 6.215"));

@@ -14,7 +14,7 @@ use run_files::settings::Settings;
 /// Fewer images than this at a time are too few to measure steps of a half and a quarter of them.
 const FEWEST_MEASURED: usize = 16;
 
-/// Chooses the micro-batch of settings: the batch in the fewest equal parts that fit the device's free memory, or `limit`. Gives
+/// Chooses the micro-batch of settings: the batch in the fewest equal micro-batches that fit the device's free memory, or `limit`. Gives
 /// none where the whole batch fits.
 ///
 /// What fits is predicted first. Where that is not the whole batch, steps of a half and of a quarter of what the prediction
@@ -88,10 +88,10 @@ fn choose_by(
     Ok((fits < batch).then_some(fits))
 }
 
-/// The largest of the batch's equal parts, for which `needed` gives bytes, that fits.
+/// The largest of the batch's equal micro-batches, for which `needed` gives bytes, that fits.
 fn largest(batch: usize, available: u64, needed: impl Fn(usize) -> u64) -> Option<usize> {
-    // Equal parts: every other size would only leave a shorter last part.
-    let mut sizes = (1..=batch.div_ceil(2)).map(|parts| batch.div_ceil(parts).max(2));
+    // Equal ones: every other size would only leave a shorter last micro-batch.
+    let mut sizes = (1..=batch.div_ceil(2)).map(|count| batch.div_ceil(count).max(2));
     sizes.find(|most| needed(*most) <= available)
 }
 
@@ -113,7 +113,7 @@ fn predicted(settings: &Settings, config: &ModelConfig, batch: usize, most: usiz
     tensors + others + data_bytes(settings)
 }
 
-/// The same by measured steps, and what they do not hold: the weights' average, the further sums in the tree of more than two
+/// The same by measured steps, and what they do not hold: the weights' average, the other sums in the tree of more than two
 /// micro-batches, and evaluation in place of a step.
 fn measured(
     settings: &Settings,

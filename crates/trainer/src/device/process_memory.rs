@@ -43,8 +43,8 @@ fn amount_in(text: &str, name: &str) -> Option<u64> {
 fn control_groups(groups: &str, root: &Path) -> Vec<Memory> {
     let mut found = Vec::new();
     for line in groups.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
             continue;
         };
         let (root, limit, usage) = match controllers {

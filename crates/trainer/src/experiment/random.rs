@@ -130,10 +130,10 @@ mod tests {
             let whole = evaluation_noise(7, 2, 0..257, latent_dim);
             assert_eq!(whole.len(), 257 * latent_dim);
             for batch in [1usize, 7, 99, 100, 101, 256] {
-                let parts = (0..257usize).step_by(batch).flat_map(|first| {
+                let batches = (0..257usize).step_by(batch).flat_map(|first| {
                     evaluation_noise(7, 2, first..257.min(first + batch), latent_dim)
                 });
-                assert!(parts.eq(whole.iter().copied()), "{batch} at a time");
+                assert!(batches.eq(whole.iter().copied()), "{batch} at a time");
             }
             // A hundred at a time, the draws are those of runs before there was another way.
             let second = Stream::new(7, Purpose::EvaluationNoise, 2 << 32 | 1);

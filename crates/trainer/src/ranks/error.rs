@@ -29,7 +29,7 @@ pub enum RanksError {
         .ranks * .devices
     )]
     Indivisible {
-        /// Parts of each batch.
+        /// Shards of each batch.
         shards: usize,
         /// How many ranks there are.
         ranks: usize,
@@ -42,7 +42,7 @@ pub enum RanksError {
          shards or ranks"
     )]
     TooManyShards {
-        /// Parts of each batch.
+        /// Shards of each batch.
         shards: usize,
         /// Images of a batch.
         batch_size: usize,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::process::stop_request::StopRequest;
 
 mod agreement;
-pub(crate) mod batch_parts;
+pub(crate) mod batch_division;
 mod division;
 mod error;
 pub(crate) mod launcher;

@@ -9,7 +9,7 @@ use super::RanksError;
 pub(crate) struct Message {
     /// A few numbers, exactly.
     pub(crate) numbers: Vec<f64>,
-    /// A part of a long vector.
+    /// A piece of a long vector.
     pub(crate) values: Vec<f32>,
     pub(crate) text: String,
 }

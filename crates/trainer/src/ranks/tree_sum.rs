@@ -164,7 +164,7 @@ fn contribution(message: Message) -> (Option<Contribution>, Requests) {
 impl Contribution {
     /// The sum of two neighbours in the tree.
     pub(crate) fn and(mut self, right: Self) -> Self {
-        self.loss.add_part(right.loss);
+        self.loss.add(right.loss);
         let numbers = self.numbers.iter_mut().zip(right.numbers);
         numbers.for_each(|(left, right)| *left += right);
         let values = self.values.iter_mut().zip(right.values);

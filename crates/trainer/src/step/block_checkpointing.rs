@@ -90,7 +90,7 @@ impl Forward {
     }
 }
 
-/// The inputs of all parts of the model, from a pass without gradients.
+/// The inputs of all segments of the model, from a pass without gradients.
 pub(crate) struct Recomputing {
     inputs: ForwardInputs,
     encoder: Vec<Tensor<4>>,

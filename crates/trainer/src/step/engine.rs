@@ -1,6 +1,6 @@
 //! The step: training, timing, scaling and the check of determinism all take this one.
 //!
-//! What is behind it: how a batch is divided over devices and micro-batches, how the gradients of the parts become one, who
+//! What is behind it: how a batch is divided over devices and micro-batches, how the gradients of shards become one, who
 //! decides that a step changes nothing, and the update of weights, moments and their average.
 
 use burn::prelude::*;
@@ -422,12 +422,12 @@ impl Engine {
     }
 }
 
-/// The step on the model's device and further ones, where they know one.
+/// The step on the model's device and those of the replicas, where they know one.
 #[cfg(feature = "cube")]
 fn on_device(model: &Model, replicas: &Replicas, options: EngineOptions) -> Option<OnDevice> {
     let is_trained = model.devices().iter().all(Device::is_autodiff);
     if !replicas.are_independent() || !is_trained {
         return None;
     }
-    OnDevice::new(model, options)?.with_further(replicas.further())
+    OnDevice::new(model, options)?.with_workers(replicas.worker_devices())
 }

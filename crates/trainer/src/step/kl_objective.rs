@@ -1,4 +1,4 @@
-//! The KL divergence's part in what is minimised: weighted, and with free bits.
+//! The KL divergence's term in what is minimised: weighted, and with free bits.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl KlObjective {
 
     /// The factors; `means` are each dimension's KL divergence over the whole batch, needed with free bits only.
     ///
-    /// The mean of the whole batch decides whether a dimension costs anything, also where the batch is computed in parts.
+    /// The mean of the whole batch decides whether a dimension costs anything, also where the batch is computed in shards.
     pub(crate) fn weights(self, means: Option<&[f64]>) -> KlWeights {
         match (self.free_bits, means) {
             (Some(free), Some(means)) => {
@@ -49,7 +49,7 @@ impl KlObjective {
         }
     }
 
-    /// The part itself in nats an image, where `kl` is the batch's mean and `means` that of each dimension.
+    /// The term itself in nats an image, where `kl` is the batch's mean and `means` that of each dimension.
     pub(crate) fn value(self, kl: f64, means: Option<&[f64]>) -> f64 {
         match (self.free_bits, means) {
             (Some(free), Some(means)) => self.weight * free_bits(means, free),

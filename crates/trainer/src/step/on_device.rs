@@ -1,10 +1,10 @@
 //! Steps that stay on a GPU: the host asks for the next one before it knows what became of the last.
 
 mod checked;
-mod further;
 mod scorer;
 mod shards;
 mod wire;
+mod worker;
 
 use burn::prelude::Device;
 use run_files::divergence::{NonFinite, first_non_finite};
@@ -16,9 +16,9 @@ use vae_device_step::{
 };
 
 use self::checked::checked;
-use self::further::FurtherGpu;
 pub(crate) use self::scorer::DeviceScorer;
 use self::wire::Link;
+use self::worker::GpuWorker;
 use crate::experiment::model::{Model, ModelConfig};
 use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
@@ -38,7 +38,7 @@ pub(crate) struct OnDevice {
     /// The way to the GPUs of other ranks, from the first step on.
     link: Option<Link>,
     /// Other GPUs of this process that share each batch.
-    further: Vec<FurtherGpu<OnDevice>>,
+    workers: Vec<GpuWorker<OnDevice>>,
 }
 
 /// A step that the device has been asked for.
@@ -84,12 +84,12 @@ impl OnDevice {
             is_ahead: false,
             penalties: [None; 2],
             link: None,
-            further: Vec::new(),
+            workers: Vec::new(),
         })
     }
 
-    /// With further GPUs, autodiff devices for models of that form; none where any of them cannot take part.
-    pub(crate) fn with_further<'a>(
+    /// With workers on other GPUs, autodiff devices for models of that form; none where any of them cannot take part.
+    pub(crate) fn with_workers<'a>(
         mut self,
         devices: impl Iterator<Item = (&'a ModelConfig, &'a Device)>,
     ) -> Option<Self> {
@@ -102,12 +102,12 @@ impl OnDevice {
         let gpus = devices.map(|(config, device)| {
             let config = config.clone();
             // Their step is not known where the model's form is not.
-            FurtherGpu::start(device, move |device| {
+            GpuWorker::start(device, move |device| {
                 Self::new(&Model::new(&config, device), options)
             })
         });
-        self.further = gpus.collect::<Option<_>>()?;
-        if !self.further.is_empty() {
+        self.workers = gpus.collect::<Option<_>>()?;
+        if !self.workers.is_empty() {
             // Nothing else of the process may ask the driver for memory while one GPU captures.
             self.step.launch_always();
         }

@@ -241,7 +241,7 @@ mod tests {
             .map(|value| 2.0 * value)
             .collect();
         assert_eq!(values(statistics_vector(&other)), doubled);
-        // A module's clones share them, as blocks do that are computed in parts.
+        // A module's clones share them, as blocks do of a batch in shards.
         let clone = stage.clone();
         clone.forward(images(7.0));
         assert_ne!(named_values(&stage.valid()), twice);

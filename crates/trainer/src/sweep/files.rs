@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn the_page_says_what_is_missing_and_what_failed() {
         let text = markdown(&results(options()));
-        for part in [
+        for expected in [
             "3 of 4 runs are finished",
             "## Failed runs",
             "depth 40, residual, seed 2: step 7 of epoch 2 gave a KL divergence of NaN (exit status: 30)",
@@ -246,7 +246,7 @@ mod tests {
             "$ cargo xtask bench-depths --depths 28,40",
             "once, at the end",
         ] {
-            assert!(text.contains(part), "no {part:?} in\n{text}");
+            assert!(text.contains(expected), "no {expected:?} in\n{text}");
         }
         assert!(!text.contains("Beside the post"));
     }

@@ -23,8 +23,8 @@ use run_files::settings::Settings;
 use run_files::step_guard::StepGuard;
 use run_report::chart::{Axis, Chart, Curve, renumbered, round_step};
 
-/// Batch sizes, as parts of the settings'.
-const BATCH_PARTS: [(usize, usize); 5] = [(1, 2), (1, 1), (2, 1), (3, 1), (4, 1)];
+/// Batch sizes, as fractions of the settings'.
+const BATCH_FRACTIONS: [(usize, usize); 5] = [(1, 2), (1, 1), (2, 1), (3, 1), (4, 1)];
 /// Pixels on a side; the settings' data set has 32.
 const IMAGE_SIZES: [usize; 4] = [8, 16, 32, 64];
 /// Positions of the smallest map at the largest of them.
@@ -83,8 +83,8 @@ pub fn time_scaling(
     let step =
         |config: &ModelConfig, batch| seconds_per_step(config, batch, settings, options, device);
     let mut batch = Vec::new();
-    for (factor, part) in BATCH_PARTS {
-        let size = (settings.batch_size * factor / part).max(2);
+    for (numerator, denominator) in BATCH_FRACTIONS {
+        let size = (settings.batch_size * numerator / denominator).max(2);
         batch.push((size as f64, step(&config, size)?));
     }
     let mut depth = Vec::new();
@@ -97,7 +97,7 @@ pub fn time_scaling(
     }
     let mut pixels = Vec::new();
     for size in IMAGE_SIZES {
-        // Each position of the smallest map takes an equal part of the dense layer's output, at every size.
+        // Each position of the smallest map takes an equal share of the dense layer's output, at every size.
         let sized = config.with_image_size(size, POSITIONS)?;
         pixels.push(((size * size) as f64, step(&sized, settings.batch_size)?));
     }

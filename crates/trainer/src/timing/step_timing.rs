@@ -45,7 +45,7 @@ pub struct StepTiming {
     pub first_step_seconds: f64,
     /// Steps that counted.
     pub steps: usize,
-    /// Medians of the parts; none of a GPU's own steps, which go on behind the host.
+    /// Medians of the phases; none of a GPU's own steps, which go on behind the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phases: Option<Phases>,
     /// Seconds of all processors together a step, where the system tells.
@@ -78,7 +78,7 @@ pub struct BetweenRanks {
     pub bytes_sent: u64,
 }
 
-/// Medians of the parts of a step, in seconds.
+/// Medians of the phases of a step, in seconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Phases {
     /// Making the batch and its noise, and bringing them to the device.
@@ -134,7 +134,7 @@ pub(crate) fn time_steps_watched(
     in_form(settings, options, (device, &Ranks::alone()), on_step)
 }
 
-/// As [`time_steps`], over the ranks that share each batch; each of them times its own part.
+/// As [`time_steps`], over the ranks that share each batch; each of them times its own shards.
 ///
 /// # Errors
 /// As [`time_steps`], or where a rank is lost.
@@ -295,7 +295,8 @@ fn timed_steps(
     let counted = &wholes[warmup..];
     let between_ranks = (ranks.size() > 1).then(|| {
         let spent = &spent[warmup..];
-        let of = |part: fn(&Spent) -> f64| median(&spent.iter().map(part).collect::<Vec<_>>());
+        let of =
+            |seconds: fn(&Spent) -> f64| median(&spent.iter().map(seconds).collect::<Vec<_>>());
         let communicating = |spent: &Spent| spent.transfer.as_secs_f64();
         let waiting = |spent: &Spent| spent.waiting.as_secs_f64();
         let computing = counted.iter().zip(spent);

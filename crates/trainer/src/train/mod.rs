@@ -40,7 +40,7 @@ struct Training<'a> {
     settings: &'a Settings,
     config: ModelConfig,
     device: Device,
-    /// Those that take parts of each batch besides.
+    /// Those that take shards of each batch besides.
     other_devices: Vec<Device>,
     folder: RunFolder,
     splits: Splits,
@@ -155,7 +155,7 @@ impl Training<'_> {
     ) -> Result<Logs, TrainError> {
         let keep = (!is_new).then_some(run.state.metrics);
         let logs = self.persist(progress, SMALL_FILES, || {
-            let keys = self.further_keys();
+            let keys = self.optional_keys();
             Ok(Logs {
                 metrics: MetricsWriter::open_with(self.folder.path(), keep, &keys)?,
                 timing: TimingWriter::open(self.folder.path())?,

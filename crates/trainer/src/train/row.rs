@@ -1,6 +1,6 @@
 //! The row of metrics of an epoch.
 
-use run_files::metrics::{EpochRow, FurtherNumbers, Terms};
+use run_files::metrics::{EpochRow, OptionalMetrics, Terms};
 
 use super::validation::ValidationTerms;
 use super::{ActiveRun, Training};
@@ -22,20 +22,20 @@ impl Training<'_> {
             learning_rate: state.rates.mean(),
             last_learning_rate: state.rates.last(),
             skipped_steps: state.guard.skipped_in_epoch,
-            further: FurtherNumbers {
+            optional: OptionalMetrics {
                 valid_loss_without_average: without_average.map(|terms| terms.loss),
-                ..self.further(run, &train, &of_scored)
+                ..self.optional(run, &train, &of_scored)
             },
         }
     }
 
     /// The numbers of a row that the settings ask for besides; they depend on the settings alone which there are.
-    fn further(&self, run: &ActiveRun, train: &Terms, valid: &Terms) -> FurtherNumbers {
+    fn optional(&self, run: &ActiveRun, train: &Terms, valid: &Terms) -> OptionalMetrics {
         let settings = self.settings;
         let is_loss = settings.minimises_the_loss();
         let objective = run.state.sums.objective();
         let last_update = run.state.updates.saturating_sub(1);
-        FurtherNumbers {
+        OptionalMetrics {
             train_bits_per_dim: bits_per_dim(settings, train),
             valid_bits_per_dim: bits_per_dim(settings, valid),
             train_objective: (!is_loss).then(|| objective.unwrap_or(f64::NAN)),
@@ -43,16 +43,16 @@ impl Training<'_> {
             valid_elbo: settings
                 .tells_the_elbo()
                 .then(|| -valid.cross_entropy_plus_kl()),
-            ..FurtherNumbers::default()
+            ..OptionalMetrics::default()
         }
     }
 
     /// The keys of those numbers.
-    pub(super) fn further_keys(&self) -> Vec<&'static str> {
+    pub(super) fn optional_keys(&self) -> Vec<&'static str> {
         let has_bound = self.settings.bounds_the_likelihood();
         let is_loss = self.settings.minimises_the_loss();
         let number = |is_there: bool| is_there.then_some(0.0);
-        let all = FurtherNumbers {
+        let all = OptionalMetrics {
             train_bits_per_dim: number(has_bound),
             valid_bits_per_dim: number(has_bound),
             train_objective: number(!is_loss),

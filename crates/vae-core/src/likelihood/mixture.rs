@@ -16,18 +16,19 @@ use super::levels::{inverse_scale, levels, round_to_level, to_signed};
 use super::logistic::{log_probability, quantile};
 use super::reduction::per_image;
 
-/// Parts of a map, each `[batch, components, height, width]`; the coefficients already between -1 and 1.
-struct Parts {
+/// What a map holds, each `[batch, components, height, width]`; the coefficients already between -1 and 1.
+struct MixtureParameters {
     logits: Tensor<4>,
     means: [Tensor<4>; 3],
     log_scales: [Tensor<4>; 3],
     coefficients: [Tensor<4>; 3],
 }
 
-impl Parts {
+impl MixtureParameters {
     fn of(map: Tensor<4>, components: usize) -> Self {
         let block = |index: usize| map.clone().narrow(1, index * components, components);
-        let colour = |part: usize| std::array::from_fn(|colour| block(1 + 3 * colour + part));
+        let colour =
+            |parameter: usize| std::array::from_fn(|colour| block(1 + 3 * colour + parameter));
         Self {
             logits: block(0),
             means: colour(0),
@@ -49,18 +50,21 @@ impl Parts {
 
 /// Negative log-probability of each image; `[batch]`.
 pub(super) fn nll(map: Tensor<4>, images: Tensor<4>, components: usize) -> Tensor<1> {
-    let parts = Parts::of(map, components);
+    let parameters = MixtureParameters::of(map, components);
     let levels: [Tensor<4>; 3] =
         std::array::from_fn(|colour| levels(images.clone().narrow(1, colour, 1)));
     let signed = levels.clone().map(to_signed);
-    let [batch, _, height, width] = parts.logits.dims();
-    let joint = (0..3).fold(log_softmax(parts.logits.clone(), 1), |joint, colour| {
-        let mean = parts.mean(&signed[..colour]);
-        let level = levels[colour]
-            .clone()
-            .expand([batch, components, height, width]);
-        joint + log_probability(level, mean, parts.log_scales[colour].clone())
-    });
+    let [batch, _, height, width] = parameters.logits.dims();
+    let joint = (0..3).fold(
+        log_softmax(parameters.logits.clone(), 1),
+        |joint, colour| {
+            let mean = parameters.mean(&signed[..colour]);
+            let level = levels[colour]
+                .clone()
+                .expand([batch, components, height, width]);
+            joint + log_probability(level, mean, parameters.log_scales[colour].clone())
+        },
+    );
     // The largest is subtracted as a constant: the derivative of the whole is the same.
     let largest = joint.clone().detach().max_dim(1);
     let mean = (joint - largest.clone()).exp().sum_dim(1).log() + largest;
@@ -73,11 +77,11 @@ pub(super) fn nll(map: Tensor<4>, images: Tensor<4>, components: usize) -> Tenso
 /// The exact mean would need a sum over all levels of red and green. This is within 12 levels of it on the golden values,
 /// where averaging the parameters first is off by up to 26.
 pub(super) fn mean_by_component(map: Tensor<4>, components: usize) -> Tensor<4> {
-    let parts = Parts::of(map, components);
-    let weights = softmax(parts.logits.clone(), 1);
+    let parameters = MixtureParameters::of(map, components);
+    let weights = softmax(parameters.logits.clone(), 1);
     let mut colours: Vec<Tensor<4>> = Vec::new();
     for _ in 0..3 {
-        colours.push(parts.mean(&colours).clamp(-1.0, 1.0));
+        colours.push(parameters.mean(&colours).clamp(-1.0, 1.0));
     }
     let averaged = colours
         .into_iter()
@@ -94,15 +98,15 @@ pub(super) fn sample(
     pixel_noise: Tensor<4>,
     components: usize,
 ) -> Tensor<4> {
-    let parts = Parts::of(map, components);
+    let parameters = MixtureParameters::of(map, components);
     let gumbel = component_noise.log().neg().log().neg();
-    let component = (parts.logits.clone() + gumbel).argmax(1); // [batch, 1, height, width]
+    let component = (parameters.logits.clone() + gumbel).argmax(1); // [batch, 1, height, width]
     let chosen = |values: Tensor<4>| values.gather(1, component.clone());
     let mut colours: Vec<Tensor<4>> = Vec::new();
     for colour in 0..3 {
         let before: Vec<Tensor<4>> = colours.clone();
-        let mean = chosen(parts.mean(&before));
-        let scale = inverse_scale(chosen(parts.log_scales[colour].clone())).recip();
+        let mean = chosen(parameters.mean(&before));
+        let scale = inverse_scale(chosen(parameters.log_scales[colour].clone())).recip();
         let noise = quantile(pixel_noise.clone().narrow(1, colour, 1));
         colours.push(round_to_level(mean + scale * noise));
     }

@@ -2,13 +2,14 @@
 
 use cubecl::prelude::*;
 
-/// Rows and columns of the part of the result that one cube makes.
+/// Rows and columns of the tile of the result that one cube makes.
 pub(in crate::cube) const TILE: usize = 64;
 /// Terms of the sum that one cube has in shared memory.
 pub(in crate::cube) const DEPTH: usize = 16;
 /// Units in each direction of a cube; each makes a square of `TILE / SIDE` results.
 pub(in crate::cube) const SIDE: usize = 16;
-const PART: usize = 4;
+/// Rows and columns of the tile that one unit makes.
+const UNIT_TILE: usize = TILE / SIDE;
 
 /// `out = left * right`, or `out += left * right`; summed in float32, in order.
 ///
@@ -32,14 +33,14 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
     let first_column = CUBE_POS_X as usize * TILE;
     let mut left_tile = Shared::<[f32]>::new_slice(comptime!(TILE * DEPTH));
     let mut right_tile = Shared::<[f32]>::new_slice(comptime!(TILE * DEPTH));
-    let mut sums = Array::<f32>::new(comptime!(PART * PART));
+    let mut sums = Array::<f32>::new(comptime!(UNIT_TILE * UNIT_TILE));
     #[unroll]
-    for part in 0..comptime!(PART * PART) {
-        sums[part] = 0.0f32;
+    for result in 0..comptime!(UNIT_TILE * UNIT_TILE) {
+        sums[result] = 0.0f32;
     }
     let unit = UNIT_POS as usize;
-    let unit_row = (unit / SIDE) * PART;
-    let unit_column = (unit % SIDE) * PART;
+    let unit_row = (unit / SIDE) * UNIT_TILE;
+    let unit_column = (unit % SIDE) * UNIT_TILE;
     let mut start = CUBE_POS_Z as usize * terms;
     let end = min(start + terms, depth);
     while start < end {
@@ -79,11 +80,11 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
         sync_cube();
         for term in 0..DEPTH {
             #[unroll]
-            for i in 0..PART {
+            for i in 0..UNIT_TILE {
                 let value = left_tile[term * TILE + unit_row + i];
                 #[unroll]
-                for j in 0..PART {
-                    sums[i * PART + j] += value * right_tile[term * TILE + unit_column + j];
+                for j in 0..UNIT_TILE {
+                    sums[i * UNIT_TILE + j] += value * right_tile[term * TILE + unit_column + j];
                 }
             }
         }
@@ -91,14 +92,14 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
         start += DEPTH;
     }
     #[unroll]
-    for i in 0..PART {
+    for i in 0..UNIT_TILE {
         #[unroll]
-        for j in 0..PART {
+        for j in 0..UNIT_TILE {
             let row = first_row + unit_row + i;
             let column = first_column + unit_column + j;
             if row < rows && column < columns {
                 let position = (CUBE_POS_Z as usize * rows + row) * columns + column;
-                let mut sum = sums[i * PART + j];
+                let mut sum = sums[i * UNIT_TILE + j];
                 if comptime!(is_added) {
                     sum += f32::cast_from(out[position]);
                 }
@@ -108,10 +109,10 @@ pub(in crate::cube) fn product<F: Float, O: Float>(
     }
 }
 
-/// `out = sum of parts`, or `out += sum of parts`, which lie one after the other; in their order.
+/// `out = sum of partials`, or `out += sum of partials`, which lie one after the other; in their order.
 #[cube(launch_unchecked)]
 pub(in crate::cube) fn sum_of_parts<O: Float>(
-    parts: &[f32],
+    partials: &[f32],
     out: &mut [O],
     count: usize,
     splits: usize,
@@ -123,7 +124,7 @@ pub(in crate::cube) fn sum_of_parts<O: Float>(
     }
     let mut sum = 0.0f32;
     for split in 0..splits {
-        sum += parts[split * count + ABSOLUTE_POS];
+        sum += partials[split * count + ABSOLUTE_POS];
     }
     if comptime!(is_added) {
         sum += f32::cast_from(out[ABSOLUTE_POS]);

@@ -104,8 +104,8 @@ pub(in crate::cube) fn tap_sums_partial<F: Float, N: Size>(
     // Sums over: all, first row, last row, and of each the first and last column.
     let mut sums_of = Array::<Vector<f32, N>>::new(9usize);
     #[unroll]
-    for part in 0..9usize {
-        sums_of[part] = zero;
+    for region in 0..9usize {
+        sums_of[region] = zero;
     }
     let mut row = first + unit_y;
     while row < end {
@@ -143,15 +143,15 @@ pub(in crate::cube) fn tap_sums_partial<F: Float, N: Size>(
     }
     let mut shared = Shared::<[Vector<f32, N>]>::new_slice(UNITS_OF_CUBE);
     #[unroll]
-    for part in 0..9usize {
-        shared[UNIT_POS as usize] = sums_of[part];
+    for region in 0..9usize {
+        shared[UNIT_POS as usize] = sums_of[region];
         sync_cube();
         if unit_y == 0 && is_inside {
-            let mut sum = sums_of[part];
+            let mut sum = sums_of[region];
             for unit in 1..units_y {
                 sum += shared[unit * units_x + unit_x];
             }
-            sums[(CUBE_POS_Y as usize * 9 + part) * columns + column] = sum;
+            sums[(CUBE_POS_Y as usize * 9 + region) * columns + column] = sum;
         }
         sync_cube();
     }
@@ -168,14 +168,14 @@ pub(in crate::cube) fn tap_sums_finish(
     if ABSOLUTE_POS >= channels {
         terminate!();
     }
-    let mut parts = Array::<f32>::new(9usize);
+    let mut regions = Array::<f32>::new(9usize);
     #[unroll]
-    for part in 0..9usize {
+    for region in 0..9usize {
         let mut sum = 0.0f32;
         for split in 0..splits {
-            sum += partial[(split * 9 + part) * channels + ABSOLUTE_POS];
+            sum += partial[(split * 9 + region) * channels + ABSOLUTE_POS];
         }
-        parts[part] = sum;
+        regions[region] = sum;
     }
     #[unroll]
     for tap in 0..9usize {
@@ -190,15 +190,15 @@ pub(in crate::cube) fn tap_sums_finish(
             2 => 3usize,
             _ => 0usize,
         });
-        let mut sum = parts[0];
+        let mut sum = regions[0];
         if comptime!(across > 0) {
-            sum -= parts[across];
+            sum -= regions[across];
         }
         if comptime!(down > 0) {
-            sum -= parts[down];
+            sum -= regions[down];
         }
         if comptime!(across > 0 && down > 0) {
-            sum += parts[comptime!(across + down)];
+            sum += regions[comptime!(across + down)];
         }
         sums[tap * channels + ABSOLUTE_POS] = sum;
     }

@@ -44,16 +44,22 @@ impl Products for Plain {
         if splits == 1 {
             return launch(queue, [left, right], out, (sizes, 1, terms), is_added);
         }
-        let parts = Matrix::empty(queue, splits * out.rows, out.columns, Storage::F32);
-        launch(queue, [left, right], &parts, (sizes, splits, terms), false);
+        let partials = Matrix::empty(queue, splits * out.rows, out.columns, Storage::F32);
+        launch(
+            queue,
+            [left, right],
+            &partials,
+            (sizes, splits, terms),
+            false,
+        );
         let count = out.len();
-        // SAFETY: one unit a value of the result, of which each part has as many.
+        // SAFETY: one unit a value of the result, of which each partial sum has as many.
         unsafe {
             sum_of_parts::launch_unchecked(
                 queue,
                 cubes(count),
                 units(),
-                parts.argument(),
+                partials.argument(),
                 out.argument(),
                 count,
                 splits,
@@ -81,7 +87,7 @@ fn launch(
 ) {
     let cubes = [columns.div_ceil(TILE), rows.div_ceil(TILE), splits];
     let [x, y, z] = cubes.map(|count| count as u32);
-    // SAFETY: every access is bounded by the sizes, which are the matrices' own; the result has a part for each split.
+    // SAFETY: every access is bounded by the sizes, which are the matrices' own; the result has a partial sum for each split.
     unsafe {
         product::launch_unchecked(
             queue,

@@ -8,7 +8,7 @@ use crate::flex::block::spread;
 use crate::flex::element::{Real, narrow, transpose};
 use crate::flex::elementwise::centre;
 use crate::flex::layout::from_channels_last;
-use crate::flex::partition::{for_each_part, total};
+use crate::flex::partition::{for_each_chunk, total};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::statistics::folded::FoldedGradient;
 use crate::operation::Sizes;
@@ -64,15 +64,15 @@ impl<T: Real> Backward<'_, T> {
                 (fresh.as_mut_slice(), Mode::Overwrite)
             }
         };
-        let parts = partition
+        let chunks = partition
             .split(&reduce.gradient)
             .into_iter()
             .zip(partition.split(&kept.reduced));
-        let parts = parts
+        let chunks = chunks
             .zip(partition.split(low_input))
             .zip(partition.split_mut(target));
-        let products = for_each_part(
-            parts.collect(),
+        let products = for_each_chunk(
+            chunks.collect(),
             |(((gradient, reduced), input), to): Piece<T>| {
                 let pixels = input.len() / channels_in;
                 let mut before_norm = vec![T::ZERO; gradient.len()];
@@ -118,12 +118,12 @@ impl<T: Real> Backward<'_, T> {
             return (product, Some(from_channels_last(low, dims)));
         }
         let mut full = vec![T::ZERO; dims.iter().product()];
-        let parts = partition
+        let chunks = partition
             .split(&low)
             .into_iter()
             .zip(partition.split_mut(&mut full))
             .collect();
-        for_each_part(parts, |(low, full)| spread(sizes, low, full));
+        for_each_chunk(chunks, |(low, full)| spread(sizes, low, full));
         (product, Some(from_channels_last(full, dims)))
     }
 }

@@ -1,10 +1,10 @@
 //! The second and third pass of backward: from the expand layer's input to that of the 3x3 convolution.
 
-use crate::flex::backward::sums::{Backward, NormSlope, PartSums, norm_gradient};
+use crate::flex::backward::sums::{Backward, ChunkSums, NormSlope, norm_gradient};
 use crate::flex::element::{Real, narrow, relu};
 use crate::flex::elementwise::{activate_centred, centre};
 use crate::flex::interleaved::{REGIONS, constant_gradients};
-use crate::flex::partition::{for_each_part, total};
+use crate::flex::partition::{for_each_chunk, total};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::spatial::{add_weight_gradient, convolve};
 use crate::flex::statistics::folded::FoldedGradient;
@@ -33,13 +33,13 @@ impl<T: Real> Backward<'_, T> {
             narrow::<T>(&expand.constant),
             narrow::<T>(&self.kept.expand.input.mean),
         );
-        let parts = self
+        let chunks = self
             .partition
             .split(&self.kept.spatial)
             .into_iter()
             .zip(self.partition.split_mut(gradient))
             .collect();
-        let sums = for_each_part(parts, |(spatial, gradient): (&[T], &mut [T])| {
+        let sums = for_each_chunk(chunks, |(spatial, gradient): (&[T], &mut [T])| {
             let mut active = vec![T::ZERO; spatial.len()];
             activate_centred(
                 spatial,
@@ -66,16 +66,16 @@ impl<T: Real> Backward<'_, T> {
         let (kept, sizes) = (self.kept, &self.sizes);
         let slope = NormSlope::<T>::new(&kept.spatial_norm, norm);
         let mut reduced_gradient = vec![T::ZERO; kept.reduced.len()];
-        let parts = self
+        let chunks = self
             .partition
             .split(gradient)
             .into_iter()
             .zip(self.partition.split(&kept.spatial));
-        let parts = parts
+        let chunks = chunks
             .zip(self.partition.split(&kept.reduced))
             .zip(self.partition.split_mut(&mut reduced_gradient));
-        let parts = parts
-            .map(|(((gradient, spatial), reduced), to)| SpatialPart {
+        let chunks = chunks
+            .map(|(((gradient, spatial), reduced), to)| SpatialChunk {
                 gradient,
                 spatial,
                 reduced,
@@ -83,28 +83,28 @@ impl<T: Real> Backward<'_, T> {
             })
             .collect();
         let (norm, kernel) = if sizes.up == 1 {
-            let sums = for_each_part(parts, |part| self.spatial_of_part(part, &slope));
+            let sums = for_each_chunk(chunks, |chunk| self.spatial_of_chunk(chunk, &slope));
             let kernel = total(&sums, |(kernel, _)| kernel);
             let sums: Vec<_> = sums.into_iter().map(|(_, sums)| sums).collect();
             (norm_gradient(&kept.reduce_norm, kept, &sums), kernel)
         } else {
-            let sums = for_each_part(parts, |part| self.interleaved_of_part(part, &slope));
-            let mut kernel = total(&sums, |part| &part.kernel);
+            let sums = for_each_chunk(chunks, |chunk| self.interleaved_of_chunk(chunk, &slope));
+            let mut kernel = total(&sums, |chunk| &chunk.kernel);
             let (norm, wide) = (&kept.reduce_norm, |values: &[T]| {
                 values.iter().map(|value| value.widen()).collect::<Vec<_>>()
             });
             let constant: Vec<f64> = norm.shift.iter().map(|shift| relu(*shift)).collect();
-            let regions = total(&sums, |part| &part.regions);
+            let regions = total(&sums, |chunk| &chunk.regions);
             let everywhere = constant_gradients(
                 &constant,
                 &wide(&kept.kernel.forward),
                 &regions,
                 &mut kernel,
             );
-            let on_grid = total(&sums, |part| &part.unmasked_sum);
+            let on_grid = total(&sums, |chunk| &chunk.unmasked_sum);
             let (mut sum, mut weighted) = (
-                total(&sums, |part| &part.sums.sum),
-                total(&sums, |part| &part.sums.weighted_sum),
+                total(&sums, |chunk| &chunk.sums.sum),
+                total(&sums, |chunk| &chunk.sums.weighted_sum),
             );
             for channel in 0..sizes.width {
                 // The positions beside the grid: the norm's input is zero there, its output the shift.
@@ -126,20 +126,24 @@ impl<T: Real> Backward<'_, T> {
         }
     }
 
-    fn spatial_of_part(&self, part: SpatialPart<T>, slope: &NormSlope<T>) -> (Vec<T>, PartSums<T>) {
+    fn spatial_of_chunk(
+        &self,
+        chunk: SpatialChunk<T>,
+        slope: &NormSlope<T>,
+    ) -> (Vec<T>, ChunkSums<T>) {
         let image = self.sizes.image();
         let row_len = image.width * image.channels;
         let mut kernel = vec![T::ZERO; 9 * image.channels * image.channels];
         let [mut active, mut padded] = [0, 1].map(|_| vec![T::ZERO; image.padded_len()]);
         let mut scratch = vec![T::ZERO; image.output_len()];
         let len = image.height * row_len;
-        let images = part
+        let images = chunk
             .gradient
             .chunks_exact(len)
-            .zip(part.spatial.chunks_exact(len));
+            .zip(chunk.spatial.chunks_exact(len));
         for (((gradient, spatial), reduced), to) in images
-            .zip(part.reduced.chunks_exact(len))
-            .zip(part.to.chunks_exact_mut(len))
+            .zip(chunk.reduced.chunks_exact(len))
+            .zip(chunk.to.chunks_exact_mut(len))
         {
             for row in 0..image.height {
                 let (flat, inner) = (row * row_len..(row + 1) * row_len, image.padded_row(row));
@@ -158,14 +162,17 @@ impl<T: Real> Backward<'_, T> {
         }
         (
             kernel,
-            self.reduce
-                .activate_backward(part.reduced, &vec![T::ZERO; self.sizes.width], part.to),
+            self.reduce.activate_backward(
+                chunk.reduced,
+                &vec![T::ZERO; self.sizes.width],
+                chunk.to,
+            ),
         )
     }
 
-    fn interleaved_of_part(
+    fn interleaved_of_chunk(
         &self,
-        part: SpatialPart<T>,
+        chunk: SpatialChunk<T>,
         slope: &NormSlope<T>,
     ) -> InterleavedSums<T> {
         let (grid, channels) = (self.sizes.grid(), self.sizes.width);
@@ -184,14 +191,14 @@ impl<T: Real> Backward<'_, T> {
         let mut phase_gradient = vec![T::ZERO; grid.phase_len()];
         let mut input_gradient = vec![T::ZERO; grid.padded_len()];
         let mut full = vec![T::ZERO; height * width * channels];
-        let images = part
+        let images = chunk
             .gradient
             .chunks_exact(full.len())
-            .zip(part.spatial.chunks_exact(full.len()));
+            .zip(chunk.spatial.chunks_exact(full.len()));
         let low_len = grid.low.height * low_row_len;
         for (((gradient, spatial), reduced), to) in images
-            .zip(part.reduced.chunks_exact(low_len))
-            .zip(part.to.chunks_exact_mut(low_len))
+            .zip(chunk.reduced.chunks_exact(low_len))
+            .zip(chunk.to.chunks_exact_mut(low_len))
         {
             slope.apply(gradient, spatial, &mut full);
             for (pixel, values) in full.chunks_exact(channels).enumerate() {
@@ -230,21 +237,21 @@ impl<T: Real> Backward<'_, T> {
                 to.copy_from_slice(&input_gradient[grid.padded_row(row)]);
             }
         }
-        let unmasked_sum = channel_sums(part.to, channels);
+        let unmasked_sum = channel_sums(chunk.to, channels);
         InterleavedSums {
             kernel,
             regions,
             unmasked_sum,
             sums: self.reduce.activate_backward(
-                part.reduced,
+                chunk.reduced,
                 &vec![T::ZERO; self.sizes.width],
-                part.to,
+                chunk.to,
             ),
         }
     }
 }
 
-struct SpatialPart<'a, T> {
+struct SpatialChunk<'a, T> {
     gradient: &'a [T],
     spatial: &'a [T],
     reduced: &'a [T],
@@ -255,5 +262,5 @@ struct InterleavedSums<T> {
     kernel: Vec<T>,
     regions: Vec<T>,
     unmasked_sum: Vec<T>,
-    sums: PartSums<T>,
+    sums: ChunkSums<T>,
 }

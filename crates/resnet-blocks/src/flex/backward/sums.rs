@@ -18,8 +18,8 @@ pub(super) struct Backward<'a, T> {
     pub(super) spatial: Affine<T>,
 }
 
-/// Sums over one part.
-pub(super) struct PartSums<T> {
+/// Sums over one chunk.
+pub(super) struct ChunkSums<T> {
     pub(super) sum: Vec<T>,
     pub(super) weighted_sum: Vec<T>,
 }
@@ -60,25 +60,25 @@ impl<T: Real> Affine<T> {
         values: &[T],
         constant: &[T],
         gradient: &mut [T],
-    ) -> PartSums<T> {
+    ) -> ChunkSums<T> {
         let channels = self.scale.len();
         let (mut sum, mut weighted_sum) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
         let parameters = [&self.scale, &self.shift, &self.mean, constant];
         activate_backward(values, parameters, gradient, &mut sum, &mut weighted_sum);
-        PartSums { sum, weighted_sum }
+        ChunkSums { sum, weighted_sum }
     }
 }
 
-/// The gradient of one of the narrow norms from the sums of this batch's parts.
+/// The gradient of one of the narrow norms from the sums of this batch's chunks.
 pub(super) fn norm_gradient<T: Real>(
     norm: &Normalization,
     kept: &Kept<T>,
-    parts: &[PartSums<T>],
+    chunks: &[ChunkSums<T>],
 ) -> NormGradient {
     norm.shared_gradient(
         kept.shared.as_ref(),
         kept.positions,
-        &total(parts, |part| &part.sum),
-        &total(parts, |part| &part.weighted_sum),
+        &total(chunks, |chunk| &chunk.sum),
+        &total(chunks, |chunk| &chunk.weighted_sum),
     )
 }

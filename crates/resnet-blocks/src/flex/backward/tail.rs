@@ -6,7 +6,7 @@ use crate::flex::backward::sums::Backward;
 use crate::flex::block::Affine;
 use crate::flex::element::{Real, narrow};
 use crate::flex::elementwise::{activate_centred, centre, mask, mask_in_place};
-use crate::flex::partition::{add, for_each_part, total};
+use crate::flex::partition::{add, for_each_chunk, total};
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::statistics::moments::channel_sums;
 use crate::operation::{Around, Sizes};
@@ -57,17 +57,17 @@ impl<T: Real> Backward<'_, T> {
                 partition.split(gradient.storage::<T>()),
             )
         };
-        let parts = partition
+        let chunks = partition
             .split(low_input)
             .into_iter()
             .zip(partition.split(&kept.spatial))
             .zip(partition.split(output));
-        let parts = parts.zip(masked).zip(plain);
-        let parts = parts
+        let chunks = chunks.zip(masked).zip(plain);
+        let chunks = chunks
             .zip(partition.split_mut(&mut expand_input))
             .zip(partition.split_mut(&mut shortcut_input));
-        let parts = parts.map(
-            |((((((input, spatial), output), masked), plain), to_expand), to_shortcut)| TailPart {
+        let chunks = chunks.map(
+            |((((((input, spatial), output), masked), plain), to_expand), to_shortcut)| TailChunk {
                 input,
                 spatial,
                 output,
@@ -77,22 +77,22 @@ impl<T: Real> Backward<'_, T> {
                 to_shortcut,
             },
         );
-        let sums = for_each_part(parts.collect(), |part| {
-            self.tail_of_part(part, &expand, shortcut.as_ref())
+        let sums = for_each_chunk(chunks.collect(), |chunk| {
+            self.tail_of_chunk(chunk, &expand, shortcut.as_ref())
         });
         Tail {
-            sums: total(&sums, |part| &part.sums),
-            grid_sums: total(&sums, |part| &part.grid_sums),
-            expand_products: total(&sums, |part| &part.expand_products),
-            shortcut_products: total(&sums, |part| &part.shortcut_products),
+            sums: total(&sums, |chunk| &chunk.sums),
+            grid_sums: total(&sums, |chunk| &chunk.grid_sums),
+            expand_products: total(&sums, |chunk| &chunk.expand_products),
+            shortcut_products: total(&sums, |chunk| &chunk.shortcut_products),
             expand_input,
             shortcut_input,
         }
     }
 
-    fn tail_of_part(
+    fn tail_of_chunk(
         &self,
-        part: TailPart<T>,
+        chunk: TailChunk<T>,
         expand: &Products<T>,
         shortcut: Option<&Products<T>>,
     ) -> TailSums<T> {
@@ -119,18 +119,18 @@ impl<T: Real> Backward<'_, T> {
         };
         let (mut scratch, mut active, mut centred, mut on_grid) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for rows in sizes.row_tiles(part.input.len() / channels_in) {
+        for rows in sizes.row_tiles(chunk.input.len() / channels_in) {
             let pixels = rows.start * up * sizes.output[1]..rows.end * up * sizes.output[1];
             let low = rows.start * sizes.low[1]..rows.end * sizes.low[1];
             let wide = pixels.start * channels_out..pixels.end * channels_out;
-            let output = &part.output[wide.clone()];
+            let output = &chunk.output[wide.clone()];
             let mut tile_sums = vec![T::ZERO; channels_out];
-            let gradient: &[T] = if part.plain.is_empty() {
-                mask_in_place(&mut part.masked[wide.clone()], output, &mut tile_sums);
-                &part.masked[wide]
+            let gradient: &[T] = if chunk.plain.is_empty() {
+                mask_in_place(&mut chunk.masked[wide.clone()], output, &mut tile_sums);
+                &chunk.masked[wide]
             } else {
                 scratch.resize(output.len(), T::ZERO);
-                mask(&part.plain[wide], output, &mut scratch, &mut tile_sums);
+                mask(&chunk.plain[wide], output, &mut scratch, &mut tile_sums);
                 &scratch
             };
             add(&mut sums.sums, &tile_sums);
@@ -139,7 +139,7 @@ impl<T: Real> Backward<'_, T> {
             active.resize(narrow_range.len(), T::ZERO);
             let Affine { scale, shift, .. } = &self.spatial;
             activate_centred(
-                &part.spatial[narrow_range.clone()],
+                &chunk.spatial[narrow_range.clone()],
                 scale,
                 shift,
                 &expand.mean,
@@ -148,7 +148,7 @@ impl<T: Real> Backward<'_, T> {
             expand.apply(
                 gradient,
                 &active,
-                Some(&mut part.to_expand[narrow_range]),
+                Some(&mut chunk.to_expand[narrow_range]),
                 &mut sums.expand_products,
             );
 
@@ -162,9 +162,9 @@ impl<T: Real> Backward<'_, T> {
             };
             let low = low.start * channels_in..low.end * channels_in;
             centred.clear();
-            centred.extend_from_slice(&part.input[low.clone()]);
+            centred.extend_from_slice(&chunk.input[low.clone()]);
             centre(&mut centred, &shortcut.mean);
-            let to_shortcut = (!part.to_shortcut.is_empty()).then(|| &mut part.to_shortcut[low]);
+            let to_shortcut = (!chunk.to_shortcut.is_empty()).then(|| &mut chunk.to_shortcut[low]);
             shortcut.apply(gradient, &centred, to_shortcut, &mut sums.shortcut_products);
         }
         if up == 1 {
@@ -174,7 +174,7 @@ impl<T: Real> Backward<'_, T> {
     }
 }
 
-struct TailPart<'a, T> {
+struct TailChunk<'a, T> {
     input: &'a [T],
     spatial: &'a [T],
     output: &'a [T],

@@ -25,10 +25,10 @@ pub(crate) struct Folded {
     spread: f64,
     /// `[channels_out, channels_in]`
     weight: Vec<f64>,
-    /// Of the input: count, mean and products. Of a part of a batch, the count is the part's, the mean that of the whole batch, and the
-    /// products those of the part about it.
+    /// Of the input: count, mean and products. Of a shard of a batch, the count is the shard's, the mean that of the whole batch, and the
+    /// products those of the shard about it.
     pub(crate) input: Moments,
-    /// The batch that it is a part of, and the count over all of it.
+    /// The batch that it is a shard of, and the count over all of it.
     shared: Option<(SharedBatch, f64)>,
     /// `W Cov(a)`, `[channels_out, channels_in]`
     weighted_covariance: Vec<f64>,
@@ -48,7 +48,7 @@ pub(crate) struct FoldedGradient {
 }
 
 impl Folded {
-    /// Takes the norm's statistics from those of the input, and from those of the other parts of the batch where it has some.
+    /// Takes the norm's statistics from those of the input, and from those of the other shards of the batch where it has some.
     pub(crate) fn train(
         weight: Vec<f64>,
         input: Moments,
@@ -198,10 +198,10 @@ impl OutputMoments {
     }
 }
 
-/// A part's moments of the input about the mean of the whole batch, the count of all parts, and the variance of `W a` over them.
+/// A shard's moments of the input about the mean of the whole batch, the count of all shards, and the variance of `W a` over them.
 ///
 /// The products of pairs of channels stay where they are: only the variance travels, and the gradient of the weights needs no more than
-/// the part's own products.
+/// the shard's own products.
 fn shared_moments(
     weight: &[f64],
     input: Moments,

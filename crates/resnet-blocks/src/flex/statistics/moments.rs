@@ -1,6 +1,6 @@
-//! Means and centred second moments of channels, over parts and then over the batch.
+//! Means and centred second moments of channels, over chunks and then over the batch.
 //!
-//! A part's moments are taken about its own mean and combined by the rule of Chan, Golub and LeVeque (1979), in `f64`:
+//! A chunk's moments are taken about its own mean and combined by the rule of Chan, Golub and LeVeque (1979), in `f64`:
 //! nothing cancels, however far the mean is from zero.
 
 use crate::flex::element::{Real, relu};
@@ -86,22 +86,25 @@ pub(crate) fn cross_moments<T: Real>(rows: &mut [T], channels: usize) -> Moments
 }
 
 impl Moments {
-    /// The moments of all parts together.
-    pub(crate) fn combine<'a>(parts: impl IntoIterator<Item = &'a Moments>) -> Moments {
-        let mut parts = parts.into_iter();
-        let mut all = parts.next().expect("a batch has at least one part").clone();
+    /// The moments of all chunks together.
+    pub(crate) fn combine<'a>(chunks: impl IntoIterator<Item = &'a Moments>) -> Moments {
+        let mut chunks = chunks.into_iter();
+        let mut all = chunks
+            .next()
+            .expect("a batch has at least one chunk")
+            .clone();
         let channels = all.mean.len();
         let is_cross = all.second.len() != channels;
-        for part in parts {
-            let count = all.count + part.count;
-            let distance: Vec<f64> = part
+        for chunk in chunks {
+            let count = all.count + chunk.count;
+            let distance: Vec<f64> = chunk
                 .mean
                 .iter()
                 .zip(&all.mean)
                 .map(|(a, b)| a - b)
                 .collect();
-            let weight = all.count * part.count / count;
-            for (index, (sum, value)) in all.second.iter_mut().zip(&part.second).enumerate() {
+            let weight = all.count * chunk.count / count;
+            for (index, (sum, value)) in all.second.iter_mut().zip(&chunk.second).enumerate() {
                 let product = if is_cross {
                     distance[index / channels] * distance[index % channels]
                 } else {
@@ -110,14 +113,14 @@ impl Moments {
                 *sum += value + weight * product;
             }
             for (mean, distance) in all.mean.iter_mut().zip(&distance) {
-                *mean += distance * part.count / count;
+                *mean += distance * chunk.count / count;
             }
             all.count = count;
         }
         all
     }
 
-    /// The moments of a channel over all parts of a batch, where it is one; these are of `[channels]`.
+    /// The moments of a channel over all shards of a batch, where it is one; these are of `[channels]`.
     ///
     /// Sums about zero travel, in `f64`: what cancels is far below what the values themselves were rounded to.
     pub(crate) fn shared(self, batch: Option<&SharedBatch>) -> Moments {
@@ -177,12 +180,12 @@ mod tests {
             .map(|index| 1e3 + ((index * 37) % 23) as f64)
             .collect();
         let whole = channel_moments(&values, 3);
-        let parts = [
+        let chunks = [
             channel_moments(&values[..9], 3),
             channel_moments(&values[9..30], 3),
             channel_moments(&values[30..], 3),
         ];
-        let all = Moments::combine(&parts);
+        let all = Moments::combine(&chunks);
         let cross = Moments::combine(&[
             cross_moments(&mut values[..9].to_vec(), 3),
             cross_moments(&mut values[9..].to_vec(), 3),

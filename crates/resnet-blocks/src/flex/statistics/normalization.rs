@@ -108,8 +108,8 @@ impl Normalization {
 }
 
 impl Normalization {
-    /// As [`gradient`](Self::gradient), of a part of a batch where it is one: the sums are the part's, `count` is of the whole batch,
-    /// gamma's and beta's gradients are the part's share, and the input's follows from the sums of all parts.
+    /// As [`gradient`](Self::gradient), of a shard of a batch where it is one: the sums are the shard's, `count` is of the whole batch,
+    /// gamma's and beta's gradients are the shard's share, and the input's follows from the sums of all shards.
     pub(crate) fn shared_gradient(
         &self,
         batch: Option<&SharedBatch>,

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
-use crate::metrics::FurtherNumbers;
+use crate::metrics::OptionalMetrics;
 use crate::run_folder::pretty;
 use crate::run_record::example::summary;
 
@@ -34,7 +34,7 @@ fn every_number_has_its_place() {
     summary.best.skipped_steps = 3;
     summary.best.last_learning_rate = 0.0005;
     summary.last.train.kl = f64::NAN;
-    summary.last.further = FurtherNumbers {
+    summary.last.optional = OptionalMetrics {
         train_bits_per_dim: Some(7.5),
         valid_bits_per_dim: Some(f64::INFINITY),
         train_objective: None,
@@ -67,7 +67,7 @@ fn every_number_has_its_place() {
     assert_eq!(summary.to_json().to_string(), text);
     let read = RunSummary::from_json(&serde_json::from_str(text).unwrap()).unwrap();
     assert_eq!(read.to_json().to_string(), text);
-    assert!(read.floor.valid.is_nan() && read.last.further.valid_bits_per_dim.is_some());
+    assert!(read.floor.valid.is_nan() && read.last.optional.valid_bits_per_dim.is_some());
 }
 
 /// Before the rates of an epoch's steps could differ, its row had one.

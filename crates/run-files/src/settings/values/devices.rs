@@ -30,7 +30,7 @@ impl Devices {
         self.main
     }
 
-    /// The devices that take parts of each batch besides.
+    /// The devices that take shards of each batch besides.
     pub fn others(&self) -> &[DeviceChoice] {
         &self.others
     }

@@ -14,11 +14,11 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
         let values = columns.iter().map(|terms| nats(quantity(terms)));
         std::iter::once(name.to_owned()).chain(values).collect()
     };
-    let further = &summary.best.further;
+    let optional = &summary.best.optional;
     let is_over_levels = record.settings.likelihood.is_over_levels();
     let has_bound = record.settings.bounds_the_likelihood();
     let mut rows: Vec<Vec<String>> = vec![row("loss", |terms| terms.loss)];
-    if let Some(loss) = further.valid_loss_without_average {
+    if let Some(loss) = optional.valid_loss_without_average {
         let none = String::new;
         rows.push(vec![
             "loss of the weights themselves".to_owned(),
@@ -27,7 +27,7 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
             none(),
         ]);
     }
-    if let Some(objective) = further.train_objective {
+    if let Some(objective) = optional.train_objective {
         let none = String::new;
         rows.push(vec![
             "what was minimised".to_owned(),
@@ -39,8 +39,8 @@ pub(super) fn terms_table(record: &RunRecord) -> ReportTable {
     if has_bound {
         rows.push(row("negative ELBO", Terms::cross_entropy_plus_kl));
         let bits = [
-            further.train_bits_per_dim,
-            further.valid_bits_per_dim,
+            optional.train_bits_per_dim,
+            optional.valid_bits_per_dim,
             summary.test_bits_per_dim,
         ];
         let bits = bits.map(|bits| bits.map_or_else(String::new, bits_per_dim));
@@ -116,7 +116,7 @@ mod tests {
         let mut run = record(28, true, 1);
         let plain = terms_table(&run);
         run.settings.ema = Some(0.999);
-        run.summary.best.further.valid_loss_without_average = Some(1911.25);
+        run.summary.best.optional.valid_loss_without_average = Some(1911.25);
         let averaged = terms_table(&run);
         assert_eq!(averaged.rows.len(), plain.rows.len() + 1);
         let expected = ["loss of the weights themselves", "", "1911.25", ""];

@@ -37,7 +37,7 @@ const CUBLASLT_WORKSPACE: u64 = 32 * MIB;
 /// Images of CIFAR-10, a label and 3,072 bytes each.
 pub(crate) const CIFAR_BYTES: u64 = 60_000 * 3_073;
 
-/// The peak memory of a training step, part by part, in bytes.
+/// The peak memory of a training step, kind by kind, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct StepMemory {
     /// Weights, gradients and both moments: four float32 numbers a parameter; one more where micro-batches are summed, and one
@@ -60,7 +60,7 @@ pub(crate) struct StepMemory {
 impl StepMemory {
     /// All of it.
     pub(crate) fn total(&self) -> u64 {
-        let parts = [
+        let kinds = [
             self.parameters,
             self.activations,
             self.in_flight,
@@ -69,7 +69,7 @@ impl StepMemory {
             self.images,
             self.pictures,
         ];
-        parts.into_iter().fold(0, u64::saturating_add)
+        kinds.into_iter().fold(0, u64::saturating_add)
     }
 }
 
@@ -79,20 +79,20 @@ pub(crate) fn predict(
     (form, place): (Form, Place),
     size: StepSize,
 ) -> StepMemory {
-    let parts = crate::ranks::batch_parts::micro_batches(size.batch, size.micro_batch);
+    let passes = crate::ranks::batch_division::micro_batches(size.batch, size.micro_batch);
     let resnet = config.as_resnet();
     if let (Form::OnDevice(precision), Place::Gpu, Some(resnet)) = (form, place, resnet) {
         let form = StepForm {
             precision,
             has_average: size.has_average,
             is_recomputed: size.recomputes,
-            sums: StepForm::sums_of(size.shards, parts.len()),
+            sums: StepForm::sums_of(size.shards, passes.len()),
         };
-        return on_device(resnet, parts[0].len(), form);
+        return on_device(resnet, passes[0].len(), form);
     }
-    let images = parts[0].len() as u64;
+    let images = passes[0].len() as u64;
     let parameters = config.num_params();
-    let copies = 4 + u64::from(parts.len() > 1) + u64::from(size.has_average);
+    let copies = 4 + u64::from(passes.len() > 1) + u64::from(size.has_average);
 
     let (mut kept, mut peak) = (0, (0, 0));
     for need in needs(config, form, images, size.recomputes) {

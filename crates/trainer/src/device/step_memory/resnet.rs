@@ -56,10 +56,10 @@ pub(super) fn evaluation_bytes(config: &VaeConfig, images: u64) -> u64 {
     bytes.max().unwrap_or(0)
 }
 
-/// Parts that the blocks on flex divide a batch into, each of which has sums of its own.
-fn flex_parts(images: u64, pixels: u64) -> u64 {
-    let images_per_part = (1024 / pixels.max(1)).min(images.div_ceil(8)).max(1);
-    images.div_ceil(images_per_part)
+/// Chunks that the blocks on flex divide a batch into, each of which has sums of its own.
+fn flex_chunks(images: u64, pixels: u64) -> u64 {
+    let images_per_chunk = (1024 / pixels.max(1)).min(images.div_ceil(8)).max(1);
+    images.div_ceil(images_per_chunk)
 }
 
 /// A bottleneck in its fast form on flex: what has the output's width is kept once.
@@ -81,17 +81,17 @@ fn fast_block(block: &BlockShape, images: u64) -> BlockNeed {
         + around(8 * (2 * channels_in * channels_out + channels_in * channels_in));
 
     // The gradients of the output, of expand's input and of shortcut's, then that of the reduced map; each pass has the
-    // sums of its parts, and the last one the gradient of a strided input.
-    let parts = F32 * flex_parts(images, output);
+    // sums of its chunks, and the last one the gradient of a strided input.
+    let chunks = F32 * flex_chunks(images, output);
     let gradients = map(output, channels_out) + map(output, width) + around(map(low, channels_in));
-    let tail = parts * (width * channels_out + around(channels_in * channels_out));
-    let spatial = map(low, width) + parts * 9 * width * width;
+    let tail = chunks * (width * channels_out + around(channels_in * channels_out));
+    let spatial = map(low, width) + chunks * 9 * width * width;
     let spread = if is_strided {
         map(input, channels_in)
     } else {
         0
     };
-    let reduce = map(low, width) + (parts * channels_in * width).max(spread);
+    let reduce = map(low, width) + (chunks * channels_in * width).max(spread);
     BlockNeed {
         kept: maps + weights,
         backward: gradients + tail.max(spatial).max(reduce),

@@ -144,7 +144,7 @@ const AT_A_TIME: usize = 100;
 
 /// The pictures of some latents.
 fn decode(model: &Model, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
-    let parts = latents.chunks(AT_A_TIME).map(|latents| {
+    let pictures = latents.chunks(AT_A_TIME).map(|latents| {
         let shape = [latents.len(), model.latent_dim()];
         let latents = TensorData::new(latents.concat(), shape);
         let images = model.generate(Tensor::<2>::from_data(latents, device));
@@ -152,7 +152,7 @@ fn decode(model: &Model, latents: Vec<Vec<f32>>, device: &Device) -> Vec<f32> {
         data.try_to_vec::<f32>()
             .expect("converted to float32 just now")
     });
-    parts.collect::<Vec<_>>().concat()
+    pictures.collect::<Vec<_>>().concat()
 }
 
 fn write_sheet(

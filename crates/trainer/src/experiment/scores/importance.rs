@@ -245,10 +245,10 @@ mod tests {
         };
         let whole = found(4, 7);
         for batch_size in [1, 2, 3, 100] {
-            let parts = found(4, batch_size);
+            let in_batches = found(4, batch_size);
             // Float32 sums may be divided otherwise.
-            assert!((parts.bound.nats - whole.bound.nats).abs() < 1e-3);
-            assert!((parts.elbo.nats - whole.elbo.nats).abs() < 1e-3);
+            assert!((in_batches.bound.nats - whole.bound.nats).abs() < 1e-3);
+            assert!((in_batches.elbo.nats - whole.elbo.nats).abs() < 1e-3);
         }
         assert_eq!((whole.images, whole.samples), (7, 4));
         assert!(whole.bound.standard_error.is_some_and(|error| error > 0.0));

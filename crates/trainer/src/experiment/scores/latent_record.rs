@@ -30,7 +30,7 @@ const COLUMNS: usize = 11;
 const RANGE: f64 = 3.0;
 const PAIRS: u32 = 5;
 
-/// The mean KL divergence of the first `images` of a split, in its two parts: estimates from one draw of each image's
+/// The mean KL divergence of the first `images` of a split, in its two terms: estimates from one draw of each image's
 /// posterior among all of them. Posteriors are those that `sampler` draws from, since no others meet the decoder.
 ///
 /// # Panics

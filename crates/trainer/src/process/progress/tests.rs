@@ -62,7 +62,7 @@ fn row(epoch: u32) -> EpochRow {
         learning_rate: 0.001,
         last_learning_rate: 0.001,
         skipped_steps: 0,
-        further: Default::default(),
+        optional: Default::default(),
     }
 }
 
@@ -338,7 +338,7 @@ fn a_run_with_an_average_of_its_weights_shows_both_scores() {
         next_learning_rate: 0.001,
     });
     assert!(!of_average.contains("average"), "{of_average}");
-    averaged.further.valid_loss_without_average = Some(1911.25);
+    averaged.optional.valid_loss_without_average = Some(1911.25);
     let both = text::epoch(&EpochEnd {
         row: averaged,
         epochs: 2,

@@ -112,16 +112,16 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
         valid,
         last_learning_rate: learning_rate,
         skipped_steps,
-        further,
+        optional,
         ..
     } = end.row;
     let width = end.epochs.to_string().len();
     let mut line = format!("epoch {epoch:>width$}/{}", end.epochs);
     for (split, terms) in [("train", train), ("valid", valid)] {
         let bits = if split == "train" {
-            further.train_bits_per_dim
+            optional.train_bits_per_dim
         } else {
-            further.valid_bits_per_dim
+            optional.valid_bits_per_dim
         };
         let measure = match bits {
             Some(bits) => format!("{} bits/dim", wording::bits_per_dim(bits)),
@@ -135,7 +135,7 @@ pub(super) fn epoch(end: &EpochEnd) -> String {
             nats(terms.l2)
         );
     }
-    if let Some(loss) = further.valid_loss_without_average {
+    if let Some(loss) = optional.valid_loss_without_average {
         line += &format!("  without the average {}", nats(loss));
     }
     line += &format!(
@@ -181,7 +181,7 @@ pub(super) fn finish(finish: &Finish<'_>) -> Vec<String> {
         vae_measures::bits_per_dim(terms.cross_entropy_plus_kl(), cifar_loader::IMAGE_BYTES)
     };
     let log_probability = || row("-log p(x | z)", &|(.., terms)| nats(terms.cross_entropy));
-    let reconstruction = if last.further.valid_bits_per_dim.is_some() {
+    let reconstruction = if last.optional.valid_bits_per_dim.is_some() {
         vec![
             row("bits/dim", &|(.., terms)| {
                 wording::bits_per_dim(bits(terms))

@@ -1,4 +1,4 @@
-//! Steps of a batch in shards or micro-batches, whose contributions are added on the GPU. Those of further GPUs of the process come through the host,
+//! Steps of a batch in shards or micro-batches, whose contributions are added on the GPU. Those of the other GPUs of the process come through the host,
 //! those of other ranks over a [`Link`].
 
 use std::convert::Infallible;
@@ -10,8 +10,8 @@ use vae_device_step::{BatchTerms, DeviceVector, StepRates};
 use vae_measures::free_bits_gradient;
 
 use super::checked::checked;
-use super::further::{Answer, HostInputs};
 use super::wire::Link;
+use super::worker::{Answer, HostInputs};
 use super::{OnDevice, Told, on_device};
 use crate::ranks::RanksError;
 use crate::ranks::piecewise_sum::{Position, sum_pieces};
@@ -30,7 +30,7 @@ struct Shares {
     of_others: Vec<Share>,
 }
 
-/// What a further GPU computes.
+/// What another GPU computes.
 struct Share {
     inputs: Arc<HostInputs>,
     shards: usize,
@@ -123,7 +123,7 @@ impl OnDevice {
         let [own, others @ ..] = groups.as_slice() else {
             return None;
         };
-        let gpus = self.further.iter().zip(others);
+        let gpus = self.workers.iter().zip(others);
         if !others.is_empty() {
             let weights: Arc<[f32]> = checked(self.step.parameters()).into();
             for (gpu, _) in gpus.clone() {
@@ -162,7 +162,7 @@ impl OnDevice {
         let slopes = free_bits_gradient(&means, free).into_iter();
         let slopes: Arc<[f32]> = slopes.map(|slope| slope as f32).collect();
         self.step.set_kl_slopes(&slopes);
-        for gpu in &self.further {
+        for gpu in &self.workers {
             let slopes = slopes.clone();
             gpu.ask(move |gpu, _| gpu.step.set_kl_slopes(&slopes));
         }
@@ -200,13 +200,13 @@ impl OnDevice {
         self.added_over_gpus(own, asked, written, and)
     }
 
-    /// Has every further GPU compute something of its share.
+    /// Has every other GPU compute something of its share.
     fn ask_others<T: Send + 'static>(
         &self,
         shares: &Shares,
         what: impl FnOnce(&mut Self, Inputs, usize) -> T + Clone + Send + 'static,
     ) -> Vec<Answer<T>> {
-        let gpus = self.further.iter().zip(&shares.of_others);
+        let gpus = self.workers.iter().zip(&shares.of_others);
         let asked = gpus.map(|(gpu, Share { inputs, shards })| {
             let (inputs, shards, what) = (inputs.clone(), *shards, what.clone());
             gpu.ask(move |gpu, device| what(gpu, inputs.write(device), shards))
@@ -214,7 +214,7 @@ impl OnDevice {
         asked.collect()
     }
 
-    /// What this GPU and further ones have computed, added in the order of the GPUs.
+    /// What this GPU and the others have computed, added in the order of the GPUs.
     fn added_over_gpus<T, A>(
         &mut self,
         own: T,
@@ -225,7 +225,7 @@ impl OnDevice {
         let mut sum = TreeSum::new();
         sum.add(own, &and);
         for (index, answer) in asked.into_iter().enumerate() {
-            let answer = self.further[index].wait(answer);
+            let answer = self.workers[index].wait(answer);
             sum.add(here(self, answer), &and);
         }
         sum.finish(and).expect("this GPU's own is one")
@@ -260,6 +260,6 @@ fn and(
     (mut loss, values): (BatchLoss, DeviceVector),
     right: (BatchLoss, DeviceVector),
 ) -> (BatchLoss, DeviceVector) {
-    loss.add_part(right.0);
+    loss.add(right.0);
     (loss, values.and(right.1))
 }

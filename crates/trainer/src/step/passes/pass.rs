@@ -91,7 +91,7 @@ pub(crate) struct PassOptions {
     pub(crate) kl: KlObjective,
 }
 
-/// A phase of a step; those of a divided batch end once for each of its parts.
+/// A phase of a step; those of a divided batch end once for each of its passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The forward pass, and reading the loss.

@@ -100,7 +100,7 @@ pub(crate) fn weighted_mean(
             Sampler::Correct,
             of_range.dropout,
         );
-        loss.add_part(read_terms(&output.terms));
+        loss.add(read_terms(&output.terms));
         let of_range = read(model, &output.terms.loss().mean().backward());
         expected.resize_with(of_range.len(), Vec::new);
         for (sum, values) in expected.iter_mut().zip(of_range) {

@@ -1,4 +1,4 @@
-//! The model on further devices and ranks, which share each batch with the main one.
+//! The model on other devices and ranks, which share each batch with the main one.
 //!
 //! A batch is divided into shards, and each device of each rank computes a group of neighbours among them. What the shards contribute
 //! is added in one tree, whoever computes them; the main device of every rank takes the optimizer's step with the sum and sends its
@@ -17,7 +17,7 @@ use burn::prelude::*;
 use run_files::settings::Settings;
 
 use crate::experiment::model::{Model, ModelConfig};
-use crate::ranks::batch_parts::{equal_parts, micro_batches};
+use crate::ranks::batch_division::{equal_shards, micro_batches};
 use crate::ranks::tree_sum::{Contribution, TreeSum};
 use crate::ranks::{Ranks, RanksError, Requests};
 use crate::step::gradient_sum::{no_gradients, put_vector};
@@ -30,12 +30,12 @@ use self::weights::{parameter_count, weights};
 use self::worker::{Answer, Request, Worker};
 use super::pass::{Inputs, Pass, PassOptions, Phase, undivided_pass};
 
-/// The model on further devices, each with a thread of its own: a CUDA stream belongs to a thread; and on further ranks.
+/// The model on other devices, each with a thread of its own: a CUDA stream belongs to a thread; and on other ranks.
 pub(crate) struct Replicas {
     workers: Vec<Worker>,
     /// Without autodiff.
     main_device: Device,
-    /// Parts of each batch with statistics of their own; 1 for as many as there are devices.
+    /// Shards of each batch with statistics of their own; 1 for as many as there are devices.
     shards: usize,
     ranks: Ranks,
     /// Whether each shard, which has a device of its own then, is normalised with the statistics of all.
@@ -141,7 +141,7 @@ impl Replicas {
         Ok(sum)
     }
 
-    /// Whether a batch of so many images is computed in parts, so that the model's own running statistics stay as they are.
+    /// Whether a batch of so many images is computed in shards or micro-batches, so that the model's own running statistics stay as they are.
     pub(crate) fn divides(&self, batch: usize, micro_batch_size: Option<usize>) -> bool {
         self.shards() > 1 || micro_batches(batch, micro_batch_size).len() > 1
     }
@@ -149,7 +149,7 @@ impl Replicas {
     /// What each device of this rank computes, the main one first. A batch with less than two images a shard has fewer shards, so that
     /// the last devices and ranks have none.
     pub(crate) fn groups(&self, batch: usize) -> Vec<Group> {
-        let shards = equal_parts(batch, self.shards());
+        let shards = equal_shards(batch, self.shards());
         let devices = self.devices();
         let of_device = self.shards() / (self.ranks.size() * devices);
         let groups = (0..devices).filter_map(|device| {
@@ -299,7 +299,7 @@ impl Replicas {
     }
 
     /// Each latent dimension's mean KL divergence over the whole batch, where free bits need it: one more pass through the encoder,
-    /// in the parts that the batch will be computed in.
+    /// in the passes that the batch will be computed in.
     fn kl_means(
         &self,
         model: &Model,

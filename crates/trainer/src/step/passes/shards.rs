@@ -7,7 +7,7 @@ use run_files::metrics::BatchLoss;
 
 use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::Model;
-use crate::ranks::batch_parts::{equal_parts, micro_batches};
+use crate::ranks::batch_division::{equal_shards, micro_batches};
 use crate::ranks::tree_sum::TreeSum;
 use crate::step::block_checkpointing::{Forward, kl_sums_of_micro_batches};
 use crate::step::gradient_sum::take_vector;
@@ -27,7 +27,7 @@ impl ShardSum {
     /// The sum of two neighbours in the tree.
     pub(crate) fn and(self, right: Self) -> Self {
         let mut loss = self.loss;
-        loss.add_part(right.loss);
+        loss.add(right.loss);
         Self {
             loss,
             vector: self.vector + right.vector,
@@ -41,7 +41,7 @@ impl ShardSum {
 /// The penalties are the same in each shard and the shares sum to 1 over a step, so they count once.
 ///
 /// # Errors
-/// What `ended` gives, which is called at the end of each phase of each part.
+/// What `ended` gives, which is called at the end of each phase of each pass.
 ///
 /// # Panics
 /// If there is no image.
@@ -94,7 +94,7 @@ pub(crate) fn sum_in_tree<T, E>(
     and: impl Fn(T, T) -> T,
 ) -> Result<T, E> {
     let mut sum = TreeSum::new();
-    for shard in equal_parts(inputs.len(), shards) {
+    for shard in equal_shards(inputs.len(), shards) {
         let inputs = inputs.slice(&shard);
         let mut of_shard = TreeSum::new();
         for micro_batch in micro_batches(shard.len(), micro_batch_size) {
@@ -120,7 +120,7 @@ pub(crate) fn kl_sums_of_shards(
     options: PassOptions,
 ) -> Vec<f64> {
     let mut sum = TreeSum::new();
-    for shard in equal_parts(inputs.len(), shards) {
+    for shard in equal_shards(inputs.len(), shards) {
         let inputs = inputs.slice(&shard);
         let ranges = micro_batches(shard.len(), options.micro_batch_size).into_iter();
         let all = ranges.map(|range| inputs.slice(&range).forward(options.sampler));

@@ -199,7 +199,7 @@ fn portable<T: Real, const WITH_GRADIENT: bool>(
     for component in 0..components {
         let mut total = logits[component];
         for colour in 0..3 {
-            let at = |part: usize| (3 * colour + part) * components + component;
+            let at = |parameter: usize| (3 * colour + parameter) * components + component;
             let coefficient = |index: usize| (3 * index + 2) * components + component;
             let mut mean = colours[at(0)];
             // Raw coefficients of this colour's mean on the colours before it.
@@ -255,8 +255,8 @@ fn portable<T: Real, const WITH_GRADIENT: bool>(
             let share = exp_below(logits[component][lane] - logit_largest[lane]) / logit_sum[lane];
             logits[component][lane] = share - weight[lane];
         }
-        for part in 0..9 {
-            let row = &mut colours[part * components + component];
+        for parameter in 0..9 {
+            let row = &mut colours[parameter * components + component];
             for lane in 0..LANES {
                 row[lane] = -(weight[lane] * row[lane]);
             }

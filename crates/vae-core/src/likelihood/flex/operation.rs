@@ -70,7 +70,7 @@ pub(crate) trait MixtureKernel: MixtureOps {
         components: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradient with each image's part multiplied by that image's factor.
+    /// The gradient with each image's share multiplied by that image's factor.
     fn scale_images(gradient: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -146,7 +146,7 @@ fn run<T: Real, const WITH_GRADIENT: bool>(
             position: 1,
         }
     };
-    // A part of a batch is a view that shares the whole one's memory.
+    // A slice of a batch is a view that shares the whole one's memory.
     let map = if is_last {
         map.permute(&[0, 2, 3, 1]).to_contiguous()
     } else {

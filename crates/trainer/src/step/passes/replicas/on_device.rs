@@ -5,7 +5,7 @@ use run_files::metrics::BatchLoss;
 
 use super::{Replicas, Worker};
 use crate::experiment::model::ModelConfig;
-use crate::ranks::batch_parts::{equal_parts, micro_batches};
+use crate::ranks::batch_division::{equal_shards, micro_batches};
 use crate::ranks::tree_sum::Contribution;
 use crate::ranks::{Ranks, RanksError};
 
@@ -16,13 +16,13 @@ impl Replicas {
     }
 
     /// The devices beside the main one, and the form of the model there.
-    pub(crate) fn further(&self) -> impl Iterator<Item = (&ModelConfig, &Device)> {
+    pub(crate) fn worker_devices(&self) -> impl Iterator<Item = (&ModelConfig, &Device)> {
         self.workers.iter().map(Worker::place)
     }
 
     /// Images of the largest pass that a batch is computed in.
     pub(crate) fn images_per_pass(&self, batch: usize, micro_batch_size: Option<usize>) -> usize {
-        let shards = equal_parts(batch, self.shards());
+        let shards = equal_shards(batch, self.shards());
         micro_batches(shards[0].len(), micro_batch_size)[0].len()
     }
 
@@ -34,7 +34,7 @@ impl Replicas {
     /// How many ranks, the first ones, have images of a batch with so many.
     pub(crate) fn contributing(&self, batch: usize) -> usize {
         let of_rank = self.shards() / self.ranks.size();
-        equal_parts(batch, self.shards()).len().div_ceil(of_rank)
+        equal_shards(batch, self.shards()).len().div_ceil(of_rank)
     }
 
     /// The sum over all ranks of their losses; what they ask each other for goes with it.

@@ -1,4 +1,4 @@
-//! The thread of a further device: it computes the shards that it is asked for.
+//! The thread of another device than the main one: it computes the shards that it is asked for.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use crate::step::passes::pass::{Inputs, PassOptions};
 use crate::step::passes::shards::{ShardSum, sum_of_shards};
 use crate::step::running_statistics::with_statistics_vector;
 
-/// A further device, as the main one sees it.
+/// The worker of another device, as the main one sees it.
 pub(super) struct Worker {
     config: ModelConfig,
     device: Device,

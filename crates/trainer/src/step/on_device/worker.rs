@@ -1,4 +1,4 @@
-//! The further GPUs of a process: each has a thread of its own, as a device's queue belongs to a thread, and a copy of the weights.
+//! The other GPUs of a process, which work for the main one: each has a thread of its own, as a device's queue belongs to a thread, and a copy of the weights.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -11,16 +11,16 @@ use crate::step::passes::pass::Inputs;
 
 type Work<G> = Box<dyn FnOnce(&mut G, &Device) + Send>;
 
-/// A further GPU, as the main one's thread sees it: its own thread holds the `G`.
-pub(super) struct FurtherGpu<G> {
+/// The worker of another GPU, as the main one's thread sees it: the worker's own thread holds the `G`.
+pub(super) struct GpuWorker<G> {
     work: Sender<Work<G>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a further GPU is going to answer.
+/// What a worker is going to answer.
 pub(super) struct Answer<T>(Receiver<T>);
 
-impl<G: 'static> FurtherGpu<G> {
+impl<G: 'static> GpuWorker<G> {
     /// Starts the thread of a device, which makes what it holds there; none where it makes nothing.
     pub(super) fn start(
         device: &Device,

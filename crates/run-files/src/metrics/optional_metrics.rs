@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::nullable;
 
-/// Further numbers of an epoch; each is there in every row of a run or in none.
+/// Optional metrics of an epoch; each is there in every row of a run or in none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct FurtherNumbers {
+pub struct OptionalMetrics {
     /// Negative ELBO over the training images in bits per dimension, where the settings have a bound:
     /// [`bounds_the_likelihood`](crate::settings::Settings::bounds_the_likelihood).
     pub train_bits_per_dim: Option<f64>,
@@ -27,7 +27,7 @@ pub struct FurtherNumbers {
     pub valid_loss_without_average: Option<f64>,
 }
 
-impl FurtherNumbers {
+impl OptionalMetrics {
     /// The keys in the files, in the order of the columns.
     pub const KEYS: [&'static str; 6] = [
         "train/bits_per_dim",
@@ -80,13 +80,13 @@ impl FurtherNumbers {
     }
 }
 
-impl Serialize for FurtherNumbers {
+impl Serialize for OptionalMetrics {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_map(self.present())
     }
 }
 
-impl<'de> Deserialize<'de> for FurtherNumbers {
+impl<'de> Deserialize<'de> for OptionalMetrics {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let values = HashMap::<String, Value>::deserialize(from)?;
         Self::from_values(|key| {
