@@ -6,13 +6,12 @@ use burn_cubecl::tensor::CubeTensor;
 
 use crate::operation::{Around, position};
 
+use super::between_values::{Elsewhere, add_elsewhere, tap_sums};
 use super::forward::{Kept, Layer, Normed};
 use super::matrix::{Matrix, Storage, Vector32};
 use super::norm::{Affine, Mask, gradient_apply, gradient_sums, successor};
-use super::pixels::{
-    Elsewhere, add_elsewhere, column_sums, converted, pack_spatial, patches, sample, spread_rows,
-    tap_sums, unpack_spatial_gradient, vector_or,
-};
+use super::pixels::{column_sums, converted, patches, sample, spread_rows, vector_or};
+use super::spatial_weights::{pack_spatial, unpack_spatial_gradient};
 use super::tensors::{Maker, pixels_by_channels};
 
 /// Where a layer's gradients are to be written.

@@ -6,6 +6,7 @@
 //! Public for crates that make a whole training step of these; not covered by this crate's version number.
 
 mod backward;
+mod between_values;
 mod block;
 #[cfg(feature = "cuda")]
 mod c_library;
@@ -21,6 +22,7 @@ mod pixels;
 mod pointwise;
 mod product;
 mod queue;
+mod spatial_weights;
 mod tensors;
 
 pub use backward::GradientSlots;

@@ -1,11 +1,7 @@
-//! Sampling, spreading, neighbourhoods, and the constant of an enlarging block: the launches.
+//! Sampling, spreading, neighbourhoods, sums of columns, and what is done value by value: the launches.
 
-use cubecl::prelude::*;
-
-use super::kernels::spread::DOT_UNITS;
-use super::kernels::{elementwise, pixels, spread, weights};
+use super::kernels::{elementwise, pixels, spread};
 use super::matrix::{Division, Matrix, Storage, Vector32, cubes, units};
-use super::norm::{Affine, Statistics};
 use super::queue::Queue;
 
 /// An image's rows and columns, and those that a stride samples.
@@ -148,73 +144,6 @@ pub(super) fn interleaved_sum(
     out
 }
 
-/// The norm's output between the values, `[channels]`, and what it gives at the nine kinds of position, `[9 * channels_out]`, from the scattering
-/// weights.
-pub(super) fn constant_kinds(
-    client: &Queue,
-    packed: &Matrix,
-    statistics: &Statistics,
-    affine: &Affine,
-) -> (Vector32, Vector32) {
-    let constant = Vector32::empty(client, packed.columns);
-    let kinds = Vector32::empty(client, packed.rows);
-    let channels_out = packed.rows / 9;
-    // SAFETY: one cube a channel of the weights; statistics and parameters have one value for each of the norm's channels.
-    unsafe {
-        spread::constant_kinds::launch_unchecked(
-            client,
-            CubeCount::Static(channels_out as u32, 1, 1),
-            CubeDim::new_1d(DOT_UNITS as u32),
-            packed.argument(),
-            statistics.mean.argument(),
-            statistics.inverse.argument(),
-            affine.gamma.argument(),
-            affine.beta.argument(),
-            constant.argument(),
-            kinds.argument(),
-            packed.columns,
-            channels_out,
-            packed.storage.elem(),
-        );
-    }
-    (constant, kinds)
-}
-
-/// For each tap, the gradient's sum over the positions whose source lies inside the image: `[9 * channels]`.
-pub(super) fn tap_sums(client: &Queue, grid: &Grid, gradient: &Matrix) -> Vector32 {
-    let d = Division::of(gradient);
-    let partial = Vector32::empty(client, 9 * d.splits * d.channels);
-    let sums = Vector32::empty(client, 9 * d.channels);
-    // SAFETY: the division matches the buffers.
-    unsafe {
-        spread::tap_sums_partial::launch_unchecked(
-            client,
-            d.reducing(),
-            d.units(),
-            d.width,
-            gradient.argument(),
-            partial.argument(),
-            d.rows,
-            d.columns,
-            d.rows_per_cube,
-            grid.size[0],
-            grid.size[1],
-            d.units_x,
-            gradient.storage.elem(),
-        );
-        spread::tap_sums_finish::launch_unchecked(
-            client,
-            cubes(d.channels),
-            units(),
-            partial.argument(),
-            sums.argument(),
-            d.channels,
-            d.splits,
-        );
-    }
-    sums
-}
-
 /// `given`, or new values.
 pub(super) fn vector_or(client: &Queue, given: Option<&Vector32>, len: usize) -> Vector32 {
     match given {
@@ -267,109 +196,6 @@ pub fn column_sums(
         );
     }
     sums
-}
-
-/// Where the gradients at the positions between the values come from.
-pub(super) enum Elsewhere<'a> {
-    /// Their sum.
-    Sum(&'a Vector32),
-    /// The sum at all positions.
-    All(&'a Vector32),
-}
-
-/// Adds the positions between the values to a norm's parameter gradients, in place.
-pub(super) fn add_elsewhere(
-    client: &Queue,
-    elsewhere: Elsewhere<'_>,
-    statistics: &Statistics,
-    affine: &Affine,
-    sums: &Affine,
-    is_relu: bool,
-) {
-    let (values, is_of_all) = match elsewhere {
-        Elsewhere::Sum(values) => (values, false),
-        Elsewhere::All(values) => (values, true),
-    };
-    let channels = values.len;
-    // SAFETY: all have one value for each channel.
-    unsafe {
-        spread::add_elsewhere::launch_unchecked(
-            client,
-            cubes(channels),
-            units(),
-            values.argument(),
-            statistics.mean.argument(),
-            statistics.inverse.argument(),
-            affine.gamma.argument(),
-            affine.beta.argument(),
-            sums.beta.argument(),
-            sums.gamma.argument(),
-            channels,
-            u32::from(is_of_all),
-            u32::from(is_relu),
-        );
-    }
-}
-
-/// A 3x3 convolution's weights for products: gathering `[9 * in, out]`, or scattering `[9 * out, in]`.
-pub(super) fn pack_spatial(
-    client: &Queue,
-    weight: &Vector32,
-    channels: [usize; 2],
-    is_scattering: bool,
-    storage: Storage,
-) -> Matrix {
-    let [channels_in, channels_out] = channels;
-    let packed = match is_scattering {
-        true => Matrix::empty(client, 9 * channels_out, channels_in, storage),
-        false => Matrix::empty(client, 9 * channels_in, channels_out, storage),
-    };
-    // SAFETY: one unit a weight.
-    unsafe {
-        weights::pack_spatial::launch_unchecked(
-            client,
-            cubes(packed.len()),
-            units(),
-            weight.argument(),
-            packed.argument(),
-            channels_in,
-            channels_out,
-            u32::from(is_scattering),
-            storage.elem(),
-        );
-    }
-    packed
-}
-
-/// The gradient of the scattering form as that of the weights, with the constant's share where there is a constant.
-pub(super) fn unpack_spatial_gradient(
-    client: &Queue,
-    packed: &Matrix,
-    constant: Option<(&Vector32, &Vector32)>,
-    into: Option<&Vector32>,
-) -> Vector32 {
-    let (channels_in, channels_out) = (packed.columns, packed.rows / 9);
-    let gradient = vector_or(client, into, packed.len());
-    let (tap_sums, values) = match constant {
-        Some((tap_sums, values)) => (tap_sums.argument(), values.argument()),
-        None => (packed.argument(), packed.argument()),
-    };
-    // SAFETY: one unit a weight. Without a constant its two buffers are not read.
-    unsafe {
-        weights::unpack_spatial_gradient::launch_unchecked(
-            client,
-            cubes(packed.len()),
-            units(),
-            packed.argument(),
-            tap_sums,
-            values,
-            gradient.argument(),
-            channels_in,
-            channels_out,
-            u32::from(constant.is_some()),
-        );
-    }
-    gradient
 }
 
 /// The same values in another type; free where they have it.

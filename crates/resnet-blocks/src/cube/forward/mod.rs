@@ -9,9 +9,11 @@ use burn_cubecl::tensor::CubeTensor;
 
 use crate::operation::{Around, BlockConfig, Sizes};
 
+use super::between_values::constant_kinds;
 use super::matrix::{Matrix, Vector32};
 use super::norm::{Added, Moments, block_tail, norm_relu};
-use super::pixels::{constant_kinds, pack_spatial, sample};
+use super::pixels::sample;
+use super::spatial_weights::pack_spatial;
 use super::tensors::vector;
 
 use self::layers::read;

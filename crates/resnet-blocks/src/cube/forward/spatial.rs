@@ -1,7 +1,8 @@
 //! The 3x3 convolution of a bottleneck.
 
 use crate::cube::matrix::{Matrix, Vector32};
-use crate::cube::pixels::{Grid, interleaved_sum, pack_spatial, patches};
+use crate::cube::pixels::{Grid, interleaved_sum, patches};
+use crate::cube::spatial_weights::pack_spatial;
 use crate::operation::Sizes;
 
 use super::device::Device;
