@@ -1,7 +1,10 @@
 //! Encoder and decoder between the buffers: the model, a batch, and the launches that training and evaluation share.
 
+mod blocks;
 mod build;
+mod dense_layer;
 mod evaluation;
+mod posterior;
 mod training;
 
 use cubecl::prelude::*;

@@ -1,27 +1,10 @@
 //! Forward with the batch's statistics, loss and backward, in the order in which they run.
 
-use cubecl::prelude::*;
-use cubecl::server::Handle;
-use resnet_blocks::cube::{
-    Affine, Device, KeptBlock, Mask, Matrix, Queue, Statistics, Storage, batch_statistics,
-    column_sums, cubes, gradient_apply, gradient_sums, units,
-};
+use resnet_blocks::cube::{Device, Matrix, Storage, column_sums};
 
-use super::{
-    Batch, BlockWithStatistics, DenseNorm, Network, Objective, Output, Pixels, Scales, product,
-    record_len, viewed,
-};
-use crate::flat::argument;
-use crate::kernels::optimizer::{RATES_KL_WEIGHT, RATES_LEN, RECORD_FREE_BITS, RECORD_LEN};
-use crate::kernels::{UNITS, dense, latent};
-
-/// What the dense layer of one side keeps.
-struct KeptDense {
-    input: Matrix,
-    map: Matrix,
-    statistics: Statistics,
-    features: Matrix,
-}
+use super::blocks::{Kept, backward, forward};
+use super::dense_layer::KeptDense;
+use super::{Batch, Network, Objective, Output, Pixels, Scales, product, viewed};
 
 /// What the encoder's side keeps.
 struct KeptEncoder {
@@ -32,6 +15,13 @@ struct KeptEncoder {
     /// Of the posterior; both with their biases after the draw.
     mean: Matrix,
     log_variance: Matrix,
+}
+
+impl KeptEncoder {
+    /// Mean and log-variance.
+    fn posterior(&self) -> [&Matrix; 2] {
+        [&self.mean, &self.log_variance]
+    }
 }
 
 impl Network {
@@ -48,7 +38,7 @@ impl Network {
         let queue = &device.client;
         let (of_encoder, z) = self.encode(device, batch, objective.share, self.is_recomputed);
         if let (Some(free), true) = (objective.free_bits, decides) {
-            self.sum_kl(queue, batch, &of_encoder, objective);
+            self.sum_kl(queue, batch, of_encoder.posterior(), objective);
             self.free_bits(queue, batch, objective, free);
         }
         let KeptEncoder {
@@ -139,7 +129,7 @@ impl Network {
     /// Each latent dimension's divergence, summed over the images of a batch that is to be trained on.
     pub(crate) fn kl_sums(&self, device: &Device, batch: &Batch, objective: &Objective) {
         let (of_encoder, _) = self.encode(device, batch, objective.share, true);
-        self.sum_kl(&device.client, batch, &of_encoder, objective);
+        self.sum_kl(&device.client, batch, of_encoder.posterior(), objective);
     }
 
     /// The encoder's side and the draw, `[batch, latent_dim]`.
@@ -169,223 +159,6 @@ impl Network {
         };
         (kept, z)
     }
-
-    fn dense_forward(
-        &self,
-        device: &Device,
-        layer: &DenseNorm,
-        input: Matrix,
-        mask: Option<&Handle>,
-    ) -> KeptDense {
-        let map = self.dense_map(device, layer, &input);
-        let (queue, into) = (&device.client, Some(&layer.moments));
-        let (statistics, _) = batch_statistics(queue, &map, 1, layer.epsilon, into);
-        let features = self.dense_features(queue, layer, &map, &statistics, mask);
-        KeptDense {
-            input,
-            map,
-            statistics,
-            features,
-        }
-    }
-
-    /// The gradient of the layer's input, of that storage.
-    fn dense_backward(
-        &self,
-        device: &Device,
-        layer: &DenseNorm,
-        kept: KeptDense,
-        gradient: &Matrix,
-        mask: Option<&Handle>,
-        storage: Storage,
-    ) -> Matrix {
-        let queue = &device.client;
-        let KeptDense {
-            input,
-            map,
-            statistics,
-            ..
-        } = kept;
-        let affine = &layer.parameters.affine;
-        let of_norm = Matrix::empty(queue, map.rows, map.columns, map.storage);
-        let count = map.len();
-        // SAFETY: as in `dense_features`.
-        unsafe {
-            dense::activate_gradient::launch_unchecked(
-                queue,
-                cubes(count),
-                units(),
-                map.argument(),
-                statistics.mean.argument(),
-                statistics.inverse.argument(),
-                affine.gamma.argument(),
-                affine.beta.argument(),
-                mask.map(|mask| argument(mask, count)).into(),
-                gradient.argument(),
-                of_norm.argument(),
-                count,
-                map.columns,
-                self.activation,
-                map.storage.elem(),
-            );
-        }
-        let mask = Mask::None;
-        let slot: Option<&Affine> = Some(&layer.gradients.affine);
-        let sums = gradient_sums(queue, &map, mask, &of_norm, &statistics, affine, slot);
-        let gradient = gradient_apply(
-            queue,
-            &map,
-            mask,
-            &of_norm,
-            &statistics,
-            affine,
-            &sums,
-            1,
-            None,
-            true,
-        );
-        drop(of_norm);
-        let out = Matrix {
-            buffer: layer.gradients.weight.buffer.clone(),
-            rows: layer.weight.rows,
-            columns: layer.weight.columns,
-            storage: Storage::F32,
-        };
-        let products = &device.products;
-        products.multiply(queue, input.transposed(), gradient.plain(), &out, false);
-        let d_input = Matrix::empty(queue, input.rows, input.columns, storage);
-        let weight = layer.weight.transposed();
-        products.multiply(queue, gradient.plain(), weight, &d_input, false);
-        d_input
-    }
-
-    fn draw_gradient(
-        &self,
-        queue: &Queue,
-        batch: &Batch,
-        [mean, log_variance, d_z]: [&Matrix; 3],
-        objective: &Objective,
-    ) -> [Matrix; 2] {
-        let count = d_z.len();
-        let empty = || Matrix::empty(queue, batch.len, self.latent_dim, self.storage);
-        let (d_mean, d_log_variance) = (empty(), empty());
-        // SAFETY: one unit a value of each; a slope for each dimension.
-        unsafe {
-            latent::draw_gradient::launch_unchecked(
-                queue,
-                cubes(count),
-                units(),
-                mean.argument(),
-                log_variance.argument(),
-                argument(&batch.noise, count),
-                d_z.argument(),
-                argument(&objective.rates, RATES_LEN),
-                argument(&objective.kl_slopes, self.latent_dim),
-                d_mean.argument(),
-                d_log_variance.argument(),
-                count,
-                self.latent_dim,
-                objective.share,
-                1.0 / batch.len as f32,
-                RATES_KL_WEIGHT,
-                self.storage.elem(),
-            );
-        }
-        [d_mean, d_log_variance]
-    }
-
-    fn sum_kl(
-        &self,
-        queue: &Queue,
-        batch: &Batch,
-        of_encoder: &KeptEncoder,
-        objective: &Objective,
-    ) {
-        // SAFETY: one unit a dimension.
-        unsafe {
-            latent::kl_sums::launch_unchecked(
-                queue,
-                cubes(self.latent_dim),
-                units(),
-                of_encoder.mean.argument(),
-                of_encoder.log_variance.argument(),
-                argument(&objective.kl_sums, self.latent_dim),
-                batch.len,
-                self.latent_dim,
-            );
-        }
-    }
-
-    fn free_bits(&self, queue: &Queue, batch: &Batch, objective: &Objective, free: f32) {
-        let len = record_len(batch.len);
-        // SAFETY: one cube goes through the dimensions.
-        unsafe {
-            latent::free_bits::launch_unchecked(
-                queue,
-                CubeCount::Static(1, 1, 1),
-                CubeDim::new_1d(UNITS as u32),
-                argument(&objective.kl_sums, self.latent_dim),
-                argument(&objective.kl_slopes, self.latent_dim),
-                argument(&batch.record, len),
-                len - RECORD_LEN + RECORD_FREE_BITS,
-                self.latent_dim,
-                1.0 / batch.len as f32,
-                free,
-            );
-        }
-    }
-}
-
-/// What a block keeps for backward: everything, or its input and that one's size.
-enum Kept {
-    All(Box<KeptBlock>),
-    Input(Matrix, [usize; 2]),
-}
-
-/// What the blocks keep, and the last one's output.
-fn forward(
-    blocks: &[BlockWithStatistics],
-    device: &Device,
-    mut map: Matrix,
-    (batch, mut size): (usize, [usize; 2]),
-    keeps_inputs: bool,
-) -> (Vec<Kept>, Matrix) {
-    let mut kept = Vec::with_capacity(blocks.len());
-    for BlockWithStatistics { block, .. } in blocks {
-        let input = (map.clone(), size);
-        let of_block = block.forward(device, map, batch, size);
-        map = of_block.output().clone();
-        size = of_block.size();
-        kept.push(if keeps_inputs {
-            Kept::Input(input.0, input.1)
-        } else {
-            Kept::All(Box::new(of_block))
-        });
-    }
-    (kept, map)
-}
-
-/// The gradient of the first block's input where it is wanted. Each block's maps are free for the next as soon as it is done.
-fn backward(
-    blocks: &[BlockWithStatistics],
-    kept: Vec<Kept>,
-    (device, batch): (&Device, usize),
-    gradient: Matrix,
-    is_input_wanted: bool,
-) -> Option<Matrix> {
-    let mut gradient = Some(gradient);
-    for (index, (BlockWithStatistics { block, .. }, kept)) in
-        blocks.iter().zip(kept).enumerate().rev()
-    {
-        let kept = match kept {
-            Kept::All(kept) => *kept,
-            // The same kernels with the same numbers, which the moments get once more.
-            Kept::Input(input, size) => block.forward(device, input, batch, size),
-        };
-        let is_wanted = index > 0 || is_input_wanted;
-        gradient = block.backward(kept, &gradient?, is_wanted);
-    }
-    gradient
 }
 
 /// `left^T * right` as the gradient of a layer's weight.
