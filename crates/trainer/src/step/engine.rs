@@ -7,7 +7,6 @@ use burn::prelude::*;
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::step_guard::StepGuard;
 
-use crate::experiment::evaluate::BatchScorer;
 use crate::experiment::model::Model;
 use crate::experiment::weights::{NamedValues, WeightsError, load_values};
 use crate::ranks::{RanksError, Requests};
@@ -15,12 +14,14 @@ use crate::step::adam::Adam;
 use crate::step::fault::FaultInjector;
 use crate::step::gradient_norms::GradientNorms;
 #[cfg(feature = "cube")]
-use crate::step::on_device::{DeviceScorer, OnDevice};
+use crate::step::on_device::OnDevice;
 use crate::step::passes::pass::{Pass, PassOptions, Phase};
 use crate::step::passes::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 use crate::step::running_statistics::{StatisticsSnapshot, with_statistics_vector};
 use crate::step::weight_average::{WeightAverage, Weights};
+
+mod own_step;
 
 /// A model with all that its steps need: its optimizer, the average of its weights, and its replicas on other devices.
 pub(crate) struct Engine {
@@ -42,7 +43,7 @@ impl Engine {
             .map(|decay| WeightAverage::new(decay, &model));
         Self {
             #[cfg(feature = "cube")]
-            device: on_device(&model, &replicas, options),
+            device: OnDevice::with_replicas(&model, &replicas, options),
             model,
             adam: Adam::new(),
             average,
@@ -78,7 +79,7 @@ impl Engine {
             .map(|decay| WeightAverage::from_values(decay, &model, &of_average))
             .transpose()?;
         #[cfg(feature = "cube")]
-        let device = on_device(&model, &replicas, options).and_then(|mut device| {
+        let device = OnDevice::with_replicas(&model, &replicas, options).and_then(|mut device| {
             if let Some(average) = &average {
                 device.restore_average(average.model());
             }
@@ -162,97 +163,6 @@ impl Engine {
     /// What any rank asked for with the last step.
     pub(crate) fn requests(&self) -> Requests {
         self.replicas.requests()
-    }
-
-    /// The report of a step that none has been given of yet. To be asked for before the model is read or saved.
-    pub(crate) fn settle(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
-        let report = self.catch_up(guard);
-        self.read_model();
-        report
-    }
-
-    /// As [`settle`](Self::settle), where the model is not needed.
-    pub(crate) fn catch_up(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
-        #[cfg(feature = "cube")]
-        if let Some(device) = &mut self.device {
-            let report = device.settle(guard);
-            self.read_model_at_the_end(report.as_ref());
-            return report;
-        }
-        // Every other step waits for its own outcome.
-        let _ = guard;
-        None
-    }
-
-    /// Whether steps are a GPU's own, of which phases cannot be told apart and which go on behind the host.
-    pub(crate) fn is_on_device(&self) -> bool {
-        #[cfg(feature = "cube")]
-        return self.device.is_some();
-        #[cfg(not(feature = "cube"))]
-        false
-    }
-
-    /// Why a device launches steps that it should replay, if it does.
-    pub(crate) fn capture_failure(&self) -> Option<&str> {
-        #[cfg(feature = "cube")]
-        return self
-            .device
-            .as_ref()
-            .and_then(|device| device.capture_failure());
-        #[cfg(not(feature = "cube"))]
-        None
-    }
-
-    /// What moves gradients between the GPUs of several ranks, once a step has been taken there.
-    pub(crate) fn link(&self) -> Option<&str> {
-        #[cfg(feature = "cube")]
-        return self.device.as_ref().and_then(OnDevice::link);
-        #[cfg(not(feature = "cube"))]
-        None
-    }
-
-    /// Reads the model, and the average of its weights, from where it is trained.
-    fn read_model(&mut self) {
-        #[cfg(feature = "cube")]
-        if let Some(device) = &mut self.device
-            && let Some(model) = device.model(&self.model)
-        {
-            self.model = model;
-            if let Some(average) = &mut self.average
-                && let Some(model) = device.average(average.model())
-            {
-                average.set(model);
-            }
-        }
-    }
-
-    /// The step on the device, where there is one.
-    #[cfg(feature = "cube")]
-    fn device_step(
-        &mut self,
-        mut request: StepRequest,
-        guard: &mut StepGuard,
-        faults: &FaultInjector,
-    ) -> Result<Option<StepReport>, RanksError> {
-        request.inputs.images = faults.images(request.step, request.inputs.images);
-        let device = self.device.as_mut().expect("asked for before");
-        let images = request.inputs.len();
-        let report = if self.replicas.divides(images, self.options.micro_batch_size) {
-            Some(device.divided_step(request, &mut self.replicas, guard)?)
-        } else {
-            device.step(request, guard)
-        };
-        self.read_model_at_the_end(report.as_ref());
-        Ok(report)
-    }
-
-    /// Reads the model where training stops, for the report of the divergence.
-    #[cfg(feature = "cube")]
-    fn read_model_at_the_end(&mut self, report: Option<&StepReport>) {
-        let outcome = report.map(|report| &report.outcome);
-        if matches!(outcome, Some(Outcome::NotFinite { stops: true, .. })) {
-            self.read_model();
-        }
     }
 
     /// As [`step`](Self::step); `ended` is called at the end of each phase.
@@ -358,57 +268,12 @@ impl Engine {
         }))
     }
 
-    /// Who scores batches where the model is trained, on a device of its own; none elsewhere. The model has been [settled](Self::settle) before.
-    /// With as many images at a time as [`images_per_pass`](Self::images_per_pass) says it needs no memory of its own.
-    pub(crate) fn device_scorer(&mut self, weights: Weights) -> Option<Box<dyn BatchScorer + '_>> {
-        #[cfg(feature = "cube")]
-        if let Some(device) = &mut self.device {
-            let model = match (weights, &self.average) {
-                (Weights::Averaged, Some(average)) => average.model(),
-                _ => &self.model,
-            };
-            return Some(Box::new(DeviceScorer::new(device, model, weights)));
-        }
-        let _ = weights;
-        None
-    }
-
-    /// As [`device_scorer`](Self::device_scorer), with the values of another model of the same form, which take the place of those that are trained:
-    /// for the end of a run, after which no step is taken.
-    pub(crate) fn final_scorer(&mut self, model: &Model) -> Option<Box<dyn BatchScorer + '_>> {
-        #[cfg(feature = "cube")]
-        if let Some(device) = &mut self.device {
-            return Some(Box::new(DeviceScorer::of_another(device, model)));
-        }
-        let _ = model;
-        None
-    }
-
-    /// Gives back the memory of a device's maps, once nothing more is trained or scored there: what follows is made of Burn's operations.
-    pub(crate) fn release(&mut self) {
-        #[cfg(feature = "cube")]
-        if let Some(device) = &mut self.device {
-            device.release();
-        }
-    }
-
     /// Which weights scores and pictures are of.
     pub(crate) fn scored_weights(&self) -> Weights {
         match &self.average {
             Some(_) => Weights::Averaged,
             None => Weights::Trained,
         }
-    }
-
-    /// Images of the largest pass over a batch of training on a device of its own; none elsewhere.
-    pub(crate) fn images_per_pass(&self, batch: usize) -> Option<usize> {
-        #[cfg(feature = "cube")]
-        if self.device.is_some() {
-            let micro_batch_size = self.options.micro_batch_size;
-            return Some(self.replicas.images_per_pass(batch, micro_batch_size));
-        }
-        let _ = batch;
-        None
     }
 
     fn cause(&self, norms: &GradientNorms) -> NonFinite {
@@ -420,14 +285,4 @@ impl Engine {
             parameter: names.into_iter().next(),
         }
     }
-}
-
-/// The step on the model's device and those of the replicas, where they know one.
-#[cfg(feature = "cube")]
-fn on_device(model: &Model, replicas: &Replicas, options: EngineOptions) -> Option<OnDevice> {
-    let is_trained = model.devices().iter().all(Device::is_autodiff);
-    if !replicas.are_independent() || !is_trained {
-        return None;
-    }
-    OnDevice::new(model, options)?.with_workers(replicas.worker_devices())
 }

@@ -6,6 +6,7 @@ mod shards;
 mod wire;
 mod worker;
 
+use burn::module::Module;
 use burn::prelude::Device;
 use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
@@ -24,6 +25,7 @@ use crate::experiment::weights::NamedValues;
 use crate::step::adam::{BETA_1, BETA_2, EPSILON};
 use crate::step::kl_objective::KlObjective;
 use crate::step::passes::pass::Inputs;
+use crate::step::passes::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 
 /// The step on a GPU, and the one whose outcome is not known yet.
@@ -56,8 +58,21 @@ struct Told {
 }
 
 impl OnDevice {
+    /// The step on the model's device and those of the replicas, where they know one.
+    pub(crate) fn with_replicas(
+        model: &Model,
+        replicas: &Replicas,
+        options: EngineOptions,
+    ) -> Option<Self> {
+        let is_trained = model.devices().iter().all(Device::is_autodiff);
+        if !replicas.are_independent() || !is_trained {
+            return None;
+        }
+        Self::new(model, options)?.with_workers(replicas.worker_devices())
+    }
+
     /// None where the model is on processors, or a run has something that the device's step does not know.
-    pub(crate) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
+    fn new(model: &Model, options: EngineOptions) -> Option<Self> {
         let model = model.as_resnet()?;
         if resnet_blocks::are_blocks_plain() {
             return None;
@@ -89,7 +104,7 @@ impl OnDevice {
     }
 
     /// With workers on other GPUs, autodiff devices for models of that form; none where any of them cannot take part.
-    pub(crate) fn with_workers<'a>(
+    fn with_workers<'a>(
         mut self,
         devices: impl Iterator<Item = (&'a ModelConfig, &'a Device)>,
     ) -> Option<Self> {
