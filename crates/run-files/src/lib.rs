@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod choice;
 pub mod divergence;
 #[doc(hidden)]
 pub mod fault_cases;

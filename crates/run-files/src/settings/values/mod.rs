@@ -2,12 +2,11 @@
 
 mod backends;
 mod checkpoint_interval;
-mod choice;
 mod choices;
 mod devices;
 
+pub use crate::choice::UnknownChoice;
 pub use backends::DeviceChoice;
 pub use checkpoint_interval::CheckpointInterval;
-pub use choice::UnknownChoice;
 pub use choices::*;
 pub use devices::Devices;

@@ -44,10 +44,10 @@ macro_rules! choice {
         }
 
         impl ::std::str::FromStr for $name {
-            type Err = $crate::settings::UnknownChoice;
+            type Err = $crate::choice::UnknownChoice;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Self::ALL.iter().copied().find(|choice| choice.name() == text).ok_or_else(|| $crate::settings::UnknownChoice {
+                Self::ALL.iter().copied().find(|choice| choice.name() == text).ok_or_else(|| $crate::choice::UnknownChoice {
                     given: text.to_owned(),
                     allowed: Self::NAMES.join(", "),
                 })
