@@ -7,6 +7,7 @@ use crate::digest::Sha256Digest;
 
 mod advice;
 
+pub use advice::MirrorFailure;
 use advice::{Download, Mirrors, Missing};
 
 /// Every failure of this crate.
@@ -279,15 +280,6 @@ impl Error {
             source,
         }
     }
-}
-
-/// Why one mirror was given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MirrorFailure {
-    /// The address.
-    pub url: String,
-    /// The last failure, in one line.
-    pub reason: String,
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
-//! What messages advise: the next command, with the folder that it is about.
+//! What messages say of the mirrors that were tried, and advise: the next command, with the folder that it is about.
 
 use std::fmt;
 use std::path::Path;
 
-use super::MirrorFailure;
+/// Why one mirror was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorFailure {
+    /// The address.
+    pub url: String,
+    /// The last failure, in one line.
+    pub reason: String,
+}
 
 /// The mirrors that were tried, each with its last failure.
 pub(super) struct Mirrors<'a>(pub(super) &'a [MirrorFailure]);
