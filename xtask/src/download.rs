@@ -336,6 +336,68 @@ mod tests {
         assert_eq!(machine_form(&event)["seconds_left"], 1505.0);
     }
 
+    /// Other programs read these lines: keys, their order and the form of numbers stay.
+    #[test]
+    fn events_are_written_as_they_were() {
+        let (url, reason) = ("u", "r");
+        let time_left = Some(Duration::from_millis(1500));
+        let events = [
+            Event::AlreadyPresent {
+                folder: Path::new("f"),
+            },
+            Event::Waiting { holder: None },
+            Event::Connecting {
+                url,
+                attempt: 1,
+                resume_from: 5,
+            },
+            Event::Transfer {
+                url,
+                bytes: 1,
+                total: None,
+                rate: Some(2.0),
+                time_left,
+            },
+            Event::Slow {
+                url,
+                rate: 2.0,
+                time_left: None,
+                next: Some("v"),
+            },
+            Event::Restarting { url, reason },
+            Event::Retrying {
+                url,
+                reason,
+                delay: Duration::from_millis(250),
+            },
+            Event::GivingUp {
+                url,
+                reason,
+                next: None,
+            },
+            Event::Verifying { bytes: 1, total: 2 },
+            Event::Published {
+                folder: Path::new("f"),
+            },
+        ];
+        let lines = events.map(|event| machine_form(&event).to_string());
+        assert_eq!(
+            lines,
+            [
+                r#"{"event":"already_present","folder":"f"}"#,
+                r#"{"event":"waiting","holder":null}"#,
+                r#"{"event":"connecting","url":"u","attempt":1,"resume_from":5}"#,
+                r#"{"event":"transfer","url":"u","bytes":1,"total":null,"bytes_per_second":2.0,"seconds_left":1.5}"#,
+                r#"{"event":"slow","url":"u","bytes_per_second":2.0,"seconds_left":null,"next":"v"}"#,
+                r#"{"event":"restarting","url":"u","reason":"r"}"#,
+                r#"{"event":"retrying","url":"u","reason":"r","delay_seconds":0.25}"#,
+                r#"{"event":"giving_up","url":"u","reason":"r","next":null}"#,
+                r#"{"event":"verifying","bytes":1,"total":2}"#,
+                r#"{"event":"published","folder":"f"}"#,
+            ]
+        );
+    }
+
     #[test]
     fn hosts_are_taken_from_addresses_only() {
         assert_eq!(host("https://host.org:80/a/b"), "host.org:80");
