@@ -1,9 +1,10 @@
 //! What a check has found.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 /// How a finding is to be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     Ok,
     Warn,
@@ -11,7 +12,7 @@ pub(crate) enum Status {
 }
 
 /// One line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Finding {
     pub(super) check: &'static str,
     pub(super) status: Status,
@@ -19,6 +20,7 @@ pub(crate) struct Finding {
     /// What to do about it; every failed check has one.
     pub(super) fix: Option<String>,
     /// The exit code where the line is red.
+    #[serde(skip)]
     pub(super) code: u8,
 }
 
@@ -67,14 +69,5 @@ impl Finding {
         let fix = self.fix.as_ref();
         let fix = fix.map_or(String::new(), |fix| format!("\n      fix: {fix}"));
         format!("{status}  {}: {}{fix}", self.check, self.message)
-    }
-
-    pub(super) fn json(&self) -> Value {
-        let status = match self.status {
-            Status::Ok => "ok",
-            Status::Warn => "warn",
-            Status::Red => "red",
-        };
-        json!({"check": self.check, "status": status, "message": self.message, "fix": self.fix})
     }
 }

@@ -10,9 +10,10 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use run_files::settings::DeviceChoice;
 use run_files::wording;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 pub(crate) use self::finding::Finding;
 use self::finding::Status;
@@ -77,8 +78,14 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let code = first_red.map_or(0, |finding| finding.code);
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
-        let checks: Vec<Value> = findings.iter().map(Finding::json).collect();
-        print_line(json!({"checks": checks, "exit_code": code, "seconds": seconds}))?;
+        let report = Report {
+            checks: &findings,
+            exit_code: code,
+            seconds,
+        };
+        print_line(
+            serde_json::to_string(&report).context("the findings cannot be written as JSON")?,
+        )?;
     } else {
         for finding in &findings {
             print_line(finding.line())?;
@@ -96,6 +103,14 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         ))?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// What is printed for programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    checks: &'a [Finding],
+    exit_code: u8,
+    seconds: f64,
 }
 
 /// Runs the checks side by side, and gives up those that are not done at the deadline.
@@ -152,6 +167,9 @@ mod tests {
             finding.line(),
             "red   disk: 1 GB free\n      fix: make room"
         );
-        assert_eq!(finding.json()["fix"], "make room");
+        assert_eq!(
+            serde_json::to_string(&finding).unwrap(),
+            r#"{"check":"disk","status":"red","message":"1 GB free","fix":"make room"}"#
+        );
     }
 }
