@@ -101,24 +101,24 @@ fn check_parity(name: &str, flags: &[&str]) {
         "{on_device} and {by_burn}"
     );
 
-    // The score of the test images, of the same weights and draws, by Burn's operations.
-    let evaluate = "evaluate --run-dir vulkan --split test --device vulkan:0 --json";
-    let arguments: Vec<String> = evaluate.split(' ').map(str::to_owned).collect();
-    let output = run_of(&folder.0, &arguments);
-    let scored: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    // The score of the test images, of the same weights and draws: by the device's own pass in training and in `evaluate`, and on processors.
     let summary = std::fs::read(folder.0.join("vulkan/summary.json")).expect("a summary");
     let summary: serde_json::Value = serde_json::from_slice(&summary).expect("JSON");
-    for term in ["cross_entropy", "kl", "l2"] {
-        let by_burn = scored["terms"][term].as_f64().expect("a number");
-        let on_device = summary["test"][term].as_f64().expect("a number");
-        println!(
-            "test {term}: {on_device} by the device's own pass, {by_burn} by Burn's operations"
-        );
-        let off = (on_device - by_burn).abs();
-        assert!(
-            off <= 1e-5 * by_burn.abs(),
-            "{term}: {on_device} and {by_burn}"
-        );
+    for (device, tolerance) in [("vulkan:0", 1e-6), ("flex", 1e-5)] {
+        let evaluate = format!("evaluate --run-dir vulkan --split test --device {device} --json");
+        let arguments: Vec<String> = evaluate.split(' ').map(str::to_owned).collect();
+        let output = run_of(&folder.0, &arguments);
+        let scored: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        for term in ["cross_entropy", "kl", "l2"] {
+            let found = scored["terms"][term].as_f64().expect("a number");
+            let in_training = summary["test"][term].as_f64().expect("a number");
+            println!("test {term}: {in_training} in training, {found} by `evaluate` on {device}");
+            let off = (found - in_training).abs();
+            assert!(
+                off <= tolerance * in_training.abs(),
+                "{device}, {term}: {found}, and {in_training} in training"
+            );
+        }
     }
 }
 

@@ -119,6 +119,33 @@ fn few_kernels_are_compiled_before_the_first_step_has_ended() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// `evaluate` scores as training does: by the step's own kernels, captured and replayed, and not by Burn's operations.
+#[test]
+fn a_finished_model_is_scored_by_the_steps_own_kernels() {
+    let folder = folder("evaluate");
+    let output = train(&folder, "--device cuda:0 --limit-train 8", &[]);
+    assert!(output.status.success(), "{output:?}");
+    std::fs::remove_file(folder.join("report")).expect("removed");
+    let evaluate = "evaluate --run-dir run --device cuda:0 --split test --batch-size 2";
+    let output = program(&folder, evaluate, &[]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let kernels = report.matches("module ").count();
+    println!("evaluate: {kernels} kernels compiled");
+    // Those of the pass, of the batch's images, and of the penalties, which are read once.
+    assert!(kernels <= 40, "{kernels} kernels");
+    // Four batches: one launched, one launched and captured, two replayed.
+    let scored = report.matches("\nlaunch negative_log_probability").count();
+    assert_eq!((scored, report.matches("\ngraph\n").count()), (3, 1 + 2));
+
+    let fails = [("STAND_IN_PRODUCT_FAILS", "60")];
+    let output = program(&folder, evaluate, &fails);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(32), "{text}");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
 /// What ends a run is told, whatever it is that first meets it: a product of the library, or the reading of a step.
 #[test]
 fn a_step_without_memory_says_so() {
