@@ -8,6 +8,7 @@
 #[cfg(feature = "mpi")]
 mod ranks;
 mod runs;
+mod trainings;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -156,7 +157,7 @@ fn step(
             "allocate" => asked.bytes += bytes(),
             "free" => asked.bytes -= bytes(),
             "workspace" => asked.workspaces.push(words[1].to_owned()),
-            "write" | "capture" => {}
+            "write" | "capture" | "record" | "wait" => {}
             "asked" => mark += " asked",
             _ => mark = line.to_owned(),
         }

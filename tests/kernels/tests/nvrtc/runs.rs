@@ -5,12 +5,15 @@ use std::process::{Command, Output};
 
 use super::{compile, folder, wheels};
 
-/// A run of steps of eight images.
-fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
-    let mut usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --data sample \
-                     --precision bf16"
+/// A run of steps of eight images, in bfloat16 where nothing else is said.
+pub(super) fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
+    let mut usual = "train --depth 28 --width 0.02 --latent-dim 4 --intermediate-dim 16 --batch-size 8 --limit-test 8 --data sample"
         .to_owned();
-    for (flag, value) in [("--epochs", "1"), ("--run-dir", "run")] {
+    for (flag, value) in [
+        ("--epochs", "1"),
+        ("--run-dir", "run"),
+        ("--precision", "bf16"),
+    ] {
         if !arguments.contains(flag) {
             usual += &format!(" {flag} {value}");
         }
@@ -19,7 +22,7 @@ fn train(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
 }
 
 /// The trainer's program on the stand-in.
-fn program(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
+pub(super) fn program(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_program"));
     command.args(arguments.split_whitespace());
     on_stand_in(&mut command, folder);
@@ -116,33 +119,6 @@ fn few_kernels_are_compiled_before_the_first_step_has_ended() {
         let path = folder.join("run").join(pictures).join("epoch-0000.png");
         assert!(path.exists(), "{}", path.display());
     }
-    std::fs::remove_dir_all(&folder).expect("the folder goes");
-}
-
-/// `evaluate` scores as training does: by the step's own kernels, captured and replayed, and not by Burn's operations.
-#[test]
-fn a_finished_model_is_scored_by_the_steps_own_kernels() {
-    let folder = folder("evaluate");
-    let output = train(&folder, "--device cuda:0 --limit-train 8", &[]);
-    assert!(output.status.success(), "{output:?}");
-    std::fs::remove_file(folder.join("report")).expect("removed");
-    let evaluate = "evaluate --run-dir run --device cuda:0 --split test --batch-size 2";
-    let output = program(&folder, evaluate, &[]);
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
-    let kernels = report.matches("module ").count();
-    println!("evaluate: {kernels} kernels compiled");
-    // Those of the pass, of the batch's images, and of the penalties, which are read once.
-    assert!(kernels <= 40, "{kernels} kernels");
-    // Four batches: one launched, one launched and captured, two replayed.
-    let scored = report.matches("\nlaunch negative_log_probability").count();
-    assert_eq!((scored, report.matches("\ngraph\n").count()), (3, 1 + 2));
-
-    let fails = [("STAND_IN_PRODUCT_FAILS", "60")];
-    let output = program(&folder, evaluate, &fails);
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(32), "{text}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
