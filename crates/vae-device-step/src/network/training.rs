@@ -8,8 +8,7 @@ use resnet_blocks::cube::{
 };
 
 use super::{
-    Batch, BlockWithStatistics, DenseNorm, Network, Objective, Output, Pixels, Scales, product,
-    record_len, viewed,
+    Batch, BlockWithStatistics, DenseNorm, Network, Objective, Output, product, record_len, viewed,
 };
 use crate::flat::argument;
 use crate::kernels::optimizer::{RATES_KL_WEIGHT, RATES_LEN, RECORD_FREE_BITS, RECORD_LEN};
@@ -66,16 +65,7 @@ impl Network {
         let parameters = self.output_map(device, &map);
         let (d_parameters, d_scales) = self.loss(queue, batch, &parameters);
         drop(parameters);
-        if let (
-            Pixels::Values {
-                scales: Scales::Colours { gradient, .. },
-                ..
-            },
-            Some(d_scales),
-        ) = (&self.pixels, d_scales)
-        {
-            column_sums(queue, &d_scales, None, None, Some(gradient));
-        }
+        self.pixels.sum_scale_gradients(queue, d_scales);
 
         // Backward.
         column_sums(
