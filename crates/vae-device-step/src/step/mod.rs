@@ -135,13 +135,13 @@ impl DeviceStep {
     /// If the inputs are on another device, or more than three steps have not been [observed](Self::observe).
     pub fn step(&mut self, inputs: StepInputs, rates: StepRates) -> Result<Pending, StepError> {
         self.has_room()?;
-        let batch = inputs.images.dims()[0];
+        let shape = Shape::of(&inputs, Work::Step);
         self.write_rates(rates);
-        let reading = self.ask(inputs, Work::Step)?;
+        let reading = self.ask(inputs, shape)?;
         self.unread += 1;
         Ok(Pending {
             reading,
-            batch,
+            batch: shape.batch,
             has_free_bits: self.options.free_bits.is_some(),
             chunk_names: self.tables.names.clone(),
         })
@@ -159,7 +159,8 @@ impl DeviceStep {
         Ok(())
     }
 
-    /// Asks for the terms of a batch's loss, with the running statistics and no gradients. Memory grows least where batches are as large as those of training.
+    /// Asks for the terms of a batch's loss, with the running statistics and no gradients. Memory grows least where batches are as large as those of
+    /// training, and not at all for one with fewer images than another before, as at the end of a split.
     ///
     /// # Errors
     /// If there is no average of the weights, the inputs are on another device, or the device failed.
@@ -172,19 +173,28 @@ impl DeviceStep {
         if weights == Weights::Averaged && self.averaged.is_none() {
             return Err(StepError("no average of the weights is kept".to_owned()));
         }
-        let batch = images.dims()[0];
         let inputs = StepInputs {
             images,
             noise,
             dropout: None,
         };
-        let reading = self.ask(inputs, Work::Evaluation(weights))?;
-        Ok(PendingTerms { reading, batch })
+        let own = Shape::of(&inputs, Work::Evaluation(weights));
+        // With given statistics no image depends on another: what else lies in the buffers of a larger batch is computed and not read.
+        let larger = self
+            .prepared
+            .keys()
+            .filter(|shape| shape.has_room_for(&own));
+        let room = larger.map(|shape| shape.batch).min().unwrap_or(own.batch);
+        let reading = self.ask(inputs, Shape { batch: room, ..own })?;
+        Ok(PendingTerms {
+            reading,
+            images: own.batch,
+            room,
+        })
     }
 
     /// Has a batch's work done, and its record read.
-    fn ask(&mut self, inputs: StepInputs, work: Work) -> Result<Reading, StepError> {
-        let shape = Shape::of(&inputs, work);
+    fn ask(&mut self, inputs: StepInputs, shape: Shape) -> Result<Reading, StepError> {
         if !self.prepared.contains_key(&shape) {
             let client = self.client();
             let prepared = client.memory_persistent_allocation((), |()| self.prepare(shape));
@@ -193,7 +203,7 @@ impl DeviceStep {
         let mut prepared = self.prepared.remove(&shape).expect("made just now");
         let written = self.write_inputs(&prepared.batch, inputs);
         let ran = written.and_then(|()| self.run(&mut prepared));
-        let record = match work {
+        let record = match shape.work {
             Work::KlSums => self.objective.kl_sums.clone(),
             _ => prepared.batch.record.clone(),
         };
