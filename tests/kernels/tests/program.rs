@@ -260,18 +260,32 @@ fn a_resumed_run_goes_on_with_its_moments_and_its_average() {
     assert!(contents(&folder.0, "whole") == contents(&folder.0, "again"));
 }
 
+/// To train there, and to use what was trained elsewhere: its kernels would not compile, and leave whatever was in memory.
 #[test]
 fn bfloat16_is_refused_with_the_reason() {
     let folder = Folder::new("bf16");
-    let mut arguments = train("run", "vulkan:0");
-    arguments.extend(["--precision".to_owned(), "bf16".to_owned()]);
-    let output = run_of(&folder.0, &arguments);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(
-        text.contains("bfloat16") && text.contains("--precision f32"),
-        "{text}"
-    );
+    let in_bfloat16 = |device: &str| {
+        let mut arguments = train("run", device);
+        arguments.extend(["--precision".to_owned(), "bf16".to_owned()]);
+        arguments
+    };
+    let with_run = |command: &str| -> Vec<String> {
+        let text = format!("{command} --run-dir run --device vulkan:0");
+        text.split(' ').map(str::to_owned).collect()
+    };
+    let check = |arguments: &[String]| {
+        let output = run_of(&folder.0, arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(
+            text.contains("bfloat16") && text.contains("--precision f32"),
+            "{text}"
+        );
+    };
+    check(&in_bfloat16("vulkan:0"));
+    must_run(&folder.0, &in_bfloat16("flex"));
+    check(&with_run("evaluate"));
+    check(&with_run("sample --out samples.png"));
 }
 
 /// The device's weights are read where a run ends for want of finite steps, also where another objective than the loss is minimised.
