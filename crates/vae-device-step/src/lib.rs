@@ -35,6 +35,9 @@ mod vector;
 pub use factors::AdamOptions;
 pub use memory::{StepBytes, StepForm, step_bytes};
 #[cfg(feature = "cube")]
+#[doc(hidden)]
+pub use network::{ImageLikelihood, image_likelihood};
+#[cfg(feature = "cube")]
 pub use outcome::{BatchTerms, Outcome, Pending, PendingTerms, StepError};
 #[cfg(feature = "cube")]
 pub use step::{DeviceStep, ShardPass, StepInputs, StepOptions, StepRates, Weights};

@@ -68,7 +68,7 @@ impl Pending {
     pub fn wait(self) -> Result<Outcome, StepError> {
         let values = read(self.reading)?;
         let (terms, ending) = values.split_at(2 * self.batch);
-        let BatchTerms { cross_entropy, kl } = BatchTerms::of(terms);
+        let BatchTerms { cross_entropy, kl } = BatchTerms::of(terms, self.batch);
         let chunk = ending[RECORD_NOT_FINITE] as usize;
         Ok(Outcome {
             cross_entropy,
@@ -96,9 +96,12 @@ pub struct BatchTerms {
 }
 
 impl BatchTerms {
-    /// From the cross-entropies of all images, and their divergences behind them.
-    pub(crate) fn of(terms: &[f32]) -> Self {
-        let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+    /// Of the first so many images, from the cross-entropies of all and their divergences behind them.
+    pub(crate) fn of(terms: &[f32], images: usize) -> Self {
+        let sum = |values: &[f32]| {
+            let values = values[..images].iter();
+            values.map(|value| f64::from(*value)).sum::<f64>()
+        };
         let (cross_entropies, divergences) = terms.split_at(terms.len() / 2);
         Self {
             cross_entropy: sum(cross_entropies),
@@ -110,7 +113,9 @@ impl BatchTerms {
 /// An evaluation that the device has been asked for.
 pub struct PendingTerms {
     pub(crate) reading: Reading,
-    pub(crate) batch: usize,
+    pub(crate) images: usize,
+    /// Of whose terms there is room in what is read.
+    pub(crate) room: usize,
 }
 
 impl PendingTerms {
@@ -120,7 +125,7 @@ impl PendingTerms {
     /// If the device failed.
     pub fn wait(self) -> Result<BatchTerms, StepError> {
         let values = read(self.reading)?;
-        Ok(BatchTerms::of(&values[..2 * self.batch]))
+        Ok(BatchTerms::of(&values[..2 * self.room], self.images))
     }
 }
 

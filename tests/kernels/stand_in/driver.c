@@ -1,9 +1,10 @@
 /* A CUDA driver without a card. Memory is the host's, kernels are loaded and not run, and every call succeeds: NVIDIA's NVRTC compiles each
- * kernel for the capability that STAND_IN_CAPABILITY names ("8.0"), and what does not compile is seen without a card.
+ * kernel for the capability that STAND_IN_CAPABILITY names ("8.0"), and what does not compile is seen without a card. What was compiled for a newer card is
+ * refused, as by the driver.
  *
  * STAND_IN_REPORT, a file, receives a line for each event, which whoever runs on it may mark with lines of its own:
  * `module SECONDS NAME` (seconds since the last event: what compiling took), `launch NAME`, `allocate BYTES`, `free BYTES`, `read BYTES`,
- * `write BYTES`, `capture`, `graph`.
+ * `write BYTES`, `capture`, `graph`, `record EVENT`, `wait EVENT` (0 where it is all work of a stream or of the card that is waited for).
  *
  * STAND_IN_CARDS, a number, 1 without it: how many cards there are. What is launched on a further one has its number, ` on 1`.
  *
@@ -24,7 +25,7 @@
 typedef int Result; /* CUresult */
 typedef uint64_t Address; /* CUdeviceptr */
 typedef void *Object; /* contexts, streams, events, modules, functions, graphs */
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, UNSUPPORTED_PTX = 222, NOT_PERMITTED = 800, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NO_BINARY = 209, UNSUPPORTED_PTX = 222, NOT_PERMITTED = 800, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 
 /* While anything is captured, in whichever thread, memory, modules and waiting are refused, as in the driver's global mode. */
 static volatile int is_capturing, capture_is_broken;
@@ -126,7 +127,7 @@ Result cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { return SUCCES
 Result cuCtxSetCurrent(Object context) { return current_context = context, SUCCESS; }
 Result cuCtxGetCurrent(Object *context) { return *context = current_context, SUCCESS; }
 Result cuCtxGetDevice(int *device) { return *device = current_card(), SUCCESS; }
-Result cuCtxSynchronize(void) { return SUCCESS; }
+Result cuCtxSynchronize(void) { return fputs("wait 0\n", report()), SUCCESS; }
 Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, SUCCESS; }
 Result cuCtxEnablePeerAccess(Object context, unsigned flags) { return SUCCESS; }
 
@@ -211,21 +212,35 @@ Result cuStreamCreate(Object *stream, unsigned flags) {
   return *stream = object + 1 + created++ % 4000, SUCCESS;
 }
 Result cuStreamCreateWithPriority(Object *stream, unsigned flags, int priority) { return cuStreamCreate(stream, flags); }
-Result cuStreamSynchronize(Object stream) { return breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS; }
+Result cuStreamSynchronize(Object stream) {
+  return breaks_capture() ? CAPTURE_UNSUPPORTED : (fputs("wait 0\n", report()), SUCCESS);
+}
 Result cuStreamQuery(Object stream) { return SUCCESS; }
 Result cuStreamWaitEvent(Object stream, Object event, unsigned flags) { return SUCCESS; }
 Result cuStreamDestroy_v2(Object stream) { return SUCCESS; }
 Result cuLaunchHostFunc(Object stream, void (*function)(void *), void *data) { return function(data), SUCCESS; }
-Result cuEventCreate(Object *event, unsigned flags) { return *event = object, SUCCESS; }
-Result cuEventRecord(Object event, Object stream) { return SUCCESS; }
-Result cuEventSynchronize(Object event) { return SUCCESS; }
+Result cuEventCreate(Object *event, unsigned flags) { /* a number, from 1 */
+  static uintptr_t created;
+  return *event = (Object)__atomic_add_fetch(&created, 1, __ATOMIC_RELAXED), SUCCESS;
+}
+Result cuEventRecord(Object event, Object stream) { return fprintf(report(), "record %zu\n", (size_t)event), SUCCESS; }
+Result cuEventSynchronize(Object event) { return fprintf(report(), "wait %zu\n", (size_t)event), SUCCESS; }
 Result cuEventQuery(Object event) { return SUCCESS; }
 Result cuEventElapsedTime(float *milliseconds, Object start, Object end) { return *milliseconds = 1, SUCCESS; }
 Result cuEventElapsedTime_v2(float *milliseconds, Object start, Object end) { return *milliseconds = 1, SUCCESS; }
 Result cuEventDestroy_v2(Object event) { return SUCCESS; }
 
 /* Modules and kernels */
+/* Whether it is PTX for a newer card than this one. */
+static int is_too_new(const char *image) {
+  static const char directive[] = "\n.target sm_";
+  const char *target = strstr(image, directive);
+  int major, minor;
+  capability(&major, &minor);
+  return target && atoi(target + sizeof directive - 1) > 10 * major + minor;
+}
 Result cuModuleLoadData(Object *module, const void *image) {
+  if (is_too_new(image)) return NO_BINARY;
   if (getenv("STAND_IN_REFUSES_PTX")) return UNSUPPORTED_PTX;
   return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS;
 }

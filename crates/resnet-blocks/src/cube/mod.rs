@@ -28,6 +28,9 @@ mod tensors;
 pub use backward::GradientSlots;
 pub use block::{Block, KeptBlock, LayerParameters};
 #[cfg(feature = "cuda")]
+#[doc(hidden)]
+pub use c_library::not_opened;
+#[cfg(feature = "cuda")]
 pub use device_thread::{DeviceThread, FirstFailure, OnStream};
 pub use exposure::{device_of, pixels, products_of, values};
 pub use forward::Device;

@@ -15,13 +15,14 @@ use crate::commands::path_argument::path;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
-use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, evaluate, floor};
+use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, floor};
 use crate::experiment::importance::{
     Estimate, ImportanceBound, ImportanceOptions, importance_bound,
 };
 use crate::experiment::model::sampler;
 use crate::process::progress::{Progress, ProgressMode};
 use crate::process::remaining_time::RemainingTime;
+use crate::step::finished_model::evaluate_finished;
 use run_files::settings::{DeviceChoice, Sampler, Settings};
 use run_files::wording::{bits_per_dim as digits_of_bits, counted};
 
@@ -94,7 +95,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     } else {
         f64::NAN
     };
-    let result = evaluate(&model, view, floor, options, &device);
+    let result = evaluate_finished(&model, view, floor, options, &device);
     if !result.loss.is_finite() {
         return Err(ExperimentError::ScoreNotFinite {
             run_dir: flags.run_dir.clone(),

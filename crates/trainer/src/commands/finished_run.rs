@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::error::TrainerError;
-use crate::device::open_device;
+use crate::device::open_device_for;
 use crate::experiment::ExperimentError;
 use crate::experiment::file_list::FileList;
 use crate::experiment::model::{Model, model_config};
@@ -22,7 +22,7 @@ pub(super) fn load_run(
     device: DeviceChoice,
 ) -> Result<(Settings, Model, Device), TrainerError> {
     let settings = read_settings(run_dir)?;
-    let device = open_device(device)?;
+    let device = open_device_for(device, settings.precision)?;
     let path = run_dir.join(MODEL);
     if !path.exists() {
         return Err(RunRecordError::Unfinished {

@@ -26,7 +26,9 @@ pub enum DeviceError {
         reason: String,
     },
     /// The device has no arithmetic in bfloat16.
-    #[error("`--precision bf16` is not for device `{device}`: {reason}; use `--precision f32`")]
+    #[error(
+        "`--precision bf16` is not for device `{device}`: {reason}; train with `--precision f32`, or use another `--device`"
+    )]
     NoBf16 {
         /// What was asked for.
         device: DeviceChoice,

@@ -4,6 +4,7 @@ pub mod adam;
 pub(crate) mod block_checkpointing;
 pub(crate) mod engine;
 pub(crate) mod fault;
+pub(crate) mod finished_model;
 pub mod gradient_norms;
 pub(crate) mod gradient_sum;
 pub(crate) mod kl_objective;

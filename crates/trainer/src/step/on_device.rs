@@ -72,7 +72,7 @@ impl OnDevice {
     }
 
     /// None where the model is on processors, or a run has something that the device's step does not know.
-    fn new(model: &Model, options: EngineOptions) -> Option<Self> {
+    pub(in crate::step) fn new(model: &Model, options: EngineOptions) -> Option<Self> {
         let model = model.as_resnet()?;
         if resnet_blocks::are_blocks_plain() {
             return None;

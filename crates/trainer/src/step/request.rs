@@ -40,13 +40,31 @@ impl EngineOptions {
             skip_gradient_norm: settings.skip_gradient_norm,
             average_decay: settings.ema,
             free_bits: settings.free_bits,
-            is_launched: std::env::var(GRAPHS).is_ok_and(|choice| choice == "off"),
+            is_launched: is_replay_refused(),
+        }
+    }
+
+    /// Those of a model that is scored and not trained.
+    #[cfg(feature = "cube")]
+    pub(crate) fn of_scores(sampler: Sampler) -> Self {
+        Self {
+            micro_batch_size: None,
+            sampler,
+            gradient_checkpointing: false,
+            skip_gradient_norm: None,
+            average_decay: None,
+            free_bits: None,
+            is_launched: is_replay_refused(),
         }
     }
 }
 
 /// Keeps a GPU from replaying steps as graphs: `off`, for drivers that cannot.
 const GRAPHS: &str = "RESNET_VAE_GRAPHS";
+
+fn is_replay_refused() -> bool {
+    std::env::var(GRAPHS).is_ok_and(|choice| choice == "off")
+}
 
 /// What one step is to do.
 pub(crate) struct StepRequest {

@@ -1,4 +1,4 @@
-//! The golden file, by name.
+//! The golden file, by name. Whoever includes this says where it is: `crate::golden_path`.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,8 @@ pub(crate) struct Golden(HashMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Golden {
     pub(crate) fn read() -> Self {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/golden2/likelihoods.safetensors"
-        );
-        let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let path = crate::golden_path("likelihoods");
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a golden file");
         let values = |view: &safetensors::tensor::TensorView| -> Vec<f64> {
             use safetensors::Dtype;

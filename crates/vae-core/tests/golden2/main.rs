@@ -1,60 +1,24 @@
 //! Likelihoods against values computed independently in float64 (`golden2/`), on flex and on another backend.
-//!
-//! Tolerances, float64 and float32: negative log-probability relative 1e-12 and 3e-6; gradients by a mean
-//! 1e-10 and 1e-4 of (|expected| + 1 / scale), others 1e-10 and 2e-4 of (|expected| + 1). In float64 the Gaussian, which has
-//! only the error function to work with, is held to 1e-9 and its gradients to 1e-5. Samples are equal.
 
 mod golden_file;
 mod sums;
+mod tolerances;
 
 use burn::prelude::*;
 use burn::tensor::DType;
 use vae_core::{Likelihood, PixelLikelihood, PixelNoise, Scale};
 
 use golden_file::{Golden, values};
+use tolerances::{FAMILIES, check, check_gradient, check_nll, tolerances};
 
-/// What the two element types are held to.
-struct Tolerances {
-    nll: f64,
-    mean_gradient: f64,
-    gradient: f64,
-}
-
-fn tolerances(dtype: DType, likelihood: Likelihood) -> Tolerances {
-    match (dtype, likelihood) {
-        (DType::F64, Likelihood::Gaussian { .. }) => Tolerances {
-            nll: 1e-9,
-            mean_gradient: 1e-5,
-            gradient: 1e-5,
-        },
-        (DType::F64, _) => Tolerances {
-            nll: 1e-12,
-            mean_gradient: 1e-10,
-            gradient: 1e-10,
-        },
-        _ => Tolerances {
-            nll: 3e-6,
-            mean_gradient: 1e-4,
-            gradient: 2e-4,
-        },
-    }
+fn golden_path(file: &str) -> String {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    format!("{folder}/tests/golden2/{file}.safetensors")
 }
 
 #[expect(deprecated, reason = "the second backend takes the plain forms")]
 fn devices() -> [Device; 2] {
     [Device::flex(), Device::ndarray()]
-}
-
-#[track_caller]
-fn check(name: &str, found: &[f64], expected: &[f64], allowed: impl Fn(usize, f64) -> f64) {
-    assert_eq!(found.len(), expected.len(), "{name}");
-    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let (error, allowed) = ((found - expected).abs(), allowed(index, expected.abs()));
-        assert!(
-            error <= allowed,
-            "{name}[{index}]: {found:e} is not {expected:e}: off by {error:e}, {allowed:e} allowed"
-        );
-    }
 }
 
 /// Value and gradients of one case, where the map is made of several leaves.
@@ -89,83 +53,18 @@ fn check_case(
     let nll = likelihood.nll(map, images);
     let gradients = nll.clone().sum().backward();
     let label = |what: &str| format!("{case} {dtype:?} {device:?}: {what}");
-    check(
-        &label("nll"),
-        &values(nll),
-        golden.values(&format!("{case}.nll")),
-        |_, expected| tolerances.nll * expected,
-    );
+    check_nll(golden, case, &label("nll"), &values(nll), &tolerances);
     for (leaf, tensor) in leaves.iter().zip(&leaf_tensors) {
         let found = values(tensor.grad(&gradients).expect("a gradient"));
-        let expected = golden.values(&format!("{case}.grad.{leaf}"));
         let name = label(&format!("gradient by {leaf}"));
-        if *leaf == "mean" {
-            let log_scales = golden.values(&format!("{case}.log_scale"));
-            let inverse = |index: usize| {
-                let at = if log_scales.len() == 3 {
-                    index / 16 % 3
-                } else {
-                    index
-                };
-                (-log_scales[at].max(-7.0)).exp()
-            };
-            check(&name, &found, expected, |index, expected| {
-                tolerances.mean_gradient * (expected + inverse(index))
-            });
-        } else {
-            check(&name, &found, expected, |_, expected| {
-                tolerances.gradient * (expected + 1.0)
-            });
-        }
+        check_gradient(golden, (case, leaf), &name, &found, &tolerances);
     }
 }
 
 #[test]
 fn every_likelihood_has_the_golden_values_and_gradients() {
     let golden = Golden::read();
-    let both = ["mean", "log_scale"];
-    let families: [(&str, Likelihood, &[&str]); 7] = [
-        ("bernoulli", Likelihood::Bernoulli, &["logits"]),
-        (
-            "renormalised",
-            Likelihood::RenormalisedBernoulli,
-            &["logits"],
-        ),
-        (
-            "logistic_channel",
-            Likelihood::Logistic {
-                scale: Scale::Global,
-            },
-            &both,
-        ),
-        (
-            "logistic_pixel",
-            Likelihood::Logistic {
-                scale: Scale::PerPixel,
-            },
-            &both,
-        ),
-        (
-            "gaussian_channel",
-            Likelihood::Gaussian {
-                scale: Scale::Global,
-            },
-            &both,
-        ),
-        (
-            "gaussian_pixel",
-            Likelihood::Gaussian {
-                scale: Scale::PerPixel,
-            },
-            &both,
-        ),
-        (
-            "mixture",
-            Likelihood::LogisticMixture { components: 10 },
-            &["output"],
-        ),
-    ];
-    for (prefix, likelihood, leaves) in families {
+    for (prefix, likelihood, leaves) in FAMILIES {
         for case in ["ordinary", "extreme"] {
             for device in devices() {
                 for dtype in [DType::F64, DType::F32] {

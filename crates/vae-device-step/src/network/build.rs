@@ -3,11 +3,10 @@
 use resnet_blocks::cube::{Block, Storage};
 use resnet_blocks::{Activation, Sampling, Stage};
 use vae_core::Vae;
-use vae_measures::{Likelihood, Scale};
 
 use super::{BlockWithStatistics, DenseNorm, Network, Output, Pixels, Scales};
 use crate::flat::Flat;
-use crate::kernels::{dense, values};
+use crate::kernels::dense;
 
 /// The name of the log-scales that a model has for each colour.
 const LOG_SCALE: &str = "decoder.log_scale";
@@ -44,8 +43,11 @@ impl Network {
         let is_output_exchanged = layer.sampling == Sampling::Transposed;
         let [rows, columns, _, _] = layer.weight.shape().dims();
         let [output_channels] = layer.bias.shape().dims();
-        let likelihood = decoder.likelihood;
-        let pixels = pixels(likelihood, flat)?;
+        let of_colours = || {
+            let log_scales = flat.parameter(&flat.weights, LOG_SCALE)?;
+            Some((log_scales, flat.parameter(&flat.gradients, LOG_SCALE)?))
+        };
+        let pixels = Pixels::of(decoder.likelihood, of_colours)?;
         let image_channels = match &pixels {
             Pixels::Mixture { .. } => 3,
             Pixels::Values {
@@ -76,32 +78,6 @@ impl Network {
             latent_dim,
         })
     }
-}
-
-/// None where the model's own log-scales are missing.
-fn pixels(likelihood: Likelihood, flat: &Flat) -> Option<Pixels> {
-    let (distribution, scale) = match likelihood {
-        Likelihood::LogisticMixture { components } => return Some(Pixels::Mixture { components }),
-        Likelihood::Bernoulli => (values::BERNOULLI, None),
-        Likelihood::RenormalisedBernoulli => (values::RENORMALISED_BERNOULLI, None),
-        Likelihood::Logistic { scale } => (values::LOGISTIC, Some(scale)),
-        Likelihood::Gaussian { scale } => (values::GAUSSIAN, Some(scale)),
-        // One that has no kernels yet: Burn's operations take the step.
-        #[allow(unreachable_patterns)]
-        _ => return None,
-    };
-    let scales = match scale {
-        None => Scales::None,
-        Some(Scale::PerPixel) => Scales::Map,
-        Some(Scale::Global) => Scales::Colours {
-            log_scales: flat.parameter(&flat.weights, LOG_SCALE)?,
-            gradient: flat.parameter(&flat.gradients, LOG_SCALE)?,
-        },
-    };
-    Some(Pixels::Values {
-        distribution,
-        scales,
-    })
 }
 
 /// The blocks of all stages; none where one has no form that the kernels know.

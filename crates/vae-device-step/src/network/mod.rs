@@ -4,6 +4,7 @@ mod blocks;
 mod build;
 mod dense_layer;
 mod evaluation;
+mod likelihood;
 mod posterior;
 mod training;
 
@@ -14,8 +15,10 @@ use resnet_blocks::cube::{
     Statistics, Storage, Vector32, cubes, units,
 };
 
+use self::likelihood::{Given, Pixels, Scales};
+pub use self::likelihood::{ImageLikelihood, image_likelihood};
 use crate::flat::argument;
-use crate::kernels::{UNITS, dense, latent, mixture, values};
+use crate::kernels::{UNITS, dense, latent};
 
 /// A block and the running statistics of its norms.
 struct BlockWithStatistics {
@@ -39,26 +42,6 @@ struct Output {
     bias: Vector32,
     weight_gradient: Vector32,
     bias_gradient: Vector32,
-}
-
-/// Distributions of an image's values.
-enum Pixels {
-    /// Every value for itself; which distribution, as [`values`] numbers them.
-    Values { distribution: u32, scales: Scales },
-    /// All values of a pixel together.
-    Mixture { components: usize },
-}
-
-/// Where the scales of [`Pixels::Values`] come from.
-enum Scales {
-    None,
-    /// The output map, behind all means.
-    Map,
-    /// One for each colour.
-    Colours {
-        log_scales: Vector32,
-        gradient: Vector32,
-    },
 }
 
 /// The model, its parameters in flat buffers.
@@ -200,72 +183,15 @@ impl Network {
     /// The images' cross-entropies or negative log-probabilities, and the gradient of their mean: by the map, and by the log-scales of colours at each
     /// pixel.
     fn loss(&self, queue: &Queue, batch: &Batch, map: &Matrix) -> (Matrix, Option<Matrix>) {
-        let gradient = Matrix::empty(queue, map.rows, map.columns, self.storage);
-        let positions = map.rows / batch.len;
-        let cubes = CubeCount::Static(batch.len as u32, 1, 1);
-        let units = CubeDim::new_1d(UNITS as u32);
-        let reciprocal = 1.0 / batch.len as f32;
-        let bias = &self.output.bias;
+        let given = Given {
+            map,
+            bias: &self.output.bias,
+            pixels: &batch.pixels,
+            images: batch.len,
+            colours: self.image_channels,
+        };
         let record = || argument(&batch.record, record_len(batch.len));
-        let (distribution, scales) = match &self.pixels {
-            Pixels::Mixture { components } => {
-                // SAFETY: a cube an image, bounded by its positions; the map has as many channels as the components read.
-                unsafe {
-                    mixture::mixture::launch_unchecked(
-                        queue,
-                        cubes,
-                        units,
-                        map.argument(),
-                        bias.argument(),
-                        batch.pixels.argument(),
-                        gradient.argument(),
-                        record(),
-                        positions,
-                        *components,
-                        reciprocal,
-                        self.storage.elem(),
-                    );
-                }
-                return (gradient, None);
-            }
-            Pixels::Values {
-                distribution,
-                scales,
-            } => (*distribution, scales),
-        };
-        let channels = self.image_channels;
-        let (scale, log_scales, of_scales) = match scales {
-            Scales::None => (values::NO_SCALE, bias, None),
-            Scales::Map => (values::SCALE_OF_VALUE, bias, None),
-            Scales::Colours { log_scales, .. } => {
-                let of_scales = Matrix::empty(queue, map.rows, channels, Storage::F32);
-                (values::SCALE_OF_COLOUR, log_scales, Some(of_scales))
-            }
-        };
-        // SAFETY: as above; the record stands for a gradient that is not written.
-        unsafe {
-            values::negative_log_probability::launch_unchecked(
-                queue,
-                cubes,
-                units,
-                map.argument(),
-                bias.argument(),
-                log_scales.argument(),
-                batch.pixels.argument(),
-                gradient.argument(),
-                of_scales
-                    .as_ref()
-                    .map_or_else(record, |of_scales| of_scales.argument()),
-                record(),
-                positions,
-                channels,
-                reciprocal,
-                distribution,
-                scale,
-                self.storage.elem(),
-            );
-        }
-        (gradient, of_scales)
+        self.pixels.loss(queue, given, self.storage, record)
     }
 
     /// The map of the likelihood's parameters, from a decoder's last map, without the bias.

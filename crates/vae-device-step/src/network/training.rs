@@ -4,7 +4,7 @@ use resnet_blocks::cube::{Device, Matrix, Storage, column_sums};
 
 use super::blocks::{Kept, backward, forward};
 use super::dense_layer::KeptDense;
-use super::{Batch, Network, Objective, Output, Pixels, Scales, product, viewed};
+use super::{Batch, Network, Objective, Output, product, viewed};
 
 /// What the encoder's side keeps.
 struct KeptEncoder {
@@ -56,16 +56,7 @@ impl Network {
         let parameters = self.output_map(device, &map);
         let (d_parameters, d_scales) = self.loss(queue, batch, &parameters);
         drop(parameters);
-        if let (
-            Pixels::Values {
-                scales: Scales::Colours { gradient, .. },
-                ..
-            },
-            Some(d_scales),
-        ) = (&self.pixels, d_scales)
-        {
-            column_sums(queue, &d_scales, None, None, Some(gradient));
-        }
+        self.pixels.sum_scale_gradients(queue, d_scales);
 
         // Backward.
         column_sums(

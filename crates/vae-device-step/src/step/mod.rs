@@ -4,6 +4,7 @@ mod after;
 mod buffers;
 mod capture;
 mod ending;
+mod evaluation;
 mod inputs;
 mod norms;
 mod prepared;
@@ -13,7 +14,6 @@ mod values;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use burn::prelude::Tensor;
 use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -31,7 +31,7 @@ use crate::kernels::optimizer::{
     RATES_LEN, STATE_LEN,
 };
 use crate::network::{Network, Objective};
-use crate::outcome::{Outcome, Pending, PendingTerms, Reading, StepError};
+use crate::outcome::{Outcome, Pending, Reading, StepError};
 
 /// A model on a device, with its optimizer, and the step that trains it: forward, loss, backward, the decision whether the step is taken, and Adam,
 /// without waiting for the host in between.
@@ -133,13 +133,13 @@ impl DeviceStep {
     /// If the inputs are on another device, or more than three steps have not been [observed](Self::observe).
     pub fn step(&mut self, inputs: StepInputs, rates: StepRates) -> Result<Pending, StepError> {
         self.has_room()?;
-        let batch = inputs.images.dims()[0];
+        let shape = Shape::of(&inputs, Work::Step);
         self.write_rates(rates);
-        let reading = self.ask(inputs, Work::Step)?;
+        let reading = self.ask(inputs, shape)?;
         self.unread += 1;
         Ok(Pending {
             reading,
-            batch,
+            batch: shape.batch,
             has_free_bits: self.options.free_bits.is_some(),
             chunk_names: self.tables.names.clone(),
         })
@@ -157,32 +157,8 @@ impl DeviceStep {
         Ok(())
     }
 
-    /// Asks for the terms of a batch's loss, with the running statistics and no gradients. Memory grows least where batches are as large as those of training.
-    ///
-    /// # Errors
-    /// If there is no average of the weights, the inputs are on another device, or the device failed.
-    pub fn evaluate(
-        &mut self,
-        images: Tensor<4>,
-        noise: Tensor<2>,
-        weights: Weights,
-    ) -> Result<PendingTerms, StepError> {
-        if weights == Weights::Averaged && self.averaged.is_none() {
-            return Err(StepError("no average of the weights is kept".to_owned()));
-        }
-        let batch = images.dims()[0];
-        let inputs = StepInputs {
-            images,
-            noise,
-            dropout: None,
-        };
-        let reading = self.ask(inputs, Work::Evaluation(weights))?;
-        Ok(PendingTerms { reading, batch })
-    }
-
     /// Has a batch's work done, and its record read.
-    fn ask(&mut self, inputs: StepInputs, work: Work) -> Result<Reading, StepError> {
-        let shape = Shape::of(&inputs, work);
+    fn ask(&mut self, inputs: StepInputs, shape: Shape) -> Result<Reading, StepError> {
         if !self.prepared.contains_key(&shape) {
             let client = self.client();
             let prepared = client.memory_persistent_allocation((), |()| self.prepare(shape));
@@ -191,7 +167,7 @@ impl DeviceStep {
         let mut prepared = self.prepared.remove(&shape).expect("made just now");
         let written = self.write_inputs(&prepared.batch, inputs);
         let ran = written.and_then(|()| self.run(&mut prepared));
-        let record = match work {
+        let record = match shape.work {
             Work::KlSums => self.objective.kl_sums.clone(),
             _ => prepared.batch.record.clone(),
         };

@@ -103,11 +103,17 @@ impl DeviceStep {
             len: images.len(),
             buffer: images.buffer,
         };
-        let (input, input_len) = (&batch.input, batch.input.len());
-        let pixels = batch.pixels.buffer.handle();
-        self.copy(&of_images, &input.buffer.handle(), input_len, input.storage);
-        self.copy(&of_images, &pixels, batch.pixels.len(), Storage::F32);
-        let noise_len = batch.len * self.network.latent_dim;
+        // An evaluated batch may have fewer images than there is room for.
+        let len = of_images.len;
+        assert!(
+            len <= batch.input.len(),
+            "more images than there is room for"
+        );
+        for map in [&batch.input, &batch.pixels] {
+            self.copy(&of_images, &map.buffer.handle(), len, map.storage);
+        }
+        let images = len / (batch.input.len() / batch.len);
+        let noise_len = images * self.network.latent_dim;
         self.copy(&noise, &batch.noise, noise_len, Storage::F32);
         if let (Some(to), Some(from)) = (&batch.masks, inputs.dropout) {
             let lens = self.network.features().map(|features| batch.len * features);

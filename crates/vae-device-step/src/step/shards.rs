@@ -34,7 +34,8 @@ impl DeviceStep {
     /// # Errors
     /// If the inputs are on another device, or the device failed.
     pub fn kl_sums(&mut self, inputs: StepInputs) -> Result<Vec<f32>, StepError> {
-        let sums = self.ask(inputs, Work::KlSums)?;
+        let shape = Shape::of(&inputs, Work::KlSums);
+        let sums = self.ask(inputs, shape)?;
         crate::outcome::read(sums)
     }
 
@@ -64,7 +65,7 @@ impl DeviceStep {
         let batch = images.dims()[0];
         let shape = Shape::of(&inputs, Work::Pass);
         self.write_rates(rates);
-        let record = self.ask(inputs, Work::Pass)?;
+        let record = self.ask(inputs, shape)?;
         let values = self.new_vector();
         let (flat, prepared) = (&self.flat, &self.prepared[&shape]);
         let (parameters, statistics) = (flat.layout.parameters, flat.layout.statistics);
@@ -86,7 +87,7 @@ impl DeviceStep {
         let record = crate::outcome::read(record)?;
         self.check()?;
         Ok(ShardPass {
-            terms: BatchTerms::of(&record[..2 * batch]),
+            terms: BatchTerms::of(&record[..2 * batch], batch),
             values,
         })
     }

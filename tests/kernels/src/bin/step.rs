@@ -153,26 +153,32 @@ fn own_steps(
         engine.observe(&outcome).expect("all products");
         println!("step {number}: {outcome:?}");
     }
+    let weights = if has_more {
+        Weights::Averaged
+    } else {
+        Weights::Trained
+    };
     for number in 0..3 {
         mark(&format!("evaluation {number}"));
-        let weights = if has_more {
-            Weights::Averaged
-        } else {
-            Weights::Trained
-        };
         let terms = engine.evaluate(images.clone(), noise.clone(), weights);
         let terms = terms.expect("an evaluation").wait();
         println!("evaluation {number}: {:?}", terms.expect("its terms"));
     }
+    let mut evaluate = |images: Tensor<4>, noise: Tensor<2>| {
+        let terms = engine.evaluate(images, noise, weights);
+        terms.expect("an evaluation").wait().expect("its terms");
+    };
+    mark("fewer images");
+    let fewer = images.dims()[0] / 2;
+    let images_of = |count| images.clone().narrow(0, 0, count);
+    evaluate(images_of(fewer), noise.clone().narrow(0, 0, fewer));
     mark("another size");
     // What was captured has to stay right: the pools grow, and move what lies in them before the next capture.
     drop(Tensor::<1>::zeros([1 << 27], device).into_data());
-    let fewer = images.dims()[0] / 2;
+    let images = Tensor::cat(vec![images.clone(), images_of(1)], 0);
+    let noise = Tensor::cat(vec![noise.clone(), noise.narrow(0, 0, 1)], 0);
     for _ in 0..3 {
-        let images = images.clone().narrow(0, 0, fewer);
-        let noise = noise.clone().narrow(0, 0, fewer);
-        let terms = engine.evaluate(images, noise, Weights::Trained);
-        terms.expect("an evaluation").wait().expect("its terms");
+        evaluate(images.clone(), noise.clone());
     }
     mark("end");
     println!(

@@ -41,8 +41,21 @@ fn a_batch_is_scored_as_by_burns_operations_launched_and_replayed() {
         let start = model(&config, &vulkan());
         let mut engine = DeviceStep::new(&start, options(sampler, true)).expect("known kernels");
         let mut launched = DeviceStep::new(&start, options(sampler, false)).expect("known kernels");
-        // The first one is launched, the second one captured, the third one replayed; the same again for the end of a split.
-        for (len, number) in [(5, 1), (5, 2), (5, 3), (2, 4), (2, 5), (5, 6)] {
+        // The first one is launched, the second one captured, the third one replayed; the same again for a larger one. A smaller one, the end of a split,
+        // goes with the smallest of those that have room for it, whose other images do not count.
+        let mut bytes = Vec::new();
+        for (len, number) in [
+            (5, 1),
+            (5, 2),
+            (5, 3),
+            (2, 4),
+            (7, 5),
+            (7, 6),
+            (7, 7),
+            (2, 8),
+            (6, 9),
+            (5, 10),
+        ] {
             let found = evaluated(&mut engine, &config, len, number);
             assert_eq!(found, evaluated(&mut launched, &config, len, number));
             let [cross_entropy, kl] = by_burn(&config, sampler, len, number);
@@ -50,7 +63,19 @@ fn a_batch_is_scored_as_by_burns_operations_launched_and_replayed() {
                 close(found.cross_entropy, cross_entropy, 1e-4) && close(found.kl, kl, 1e-4),
                 "{found:?}, {cross_entropy} and {kl} by Burn's"
             );
+            bytes.push(engine.bytes());
         }
+        // Maps of two sizes, and no more for the others.
+        let (of_five, of_seven) = (&bytes[..4], &bytes[4..]);
+        assert!(
+            of_five.iter().all(|bytes| *bytes == of_five[0]),
+            "{bytes:?}"
+        );
+        assert!(
+            of_seven.iter().all(|bytes| *bytes == of_seven[0]),
+            "{bytes:?}"
+        );
+        assert!(of_seven[0] > of_five[0], "{bytes:?}");
         assert!(engine.is_captured(), "{:?}", engine.capture_failure());
     }
 }

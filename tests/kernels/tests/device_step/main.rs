@@ -4,7 +4,14 @@
 #[path = "../../../../crates/vae-core/tests/checks/golden.rs"]
 mod autoencoder;
 
+#[allow(dead_code)] // Images and samples.
+#[path = "../../../../crates/vae-core/tests/golden2/golden_file.rs"]
+mod golden_file;
+#[path = "../../../../crates/vae-core/tests/golden2/tolerances.rs"]
+mod tolerances;
+
 mod evaluation;
+mod likelihoods;
 mod objective;
 mod parity;
 mod shards;
@@ -35,8 +42,12 @@ fn reference() -> Device {
 }
 
 fn golden_path(file: &str) -> String {
-    let folder = env!("CARGO_MANIFEST_DIR");
-    format!("{folder}/../../crates/vae-core/tests/golden/{file}.safetensors")
+    let package = env!("CARGO_MANIFEST_DIR");
+    let folder = match file {
+        "likelihoods" => "golden2",
+        _ => "golden",
+    };
+    format!("{package}/../../crates/vae-core/tests/{folder}/{file}.safetensors")
 }
 
 fn config(depth: Depth) -> VaeConfig {

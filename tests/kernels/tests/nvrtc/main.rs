@@ -8,6 +8,7 @@
 #[cfg(feature = "mpi")]
 mod ranks;
 mod runs;
+mod trainings;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -156,7 +157,7 @@ fn step(
             "allocate" => asked.bytes += bytes(),
             "free" => asked.bytes -= bytes(),
             "workspace" => asked.workspaces.push(words[1].to_owned()),
-            "write" | "capture" => {}
+            "write" | "capture" | "record" | "wait" => {}
             "asked" => mark += " asked",
             _ => mark = line.to_owned(),
         }
@@ -255,6 +256,10 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
     assert!(bytes < 10_000_000, "{bytes} bytes more for evaluation");
     let launches = asked["evaluation 0"].launches;
     assert!((50..150).contains(&launches), "{launches} launches");
+    // So is the end of a split, which has fewer images: by the same graph.
+    let of_fewer = &asked["fewer images"];
+    assert_eq!((of_fewer.graphs, of_fewer.compile_seconds.len()), (1, 0));
+    assert!(of_fewer.bytes < 10_000_000, "{} bytes", of_fewer.bytes);
     let replayed = &asked["evaluation 2"];
     assert_eq!((replayed.graphs, replayed.reads), (1, 1));
     assert!(replayed.launches <= 8, "{} launches", replayed.launches);

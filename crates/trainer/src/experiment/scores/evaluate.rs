@@ -66,10 +66,21 @@ pub fn evaluate(
     options: EvaluationOptions,
     device: &Device,
 ) -> Terms {
+    evaluate_by(&mut ModelScorer(model), view, floor, options, device)
+}
+
+/// As [`evaluate`], by whoever computes the loss of a batch on the device.
+pub(crate) fn evaluate_by(
+    scorer: &mut dyn BatchScorer,
+    view: &View,
+    floor: f64,
+    options: EvaluationOptions,
+    device: &Device,
+) -> Terms {
     let device = device.clone().inner();
     let images = SplitImages::new(view, &device, ImagePlace::of(&device));
     evaluate_until(
-        &mut ModelScorer(model),
+        scorer,
         &images,
         floor,
         options,

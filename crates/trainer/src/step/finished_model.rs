@@ -1,0 +1,37 @@
+//! Scores of a model that is not trained any more, by the same pass as in training.
+
+use burn::prelude::*;
+use cifar_loader::View;
+use run_files::metrics::Terms;
+
+#[cfg(feature = "cube")]
+use crate::experiment::evaluate::evaluate_by;
+use crate::experiment::evaluate::{EvaluationOptions, evaluate};
+use crate::experiment::model::Model;
+#[cfg(feature = "cube")]
+use crate::step::on_device::{DeviceScorer, OnDevice};
+#[cfg(feature = "cube")]
+use crate::step::request::EngineOptions;
+#[cfg(feature = "cube")]
+use crate::step::weight_average::Weights;
+
+/// As [`evaluate`], by a GPU's own pass where it has one for the model's form. The pass's memory has been given back at the end.
+///
+/// # Panics
+/// If the split is empty, or the device fails, as Burn's own operations do.
+pub(crate) fn evaluate_finished(
+    model: &Model,
+    view: &View,
+    floor: f64,
+    options: EvaluationOptions,
+    device: &Device,
+) -> Terms {
+    #[cfg(feature = "cube")]
+    if let Some(mut own) = OnDevice::new(model, EngineOptions::of_scores(options.sampler)) {
+        let mut scorer = DeviceScorer::new(&mut own, model, Weights::Trained);
+        let terms = evaluate_by(&mut scorer, view, floor, options, device);
+        own.release();
+        return terms;
+    }
+    evaluate(model, view, floor, options, device)
+}
