@@ -69,12 +69,14 @@ vectorized! {
         let (shift, mean, constant) = (&shift[..channels], &mean[..channels], &constant[..channels]);
         let (sum, weighted_sum) = (&mut sum[..channels], &mut weighted_sum[..channels]);
         for (values, gradient) in values.chunks_exact(channels).zip(gradient.chunks_exact_mut(channels)) {
+            let (values, gradient) = (&values[..channels], &mut gradient[..channels]);
             for channel in 0..channels {
-                let is_cut = values[channel] * scale[channel] + shift[channel] <= T::ZERO;
-                let passed = if is_cut { T::ZERO } else { gradient[channel] - constant[channel] };
+                let (value, given) = (values[channel], gradient[channel] - constant[channel]);
+                let is_cut = value * scale[channel] + shift[channel] <= T::ZERO;
+                let passed = if is_cut { T::ZERO } else { given };
                 gradient[channel] = passed;
                 sum[channel] += passed;
-                weighted_sum[channel] += passed * (values[channel] - mean[channel]);
+                weighted_sum[channel] += passed * (value - mean[channel]);
             }
         }
     }
@@ -105,8 +107,10 @@ vectorized! {
         let channels = sum.len();
         let pixels = gradient.chunks_exact(channels).zip(output.chunks_exact(channels));
         for ((gradient, output), masked) in pixels.zip(masked.chunks_exact_mut(channels)) {
+            let (gradient, output, masked) = (&gradient[..channels], &output[..channels], &mut masked[..channels]);
             for channel in 0..channels {
-                let passed = if output[channel] <= T::ZERO { T::ZERO } else { gradient[channel] };
+                let given = gradient[channel];
+                let passed = if output[channel] <= T::ZERO { T::ZERO } else { given };
                 masked[channel] = passed;
                 sum[channel] += passed;
             }
@@ -117,8 +121,10 @@ vectorized! {
     fn mask_in_place<T>(gradient: &mut [T], output: &[T], sum: &mut [T]) {
         let channels = sum.len();
         for (gradient, output) in gradient.chunks_exact_mut(channels).zip(output.chunks_exact(channels)) {
+            let (gradient, output) = (&mut gradient[..channels], &output[..channels]);
             for channel in 0..channels {
-                let passed = if output[channel] <= T::ZERO { T::ZERO } else { gradient[channel] };
+                let given = gradient[channel];
+                let passed = if output[channel] <= T::ZERO { T::ZERO } else { given };
                 gradient[channel] = passed;
                 sum[channel] += passed;
             }
