@@ -50,13 +50,27 @@ pub(crate) fn fast_bottleneck(
         return None;
     }
     #[cfg(any(feature = "flex", feature = "cube"))]
-    if let Some(output) = one_operation::bottleneck(block, input) {
+    if let Some(output) = one_operation::bottleneck(block, input, None) {
         return Some(output);
     }
     // A shard whose statistics are the whole batch's takes the plain form, whose norms know of them.
     let is_part = SharedBatch::present().is_some();
     let has_zeros = !is_part && upsampling::has_zeros(block);
     has_zeros.then(|| upsampling::forward(block, input.clone()))
+}
+
+/// The output of a 1x1 convolution behind a block, without the block's own output; none where both are to be computed one after the other.
+pub(crate) fn fast_bottleneck_and_next(
+    block: &BottleneckLayers<'_>,
+    next: &ConvolutionLayer<'_>,
+    input: &Tensor<4>,
+) -> Option<Tensor<4>> {
+    #[cfg(feature = "flex")]
+    if !ONLY_PLAIN.get() {
+        return one_operation::bottleneck(block, input, Some(next));
+    }
+    let _ = (block, next, input);
+    None
 }
 
 /// A dense layer's output by its fast form; none where the plain form is called for.
@@ -112,7 +126,8 @@ mod one_operation {
     use crate::layers::{BottleneckLayers, ConvolutionLayer, NormalizedLayer, PathAround};
     use crate::norm::update_running;
     use crate::operation::{
-        Around, AroundTensors, BlockConfig, BlockOps, BlockTensors, LayerTensors,
+        Around, AroundTensors, BlockConfig, BlockOps, BlockTensors, LayerTensors, NextTensors,
+        PointwiseTensors,
     };
     use crate::precision::Precision;
     use crate::sampling::Sampling;
@@ -144,7 +159,12 @@ mod one_operation {
         })
     }
 
-    pub(super) fn bottleneck(block: &BottleneckLayers<'_>, input: &Tensor<4>) -> Option<Tensor<4>> {
+    /// The output of the block, or of the layer behind it where that is given.
+    pub(super) fn bottleneck(
+        block: &BottleneckLayers<'_>,
+        input: &Tensor<4>,
+        next: Option<&ConvolutionLayer<'_>>,
+    ) -> Option<Tensor<4>> {
         let is_training = input.device().is_autodiff();
         // Of the kernels only those of flex know of statistics that shards share.
         #[cfg(feature = "cube")]
@@ -156,6 +176,16 @@ mod one_operation {
         if !has_fast_tensors(input, &layers, is_training) {
             return None;
         }
+        let next = match next {
+            None => NextTensors::None,
+            Some(next) => {
+                let block_channels = block.expand.convolution.channels_out();
+                if is_training || next.channels_in() != block_channels {
+                    return None;
+                }
+                NextTensors::Pointwise(next_tensors(next, input)?)
+            }
+        };
         let device = input.device();
         let mut tensors = layers
             .iter()
@@ -175,6 +205,7 @@ mod one_operation {
             around: tensors
                 .next()
                 .map_or(AroundTensors::None, AroundTensors::Projection),
+            next,
         };
         if !is_training {
             return Some(Tensor::from_dispatch(Dispatch::bottleneck_infer(
@@ -194,15 +225,39 @@ mod one_operation {
         Some(output)
     }
 
+    /// The parameters of a layer that is evaluated with the block before it; none where it is not to be.
+    fn next_tensors(
+        layer: &ConvolutionLayer<'_>,
+        input: &Tensor<4>,
+    ) -> Option<PointwiseTensors<Dispatch>> {
+        let kernels = Kernels::of(input)?;
+        if !kernels.are_of_flex() || !is_pointwise(layer, kernels, input) {
+            return None;
+        }
+        let weight = layer.weight.val();
+        let weight = match layer.sampling {
+            Sampling::Transposed => weight.swap_dims(0, 1),
+            Sampling::Strided => weight,
+        };
+        Some(PointwiseTensors {
+            weight: weight.into_dispatch(),
+            bias: layer.bias.val().into_dispatch(),
+        })
+    }
+
+    /// Whether the kernels have the layer as a product over pixels.
+    fn is_pointwise(layer: &ConvolutionLayer<'_>, kernels: Kernels, input: &Tensor<4>) -> bool {
+        layer.kernel_size == 1
+            && layer.stride == 1
+            && kernels.take(input, layer.weight.val().dtype(), layer.precision)
+    }
+
     pub(super) fn convolution(
         layer: &ConvolutionLayer<'_>,
         input: &Tensor<4>,
     ) -> Option<Tensor<4>> {
         let weight = layer.weight.val();
-        let is_fast = layer.kernel_size == 1
-            && layer.stride == 1
-            && Kernels::of(input)
-                .is_some_and(|kernels| kernels.take(input, weight.dtype(), layer.precision));
+        let is_fast = Kernels::of(input).is_some_and(|kernels| is_pointwise(layer, kernels, input));
         is_fast.then(|| {
             let is_transposed = layer.sampling == Sampling::Transposed;
             let [input, weight, bias] = [
@@ -321,6 +376,15 @@ mod one_operation {
                 DispatchDevice::Cube(_) => Some(Self::Cube),
                 #[allow(unreachable_patterns)] // Where no other backend is built in.
                 _ => None,
+            }
+        }
+
+        fn are_of_flex(self) -> bool {
+            match self {
+                #[cfg(feature = "flex")]
+                Self::Flex => true,
+                #[cfg(feature = "cube")]
+                Self::Cube => false,
             }
         }
 

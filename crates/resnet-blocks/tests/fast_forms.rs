@@ -18,8 +18,8 @@ use std::ops::Range;
 use std::sync::{Arc, Barrier, Mutex};
 
 use checks::{
-    Case, check_nan, check_on, check_pointwise, model_cases, relative_distance, strided_cases,
-    training_pass, training_pass_of, transposed_cases, values,
+    Case, block, check_nan, check_on, check_pointwise, model_cases, relative_distance,
+    strided_cases, training_pass, training_pass_of, transposed_cases, values,
 };
 
 fn reference() -> Device {
@@ -271,4 +271,61 @@ fn a_pointwise_layer_refuses_other_channels() {
     let device = Device::flex();
     let layer = ConvolutionConfig::new(64, 3).init(&device);
     let _ = layer.forward(Tensor::zeros([1, 32, 4, 4], &device));
+}
+
+#[test]
+fn a_layer_behind_a_block_is_the_same_in_one_pass_with_it() {
+    let device = Device::flex();
+    // One part and several, rows in one tile and in many, more and fewer channels than the block's.
+    for (sampling, stride, batch, size, channels_out) in [
+        (Sampling::Transposed, 2, 9, [5, 6], 3),
+        (Sampling::Strided, 2, 3, [7, 4], 100),
+        (Sampling::Transposed, 1, 1, [1, 1], 6),
+        (Sampling::Transposed, 2, 2, [60, 64], 3),
+        (Sampling::Strided, 1, 2, [33, 100], 2),
+    ] {
+        let case = Case {
+            batch,
+            channels_in: 4,
+            width: 3,
+            size,
+            stride,
+            sampling,
+            shortcuts: Shortcuts::Residual,
+        };
+        for dtype in [DType::F32, DType::F64] {
+            let block = block(&case, &device, dtype);
+            let dims = [batch, 4, size[0], size[1]];
+            let data = TensorData::new(values(dims.iter().product(), 3), dims);
+            let input = Tensor::<4>::from_data(data.convert_dtype(dtype), (&device, dtype));
+            for sampling in [Sampling::Strided, Sampling::Transposed] {
+                let next = ConvolutionConfig::new(12, channels_out).with_sampling(sampling);
+                let mut seed = 70;
+                let next = map_named_parameters(next.init(&device), |_, shape| {
+                    seed += 1;
+                    let data = values(shape.iter().product(), seed);
+                    Some(TensorData::new(data, shape.to_vec()).convert_dtype(dtype))
+                });
+                let apart = next.forward(block.forward(input.clone()));
+                let together = block.forward_then(input.clone(), &next);
+                assert_eq!(together.dims(), apart.dims());
+                let [together, apart] = [together, apart].map(|map| {
+                    let data = map.into_data().convert_dtype(DType::F64);
+                    data.try_to_vec::<f64>().expect("float64")
+                });
+                let tolerance = if dtype == DType::F64 { 1e-14 } else { 1e-6 };
+                let distance = relative_distance(&apart, &together);
+                assert!(distance < tolerance, "{case:?} {dtype:?}: {distance}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic]
+fn a_layer_behind_a_block_refuses_other_channels() {
+    let device = Device::flex();
+    let block = BottleneckConfig::new(4, 3).init(&device);
+    let next = ConvolutionConfig::new(6, 3).init(&device);
+    block.forward_then(Tensor::ones([1, 4, 5, 5], &device), &next);
 }

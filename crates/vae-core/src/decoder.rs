@@ -45,13 +45,12 @@ impl Decoder {
     /// - dropout_mask: `[batch, intermediate_dim]`
     /// - output: `[batch, map_channels, image_size, image_size]`; see [`Likelihood::map_channels`]
     pub fn forward(&self, latent: Tensor<2>, dropout_mask: Option<Tensor<2>>) -> Tensor<4> {
-        let maps = self
-            .stages
-            .iter()
-            .fold(self.first_maps(latent, dropout_mask), |hidden, stage| {
-                stage.forward(hidden)
-            });
-        self.output_map(maps)
+        let maps = self.first_maps(latent, dropout_mask);
+        let Some((last, before)) = self.stages.split_last() else {
+            return self.output_map(maps);
+        };
+        let maps = before.iter().fold(maps, |maps, stage| stage.forward(maps));
+        self.with_log_scale(last.forward_then(maps, &self.output))
     }
 
     /// The map that the likelihood reads, from the last stage's maps: what [`forward`](Self::forward) does after the stages.
@@ -60,7 +59,11 @@ impl Decoder {
     /// - maps: `[batch, channels, image_size, image_size]`
     /// - output: `[batch, map_channels, image_size, image_size]`
     pub fn output_map(&self, maps: Tensor<4>) -> Tensor<4> {
-        let output = self.output.forward(maps);
+        self.with_log_scale(self.output.forward(maps))
+    }
+
+    /// The output layer's map, and behind it the log-scale of each colour where there is one.
+    fn with_log_scale(&self, output: Tensor<4>) -> Tensor<4> {
         match &self.log_scale {
             None => output,
             Some(log_scale) => {

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use crate::activation::Activation;
 use crate::blocks::shortcut::{Shortcut, Shortcuts};
 use crate::convolution::{Convolution, ConvolutionConfig};
-use crate::dispatch::fast_bottleneck;
+use crate::dispatch::{fast_bottleneck, fast_bottleneck_and_next};
 use crate::layers::{BottleneckLayers, NormalizedLayer};
 use crate::norm::{NormConfig, norm_activate, norm_add_activate};
 use crate::precision::Precision;
@@ -120,6 +120,19 @@ impl Bottleneck {
     /// If the input has another number of channels.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         fast_bottleneck(&self.layers(), &input).unwrap_or_else(|| self.forward_plain(input))
+    }
+
+    /// [`forward`](Self::forward), and then a 1x1 convolution. Evaluation on flex computes both in one pass, so that the block's own output, which
+    /// may be many times as large as what comes of it, is never in memory as a whole.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward); the output has the convolution's channels and size.
+    ///
+    /// # Panics
+    /// If the input, or the convolution's, has another number of channels.
+    pub fn forward_then(&self, input: Tensor<4>, next: &Convolution) -> Tensor<4> {
+        fast_bottleneck_and_next(&self.layers(), &next.layer(), &input)
+            .unwrap_or_else(|| next.forward(self.forward(input)))
     }
 
     /// Layer by layer: what the fast forms compute too.

@@ -6,6 +6,7 @@ use crate::activation::Activation;
 use crate::blocks::basic_block::{BasicBlock, BasicBlockConfig};
 use crate::blocks::bottleneck::{Bottleneck, BottleneckConfig};
 use crate::blocks::shortcut::Shortcuts;
+use crate::convolution::Convolution;
 use crate::norm::NormConfig;
 use crate::precision::Precision;
 use crate::sampling::Sampling;
@@ -80,6 +81,17 @@ impl Block {
             Block::Bottleneck(block) => block.forward(input),
         }
     }
+
+    /// The block, and then a 1x1 convolution.
+    ///
+    /// # Shapes
+    /// See [`Bottleneck::forward_then`].
+    pub fn forward_then(&self, input: Tensor<4>, next: &Convolution) -> Tensor<4> {
+        match self {
+            Block::Basic(block) => next.forward(block.forward(input)),
+            Block::Bottleneck(block) => block.forward_then(input, next),
+        }
+    }
 }
 
 /// One block that changes size and channels, then blocks that keep them.
@@ -150,6 +162,20 @@ impl Stage {
         self.blocks
             .iter()
             .fold(input, |hidden, block| block.forward(hidden))
+    }
+
+    /// [`forward`](Self::forward), and then a 1x1 convolution; see [`Bottleneck::forward_then`].
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward); the output has the convolution's channels and size.
+    pub fn forward_then(&self, input: Tensor<4>, next: &Convolution) -> Tensor<4> {
+        let Some((last, before)) = self.blocks.split_last() else {
+            return next.forward(input);
+        };
+        let hidden = before
+            .iter()
+            .fold(input, |hidden, block| block.forward(hidden));
+        last.forward_then(hidden, next)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::flex::block::Layer;
 use crate::flex::element::Real;
 use crate::flex::layout::{channels_last, wide_values};
 use crate::flex::passes::Forward;
+use crate::flex::pointwise::NextLayer;
 use crate::flex::spatial::Kernel;
 use crate::flex::statistics::folded::{Folded, scaled_weight};
 use crate::flex::statistics::moments::Moments;
@@ -123,6 +124,7 @@ pub(crate) fn train<T: Real>(
         shortcut
             .as_ref()
             .map(|folded| (folded.scaled_weight(), folded.norm.shift.as_slice())),
+        None,
     );
 
     let norms = [
@@ -158,11 +160,12 @@ pub(crate) fn train<T: Real>(
     (output, statistics, kept)
 }
 
-/// The block's output with given statistics: mean and variance of each norm, one after the other.
+/// The block's output, or that of the layer behind it, with given statistics: mean and variance of each norm, one after the other.
 pub(crate) fn infer<T: Real>(
     config: BlockConfig,
     inputs: &[FlexTensor],
     running: &[FlexTensor],
+    next: Option<&NextLayer<T>>,
 ) -> (Sizes, Vec<T>) {
     let forward = Forward::<T>::new(config, inputs);
     let input = channels_last(inputs[position::INPUT].clone());
@@ -204,6 +207,13 @@ pub(crate) fn infer<T: Real>(
     };
     let (weight, shift) = folded(2);
     let shortcut = (config.around == Around::Projection).then(|| folded(3));
-    let output = forward.expand(low_input, &spatial, &norms[1], (weight, shift), shortcut);
+    let output = forward.expand(
+        low_input,
+        &spatial,
+        &norms[1],
+        (weight, shift),
+        shortcut,
+        next,
+    );
     (forward.sizes, output)
 }

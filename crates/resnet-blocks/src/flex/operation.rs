@@ -10,9 +10,10 @@ use crate::flex::backward::backward;
 use crate::flex::element::{Real, narrow};
 use crate::flex::forward::{self, infer, train};
 use crate::flex::layout::{dense, from_channels_last, wide_values};
-use crate::flex::pointwise::Pointwise;
+use crate::flex::pointwise::{NextLayer, Pointwise};
 use crate::operation::{
-    BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, position,
+    BlockConfig, BlockKernels, BlockOps, BlockTensors, Kept, KeptOperation, NextTensors,
+    PointwiseTensors, position,
 };
 use crate::precision::Precision;
 use crate::shared_batch::SharedBatch;
@@ -97,17 +98,15 @@ fn bottleneck<T: Real>(
 fn evaluate<T: Real>(
     inputs: &[FlexTensor],
     running: &[FlexTensor],
+    next: Option<PointwiseTensors<Flex>>,
     config: BlockConfig,
 ) -> FlexTensor {
-    let (sizes, values) = infer::<T>(config, inputs, running);
+    let next = next.map(|next| NextLayer::<T>::new(next.weight, next.bias));
+    let (sizes, values) = infer::<T>(config, inputs, running, next.as_ref());
+    let channels_out = next.map_or(sizes.channels_out, |next| next.channels_out());
     from_channels_last(
         values,
-        [
-            sizes.batch,
-            sizes.output[0],
-            sizes.output[1],
-            sizes.channels_out,
-        ],
+        [sizes.batch, sizes.output[0], sizes.output[1], channels_out],
     )
 }
 
@@ -116,11 +115,15 @@ impl BlockOps for Flex {
         Flex::bottleneck_forward(&tensors.into_lists().0, config).0
     }
 
-    fn bottleneck_infer(tensors: BlockTensors<Self>, config: BlockConfig) -> FlexTensor {
+    fn bottleneck_infer(mut tensors: BlockTensors<Self>, config: BlockConfig) -> FlexTensor {
+        let next = match std::mem::replace(&mut tensors.next, NextTensors::None) {
+            NextTensors::None => None,
+            NextTensors::Pointwise(next) => Some(next),
+        };
         let (inputs, running) = tensors.into_lists();
         match inputs[position::INPUT].dtype() {
-            DType::F64 => evaluate::<f64>(&inputs, &running, config),
-            _ => evaluate::<f32>(&inputs, &running, config),
+            DType::F64 => evaluate::<f64>(&inputs, &running, next, config),
+            _ => evaluate::<f32>(&inputs, &running, next, config),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::flex::element::{Real, narrow, relu, transpose};
 use crate::flex::elementwise::{centre, finish, finish_with};
 use crate::flex::interleaved::{REGIONS, convolve_constant};
 use crate::flex::partition::{Partition, for_each_chunk};
+use crate::flex::pointwise::NextLayer;
 use crate::flex::product::{Factor, Mode, multiply};
 use crate::flex::spatial::{Kernel, convolve};
 use crate::flex::statistics::moments::{Moments, channel_moments, cross_moments};
@@ -244,6 +245,9 @@ impl<T: Real> Forward<T> {
     }
 
     /// Expand and shortcut with their norms in weights (`[channels_in, channels_out]`) and shifts, sum and ReLU.
+    ///
+    /// Where there is a layer behind the block, the output is that layer's, and the block's own is there for some rows at a time only, in the
+    /// cache.
     pub(super) fn expand(
         &self,
         low_input: &[T],
@@ -251,6 +255,7 @@ impl<T: Real> Forward<T> {
         spatial_norm: &Normalization,
         (weight, shift): (Vec<f64>, &[f64]),
         shortcut: Option<(Vec<f64>, &[f64])>,
+        next: Option<&NextLayer<T>>,
     ) -> Vec<T> {
         let sizes = &self.sizes;
         let (channels_in, channels_out) = (sizes.channels_in, sizes.channels_out);
@@ -265,7 +270,8 @@ impl<T: Real> Forward<T> {
         });
         let shift: Vec<T> = narrow(&shift);
         let affine = Affine::new(spatial_norm);
-        let mut output = vec![T::ZERO; sizes.batch * sizes.output_pixels() * channels_out];
+        let last_channels = next.map_or(channels_out, NextLayer::channels_out);
+        let mut output = vec![T::ZERO; sizes.batch * sizes.output_pixels() * last_channels];
         let partition = &self.partition;
         let chunks = partition
             .split(low_input)
@@ -275,13 +281,19 @@ impl<T: Real> Forward<T> {
         for_each_chunk(
             chunks.collect(),
             |((input, spatial), output): ((&[T], &[T]), &mut [T])| {
-                let mut active = Vec::new();
+                let (mut active, mut tile) = (Vec::new(), Vec::new());
                 for rows in sizes.row_tiles(input.len() / channels_in) {
                     let pixels = rows.start * sizes.up * sizes.output[1]
                         ..rows.end * sizes.up * sizes.output[1];
                     let spatial = &spatial[pixels.start * sizes.width..pixels.end * sizes.width];
-                    let output =
-                        &mut output[pixels.start * channels_out..pixels.end * channels_out];
+                    let last =
+                        &mut output[pixels.start * last_channels..pixels.end * last_channels];
+                    let output = if next.is_some() {
+                        tile.resize(pixels.len() * channels_out, T::ZERO);
+                        &mut tile
+                    } else {
+                        &mut *last
+                    };
                     let input = &input[rows.start * sizes.low[1] * channels_in
                         ..rows.end * sizes.low[1] * channels_in];
                     active.resize(spatial.len(), T::ZERO);
@@ -301,6 +313,9 @@ impl<T: Real> Forward<T> {
                         finish_with(output, &shift, input);
                     } else {
                         finish(output, &shift);
+                    }
+                    if let Some(next) = next {
+                        next.apply(&tile, last);
                     }
                 }
             },

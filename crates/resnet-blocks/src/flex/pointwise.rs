@@ -16,6 +16,59 @@ pub(crate) struct Pointwise {
     pub(crate) is_transposed: bool,
 }
 
+/// A layer behind a block, whose input comes from the block in pieces.
+pub(crate) struct NextLayer<T> {
+    /// `[channels_out, channels_in]`
+    weight: Vec<T>,
+    negative_bias: Vec<T>,
+}
+
+impl<T: Real> NextLayer<T> {
+    /// From `[channels_out, channels_in, 1, 1]` and `[channels_out]`.
+    pub(crate) fn new(weight: FlexTensor, bias: FlexTensor) -> Self {
+        Self {
+            weight: weight.to_contiguous().storage::<T>().to_vec(),
+            negative_bias: negative(bias.to_contiguous().storage::<T>()),
+        }
+    }
+
+    pub(crate) fn channels_out(&self) -> usize {
+        self.negative_bias.len()
+    }
+
+    /// - input: `[pixels, channels_in]`
+    /// - output: `[pixels, channels_out]`
+    pub(crate) fn apply(&self, input: &[T], output: &mut [T]) {
+        let channels_in = self.weight.len() / self.channels_out();
+        apply(
+            Factor::rows(&self.weight, channels_in),
+            &self.negative_bias,
+            input,
+            output,
+        );
+    }
+}
+
+fn negative<T: Real>(values: &[T]) -> Vec<T> {
+    values.iter().map(|value| T::ZERO - *value).collect()
+}
+
+/// The product of some pixels with the weights, `channels_out x channels_in`, and the biases.
+fn apply<T: Real>(weight: Factor<T>, negative_bias: &[T], input: &[T], output: &mut [T]) {
+    let channels_out = negative_bias.len();
+    let pixels = output.len() / channels_out;
+    let channels_in = input.len() / pixels;
+    multiply(
+        output,
+        channels_out,
+        [channels_out, pixels, channels_in],
+        weight,
+        Factor::columns(input, channels_in),
+        Mode::Overwrite,
+    );
+    centre(output, negative_bias);
+}
+
 impl Pointwise {
     /// How far apart a weight's output and input channels are.
     fn strides(&self, channels_in: usize, channels_out: usize) -> (usize, usize) {
@@ -38,7 +91,7 @@ impl Pointwise {
             "the layer takes {} channels, not {channels_in}",
             weight.len() / channels_out
         );
-        let negative: Vec<T> = bias.iter().map(|value| T::ZERO - *value).collect();
+        let negative = negative(bias);
         let (row_stride, column_stride) = self.strides(channels_in, channels_out);
         let mut output = vec![T::ZERO; batch * height * width * channels_out];
         let partition = Partition::new(batch, height * width);
@@ -48,19 +101,12 @@ impl Pointwise {
             .zip(partition.split_mut(&mut output))
             .collect();
         for_each_chunk(chunks, |(input, output): (&[T], &mut [T])| {
-            multiply(
-                output,
-                channels_out,
-                [channels_out, input.len() / channels_in, channels_in],
-                Factor {
-                    data: weight,
-                    row_stride,
-                    column_stride,
-                },
-                Factor::columns(input, channels_in),
-                Mode::Overwrite,
-            );
-            centre(output, &negative);
+            let weight = Factor {
+                data: weight,
+                row_stride,
+                column_stride,
+            };
+            apply(weight, &negative, input, output);
         });
         from_channels_last(output, [batch, height, width, channels_out])
     }

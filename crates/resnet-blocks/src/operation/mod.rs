@@ -39,6 +39,20 @@ pub(crate) enum AroundTensors<B: Backend> {
     Projection(#[extension_type] LayerTensors<B>),
 }
 
+/// The parameters of a 1x1 convolution, `[channels_out, channels_in, 1, 1]` and `[channels_out]`.
+#[derive(ExtensionType)]
+pub(crate) struct PointwiseTensors<B: Backend> {
+    pub(crate) weight: FloatTensor<B>,
+    pub(crate) bias: FloatTensor<B>,
+}
+
+/// The layer behind a block that is evaluated with it, where there is one.
+#[derive(ExtensionType)]
+pub(crate) enum NextTensors<B: Backend> {
+    None,
+    Pointwise(#[extension_type] PointwiseTensors<B>),
+}
+
 /// The input and all parameters of a bottleneck.
 #[derive(ExtensionType)]
 pub(crate) struct BlockTensors<B: Backend> {
@@ -51,6 +65,9 @@ pub(crate) struct BlockTensors<B: Backend> {
     pub(crate) expand: LayerTensors<B>,
     #[extension_type]
     pub(crate) around: AroundTensors<B>,
+    /// In evaluation on flex only.
+    #[extension_type]
+    pub(crate) next: NextTensors<B>,
 }
 
 impl<B: Backend> BlockTensors<B> {
@@ -81,7 +98,7 @@ pub(crate) trait BlockOps: Backend {
         config: BlockConfig,
     ) -> Vec<FloatTensor<Self>>;
 
-    /// A bottleneck with running statistics.
+    /// A bottleneck with running statistics, and the layer behind it where there is one.
     fn bottleneck_infer(
         #[extension_type] tensors: BlockTensors<Self>,
         config: BlockConfig,
