@@ -16,6 +16,7 @@ mod logistic;
 mod mixture;
 mod reduction;
 mod renormalised_bernoulli;
+mod sinh_series;
 
 use burn::prelude::*;
 use burn::tensor::activation::sigmoid;
@@ -70,6 +71,10 @@ impl PixelLikelihood for Likelihood {
     fn nll(self, map: Tensor<4>, images: Tensor<4>) -> Tensor<1> {
         let (map, images) = (full_precision(map), full_precision(images));
         assert_channels(self, &map, images.dims()[1]);
+        #[cfg(feature = "flex")]
+        if let Some(nll) = flex::nll(&map, &images, self) {
+            return nll;
+        }
         match self {
             Self::Bernoulli => bernoulli_cross_entropy(map, images),
             Self::RenormalisedBernoulli => renormalised_bernoulli::nll(map, images),
@@ -81,13 +86,7 @@ impl PixelLikelihood for Likelihood {
                 let (mean, log_scale) = mean_and_log_scale(map);
                 gaussian::nll(mean, log_scale, images)
             }
-            Self::LogisticMixture { components } => {
-                #[cfg(feature = "flex")]
-                if let Some(nll) = flex::mixture_nll(&map, &images, components) {
-                    return nll;
-                }
-                mixture::nll(map, images, components)
-            }
+            Self::LogisticMixture { components } => mixture::nll(map, images, components),
         }
     }
 

@@ -1,8 +1,12 @@
-//! The mixture's negative log-probability and its gradient in one pass, on Burn's flex backend. The plain form in
-//! `mixture.rs` defines what it computes.
+//! The negative log-probability of an image and its gradient in one pass, on Burn's flex backend. The plain forms in the folder
+//! above define what it computes.
 
-mod kernel;
+mod lanes;
+mod logistic;
+mod mixture;
 mod operation;
 mod real;
+mod renormalised_bernoulli;
+mod values;
 
-pub(super) use operation::mixture_nll;
+pub(super) use operation::nll;
