@@ -1,7 +1,6 @@
 //! The importance-weighted bound on the log-likelihood of a split, in memory that does not grow with the draws.
 
 use std::num::NonZeroUsize;
-use std::sync::mpsc::sync_channel;
 
 use burn::prelude::*;
 use burn::tensor::DType;
@@ -11,6 +10,8 @@ use vae_measures::{LogMeanExp, Mean};
 
 use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
+#[cfg(feature = "flex")]
+use crate::experiment::scores::side_by_side::in_order;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 
 /// See [`draws_at_a_time`].
@@ -133,7 +134,11 @@ fn batch_bounds(
             log_likelihoods[image] -= nll;
         }
     };
-    in_order(options.samples.get(), draws_at_a_time(device), draw, add);
+    let samples = options.samples.get();
+    #[cfg(feature = "flex")]
+    in_order(samples, draws_at_a_time(device), draw, add);
+    #[cfg(not(feature = "flex"))]
+    (0..samples).map(draw).for_each(add);
     let mean = |sum: f64| sum / options.samples.get() as f64;
     let elbo = log_likelihoods
         .into_iter()
@@ -144,53 +149,13 @@ fn batch_bounds(
         .collect()
 }
 
-/// Calls `add` with `value(0)`, `value(1)`, .. in this order, of which `at_a_time` are computed side by side.
-fn in_order<V: Send>(
-    count: usize,
-    at_a_time: usize,
-    value: impl Fn(usize) -> V + Sync,
-    mut add: impl FnMut(V),
-) {
-    if at_a_time <= 1 {
-        return (0..count).for_each(|index| add(value(index)));
-    }
-    let value = &value;
-    std::thread::scope(|scope| {
-        let mut threads: Vec<_> = (0..at_a_time.min(count))
-            .map(|first| {
-                // Holds one value, so that no thread is far ahead of the others.
-                let (sender, receiver) = sync_channel(1);
-                let thread = scope.spawn(move || {
-                    let mut own = (first..count).step_by(at_a_time);
-                    own.all(|index| sender.send(value(index)).is_ok())
-                });
-                (receiver, thread)
-            })
-            .collect();
-        for index in 0..count {
-            let thread = index % threads.len();
-            if let Ok(value) = threads[thread].0.recv() {
-                add(value);
-            } else {
-                // It sends all its values unless it panics.
-                let (_, thread) = threads.swap_remove(thread);
-                let panic = thread.join().expect_err("a thread without a value left");
-                drop(threads);
-                std::panic::resume_unwind(panic);
-            }
-        }
-    });
-}
-
 /// Draws that are decoded side by side, so that a draw which keeps one thread busy leaves none of the others idle. Each has
 /// maps of its own, so that they are few. One on a GPU, whose work has one order.
+#[cfg(feature = "flex")]
 fn draws_at_a_time(device: &Device) -> usize {
-    #[cfg(feature = "flex")]
     if matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_)) {
         return rayon::current_num_threads().min(MOST_DRAWS_AT_A_TIME);
     }
-    #[cfg(not(feature = "flex"))]
-    let _ = device;
     1
 }
 
@@ -255,30 +220,6 @@ mod tests {
         // One draw's bound is its own log weight, whatever the number of the others.
         let one = found(1, 7);
         assert!(whole.bound.nats != one.bound.nats);
-    }
-
-    #[test]
-    fn draws_side_by_side_are_added_in_their_order() {
-        for at_a_time in [1, 2, 3, 9] {
-            let mut seen = Vec::new();
-            in_order(
-                7,
-                at_a_time,
-                |index| {
-                    // The first of all are the last to end.
-                    std::thread::sleep(std::time::Duration::from_millis(7 - index as u64));
-                    index
-                },
-                |index| seen.push(index),
-            );
-            assert_eq!(seen, (0..7).collect::<Vec<_>>(), "{at_a_time}");
-        }
-    }
-
-    #[test]
-    #[should_panic = "of a draw"]
-    fn a_draw_that_panics_ends_the_others() {
-        in_order(100, 2, |index| assert!(index != 3, "of a draw"), |()| {});
     }
 
     #[test]

@@ -6,3 +6,5 @@ pub mod importance;
 pub mod latent_record;
 pub mod latent_statistics;
 pub mod sample_statistics;
+#[cfg(feature = "flex")]
+mod side_by_side;
