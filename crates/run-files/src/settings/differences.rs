@@ -37,7 +37,8 @@ impl fmt::Display for Difference {
 /// `run_dir`; `data_dir` (a moved folder holds the same images, and the data hash in `environment.json` tells when it
 /// does not); `epochs`, but for a cosine
 /// schedule; `checkpoint_every`; `on_disk_full`; and the indices of GPUs. Changing the kind of device is listed, since
-/// backends round differently, and so is their number without a number of shards, since each then normalises its shard of a batch by itself.
+/// backends round differently, and so is a number of devices that no number of shards stands for, since each then normalises its part of
+/// a batch by itself.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     let (earlier, later) = (comparable(before), comparable(after));
     // Each epoch's learning rate depends on how many there will be.
@@ -64,13 +65,16 @@ fn comparable(settings: &Settings) -> Map<String, Value> {
     } else {
         main.to_string()
     };
-    // Whoever computes the shards, the run is the same.
-    let count = if settings.shards > 1 {
-        1
-    } else {
-        settings.device.count()
+    // Whoever computes the shards, the run is the same; and each of several devices has a shard, which runs of programs before
+    // 2026-11-28 did not record.
+    let devices = settings.device.count();
+    let (shards, devices) = match settings.shards {
+        1 if devices.is_power_of_two() => (devices, 1),
+        1 => (1, devices),
+        shards => (shards, 1),
     };
-    let kind = vec![kind; count].join(",");
+    values.insert(Key::Shards.name().to_owned(), shards.into());
+    let kind = vec![kind; devices].join(",");
     values.insert(Key::Device.name().to_owned(), kind.into());
     values
 }
@@ -129,16 +133,25 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(differences(&on("cuda:0,cuda:1"), &on("cuda:3,cuda:2")), []);
-        let lines: Vec<String> = differences(&on("cuda:0"), &on("cuda:0,cuda:1"))
-            .iter()
-            .map(Difference::to_string)
-            .collect();
-        assert_eq!(lines, ["device: cuda -> cuda,cuda"]);
+        for (devices, line) in [
+            ("cuda:0,cuda:1", "shards: 1 -> 2"),
+            ("cuda:0,cuda:1,cuda:2", "device: cuda -> cuda,cuda,cuda"),
+        ] {
+            let found = differences(&on("cuda:0"), &on(devices));
+            let lines: Vec<String> = found.iter().map(Difference::to_string).collect();
+            assert_eq!(lines, [line]);
+        }
         let in_shards = |devices: &str| Settings {
             shards: 4,
             ..on(devices)
         };
         assert_eq!(differences(&in_shards("flex"), &in_shards("flex,flex")), []);
+        // As runs on several devices were recorded once.
+        let two = Settings {
+            shards: 2,
+            ..on("flex")
+        };
+        assert_eq!(differences(&on("flex,flex"), &two), []);
         assert_eq!(differences(&in_shards("flex"), &on("flex")).len(), 1);
     }
 

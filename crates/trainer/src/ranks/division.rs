@@ -7,7 +7,7 @@ use super::{Ranks, RanksError};
 /// Fewest images of a shard: batch norm over a single row would give nothing but its shift.
 const FEWEST: usize = 2;
 
-/// The settings with the number of shards that these ranks need where none was given.
+/// The settings with the number of shards that these ranks and their devices need where none was given.
 pub(crate) fn divided(settings: &Settings, ranks: &Ranks) -> Result<Settings, RanksError> {
     let mut settings = settings.clone();
     if settings.sync_norm {
@@ -31,7 +31,9 @@ pub(crate) fn divided(settings: &Settings, ranks: &Ranks) -> Result<Settings, Ra
     }
     let devices = settings.device.count();
     let units = ranks.size() * devices;
-    if settings.shards == 1 && ranks.are_several() {
+    // Recorded, so that whoever divides that number can go on with the run. Three devices have parts that no shards are.
+    let can_be_shards = units.is_power_of_two() && settings.batch_size >= FEWEST * units;
+    if settings.shards == 1 && (ranks.are_several() || can_be_shards) {
         settings.shards = units;
     }
     let shards = settings.shards;

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::DType;
 
 use super::tests::{
-    FIRST_EPOCH, assert_equal_runs, run, silent, skipped_steps_change_nothing,
+    FIRST_EPOCH, assert_equal_runs, run, run_with, silent, skipped_steps_change_nothing,
     stopped_and_continued, tiny,
 };
 use super::*;
@@ -276,6 +276,30 @@ fn a_run_on_two_devices_is_continued_to_the_bit() {
     let whole = tempfile::tempdir().expect("a folder");
     run(&settings, whole.path());
     stopped_and_continued(&settings, whole.path(), 4).expect("stopped within the run");
+}
+
+#[test]
+fn a_run_on_two_devices_is_continued_on_one_or_four() {
+    let on = |devices: &str, shards| Settings {
+        device: devices.parse().expect("devices"),
+        shards,
+        batch_size: 8,
+        ..tiny()
+    };
+    let four = "flex,flex,flex,flex";
+    for (begun, shards, continued) in [("flex,flex", 2, "flex"), (four, 4, "flex,flex")] {
+        let [whole, folder] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        // Nobody names a number of shards; the run records it.
+        run(&on(begun, 1), whole.path());
+        let stop = StopRequest::after_polls(4);
+        let ended = run_with(&on(begun, 1), folder.path(), &stop, &[]);
+        assert!(
+            matches!(ended, Err(TrainError::Stopped { .. })),
+            "{ended:?}"
+        );
+        run(&on(continued, shards), folder.path());
+        assert_equal_runs(whole.path(), folder.path(), continued);
+    }
 }
 
 #[test]

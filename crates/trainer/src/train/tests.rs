@@ -40,7 +40,7 @@ pub(super) fn silent() -> Progress {
     )
 }
 
-fn run_with(
+pub(super) fn run_with(
     settings: &Settings,
     run_dir: &Path,
     stop: &StopRequest,
