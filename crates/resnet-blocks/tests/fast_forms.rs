@@ -322,7 +322,7 @@ fn a_layer_behind_a_block_is_the_same_in_one_pass_with_it() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "the layer takes 6 channels, not 12")]
 fn a_layer_behind_a_block_refuses_other_channels() {
     let device = Device::flex();
     let block = BottleneckConfig::new(4, 3).init(&device);

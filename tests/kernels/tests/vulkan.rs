@@ -57,27 +57,28 @@ fn every_block_matches_its_golden_file() {
     }
 }
 
-/// A part of a batch, whoever computes the others.
-fn part_of_a_batch<R>(work: impl FnOnce() -> R) -> R {
+/// A shard of a batch, whoever computes the others.
+fn shard_of_a_batch<R>(work: impl FnOnce() -> R) -> R {
     let batch = SharedBatch::new(10, 5, |own| own.iter().map(|own| 2.0 * own).collect());
     batch.run(work)
 }
 
-/// A part's norms would need the sums of the others, which only processors bring: no block and no norm may take its own batch's instead. With running
-/// statistics a part is a batch as any other.
+/// A shard's norms would need the sums of the others, which only processors bring: no block and no norm may take its own batch's instead. With running
+/// statistics a shard is a batch as any other.
 #[test]
-fn a_shared_batch_is_refused_where_statistics_would_be_the_parts_own() {
+fn a_shared_batch_is_refused_where_statistics_would_be_the_shards_own() {
     assert!(!SharedBatch::is_known(&vulkan()));
     for case in forms::model_cases() {
-        let shared = part_of_a_batch(|| forms::evaluation_pass(&case, vulkan(), DType::F32, false));
+        let shared =
+            shard_of_a_batch(|| forms::evaluation_pass(&case, vulkan(), DType::F32, false));
         let alone = forms::evaluation_pass(&case, vulkan(), DType::F32, false);
         let distance = forms::relative_distance(&alone, &shared);
         assert!(distance <= 1e-4, "{case:?}: {distance:e}");
 
         let trained = catch_unwind(|| {
-            part_of_a_batch(|| forms::training_pass(&case, vulkan(), DType::F32, false))
+            shard_of_a_batch(|| forms::training_pass(&case, vulkan(), DType::F32, false))
         });
-        let panic = trained.expect_err("a part without the others' statistics");
+        let panic = trained.expect_err("a shard without the others' statistics");
         let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
         assert!(text.contains("shared on flex alone"), "{case:?}: {text}");
     }

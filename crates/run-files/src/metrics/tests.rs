@@ -61,7 +61,7 @@ fn rows_have_these_bytes() {
 }
 
 #[test]
-fn further_numbers_follow_in_both_files_and_read_back() {
+fn optional_numbers_follow_in_both_files_and_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let optional = OptionalMetrics {
         valid_bits_per_dim: Some(4.5),

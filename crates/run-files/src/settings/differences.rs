@@ -69,6 +69,8 @@ fn comparable(settings: &Settings) -> Map<String, Value> {
     // 2026-11-28 did not record.
     let devices = settings.device.count();
     let (shards, devices) = match settings.shards {
+        // Shards that shared their norms were computed undivided by one of the devices.
+        1 if settings.sync_norm => (1, 1),
         1 if devices.is_power_of_two() => (devices, 1),
         1 => (1, devices),
         shards => (shards, 1),

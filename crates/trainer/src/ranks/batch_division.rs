@@ -51,14 +51,14 @@ mod tests {
     fn a_micro_batch_is_no_longer_than_asked_for() {
         for images in 2..70 {
             for most in [None, Some(images)] {
-                let shards = micro_batches(images, most);
-                assert_eq!((shards.len(), &shards[0]), (1, &(0..images)));
+                let passes = micro_batches(images, most);
+                assert_eq!((passes.len(), &passes[0]), (1, &(0..images)));
             }
             for most in 2..images {
-                let shards = micro_batches(images, Some(most));
-                let longest = shards[0].len();
+                let passes = micro_batches(images, Some(most));
+                let longest = passes[0].len();
                 assert!(longest <= most || (most == 2 && longest == 3));
-                assert!(most == 2 || shards.len() == images.div_ceil(most));
+                assert!(most == 2 || passes.len() == images.div_ceil(most));
             }
         }
         assert_eq!(micro_batches(25, Some(10)), [0..9, 9..17, 17..25]);

@@ -24,9 +24,8 @@ pub enum RanksError {
     },
     /// The shards cannot be divided evenly.
     #[error(
-        "{shards} shards cannot be divided over {ranks} ranks with {devices} devices each: give `--shards` a power of two that is a \
-         multiple of {}, or as many ranks and devices as divide {shards}",
-        .ranks * .devices
+        "{shards} shards cannot be divided over {ranks} ranks with {devices} devices each: {}",
+        cure(*.shards, .ranks * .devices)
     )]
     Indivisible {
         /// Shards of each batch.
@@ -119,5 +118,14 @@ impl RanksError {
     /// Whether the ranks can no longer part in order.
     pub(crate) fn is_loss(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Ended { .. })
+    }
+}
+/// What to do where so many units cannot divide the shards.
+fn cure(shards: usize, units: usize) -> String {
+    let fewer = format!("as many ranks and devices as divide {shards}");
+    if units.is_power_of_two() {
+        format!("give `--shards` a power of two that is a multiple of {units}, or {fewer}")
+    } else {
+        format!("give {fewer}")
     }
 }

@@ -260,9 +260,10 @@ fn timed_steps(
         };
         if let Some(evaluated) = &evaluated {
             let Inputs { images, noise, .. } = inputs;
+            let ([batch, ..], sampler) = (images.dims(), engine_options.sampler);
             match engine.device_scorer(engine.scored_weights()) {
-                Some(mut scorer) => scorer.score(images, noise, engine_options.sampler),
-                None => ModelScorer(evaluated).score(images, noise, engine_options.sampler),
+                Some(mut scorer) => scorer.score(images, noise, sampler, batch),
+                None => ModelScorer(evaluated).score(images, noise, sampler, batch),
             };
             ended(Phase::Forward)?;
         } else {

@@ -12,6 +12,7 @@ use super::*;
 use crate::ranks::RanksError;
 use crate::ranks::threads::on_ranks;
 use crate::step::fault::{Fault, FaultSite};
+use run_files::run_folder::read_settings;
 use run_files::settings::Precision;
 
 #[test]
@@ -242,7 +243,10 @@ fn shards_that_cannot_be_divided_are_refused() {
             2,
             "flex,flex,flex",
             12,
-            ["2 shards cannot be divided", "multiple of 3"],
+            [
+                "2 shards cannot be divided",
+                "give as many ranks and devices as divide 2",
+            ],
         ),
         (
             8,
@@ -279,7 +283,7 @@ fn a_run_on_two_devices_is_continued_to_the_bit() {
 }
 
 #[test]
-fn a_run_on_two_devices_is_continued_on_one_or_four() {
+fn a_run_on_several_devices_records_shards_that_fewer_devices_go_on_with() {
     let on = |devices: &str, shards| Settings {
         device: devices.parse().expect("devices"),
         shards,
@@ -297,7 +301,9 @@ fn a_run_on_two_devices_is_continued_on_one_or_four() {
             matches!(ended, Err(TrainError::Stopped { .. })),
             "{ended:?}"
         );
-        run(&on(continued, shards), folder.path());
+        let recorded = read_settings(folder.path()).expect("a configuration");
+        assert_eq!(recorded.shards, shards);
+        run(&on(continued, recorded.shards), folder.path());
         assert_equal_runs(whole.path(), folder.path(), continued);
     }
 }

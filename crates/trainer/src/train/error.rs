@@ -9,7 +9,7 @@ use crate::ranks::RanksError;
 use run_files::checkpoint::CheckpointError;
 use run_files::metrics::MetricsError;
 use run_files::run_folder::RunFolderError;
-use run_files::settings::Difference;
+use run_files::settings::{Difference, Key};
 use run_files::shell::quoted_path;
 use run_report::loss_curves::LossCurvesError;
 
@@ -184,8 +184,14 @@ fn size(bytes: &Option<u64>) -> String {
     bytes.map_or_else(|| "an unknown amount".to_owned(), run_files::disk::amount)
 }
 
-/// What to do about the differences. A run of one shard has no flag that several ranks could be given.
+/// What to do about the differences. A run of one shard has no flag that several ranks could be given, nor has one on three devices.
 fn cure(differences: &[Difference]) -> &'static str {
+    let are_several = |difference: &Difference| {
+        difference.key == Key::Device.name() && difference.before.contains(',')
+    };
+    if differences.iter().any(are_several) {
+        return "go on with as many devices as before, and give any others as flags";
+    }
     let is_undivided =
         |difference: &Difference| difference.key == "shards" && difference.before == "1";
     let is_shards = differences.iter().any(is_undivided);

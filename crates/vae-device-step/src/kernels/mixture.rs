@@ -10,7 +10,7 @@ use super::{UNITS, cube_sum};
 const LOWEST: f32 = -3.0e38;
 
 /// Where a component's parameter of one colour is among a pixel's channels: behind the logits of all components, for each colour the means, the
-/// log-scales and one raw coefficient of each component. `parameter` is 0, 1 and 2 for these.
+/// log-scales and one raw coefficient of each component. `kind` is 0, 1 and 2 for these.
 #[cube]
 fn channel(colour: usize, kind: usize, component: usize, components: usize) -> usize {
     (1 + 3 * colour + kind) * components + component

@@ -47,11 +47,6 @@ impl Shape {
             work,
         }
     }
-
-    /// Whether its buffers have room for a batch of the other one.
-    pub(super) fn has_room_for(&self, other: &Self) -> bool {
-        self.size == other.size && self.batch >= other.batch
-    }
 }
 
 /// A shape's buffers.

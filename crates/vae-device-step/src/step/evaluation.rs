@@ -1,4 +1,4 @@
-//! The evaluation of a batch, in the buffers of another where these have room for it.
+//! The evaluation of a batch, in the buffers of a full one.
 
 use burn::prelude::Tensor;
 
@@ -8,8 +8,10 @@ use super::inputs::{StepInputs, Weights};
 use crate::outcome::{PendingTerms, StepError};
 
 impl DeviceStep {
-    /// Asks for the terms of a batch's loss, with the running statistics and no gradients. Memory grows least where batches are as large as those of
-    /// training, and not at all for one with fewer images than another before, as at the end of a split.
+    /// Asks for the terms of a batch's loss, with the running statistics and no gradients.
+    ///
+    /// A full batch has `batch_size` images; one with fewer, as at the end of a split, goes with the full batch's buffers and graph, so that its terms
+    /// depend on nothing that was computed before. Memory grows least where full batches are as large as those of training.
     ///
     /// # Errors
     /// If there is no average of the weights, the inputs are on another device, or the device failed.
@@ -18,6 +20,7 @@ impl DeviceStep {
         images: Tensor<4>,
         noise: Tensor<2>,
         weights: Weights,
+        batch_size: usize,
     ) -> Result<PendingTerms, StepError> {
         if weights == Weights::Averaged && self.averaged.is_none() {
             return Err(StepError("no average of the weights is kept".to_owned()));
@@ -28,12 +31,8 @@ impl DeviceStep {
             dropout: None,
         };
         let own = Shape::of(&inputs, Work::Evaluation(weights));
-        // With given statistics no image depends on another: what else lies in the buffers of a larger batch is computed and not read.
-        let larger = self
-            .prepared
-            .keys()
-            .filter(|shape| shape.has_room_for(&own));
-        let room = larger.map(|shape| shape.batch).min().unwrap_or(own.batch);
+        // With given statistics no image depends on another: what else lies in a full batch's buffers is computed and not read.
+        let room = own.batch.max(batch_size);
         let reading = self.ask(inputs, Shape { batch: room, ..own })?;
         Ok(PendingTerms {
             reading,

@@ -158,27 +158,32 @@ fn own_steps(
     } else {
         Weights::Trained
     };
+    let [batch_size, ..] = images.dims();
     for number in 0..3 {
         mark(&format!("evaluation {number}"));
-        let terms = engine.evaluate(images.clone(), noise.clone(), weights);
+        let terms = engine.evaluate(images.clone(), noise.clone(), weights, batch_size);
         let terms = terms.expect("an evaluation").wait();
         println!("evaluation {number}: {:?}", terms.expect("its terms"));
     }
-    let mut evaluate = |images: Tensor<4>, noise: Tensor<2>| {
-        let terms = engine.evaluate(images, noise, weights);
+    let mut evaluate = |images: Tensor<4>, noise: Tensor<2>, batch_size| {
+        let terms = engine.evaluate(images, noise, weights, batch_size);
         terms.expect("an evaluation").wait().expect("its terms");
     };
     mark("fewer images");
-    let fewer = images.dims()[0] / 2;
+    let fewer = batch_size / 2;
     let images_of = |count| images.clone().narrow(0, 0, count);
-    evaluate(images_of(fewer), noise.clone().narrow(0, 0, fewer));
+    evaluate(
+        images_of(fewer),
+        noise.clone().narrow(0, 0, fewer),
+        batch_size,
+    );
     mark("another size");
     // What was captured has to stay right: the pools grow, and move what lies in them before the next capture.
     drop(Tensor::<1>::zeros([1 << 27], device).into_data());
     let images = Tensor::cat(vec![images.clone(), images_of(1)], 0);
     let noise = Tensor::cat(vec![noise.clone(), noise.narrow(0, 0, 1)], 0);
     for _ in 0..3 {
-        evaluate(images.clone(), noise.clone());
+        evaluate(images.clone(), noise.clone(), batch_size + 1);
     }
     mark("end");
     println!(

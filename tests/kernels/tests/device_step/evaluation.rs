@@ -7,9 +7,15 @@ use vae_device_step::{BatchTerms, DeviceStep, Weights};
 
 use crate::{batch, bits, close, config, model, options, rates, reference, step, vulkan};
 
-fn evaluated(engine: &mut DeviceStep, config: &VaeConfig, len: usize, number: usize) -> BatchTerms {
+/// The terms of some images where full batches have `batch_size`.
+fn evaluated(
+    engine: &mut DeviceStep,
+    config: &VaeConfig,
+    (len, batch_size): (usize, usize),
+    number: usize,
+) -> BatchTerms {
     let inputs = batch(config, len, number, &vulkan());
-    let pending = engine.evaluate(inputs.images, inputs.noise, Weights::Trained);
+    let pending = engine.evaluate(inputs.images, inputs.noise, Weights::Trained, batch_size);
     let terms = pending.expect("a device that works").wait();
     terms.expect("a device that works")
 }
@@ -42,22 +48,34 @@ fn a_batch_is_scored_as_by_burns_operations_launched_and_replayed() {
         let mut engine = DeviceStep::new(&start, options(sampler, true)).expect("known kernels");
         let mut launched = DeviceStep::new(&start, options(sampler, false)).expect("known kernels");
         // The first one is launched, the second one captured, the third one replayed; the same again for a larger one. A smaller one, the end of a split,
-        // goes with the smallest of those that have room for it, whose other images do not count.
+        // goes with the full batch's buffers, whose other images do not count, also where it is the first of all.
         let mut bytes = Vec::new();
-        for (len, number) in [
-            (5, 1),
-            (5, 2),
-            (5, 3),
-            (2, 4),
-            (7, 5),
-            (7, 6),
+        for (number, (len, batch_size)) in [
+            (5, 5),
+            (5, 5),
+            (5, 5),
+            (2, 5),
             (7, 7),
-            (2, 8),
-            (6, 9),
-            (5, 10),
-        ] {
-            let found = evaluated(&mut engine, &config, len, number);
-            assert_eq!(found, evaluated(&mut launched, &config, len, number));
+            (7, 7),
+            (7, 7),
+            (2, 5),
+            (6, 7),
+            (5, 5),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let of = (len, batch_size);
+            let found = evaluated(&mut engine, &config, of, number);
+            assert_eq!(found, evaluated(&mut launched, &config, of, number));
+            if len < batch_size {
+                let mut fresh =
+                    DeviceStep::new(&start, options(sampler, true)).expect("known kernels");
+                assert_eq!(found, evaluated(&mut fresh, &config, of, number));
+                if batch_size == 5 {
+                    assert_eq!(fresh.bytes(), bytes[0], "as for a full batch");
+                }
+            }
             let [cross_entropy, kl] = by_burn(&config, sampler, len, number);
             assert!(
                 close(found.cross_entropy, cross_entropy, 1e-4) && close(found.kl, kl, 1e-4),
@@ -91,8 +109,8 @@ fn evaluation_leaves_training_as_it_was_and_needs_no_maps_of_its_own() {
         let inputs = || batch(&config, 4, number, &vulkan());
         let found = step(&mut engine, inputs(), rates(1.0));
         assert_eq!(found, step(&mut other, inputs(), rates(1.0)), "{number}");
-        let first = evaluated(&mut engine, &config, 4, 30 + number);
-        let second = evaluated(&mut engine, &config, 4, 30 + number);
+        let first = evaluated(&mut engine, &config, (4, 4), 30 + number);
+        let second = evaluated(&mut engine, &config, (4, 4), 30 + number);
         assert_eq!(first, second);
     }
     assert!(bits(&engine, &config) == bits(&other, &config));

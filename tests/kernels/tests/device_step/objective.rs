@@ -127,7 +127,7 @@ fn the_average_goes_after_the_weights_and_is_scored_resumed_and_replayed() {
             // The average as weights of their own have the same scores.
             let inputs = || batch(&config, 4, 30 + number, &vulkan());
             let score = |engine: &mut DeviceStep, weights| {
-                let pending = engine.evaluate(inputs().images, inputs().noise, weights);
+                let pending = engine.evaluate(inputs().images, inputs().noise, weights, 4);
                 let terms = pending.expect("a device that works").wait();
                 terms.expect("a device that works")
             };

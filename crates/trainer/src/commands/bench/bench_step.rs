@@ -163,13 +163,20 @@ fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
 
     let threads = threads();
     let mut ours: Vec<StepTiming> = Vec::new();
-    let mut theirs: Vec<Vec<PytorchTiming>> = vec![Vec::new(); flags.pytorch_forms.len()];
+    // Each once, however often it is named.
+    let mut forms: Vec<PytorchForm> = Vec::new();
+    for form in &flags.pytorch_forms {
+        if !forms.contains(form) {
+            forms.push(*form);
+        }
+    }
+    let mut theirs: Vec<Vec<PytorchTiming>> = vec![Vec::new(); forms.len()];
     for _ in 0..rounds {
         ours.push(time_steps_on_ranks(&settings, options, &device, ranks)?);
         let Some(python) = &flags.against_pytorch else {
             continue;
         };
-        for (form, timings) in flags.pytorch_forms.iter().zip(&mut theirs) {
+        for (form, timings) in forms.iter().zip(&mut theirs) {
             timings.push(time_pytorch(python, &settings, options, *form, threads)?);
         }
     }
@@ -190,7 +197,7 @@ fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
         gradient_checkpointing: settings.gradient_checkpointing,
         batch_size: settings.batch_size,
         threads,
-        pytorch: comparison(timing, &flags.pytorch_forms, &theirs),
+        pytorch: comparison(timing, &forms, &theirs),
     };
     if !ranks.is_first() {
         return Ok(());

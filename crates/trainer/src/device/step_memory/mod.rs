@@ -164,9 +164,15 @@ fn likelihood_bytes(config: &ModelConfig, place: Place, images: u64) -> u64 {
     let [channels, height, width] = config.image_shape();
     let map = F32 * images * (height * width * likelihood.map_channels(channels)) as u64;
     let is_mixture = matches!(likelihood, Likelihood::LogisticMixture { .. });
+    let is_one_pass_on_flex = match likelihood {
+        Likelihood::RenormalisedBernoulli
+        | Likelihood::Logistic { .. }
+        | Likelihood::LogisticMixture { .. } => true,
+        Likelihood::Bernoulli | Likelihood::Gaussian { .. } => false,
+    };
     match place {
-        // One pass on flex: the map, and its gradient, which is scaled in place.
-        Place::Host { .. } if is_mixture => 2 * map,
+        // The map, and its gradient, which is scaled in place.
+        Place::Host { .. } if is_one_pass_on_flex => 2 * map,
         // By Burn's own operations a value of the map appears in some thirty intermediate results. An assumption: nothing has been
         // measured on a GPU.
         _ if is_mixture => 30 * map,

@@ -34,8 +34,14 @@ pub(crate) trait BatchScorer {
     /// Values of noise an image.
     fn latent_dim(&self) -> usize;
 
-    /// The sums over the batch, with running statistics and no gradients.
-    fn score(&mut self, images: Tensor<4>, noise: Tensor<2>, sampler: Sampler) -> BatchLoss;
+    /// The sums over the batch, with running statistics and no gradients. All batches but the last of a split have `batch_size` images.
+    fn score(
+        &mut self,
+        images: Tensor<4>,
+        noise: Tensor<2>,
+        sampler: Sampler,
+        batch_size: usize,
+    ) -> BatchLoss;
 }
 
 /// Scores by the forward pass of a model, which is `valid()`.
@@ -46,7 +52,13 @@ impl BatchScorer for ModelScorer<'_> {
         self.0.latent_dim()
     }
 
-    fn score(&mut self, images: Tensor<4>, noise: Tensor<2>, sampler: Sampler) -> BatchLoss {
+    fn score(
+        &mut self,
+        images: Tensor<4>,
+        noise: Tensor<2>,
+        sampler: Sampler,
+        _: usize,
+    ) -> BatchLoss {
         let output = self.0.forward(images, noise, sampler, None);
         read_terms(&output.terms)
     }
@@ -131,7 +143,7 @@ pub(crate) fn evaluate_until(
         let batch = positions.len();
         let noise = evaluation_noise(options.seed, options.draw, positions, latent_dim);
         let noise = Tensor::from_data(TensorData::new(noise, [batch, latent_dim]), device);
-        scorer.score(images, noise, options.sampler)
+        scorer.score(images, noise, options.sampler, options.batch_size.get())
     };
     let mut sums = TermSums::default();
     for first in (0..plan.num_batches()).step_by(ranks.size()) {

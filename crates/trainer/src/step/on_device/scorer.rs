@@ -58,9 +58,16 @@ impl BatchScorer for DeviceScorer<'_> {
         self.latent_dim
     }
 
-    fn score(&mut self, images: Tensor<4>, noise: Tensor<2>, sampler: Sampler) -> BatchLoss {
+    fn score(
+        &mut self,
+        images: Tensor<4>,
+        noise: Tensor<2>,
+        sampler: Sampler,
+        batch_size: usize,
+    ) -> BatchLoss {
         assert_eq!(sampler, self.device.options.sampler, "the run's own");
-        let pending = checked(self.device.step.evaluate(images, noise, self.weights));
+        let step = &mut self.device.step;
+        let pending = checked(step.evaluate(images, noise, self.weights, batch_size));
         let terms = checked(pending.wait());
         checked(self.device.step.check());
         BatchLoss {

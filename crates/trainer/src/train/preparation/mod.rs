@@ -10,7 +10,7 @@ pub use options::TrainOptions;
 use super::error::TrainError;
 use super::room::SMALL_FILES;
 use super::{Training, ranks};
-use crate::device::{matrix_products, memory, open_device};
+use crate::device::{matrix_products, memory, open_device_for};
 use crate::experiment::data;
 use crate::experiment::evaluate::cross_entropy_floor;
 use crate::experiment::file_list::open_file_list;
@@ -47,7 +47,7 @@ impl<'a> Training<'a> {
             .device
             .others()
             .iter()
-            .map(|choice| Ok(open_device(*choice)?.autodiff()));
+            .map(|choice| Ok(open_device_for(*choice, settings.precision)?.autodiff()));
         let other_devices = other_devices.collect::<Result<_, TrainError>>()?;
         let hash = data.fingerprint().to_string();
         let ranks = options.ranks.map_or_else(Ranks::alone, Ranks::clone);

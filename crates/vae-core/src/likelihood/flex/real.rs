@@ -1,4 +1,4 @@
-//! The element types of the one-pass mixture, with the few functions it needs.
+//! The element types of the one-pass likelihoods, with the few functions they need.
 //!
 //! For float32 they are polynomials without branches or calls, which compilers turn into wide instructions; no operation
 //! is fused or reordered, so every processor gives the same bits. For float64 they are the standard library's.

@@ -92,6 +92,10 @@ pub(super) fn run<T: Real, const WITH_GRADIENT: bool>(
         likelihood.map_channels(colours),
         "channels that {likelihood} reads"
     );
+    assert!(
+        colours == 3 || !matches!(likelihood, Likelihood::LogisticMixture { .. }),
+        "a mixture is of three colours, not {colours}"
+    );
     assert_eq!(
         images.shape().as_slice(),
         [batch, colours, height, width],
