@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::DType;
 
 use super::tests::{
-    FIRST_EPOCH, assert_equal_runs, run, run_with, silent, skipped_steps_change_nothing,
+    FIRST_EPOCH, assert_equal_runs, run, silent, skipped_steps_change_nothing,
     stopped_and_continued, tiny,
 };
 use super::*;
@@ -294,9 +294,12 @@ fn a_run_on_several_devices_records_shards_that_fewer_devices_go_on_with() {
     for (begun, shards, continued) in [("flex,flex", 2, "flex"), (four, 4, "flex,flex")] {
         let [whole, folder] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
         // Nobody names a number of shards; the run records it.
-        run(&on(begun, 1), whole.path());
-        let stop = StopRequest::after_polls(4);
-        let ended = run_with(&on(begun, 1), folder.path(), &stop, &[]);
+        let train_until = |path: &Path, stop: &StopRequest| {
+            let options = TrainOptions::new(path, stop);
+            train(&on(begun, 1), options, &Device::flex(), &mut silent())
+        };
+        train_until(whole.path(), &StopRequest::new()).expect("trained");
+        let ended = train_until(folder.path(), &StopRequest::after_polls(4));
         assert!(
             matches!(ended, Err(TrainError::Stopped { .. })),
             "{ended:?}"

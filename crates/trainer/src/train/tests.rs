@@ -40,7 +40,7 @@ pub(super) fn silent() -> Progress {
     )
 }
 
-pub(super) fn run_with(
+fn run_with(
     settings: &Settings,
     run_dir: &Path,
     stop: &StopRequest,
