@@ -1,4 +1,4 @@
-//! The probability of a grey level under a discretised logistic, and its derivatives: the formulas of `vae-core`'s one-pass mixture.
+//! The probability of a grey level under a discretised logistic, and its derivatives: the formulas of `vae-core`'s one pass on flex.
 //!
 //! With w the distance of level and mean in scales, t the level's width in scales, u = exp(-w) and q = exp(-t / 2), every sigmoid and logarithm
 //! follows from u and q, without a difference of what is nearly equal:
