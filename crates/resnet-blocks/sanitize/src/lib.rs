@@ -13,25 +13,31 @@ mod flex {
     pub(crate) mod product;
 }
 
-#[allow(dead_code, reason = "the kernel uses it, and more")]
+#[allow(dead_code, reason = "the kernels use it, and more")]
 #[path = "../../../vae-core/src/likelihood"]
 mod likelihood {
     mod level_bounds;
+    mod sinh_series;
     mod flex {
+        mod lanes;
+        mod logistic;
+        mod mixture;
         #[allow(unsafe_code)]
-        mod kernel;
+        mod one_pass;
         mod real;
+        mod renormalised_bernoulli;
 
         #[cfg(test)]
         mod tests {
-            use super::kernel::{LANES, Lane, Pixels, Rows, evaluate};
+            use super::lanes::{LANES, Lane, Pixels};
+            use super::one_pass::OnePass;
             use super::real::Real;
 
-            /// Value and derivatives of one mixture at every position, in float64.
-            fn mixture<T: Real, const WITH_GRADIENT: bool>(components: usize) -> Vec<f64> {
+            /// Value and derivatives at every position, in float64.
+            fn nll<T: Real, const WITH_GRADIENT: bool>(likelihood: OnePass) -> Vec<f64> {
                 // Low-discrepancy numbers: no pattern that a kernel could hide in, and the same for both types.
                 let number = |index: usize| (index as f64 * 0.618_033_988_75).fract();
-                let mut pixels = Pixels::<T>::new();
+                let mut pixels = Pixels::<T>::new(3);
                 for colour in 0..3 {
                     for lane in 0..LANES {
                         // Both ends among them, which have one edge only.
@@ -46,32 +52,31 @@ mod likelihood {
                 let lane = |row: usize| -> Lane<T> {
                     std::array::from_fn(|lane| T::from_f64(4.0 * number(97 * row + lane) - 2.0))
                 };
-                // Both slices end where the kernel's last row ends.
-                let mut values: Box<[Lane<T>]> = (0..10 * components).map(lane).collect();
-                let mut joint: Box<[Lane<T>]> = vec![[T::ZERO; LANES]; components].into();
-                let mut result = [T::ZERO; LANES];
-                let rows = Rows {
-                    values: &mut values,
-                    components,
-                };
-                evaluate::<T, WITH_GRADIENT>(rows, &pixels, &mut joint, &mut result);
-                let mut all: Vec<T> = result.to_vec();
+                // The slice ends where the kernel's last row ends.
+                let mut rows: Box<[Lane<T>]> = (0..likelihood.map_channels(3)).map(lane).collect();
+                let mut all = likelihood
+                    .nll::<T, WITH_GRADIENT>(&mut rows, &pixels)
+                    .to_vec();
                 if WITH_GRADIENT {
-                    all.extend(values.iter().flatten());
+                    all.extend(rows.iter().flatten());
                 }
                 all.into_iter().map(Real::wide).collect()
             }
 
             #[test]
-            fn mixtures_stay_inside_their_slices_and_are_right() {
-                for components in (1..14).chain([30, 100]) {
-                    let narrow = mixture::<f32, true>(components);
-                    let wide = mixture::<f64, true>(components);
+            fn likelihoods_stay_inside_their_slices_and_are_right() {
+                let mixtures = (1..14).chain([30, 100]);
+                let mixtures = mixtures.map(|components| OnePass::LogisticMixture { components });
+                for likelihood in
+                    mixtures.chain([OnePass::RenormalisedBernoulli, OnePass::Logistic])
+                {
+                    let narrow = nll::<f32, true>(likelihood);
+                    let wide = nll::<f64, true>(likelihood);
                     for (narrow, wide) in narrow.iter().zip(&wide) {
                         let error = (narrow - wide).abs() / wide.abs().max(1.0);
-                        assert!(error < 1e-4, "{components} components: {narrow} and {wide}");
+                        assert!(error < 1e-4, "{likelihood:?}: {narrow} and {wide}");
                     }
-                    assert_eq!(narrow[..LANES], mixture::<f32, false>(components)[..]);
+                    assert_eq!(narrow[..LANES], nll::<f32, false>(likelihood)[..]);
                 }
             }
         }

@@ -4,6 +4,7 @@
 mod lanes;
 mod logistic;
 mod mixture;
+mod one_pass;
 mod operation;
 mod real;
 mod renormalised_bernoulli;

@@ -11,7 +11,8 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use vae_measures::Likelihood;
 
-use super::values::{is_supported, run, scale_images};
+use super::one_pass::OnePass;
+use super::values::{run, scale_images};
 
 /// The negative log-probability of each image; none where the tensors are not on flex, or not of one type, or where the
 /// likelihood has a plain form only.
@@ -31,8 +32,8 @@ pub(in crate::likelihood) fn nll(
             DispatchDevice::Flex(_)
         )
     };
-    let is_supported = is_supported(likelihood)
-        && is_flex(map)
+    let one_pass = one_pass(likelihood)?;
+    let is_supported = is_flex(map)
         && is_flex(images)
         && map.dtype() == images.dtype()
         && matches!(map.dtype(), DType::F32 | DType::F64)
@@ -45,8 +46,17 @@ pub(in crate::likelihood) fn nll(
             [map.clone(), images.clone()]
         }
         .map(Tensor::into_dispatch);
-        Tensor::from_dispatch(Dispatch::pixel_nll(map, images, likelihood))
+        Tensor::from_dispatch(Dispatch::pixel_nll(map, images, one_pass))
     })
+}
+
+fn one_pass(likelihood: Likelihood) -> Option<OnePass> {
+    match likelihood {
+        Likelihood::RenormalisedBernoulli => Some(OnePass::RenormalisedBernoulli),
+        Likelihood::Logistic { .. } => Some(OnePass::Logistic),
+        Likelihood::LogisticMixture { components } => Some(OnePass::LogisticMixture { components }),
+        Likelihood::Bernoulli | Likelihood::Gaussian { .. } => None,
+    }
 }
 
 /// The operation that tensors reach through dispatch.
@@ -56,7 +66,7 @@ pub(crate) trait NllOps: Backend {
     fn pixel_nll(
         map: FloatTensor<Self>,
         images: FloatTensor<Self>,
-        likelihood: Likelihood,
+        likelihood: OnePass,
     ) -> FloatTensor<Self>;
 }
 
@@ -66,7 +76,7 @@ pub(crate) trait NllKernel: NllOps {
     fn nll_with_gradient(
         map: FloatTensor<Self>,
         images: FloatTensor<Self>,
-        likelihood: Likelihood,
+        likelihood: OnePass,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradient with each image's share multiplied by that image's factor.
@@ -74,7 +84,7 @@ pub(crate) trait NllKernel: NllOps {
 }
 
 impl NllOps for Flex {
-    fn pixel_nll(map: FlexTensor, images: FlexTensor, likelihood: Likelihood) -> FlexTensor {
+    fn pixel_nll(map: FlexTensor, images: FlexTensor, likelihood: OnePass) -> FlexTensor {
         match map.dtype() {
             DType::F64 => run::<f64, false>(map, images, likelihood).0,
             _ => run::<f32, false>(map, images, likelihood).0,
@@ -86,7 +96,7 @@ impl NllKernel for Flex {
     fn nll_with_gradient(
         map: FlexTensor,
         images: FlexTensor,
-        likelihood: Likelihood,
+        likelihood: OnePass,
     ) -> (FlexTensor, FlexTensor) {
         match map.dtype() {
             DType::F64 => run::<f64, true>(map, images, likelihood),
@@ -127,7 +137,7 @@ impl<B: NllKernel, C: CheckpointStrategy> NllOps for Autodiff<B, C> {
     fn pixel_nll(
         map: FloatTensor<Self>,
         images: FloatTensor<Self>,
-        likelihood: Likelihood,
+        likelihood: OnePass,
     ) -> FloatTensor<Self> {
         let node = map.node();
         let (map, images) = (map.primitive().clone(), images.primitive().clone());

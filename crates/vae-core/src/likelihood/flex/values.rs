@@ -1,77 +1,13 @@
 //! The one pass over a batch: each image by a thread, each image in rows of positions.
-#![allow(unsafe_code)]
 
 use burn::backend::TensorMetadata;
 use burn::prelude::*;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
-use vae_measures::Likelihood;
 
-use super::lanes::{LANES, Lane, Pixels, Strides, gather, scatter};
+use super::lanes::{LANES, Pixels, Strides, gather, scatter};
+use super::one_pass::OnePass;
 use super::real::Real;
-use super::{logistic, mixture, renormalised_bernoulli};
-
-/// Whether [`evaluate`] has the likelihood.
-pub(super) fn is_supported(likelihood: Likelihood) -> bool {
-    match likelihood {
-        Likelihood::RenormalisedBernoulli
-        | Likelihood::Logistic { .. }
-        | Likelihood::LogisticMixture { .. } => true,
-        Likelihood::Bernoulli | Likelihood::Gaussian { .. } => false,
-    }
-}
-
-/// The negative logarithm of the probability of each position's colours. Where `WITH_GRADIENT`, the parameters become its
-/// derivatives.
-///
-/// A build for any x86-64 processor may assume registers of two doubles only, so the kernels exist a second time for AVX2
-/// and are chosen at run time. Both times it is the same code without fused or reordered operations, so results are equal.
-fn evaluate<T: Real, const WITH_GRADIENT: bool>(
-    likelihood: Likelihood,
-    rows: &mut [Lane<T>],
-    pixels: &Pixels<T>,
-) -> Lane<T> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn wide<T: Real, const WITH_GRADIENT: bool>(
-            likelihood: Likelihood,
-            rows: &mut [Lane<T>],
-            pixels: &Pixels<T>,
-        ) -> Lane<T> {
-            portable::<T, WITH_GRADIENT>(likelihood, rows, pixels)
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2.
-            return unsafe { wide::<T, WITH_GRADIENT>(likelihood, rows, pixels) };
-        }
-    }
-    portable::<T, WITH_GRADIENT>(likelihood, rows, pixels)
-}
-
-#[inline(always)]
-fn portable<T: Real, const WITH_GRADIENT: bool>(
-    likelihood: Likelihood,
-    rows: &mut [Lane<T>],
-    pixels: &Pixels<T>,
-) -> Lane<T> {
-    let mut nll = [T::ZERO; LANES];
-    match likelihood {
-        Likelihood::RenormalisedBernoulli => {
-            renormalised_bernoulli::add_nll::<T, WITH_GRADIENT>(rows, pixels, &mut nll);
-        }
-        Likelihood::Logistic { .. } => {
-            logistic::add_nll::<T, WITH_GRADIENT>(rows, pixels, &mut nll);
-        }
-        Likelihood::LogisticMixture { components } => {
-            mixture::add_nll::<T, WITH_GRADIENT>(rows, components, pixels, &mut nll);
-        }
-        Likelihood::Bernoulli | Likelihood::Gaussian { .. } => {
-            unreachable!("{likelihood} has a plain form only")
-        }
-    }
-    nll
-}
 
 /// Whether a map lies in memory with its channels fastest.
 fn is_channels_last(map: &FlexTensor) -> bool {
@@ -82,7 +18,7 @@ fn is_channels_last(map: &FlexTensor) -> bool {
 pub(super) fn run<T: Real, const WITH_GRADIENT: bool>(
     map: FlexTensor,
     images: FlexTensor,
-    likelihood: Likelihood,
+    likelihood: OnePass,
 ) -> (FlexTensor, FlexTensor) {
     let shape = map.shape();
     let [batch, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
@@ -90,10 +26,10 @@ pub(super) fn run<T: Real, const WITH_GRADIENT: bool>(
     assert_eq!(
         channels,
         likelihood.map_channels(colours),
-        "channels that {likelihood} reads"
+        "channels of the map of {colours} colours"
     );
     assert!(
-        colours == 3 || !matches!(likelihood, Likelihood::LogisticMixture { .. }),
+        colours == 3 || !matches!(likelihood, OnePass::LogisticMixture { .. }),
         "a mixture is of three colours, not {colours}"
     );
     assert_eq!(
@@ -161,7 +97,7 @@ fn image<T: Real, const WITH_GRADIENT: bool>(
     gradient: &mut [T],
     strides: Strides,
     colours: usize,
-    likelihood: Likelihood,
+    likelihood: OnePass,
 ) -> T {
     let positions = pixels.len() / colours;
     let mut rows = vec![[T::ZERO; LANES]; values.len() / positions];
@@ -176,7 +112,7 @@ fn image<T: Real, const WITH_GRADIENT: bool>(
                 known.set(colour, lane, pixels[colour * positions + start + lane]);
             }
         }
-        let nll = evaluate::<T, WITH_GRADIENT>(likelihood, &mut rows, &known);
+        let nll = likelihood.nll::<T, WITH_GRADIENT>(&mut rows, &known);
         total += nll[..lanes].iter().map(|value| value.wide()).sum::<f64>();
         if WITH_GRADIENT {
             scatter(&rows, gradient, start, lanes, strides);
