@@ -169,3 +169,49 @@ impl Bottleneck {
         }
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::dispatch::with_plain_blocks;
+
+    #[test]
+    fn a_layer_behind_a_block_goes_with_it_only_where_both_are_evaluated() {
+        let (device, trained) = (Device::flex(), Device::flex().autodiff());
+        let block = BottleneckConfig::new(4, 3).init(&device);
+        let is_one_pass = |next: &Convolution, device: &Device| {
+            let input = Tensor::ones([2, 4, 5, 5], device);
+            fast_bottleneck_and_next(&block.layers(), &next.layer(), &input).is_some()
+        };
+        let next = ConvolutionConfig::new(12, 3);
+        assert!(is_one_pass(&next.init(&device), &device));
+        assert!(!is_one_pass(&next.init(&trained), &device));
+        assert!(!is_one_pass(&next.init(&device), &trained));
+        for other in [
+            next.clone().with_kernel_size(3),
+            next.clone().with_stride(2),
+            next.clone().with_precision(Precision::Bf16),
+            ConvolutionConfig::new(6, 3),
+        ] {
+            assert!(!is_one_pass(&other.init(&device), &device), "{other}");
+        }
+        assert!(!with_plain_blocks(|| is_one_pass(
+            &next.init(&device),
+            &device
+        )));
+    }
+
+    #[test]
+    fn a_layer_that_alone_is_trained_gets_its_gradient() {
+        let (device, trained) = (Device::flex(), Device::flex().autodiff());
+        let block = BottleneckConfig::new(4, 3).init(&device);
+        let next = ConvolutionConfig::new(12, 3).init(&trained);
+        let output = block.forward_then(Tensor::ones([2, 4, 5, 5], &device), &next);
+        let gradients = output.sum().backward();
+        let of_bias = next.bias.val().grad(&gradients).expect("a gradient");
+        assert_eq!(
+            of_bias.into_data().try_to_vec::<f32>().expect("float32"),
+            [50.0; 3]
+        );
+    }
+}

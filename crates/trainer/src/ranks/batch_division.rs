@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Fewest images of a shard: batch norm over a single row would give nothing but its shift.
-const FEWEST: usize = 2;
+pub(super) const FEWEST: usize = 2;
 
 /// Divides `images` into `count` shards in order, whose lengths differ by one at most, the longer ones first; into fewer
 /// where a shard would have less than two images.
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_a_partition_into_nearly_equal_lengths() {
+    fn shards_are_a_partition_into_nearly_equal_lengths() {
         for images in 2..70 {
             for count in 1..12 {
                 let shards = equal_shards(images, count);

@@ -2,10 +2,8 @@
 
 use run_files::settings::{DeviceChoice, Settings};
 
+use super::batch_division::FEWEST;
 use super::{Ranks, RanksError};
-
-/// Fewest images of a shard: batch norm over a single row would give nothing but its shift.
-const FEWEST: usize = 2;
 
 /// The settings with the number of shards that these ranks and their devices need where none was given.
 pub(crate) fn divided(settings: &Settings, ranks: &Ranks) -> Result<Settings, RanksError> {
