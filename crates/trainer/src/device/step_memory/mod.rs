@@ -164,12 +164,12 @@ fn likelihood_bytes(config: &ModelConfig, place: Place, images: u64) -> u64 {
     let [channels, height, width] = config.image_shape();
     let map = F32 * images * (height * width * likelihood.map_channels(channels)) as u64;
     let is_mixture = matches!(likelihood, Likelihood::LogisticMixture { .. });
-    let is_one_pass_on_flex = match likelihood {
+    let is_one_pass_on_flex = matches!(
+        likelihood,
         Likelihood::RenormalisedBernoulli
-        | Likelihood::Logistic { .. }
-        | Likelihood::LogisticMixture { .. } => true,
-        Likelihood::Bernoulli | Likelihood::Gaussian { .. } => false,
-    };
+            | Likelihood::Logistic { .. }
+            | Likelihood::LogisticMixture { .. }
+    );
     match place {
         // The map, and its gradient, which is scaled in place.
         Place::Host { .. } if is_one_pass_on_flex => 2 * map,

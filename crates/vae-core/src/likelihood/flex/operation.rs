@@ -55,7 +55,8 @@ fn one_pass(likelihood: Likelihood) -> Option<OnePass> {
         Likelihood::RenormalisedBernoulli => Some(OnePass::RenormalisedBernoulli),
         Likelihood::Logistic { .. } => Some(OnePass::Logistic),
         Likelihood::LogisticMixture { components } => Some(OnePass::LogisticMixture { components }),
-        Likelihood::Bernoulli | Likelihood::Gaussian { .. } => None,
+        // The plain form serves.
+        _ => None,
     }
 }
 
