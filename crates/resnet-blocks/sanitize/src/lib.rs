@@ -3,6 +3,17 @@
 //!
 //! Each case owns slices that end where the kernel's last element ends: one element further is found.
 
+// What the kernels mention of Burn is this crate's own.
+extern crate self as burn;
+
+/// As `burn::tensor`, with the one name that the kernels mention.
+pub mod tensor {
+    /// Types of elements.
+    pub trait Element: Copy {}
+    impl Element for f32 {}
+    impl Element for f64 {}
+}
+
 #[allow(dead_code, reason = "the kernels use it, and more")]
 #[path = "../../src/flex"]
 mod flex {
