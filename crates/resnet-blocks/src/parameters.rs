@@ -36,6 +36,8 @@ pub struct ParameterName {
     pub id: ParamId,
     /// Its shape, in PyTorch's layout.
     pub shape: Vec<usize>,
+    /// Whether Burn keeps its values the other way round: a dense layer's weight, `[in, out]`.
+    pub is_transposed: bool,
 }
 
 /// The names of every parameter and running statistic of `module`, in the order of its fields; no value is read, and no pending
@@ -169,13 +171,15 @@ impl ModuleVisitor for NameReader {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let mut shape: Vec<usize> = param.lazy_shape().to_vec();
-        if self.path.is_transposed() {
+        let is_transposed = self.path.is_transposed();
+        if is_transposed {
             shape.swap(0, 1);
         }
         self.found.push(ParameterName {
             name: self.path.name(),
             id: param.id,
             shape,
+            is_transposed,
         });
     }
 }

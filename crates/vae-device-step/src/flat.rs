@@ -1,158 +1,16 @@
 //! All parameters of a model in one buffer, their gradients and moments in buffers of the same layout, and its running statistics in another.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use burn::module::{ModuleMapper, ModuleVisitor, Param};
-use burn::prelude::{Module, Tensor, TensorData};
+use burn::prelude::Module;
 use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use resnet_blocks::cube::{
     Affine, GradientSlots, LayerParameters, Matrix, Moments, Storage, Vector32,
 };
-use resnet_blocks::parameter_names;
 
-/// Values between the beginnings of two parameters are a multiple of this: 256 bytes in bfloat16, as products and bindings want their operands.
-pub(crate) const ALIGNMENT: usize = 128;
-/// Values of a chunk of the gradient's norm; no chunk has values of two parameters.
-const CHUNK: usize = 1 << 14;
-
-/// Where a parameter's or statistic's values lie in its buffer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot {
-    pub(crate) offset: usize,
-    pub(crate) len: usize,
-}
-
-/// Where everything lies.
-pub(crate) struct Layout {
-    names: HashMap<String, usize>,
-    /// Of every parameter and statistic, in the module's order: its name, whether it is a statistic, and where its values lie.
-    entries: Vec<(String, bool, Slot)>,
-    /// Values of the parameters' buffer.
-    pub(crate) parameters: usize,
-    /// Values of the statistics' buffer.
-    pub(crate) statistics: usize,
-}
-
-impl Layout {
-    pub(crate) fn of<M: Module>(module: &M) -> Self {
-        let (mut parameters, mut statistics) = (0, 0);
-        let mut entries = Vec::new();
-        for parameter in parameter_names(module) {
-            let is_statistic = is_statistic(&parameter.name);
-            let end = if is_statistic {
-                &mut statistics
-            } else {
-                &mut parameters
-            };
-            let len = parameter.shape.iter().product();
-            let slot = Slot { offset: *end, len };
-            *end = (*end + len).next_multiple_of(ALIGNMENT);
-            entries.push((parameter.name, is_statistic, slot));
-        }
-        let names = entries.iter().enumerate();
-        let names = names.map(|(index, (name, ..))| (name.clone(), index));
-        Self {
-            names: names.collect(),
-            entries,
-            parameters,
-            statistics,
-        }
-    }
-
-    /// Where a parameter or statistic lies.
-    pub(crate) fn slot(&self, name: &str) -> Option<Slot> {
-        self.names.get(name).map(|index| self.entries[*index].2)
-    }
-
-    /// Every parameter's name and place, in the module's order.
-    pub(crate) fn trainable(&self) -> impl Iterator<Item = (&str, Slot)> {
-        let entries = self.entries.iter();
-        entries
-            .filter(|(_, is_statistic, _)| !is_statistic)
-            .map(|(name, _, slot)| (name.as_str(), *slot))
-    }
-
-    /// The chunks that the gradient's norm is summed in: first value and number of values, and whose they are.
-    pub(crate) fn chunks(&self) -> Vec<(Slot, &str)> {
-        let chunks = self.trainable().flat_map(|(name, slot)| {
-            (0..slot.len).step_by(CHUNK).map(move |first| {
-                let len = CHUNK.min(slot.len - first);
-                let offset = slot.offset + first;
-                (Slot { offset, len }, name)
-            })
-        });
-        chunks.collect()
-    }
-
-    /// A module's values in the two buffers' layouts: parameters and statistics.
-    pub(crate) fn read<M: Module>(&self, module: &M) -> (Vec<f32>, Vec<f32>) {
-        let mut reader = Reader {
-            entries: self.entries.iter(),
-            parameters: vec![0.0; self.parameters],
-            statistics: vec![0.0; self.statistics],
-        };
-        module.visit(&mut reader);
-        (reader.parameters, reader.statistics)
-    }
-
-    /// The module with other values, on its own device.
-    pub(crate) fn write<M: Module>(&self, module: M, parameters: &[f32], statistics: &[f32]) -> M {
-        module.map(&mut Writer {
-            entries: self.entries.iter(),
-            parameters,
-            statistics,
-        })
-    }
-}
-
-fn is_statistic(name: &str) -> bool {
-    name.ends_with(".running_mean") || name.ends_with(".running_var")
-}
-
-struct Reader<'a> {
-    entries: std::slice::Iter<'a, (String, bool, Slot)>,
-    parameters: Vec<f32>,
-    statistics: Vec<f32>,
-}
-
-impl ModuleVisitor for Reader<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let (name, is_statistic, slot) = self.entries.next().expect("the layout's own module");
-        let values = param.val().into_data().try_to_vec::<f32>();
-        let values = values.unwrap_or_else(|error| panic!("{name} is not float32: {error:?}"));
-        let all = if *is_statistic {
-            &mut self.statistics
-        } else {
-            &mut self.parameters
-        };
-        all[slot.offset..slot.offset + slot.len].copy_from_slice(&values);
-    }
-}
-
-struct Writer<'a> {
-    entries: std::slice::Iter<'a, (String, bool, Slot)>,
-    parameters: &'a [f32],
-    statistics: &'a [f32],
-}
-
-impl ModuleMapper for Writer<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (_, is_statistic, slot) = self.entries.next().expect("the layout's own module");
-        let all = if *is_statistic {
-            self.statistics
-        } else {
-            self.parameters
-        };
-        let values = all[slot.offset..slot.offset + slot.len].to_vec();
-        let (device, shape) = (param.lazy_device(), param.lazy_shape());
-        let tensor = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
-        let is_trained = device.is_autodiff() && !is_statistic;
-        Param::initialized(param.id, tensor.set_require_grad(is_trained))
-    }
-}
+use crate::layout::{Layout, Slot};
 
 /// The buffers.
 #[derive(Clone)]

@@ -13,6 +13,8 @@ mod flat;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod kernels;
+#[cfg(feature = "cube")]
+mod layout;
 mod memory;
 // NCCL's functions are C's; each call says why it is sound.
 #[cfg(feature = "cuda")]

@@ -7,8 +7,9 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 use resnet_blocks::cube::{Matrix, Queue, Storage, cubes, units};
 
-use crate::flat::{Slot, argument, read, sliced};
+use crate::flat::{argument, read, sliced};
 use crate::kernels::shards;
+use crate::layout::{self, Slot};
 use crate::outcome::StepError;
 
 /// Float32 values on a device: what shards of a batch contribute to a step.
@@ -21,7 +22,7 @@ pub struct DeviceVector {
 
 impl DeviceVector {
     /// Pieces of a vector begin at multiples of this many values, as bindings want them.
-    pub const ALIGNMENT: usize = crate::flat::ALIGNMENT;
+    pub const ALIGNMENT: usize = layout::ALIGNMENT;
 
     /// With whatever values its memory has.
     pub(crate) fn empty(queue: &Queue, len: usize) -> Self {

@@ -67,7 +67,7 @@ impl DeviceImages {
                 .map(|position| epoch.placement(*position))
                 .collect(),
         };
-        let draws = |draw: fn(&crate::Placement) -> i32| {
+        let draws = |draw: fn(&crate::augment::Placement) -> i32| {
             let draws = placements.iter().map(draw);
             upload(draws.collect())
         };

@@ -269,14 +269,14 @@ mod tests {
             for index in 0..3 {
                 let epoch = plan.epoch(4);
                 let floor = epoch.pixel_entropy(index);
-                let shown = crate::image_pixel_entropy(epoch.batch(index).images());
+                let shown = crate::pixel_entropy::image_pixel_entropy(epoch.batch(index).images());
                 assert!(
                     (floor / shown - 1.0).abs() < 1e-12,
                     "{augment}: {floor} and {shown}"
                 );
                 all += floor / 60.0;
             }
-            let raw = crate::pixel_entropy_floor(plan.view());
+            let raw = crate::pixel_entropy::pixel_entropy_floor(plan.view());
             let is_cropped = augment == Augment::FlipCrop;
             assert_eq!(
                 (all / raw - 1.0).abs() > 0.05,

@@ -79,7 +79,7 @@ fn above(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use crate::Error;
+    use crate::error::Error;
 
     #[test]
     fn advice_names_the_data_folder_in_question() {

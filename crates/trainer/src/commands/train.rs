@@ -9,7 +9,8 @@ use crate::device::auto_batch;
 use crate::device::{open_device_for, with_failures_as_errors};
 use crate::process::progress::{LOG_INTERVAL, Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
-use crate::ranks::{Fact, Ranks, launcher};
+use crate::ranks::agreement::Fact;
+use crate::ranks::{Ranks, launcher};
 use crate::train::{TrainError, TrainOptions, train};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{

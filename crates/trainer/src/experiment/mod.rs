@@ -5,6 +5,7 @@ pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod file_list;
 pub mod model;
+pub mod prior;
 pub mod random;
 mod samples;
 mod scores;
@@ -13,5 +14,5 @@ pub mod verify_run;
 pub mod weights;
 
 pub use error::ExperimentError;
-pub use samples::{latent_pictures, pictures, prior, prior_samples};
+pub use samples::{latent_pictures, pictures, prior_samples};
 pub use scores::{evaluate, fid, importance, latent_record, latent_statistics, sample_statistics};

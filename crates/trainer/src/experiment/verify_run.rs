@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::error::ExperimentError;
 use crate::experiment::file_list::{FILES, FileList};
 use crate::experiment::model::{Model, model_config};
-use crate::experiment::samples::prior::{LARGEST_PRIOR, MixturePrior};
+use crate::experiment::prior::{LARGEST_PRIOR, MixturePrior};
 use crate::experiment::weights::{
     DECODER_PREFIX, ENCODER_PREFIX, NamedValues, check_values, from_safetensors, of_network,
     take_average,

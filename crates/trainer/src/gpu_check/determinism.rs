@@ -9,7 +9,6 @@ use super::error::GpuCheckError;
 use super::row::DeterminismRow;
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
-use crate::experiment::weights::named_values;
 use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
 use crate::step::kl_objective::KlObjective;
@@ -100,7 +99,7 @@ fn train(
     }
     let last = engine.settle(&mut guard);
     losses.extend(last.map(|report| report.loss.mean(report.images)));
-    let weights = named_values(&engine.model().valid()).into_values();
+    let weights = engine.weights().into_values();
     Ok(Trained {
         losses,
         weights: weights

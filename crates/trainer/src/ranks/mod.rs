@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::process::stop_request::StopRequest;
 
-mod agreement;
+pub(crate) mod agreement;
 pub(crate) mod batch_division;
-mod division;
+pub(crate) mod division;
 mod error;
 pub(crate) mod launcher;
 #[cfg(feature = "mpi")]
@@ -25,8 +25,6 @@ pub(crate) mod threads;
 mod transport;
 pub(crate) mod tree_sum;
 
-pub(crate) use agreement::Fact;
-pub(crate) use division::divided;
 pub use error::RanksError;
 pub(crate) use requests::Requests;
 pub(crate) use transport::{Message, Spent, Transport};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::RanksError;
+use super::error::RanksError;
 
 /// What one rank tells another.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,7 +8,7 @@ use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::step_guard::StepGuard;
 
 use crate::experiment::model::Model;
-use crate::experiment::weights::{NamedValues, WeightsError, load_values};
+use crate::experiment::weights::{NamedValues, WeightsError, load_values, named_values};
 use crate::ranks::{RanksError, Requests};
 use crate::step::adam::Adam;
 use crate::step::fault::FaultInjector;
@@ -19,6 +19,8 @@ use crate::step::passes::pass::{Pass, PassOptions, Phase};
 use crate::step::passes::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
 use crate::step::running_statistics::{StatisticsSnapshot, with_statistics_vector};
+#[cfg(feature = "cube")]
+use crate::step::weight_average::named_as_average;
 use crate::step::weight_average::{WeightAverage, Weights};
 
 mod own_step;
@@ -118,9 +120,28 @@ impl Engine {
         }
     }
 
+    /// The weights and running statistics by name, from where they are trained: [`model`](Self::model) may be behind there.
+    pub(crate) fn weights(&self) -> NamedValues {
+        #[cfg(feature = "cube")]
+        if let Some(device) = &self.device {
+            return device.weights();
+        }
+        named_values(&self.model.valid())
+    }
+
     /// What is kept beside the weights: the optimizer's moments, and the average.
     pub(crate) fn optimizer(&self) -> NamedValues {
         let mut values = self.moments();
+        #[cfg(feature = "cube")]
+        if let Some(device) = &self.device {
+            values.extend(
+                device
+                    .averaged_weights()
+                    .map(named_as_average)
+                    .unwrap_or_default(),
+            );
+            return values;
+        }
         if let Some(average) = &self.average {
             values.extend(average.to_named_values());
         }

@@ -182,6 +182,16 @@ impl OnDevice {
         is_ahead.then(|| Model::ResNet(checked(self.step.model(model.clone()))))
     }
 
+    /// The present weights and running statistics by name.
+    pub(crate) fn weights(&self) -> NamedValues {
+        checked(self.step.weights())
+    }
+
+    /// Those of the average, where one is kept.
+    pub(crate) fn averaged_weights(&self) -> Option<NamedValues> {
+        checked(self.step.averaged_weights())
+    }
+
     /// The average of the weights, where one is kept; `average` has any values.
     pub(crate) fn average(&self, average: &Model) -> Option<Model> {
         let average = average.as_resnet()?;

@@ -60,10 +60,7 @@ impl WeightAverage {
 
     /// The average's values for a checkpoint, with names that no moment of the optimizer has.
     pub(crate) fn to_named_values(&self) -> NamedValues {
-        let values = named_values(&self.model).into_iter();
-        values
-            .map(|(name, value)| (format!("{AVERAGE}{name}"), value))
-            .collect()
+        named_as_average(named_values(&self.model))
     }
 
     /// Takes the values of an average out of those that a checkpoint keeps beside the weights.
@@ -85,6 +82,14 @@ impl WeightAverage {
             model: load_values(model.valid(), values)?,
         })
     }
+}
+
+/// An average's values with the names that they have in a checkpoint.
+pub(crate) fn named_as_average(values: NamedValues) -> NamedValues {
+    let named = values.into_iter();
+    named
+        .map(|(name, value)| (format!("{AVERAGE}{name}"), value))
+        .collect()
 }
 
 /// Every parameter and running statistic, flattened.

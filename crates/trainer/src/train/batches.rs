@@ -64,7 +64,7 @@ impl Training<'_> {
                 && !self.ranks.are_several()
             {
                 self.first_pictures(run, progress)?;
-                self.settle(run, &epoch)?;
+                self.catch_up(run, &epoch)?;
                 return Ok(Some(signal));
             }
             progress.passes_step(number, index + 1, num_batches);
@@ -112,7 +112,7 @@ impl Training<'_> {
             let is_asked =
                 asked.checkpoint || !self.ranks.are_several() && self.stop.takes_checkpoint();
             if (is_due || is_asked) && index + 1 < num_batches {
-                self.settle(run, &epoch)?;
+                self.catch_up(run, &epoch)?;
                 self.save(run, progress)?;
             }
             if is_asked {
@@ -122,7 +122,7 @@ impl Training<'_> {
                 ));
             }
             if let Some(signal) = StopSignal::from_number(asked.stop) {
-                self.settle(run, &epoch)?;
+                self.catch_up(run, &epoch)?;
                 return Ok(Some(signal));
             }
         }

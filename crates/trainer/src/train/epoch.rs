@@ -119,14 +119,12 @@ impl Training<'_> {
             // The others know then that there is a checkpoint to wait for.
             self.ranks.fail(error.exit_code());
         }
-        // The model is read from where it is trained; a device that fails now has failed before, and panics again. Where this fails, the checkpoint
-        // before is what there is.
-        let settled = catch_unwind(AssertUnwindSafe(|| {
-            run.engine.settle(&mut run.state.guard);
-        }));
-        if settled.is_ok() {
+        // The weights are read from where they are trained; a device that fails now has failed before, and panics again. Where this fails, the
+        // checkpoint before is what there is.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            run.engine.catch_up(&mut run.state.guard);
             let _ = self.save(run, progress);
-        }
+        }));
         made
     }
 }

@@ -9,7 +9,8 @@ use crate::experiment::model::ModelConfig;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
 use crate::process::progress::{Progress, RunStart};
 use crate::process::stop_request::StopRequest;
-use crate::ranks::{Ranks, divided};
+use crate::ranks::Ranks;
+use crate::ranks::division::divided;
 use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
 use crate::train::step_clock::StepClock;
@@ -22,6 +23,7 @@ mod batches;
 mod epoch;
 mod error;
 mod finish;
+mod options;
 mod preparation;
 mod ranks;
 mod room;
@@ -32,7 +34,7 @@ pub(crate) mod step_clock;
 mod validation;
 
 pub use error::TrainError;
-pub use preparation::TrainOptions;
+pub use options::TrainOptions;
 use room::SMALL_FILES;
 
 /// What does not change during a run.

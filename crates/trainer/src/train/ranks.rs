@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Module;
 use run_files::checkpoint::{Checkpoint, Origin, TrainingState, hex};
 use run_files::settings::{Key, Settings};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::TrainError;
-use crate::experiment::weights::{NamedValues, named_values};
-use crate::ranks::{Fact, Message, Ranks, RanksError};
+use crate::experiment::weights::NamedValues;
+use crate::ranks::agreement::Fact;
+use crate::ranks::{Message, Ranks, RanksError};
 use crate::step::engine::Engine;
 
 const SAME_FLAGS: &str = "start all ranks with the same flags and environment variables";
@@ -65,7 +65,7 @@ pub(super) fn check_weights(engine: &Engine, epoch: u32, ranks: &Ranks) -> Resul
         return Ok(());
     }
     let mut bytes = Vec::new();
-    for (_, values) in named_values(&engine.model().valid()).into_values() {
+    for (_, values) in engine.weights().into_values() {
         bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
     let cure =

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use burn::module::Module;
 use cifar_loader::free_bytes;
 
 use super::room::{SMALL_FILES, tell_left};
 use super::{ActiveRun, TrainError, Training};
 use crate::experiment::file_list::{PICTURES, is_a_runs_file, is_a_runs_picture};
-use crate::experiment::weights::named_values;
 use crate::process::progress::Progress;
 use run_files::atomic_file::remove_unfinished;
 use run_files::checkpoint::Checkpoint;
@@ -107,7 +105,7 @@ impl Training<'_> {
             return Ok(());
         }
         let checkpoint = Checkpoint {
-            model: named_values(&run.engine.model().valid()),
+            model: run.engine.weights(),
             optimizer: run.engine.optimizer(),
             state: run.state.clone(),
             origin: Some(self.origin.clone()),

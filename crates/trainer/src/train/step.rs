@@ -6,7 +6,6 @@ use vae_core::DropoutMasks;
 use super::batches::PresentEpoch;
 use super::error::TrainError;
 use crate::experiment::random::{Purpose, Stream};
-use crate::experiment::weights::named_values;
 use crate::process::stop_request::StopSignal;
 use crate::ranks::Requests;
 use crate::step::kl_objective::KlObjective;
@@ -30,8 +29,7 @@ impl Training<'_> {
     ) -> Result<(), TrainError> {
         if !self.settings.minimises_the_loss() {
             // The objective's weight depends on how many steps have been taken.
-            let report = run.engine.catch_up(&mut run.state.guard);
-            self.count(run, epoch, report)?;
+            self.catch_up(run, epoch)?;
         }
         let step = run.state.step;
         let [batch, ..] = images.dims();
@@ -65,7 +63,17 @@ impl Training<'_> {
         }
     }
 
-    /// Counts the last steps of all, where their outcome was still open.
+    /// Counts the last step of all, where its outcome was still open. The run can be saved then.
+    pub(super) fn catch_up(
+        &self,
+        run: &mut ActiveRun,
+        epoch: &PresentEpoch<'_>,
+    ) -> Result<(), TrainError> {
+        let report = run.engine.catch_up(&mut run.state.guard);
+        self.count(run, epoch, report)
+    }
+
+    /// As [`catch_up`](Self::catch_up), and the engine's model is the present one.
     pub(super) fn settle(
         &self,
         run: &mut ActiveRun,
@@ -182,7 +190,7 @@ impl Training<'_> {
 }
 
 fn largest_weight(run: &ActiveRun) -> Option<LargestWeight> {
-    let values = named_values(&run.engine.model().valid());
+    let values = run.engine.weights();
     let largest = values.into_iter().map(|(name, (_, values))| LargestWeight {
         name,
         magnitude: values

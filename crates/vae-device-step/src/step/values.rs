@@ -8,10 +8,8 @@ use vae_core::Vae;
 use super::{DeviceStep, Weights};
 use crate::flat::read;
 use crate::kernels::optimizer::{STATE_LEN, STATE_UPDATES};
+use crate::layout::Named;
 use crate::outcome::StepError;
-
-/// Values by name, each with its shape.
-type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 impl DeviceStep {
     /// The model with the present values. Clones of `model` get its running statistics too, because Burn's modules share them.
@@ -36,6 +34,29 @@ impl DeviceStep {
         let statistics = read(self.client(), &average.running).map_err(StepError)?;
         let layout = &self.flat.layout;
         Ok(Some(layout.write(model, &parameters, &statistics)))
+    }
+
+    /// The present weights and running statistics by name, in PyTorch's layouts; no tensor of Burn's is made.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn weights(&self) -> Result<Named, StepError> {
+        let parameters = read(self.client(), &self.flat.weights).map_err(StepError)?;
+        let statistics = read(self.client(), &self.flat.running).map_err(StepError)?;
+        Ok(self.flat.layout.named(&parameters, &statistics))
+    }
+
+    /// As [`weights`](Self::weights), of the average; none where no average is kept.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn averaged_weights(&self) -> Result<Option<Named>, StepError> {
+        let Some(average) = &self.flat.average else {
+            return Ok(None);
+        };
+        let parameters = read(self.client(), &average.weights).map_err(StepError)?;
+        let statistics = read(self.client(), &average.running).map_err(StepError)?;
+        Ok(Some(self.flat.layout.named(&parameters, &statistics)))
     }
 
     /// Goes on with the average that a model of the same form has; without any effect where none is kept.

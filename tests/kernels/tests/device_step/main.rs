@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::prelude::*;
 use burn::tensor::DType;
-use resnet_blocks::{map_named_parameters, named_parameters};
+use resnet_blocks::{NamedParameter, map_named_parameters, named_parameters};
 use vae_core::{Depth, DropoutMasks, Sampler, Vae, VaeConfig};
 use vae_device_step::{AdamOptions, DeviceStep, Outcome, StepInputs, StepOptions, StepRates};
 
@@ -219,6 +219,16 @@ fn close(found: f64, expected: f64, tolerance: f64) -> bool {
 fn values<M: Module>(model: &M) -> BTreeMap<String, Vec<f32>> {
     let named = named_parameters(model).into_iter();
     let values = named.map(|parameter| (parameter.name, float32(parameter.data)));
+    values.collect()
+}
+
+/// Values by name, each with its shape, in PyTorch's layouts.
+fn with_shapes<M: Module>(model: &M) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let named = named_parameters(model).into_iter();
+    let values = named.map(|NamedParameter { name, data, .. }| {
+        let shape = data.shape().to_vec();
+        (name, (shape, float32(data)))
+    });
     values.collect()
 }
 

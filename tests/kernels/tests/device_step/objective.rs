@@ -4,7 +4,7 @@ use vae_core::{Depth, Precision, Sampler, Vae};
 use vae_device_step::{DeviceStep, StepForm, StepOptions, Weights, step_bytes};
 
 use crate::parity::check_gradients_with;
-use crate::{batch, bits, config, model, options, rates, step, values, vulkan};
+use crate::{batch, bits, config, model, options, rates, step, values, vulkan, with_shapes};
 
 /// Between the means of the model's latent dimensions, so that some are free and some are not.
 const FREE: f64 = 1.9;
@@ -111,6 +111,11 @@ fn the_average_goes_after_the_weights_and_is_scored_resumed_and_replayed() {
                 rates(1.0),
             );
             let [weights, average] = read(&engine);
+            // What a checkpoint is made of, which no model is made for.
+            let saved = engine.weights().expect("a device that works");
+            assert!(saved == with_shapes(&weights), "the weights of a save");
+            let saved = engine.averaged_weights().expect("a device that works");
+            assert!(saved == Some(with_shapes(&average)), "the average of a save");
             let rate = 1.0 - f64::min(decay, (1.0 + number as f64) / (10.0 + number as f64));
             let found = values(&average);
             for (name, weights) in values(&weights) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::prelude::*;
 use cifar_loader::View;
 
-use crate::experiment::ExperimentError;
+use crate::experiment::error::ExperimentError;
 use crate::experiment::model::Model;
 use run_files::atomic_file::write_atomically;
 use run_files::output_file::write_output;

@@ -1,6 +1,5 @@
-//! What is drawn of a model: priors, and pictures of what the decoder makes of them.
+//! What is drawn of a model: what its decoder makes of a prior, and of an image's latents.
 
 pub mod latent_pictures;
 pub mod pictures;
-pub mod prior;
 pub mod prior_samples;

@@ -6,10 +6,10 @@ use std::path::Path;
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, View};
 
-use crate::experiment::ExperimentError;
+use crate::experiment::error::ExperimentError;
 use crate::experiment::model::Model;
 use crate::experiment::prior::LatentPrior;
-use crate::experiment::prior_samples::PriorSamples;
+use crate::experiment::samples::prior_samples::PriorSamples;
 use crate::experiment::split_images::{ImagePlace, SplitImages, is_gpu};
 use run_files::output_file::write_output;
 use run_report::image_sheet::{ImageSheetError, SheetLayout, encode_png, write_png};

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::prelude::*;
 use burn::tensor::DType;
 
-use crate::experiment::ExperimentError;
+use crate::experiment::error::ExperimentError;
 use crate::experiment::model::Model;
 use crate::experiment::prior::LatentDraw;
 use crate::experiment::random::{Purpose, Stream};

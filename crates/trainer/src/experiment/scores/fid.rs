@@ -10,8 +10,8 @@ use run_report::image_sheet::{CHANNELS, SIDE, VALUES, to_byte};
 use vae_measures::{FeatureMoments, frechet_distance};
 
 use crate::experiment::model::Model;
-use crate::experiment::pictures::LatentDraw;
-use crate::experiment::prior_samples::PriorSamples;
+use crate::experiment::samples::pictures::LatentDraw;
+use crate::experiment::samples::prior_samples::PriorSamples;
 
 /// Images that a FID needs at least: with fewer, the covariance of 2048 features has directions without any image.
 pub const FEWEST_IMAGES: usize = FEATURES;

@@ -174,8 +174,8 @@ fn wide(values: Tensor<1>) -> Vec<f64> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::experiment::evaluate::{EvaluationOptions, evaluate};
     use crate::experiment::model::{initial_model, with_posterior};
+    use crate::experiment::scores::evaluate::{EvaluationOptions, evaluate};
     use vae_core::{Depth, Likelihood, VaeConfig};
 
     fn model(likelihood: Likelihood) -> Model {

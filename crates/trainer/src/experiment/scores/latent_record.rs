@@ -12,12 +12,12 @@ use run_files::run_record::{INTERPOLATIONS, LATENTS, LatentRecord, LatentStatist
 use vae_core::Sampler;
 use vae_measures::LatentInformation;
 
-use crate::experiment::ExperimentError;
-use crate::experiment::latent_pictures::{
-    PictureFile, TraversalOptions, write_interpolations, write_traversal,
-};
+use crate::experiment::error::ExperimentError;
 use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
+use crate::experiment::samples::latent_pictures::{
+    PictureFile, TraversalOptions, write_interpolations, write_traversal,
+};
 
 /// Images that the estimates are of unless another number is asked for: their cost grows with the square.
 pub const USUAL_IMAGES: NonZeroUsize = NonZeroUsize::new(2000).expect("a constant above zero");
@@ -156,8 +156,8 @@ fn wide(tensor: Tensor<2>) -> Vec<f64> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::experiment::latent_statistics::latent_statistics;
     use crate::experiment::model::{initial_model, with_posterior};
+    use crate::experiment::scores::latent_statistics::latent_statistics;
     use vae_core::{Depth, VaeConfig};
 
     fn model(latent_dim: usize) -> Model {

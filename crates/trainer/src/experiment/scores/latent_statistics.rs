@@ -15,7 +15,7 @@ use crate::experiment::split_images::{ImagePlace, SplitImages};
 /// Encodes every image of `view` once and gathers each dimension's statistics, in float64.
 ///
 /// `model` is `valid()`, so that running statistics are used. The KL divergences sum to the `kl` that
-/// [`evaluate`](crate::experiment::evaluate::evaluate) gives for the split, up to float32's rounding there.
+/// [`evaluate`](crate::experiment::scores::evaluate::evaluate) gives for the split, up to float32's rounding there.
 ///
 /// # Panics
 /// If the split is empty.
@@ -209,8 +209,8 @@ mod tests {
     #[cfg(feature = "flex")]
     #[test]
     fn the_dimensions_sum_to_the_evaluated_kl() {
-        use crate::experiment::evaluate::{EvaluationOptions, evaluate};
         use crate::experiment::model::initial_model;
+        use crate::experiment::scores::evaluate::{EvaluationOptions, evaluate};
         use vae_core::{Depth, Sampler, VaeConfig};
 
         let config = VaeConfig::preset(Depth::Depth28)

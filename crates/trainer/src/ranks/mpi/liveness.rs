@@ -6,7 +6,7 @@ use mpi::traits::{Communicator, MatchedReceiveVec, Source};
 
 use super::signs::{ALIVE, FAILED, IS_ALIVE, Waiting};
 use super::thread::MpiThread;
-use crate::ranks::RanksError;
+use crate::ranks::error::RanksError;
 
 /// How often it asks the rank that it waits for whether it is alive.
 const ASKING: Duration = Duration::from_secs(1);

@@ -17,7 +17,8 @@ use mpi::traits::Communicator;
 
 use self::signs::Signs;
 use self::thread::{Command, MpiThread};
-use super::{Message, RanksError, Spent, Transport};
+use super::error::RanksError;
+use super::transport::{Message, Spent, Transport};
 use crate::process::stop_request::StopRequest;
 
 /// How long the end may take once all ranks have come to it.

@@ -11,7 +11,8 @@ use mpi::traits::{Communicator, Destination, Equivalence, Source};
 
 use super::signs::{Signs, Waiting};
 use crate::process::stop_request::StopRequest;
-use crate::ranks::{Message, RanksError, Spent};
+use crate::ranks::error::RanksError;
+use crate::ranks::transport::{Message, Spent};
 
 /// Tags of messages.
 const NUMBERS: i32 = 1;

@@ -17,14 +17,14 @@ use crate::step::request::{Outcome, StepRequest};
 use crate::step::weight_average::Weights;
 
 impl Engine {
-    /// The report of a step that none has been given of yet. To be asked for before the model is read or saved.
+    /// The report of a step that none has been given of yet. To be asked for before the model is read.
     pub(crate) fn settle(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
         let report = self.catch_up(guard);
         self.read_model();
         report
     }
 
-    /// As [`settle`](Self::settle), where the model is not needed.
+    /// As [`settle`](Self::settle), where the model is not needed: before its weights are saved.
     pub(crate) fn catch_up(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
         #[cfg(feature = "cube")]
         if let Some(device) = &mut self.device {

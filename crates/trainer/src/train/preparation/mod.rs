@@ -1,13 +1,11 @@
 //! Before the first step: the run folder is taken, and what the run is stands in it.
 
-mod options;
 mod start;
 
 use burn::prelude::*;
 
-pub use options::TrainOptions;
-
 use super::error::TrainError;
+use super::options::TrainOptions;
 use super::room::SMALL_FILES;
 use super::{Training, ranks};
 use crate::device::{matrix_products, memory, open_device_for};
