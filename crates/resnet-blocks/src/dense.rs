@@ -23,9 +23,11 @@ impl Precision {
             Self::F32 => layer.forward(input),
             Self::Bf16 => {
                 let dtype = input.dtype();
-                let weight = self.narrow(layer.weight.val());
-                let product = burn::tensor::module::linear(self.narrow(input), weight, None);
-                let product = self.widen(product, dtype);
+                let weight = layer.weight.val();
+                let own = weight.dtype();
+                let (input, weight) = (self.round(input, own), self.round(weight, own));
+                let product = burn::tensor::module::linear(input, weight, None);
+                let product = self.round(product, dtype);
                 match &layer.bias {
                     Some(bias) => product + bias.val().unsqueeze(),
                     None => product,

@@ -73,8 +73,10 @@ impl ConvolutionLayer<'_> {
         let padding = (self.kernel_size - 1) / 2;
         let stride = [self.stride; 2];
         let dtype = input.dtype();
-        let input = self.precision.narrow(input);
-        let weight = self.precision.narrow(self.weight.val());
+        let weight = self.weight.val();
+        let own = weight.dtype();
+        let input = self.precision.round(input, own);
+        let weight = self.precision.round(weight, own);
         let bias = match self.precision {
             Precision::F32 => Some(self.bias.val()),
             Precision::Bf16 => None,
@@ -94,7 +96,7 @@ impl ConvolutionLayer<'_> {
             Precision::F32 => output,
             Precision::Bf16 => {
                 let bias = self.bias.val().reshape([1, self.channels_out(), 1, 1]);
-                self.precision.widen(output, dtype) + bias
+                self.precision.round(output, dtype) + bias
             }
         }
     }

@@ -13,8 +13,7 @@ pub enum Precision {
     /// The parameters' own type: float32 in training.
     F32,
     /// Both operands rounded to bfloat16 (8 significant bits: relative error up to 2^-8 each), the result rounded to it and
-    /// widened again; so are the gradients of operands and result. How products are summed is the backend's choice: flex
-    /// and tensor cores sum in float32.
+    /// widened again; so are the gradients of operands and result. Products are summed in the parameters' type.
     ///
     /// On CPUs Burn's own operations make them: the blocks that are one operation on flex are float32. On GPUs the blocks' maps lie in
     /// memory as bfloat16 too, and norms and sums are computed in float32.
@@ -22,19 +21,14 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// An operand of a product, in the product's type.
-    pub(crate) fn narrow<const D: usize>(self, operand: Tensor<D>) -> Tensor<D> {
+    /// An operand or the result of a product, rounded to the product's type and as values of `dtype` again.
+    ///
+    /// In that wider type because a backend may sum products in their own: on GPUs Burn's convolutions of bfloat16 do, and a
+    /// weight's gradient over all pixels of a batch has no digit left then.
+    pub(crate) fn round<const D: usize>(self, values: Tensor<D>, dtype: DType) -> Tensor<D> {
         match self {
-            Self::F32 => operand,
-            Self::Bf16 => operand.cast(FloatDType::BF16),
-        }
-    }
-
-    /// The result of a product, in the type that its input had.
-    pub(crate) fn widen<const D: usize>(self, result: Tensor<D>, dtype: DType) -> Tensor<D> {
-        match self {
-            Self::F32 => result,
-            Self::Bf16 => result.cast(FloatDType::from(dtype)),
+            Self::F32 => values,
+            Self::Bf16 => values.cast(FloatDType::BF16).cast(FloatDType::from(dtype)),
         }
     }
 }

@@ -114,30 +114,32 @@ impl Interleaved {
     /// The output of a 3x3 convolution of the whole image: `[batch, channels_out, height * stride, width * stride]`.
     fn convolve(self, layer: &ConvolutionLayer<'_>) -> Tensor<4> {
         let (precision, dtype) = (layer.precision, self.on_grid.dtype());
-        let weight = precision.narrow(layer.weight.val());
+        let weight = precision.round(layer.weight.val(), dtype);
         let [.., height, width] = self.on_grid.dims();
         let size = [height, width].map(|size| size * self.stride);
 
         // Corners, edges and the inside: a constant image's output has no other values.
         let smallest = size.map(|size| size.min(3));
         let [_, channels, ..] = self.between.dims();
-        let constant =
-            precision
-                .narrow(self.between.clone())
-                .expand([1, channels, smallest[0], smallest[1]]);
+        let constant = precision.round(self.between.clone(), dtype).expand([
+            1,
+            channels,
+            smallest[0],
+            smallest[1],
+        ]);
         let same_size = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
         let of_constant = conv2d(constant, weight.clone(), None, same_size);
         let bias = layer.bias.val().reshape([1, layer.channels_out(), 1, 1]);
-        let of_constant = precision.widen(of_constant, dtype) + bias;
+        let of_constant = precision.round(of_constant, dtype) + bias;
         let of_constant = with_long_middle(with_long_middle(of_constant, 2, size[0]), 3, size[1]);
 
         // A convolution of the interleaved image is a transposed one of the grid, by the kernel seen from the other side.
         let kernel = weight.swap_dims(0, 1).flip([2, 3]);
         let options =
             ConvTransposeOptions::new([self.stride; 2], [1, 1], [self.stride - 1; 2], [1, 1], 1);
-        let differences = precision.narrow(self.on_grid - self.between);
+        let differences = precision.round(self.on_grid - self.between, dtype);
         let of_differences = conv_transpose2d(differences, kernel, None, options);
-        precision.widen(of_differences, dtype) + of_constant
+        precision.round(of_differences, dtype) + of_constant
     }
 
     /// The sum with an image of full size.
@@ -157,10 +159,10 @@ impl Interleaved {
 /// The products of a transposed 1x1 convolution, without its bias and the pixels between them.
 fn pointwise(layer: &ConvolutionLayer<'_>, input: Tensor<4>) -> Tensor<4> {
     let (precision, dtype) = (layer.precision, input.dtype());
-    let weight = precision.narrow(layer.weight.val()).swap_dims(0, 1);
+    let weight = precision.round(layer.weight.val(), dtype).swap_dims(0, 1);
     let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
-    let product = conv2d(precision.narrow(input), weight, None, options);
-    precision.widen(product, dtype)
+    let product = conv2d(precision.round(input, dtype), weight, None, options);
+    precision.round(product, dtype)
 }
 
 /// The tensor with its second of three slices repeated until there are `length`; as it is where it has fewer than three.

@@ -12,6 +12,7 @@
  *
  * STAND_IN_CAPTURE_FAILS, a number: the capture of that number, from 0, gives no graph; every one where it is negative.
  *
+ * STAND_IN_DRIVER_VERSION, as 13010 for 13.1: the driver's, 12090 unless given.
  * STAND_IN_REFUSES_PTX, with any value: every kernel is of a newer toolkit than the driver.
  *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read of each card, which a program has had computed to see whether the card works. */
@@ -60,7 +61,10 @@ static void capability(int *major, int *minor) {
 }
 
 Result cuInit(unsigned flags) { return elapsed(), SUCCESS; }
-Result cuDriverGetVersion(int *version) { return *version = 12090, SUCCESS; }
+Result cuDriverGetVersion(int *version) {
+  const char *given = getenv("STAND_IN_DRIVER_VERSION");
+  return *version = given ? atoi(given) : 12090, SUCCESS;
+}
 Result cuGetErrorName(int error, const char **text) {
   *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == UNSUPPORTED_PTX ? "CUDA_ERROR_UNSUPPORTED_PTX_VERSION" : "STAND_IN";
   return SUCCESS;

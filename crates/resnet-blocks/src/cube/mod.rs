@@ -24,6 +24,8 @@ mod product;
 mod queue;
 mod spatial_weights;
 mod tensors;
+#[cfg(feature = "cuda")]
+mod toolchain;
 
 pub use backward::GradientSlots;
 pub use block::{Block, KeptBlock, LayerParameters};
@@ -45,3 +47,5 @@ pub use norm::{
 pub use pixels::column_sums;
 pub use product::{CubeClProducts, Operand, Plain, Products};
 pub use queue::{Buffer, Queue, Workspace};
+#[cfg(feature = "cuda")]
+pub use toolchain::toolchain;

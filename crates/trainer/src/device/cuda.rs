@@ -5,8 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use burn::prelude::*;
 use burn::tensor::DType;
 use cubecl::config::cache::CacheConfig;
+use cubecl::config::environment::EnvironmentConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cudarc::driver::CudaContext;
+use resnet_blocks::cube::toolchain;
 
 use super::error::DeviceError;
 use crate::device::cuda_requirements::CudaProblem;
@@ -17,10 +19,10 @@ use run_files::settings::DeviceChoice;
 /// # Errors
 /// Where driver, NVRTC, headers or the card itself are missing.
 pub(crate) fn open(index: usize) -> Result<Device, DeviceError> {
-    keep_kernels();
     // What is missing is reported by panicking; the reason belongs in one line, without a backtrace.
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
+    keep_kernels();
     let tried = find(index).and_then(|()| compute(index));
     set_hook(hook);
     tried.map_err(|problem| DeviceError::Unavailable {
@@ -29,13 +31,20 @@ pub(crate) fn open(index: usize) -> Result<Device, DeviceError> {
     })
 }
 
-/// Has compiled kernels, beside the tuning results, outlive the process: in a folder of the user's, whatever the
-/// working directory is. What a `cubecl.toml`, a `burn.toml` or the environment says otherwise stays as it is.
+/// Has compiled kernels outlive the process: in a folder of the user's, whatever the working directory is, and in a file of this toolkit
+/// and driver. What a `cubecl.toml`, a `burn.toml` or the environment says otherwise stays as it is.
 fn keep_kernels() {
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
     config.compilation.cache = true;
     if matches!(config.environment.path, CacheConfig::Target) {
         config.environment.path = CacheConfig::Global;
+    }
+    // CubeCL keeps a kernel before the driver has taken it, and finds it again by its card alone: what a newer toolkit compiled for an older driver
+    // would be refused for ever, also after the toolkit was changed as the refusal advises.
+    if config.environment.name == EnvironmentConfig::default().name
+        && let Ok(Some(toolchain)) = catch_unwind(toolchain)
+    {
+        config.environment.name = toolchain;
     }
     // Only the first device of a process sets it.
     let _ = CubeClRuntimeConfig::try_set(config);

@@ -12,6 +12,8 @@ use crate::process::own_program::last_message;
 
 /// Between two looks whether a process that said its last has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// For a killed process to end: one that the driver holds in the kernel does not.
+const TO_END: Duration = Duration::from_secs(5);
 
 /// What came of a part's process.
 #[derive(Debug)]
@@ -22,7 +24,8 @@ pub(super) struct Made {
     pub(super) reason: Option<String>,
 }
 
-/// Runs a command that prints rows, and ends it and what it started where it takes longer than `limit`.
+/// Runs a command that prints rows, and ends it and what it started where it takes longer than `limit`. Compiling has such a limit of its own,
+/// and both together may take half as long again.
 ///
 /// # Errors
 /// [`GpuCheckError::NotStarted`].
@@ -60,15 +63,17 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuChec
 
     let mut rows = Vec::new();
     let mut stage = None;
-    let mut began = began;
+    let end = began + limit + limit / 2;
+    let mut until = began + limit;
+    let left = |until: Instant| until.saturating_duration_since(Instant::now());
     let is_late = loop {
-        match lines.recv_timeout(limit.saturating_sub(began.elapsed())) {
+        match lines.recv_timeout(left(until)) {
             // What libraries print besides is no row.
             Ok(line) => match serde_json::from_str::<Row>(&line) {
                 Ok(Row::Stage(row)) => {
-                    // Compiling has a limit of its own, or a slow compiler would leave no time for what it was for.
+                    // A slow compiler would leave no time for what it was for.
                     if row.is_ready {
-                        began = Instant::now();
+                        until = end.min(Instant::now() + limit);
                     }
                     stage = Some(row.stage);
                 }
@@ -79,9 +84,20 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuChec
             Err(RecvTimeoutError::Timeout) => break true,
         }
     };
-    let is_late = is_late || !ends_within(&mut child, limit.saturating_sub(began.elapsed()));
+    let is_late = is_late || !ends_within(&mut child, left(until));
+    let stood = stage.map(|stage| format!("; it stood at: {stage}"));
+    let not_done = format!(
+        "not done within its {:.0} s{}",
+        limit.as_secs_f64(),
+        stood.unwrap_or_default()
+    );
     if is_late {
         end_group(&mut child);
+        if !ends_within(&mut child, TO_END) {
+            // Nor do the threads that read what it prints.
+            let reason = Some(format!("{not_done}; its process cannot be ended"));
+            return Ok(Made { rows, reason });
+        }
     }
     let status = child.wait().map_err(GpuCheckError::NotStarted)?;
     if !status.success() {
@@ -91,10 +107,7 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuChec
     let _ = reader.join();
     let messages = messages.join().unwrap_or_default();
     let reason = if is_late {
-        let stood = stage.map(|stage| format!("; it stood at: {stage}"));
-        let stood = stood.unwrap_or_default();
-        let seconds = limit.as_secs_f64();
-        Some(format!("not done within its {seconds:.0} s{stood}"))
+        Some(not_done)
     } else if status.success() {
         None
     } else if status.code().is_some() {
@@ -191,6 +204,9 @@ mod tests {
             3.5,
         );
         assert_eq!((made.rows.len(), made.reason), (1, None));
+        // Nothing goes on for ever by being ready again and again.
+        let (made, took) = shell(&format!("while :; do {ready}; sleep 1; done"), 3.0);
+        assert!(made.reason.is_some() && took < Duration::from_secs(30));
     }
 
     #[test]

@@ -115,7 +115,10 @@ fn the_average_goes_after_the_weights_and_is_scored_resumed_and_replayed() {
             let saved = engine.weights().expect("a device that works");
             assert!(saved == with_shapes(&weights), "the weights of a save");
             let saved = engine.averaged_weights().expect("a device that works");
-            assert!(saved == Some(with_shapes(&average)), "the average of a save");
+            assert!(
+                saved == Some(with_shapes(&average)),
+                "the average of a save"
+            );
             let rate = 1.0 - f64::min(decay, (1.0 + number as f64) / (10.0 + number as f64));
             let found = values(&average);
             for (name, weights) in values(&weights) {

@@ -171,7 +171,30 @@ fn what_kernels_lack_is_named_when_a_device_is_opened() {
             assert!(last.contains(named), "{named}: {last}");
         }
     }
+    // What the driver has refused is not served again to the one that was installed since.
+    let variables = [
+        ("STAND_IN_DRIVER_VERSION", "13010"),
+        ("XDG_CACHE_HOME", cache.as_str()),
+    ];
+    let arguments = "gpu-check --device cuda:0 --part device --out results";
+    let output = program(&folder, arguments, &variables);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for driver in ["12.9", "13.1"] {
+        assert!(
+            holds_file(&folder.join("cache"), &format!("-driver-{driver}.db")),
+            "{driver}"
+        );
+    }
     std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// Whether a folder, or one inside it, has a file whose name ends like that.
+fn holds_file(folder: &Path, end: &str) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| {
+        path.to_string_lossy().ends_with(end) || path.is_dir() && holds_file(&path, end)
+    })
 }
 
 /// A check of a card without bfloat16 has no parts in it, which would fail one by one.

@@ -138,6 +138,9 @@ impl Products for CublasLt {
             panic!("{error}");
         }
         let [rows, columns, depth] = sizes(left, right, out);
+        if is_narrow_and_deep([rows, columns, depth]) {
+            return Plain::default().multiply(queue, left, right, out, is_added);
+        }
         let key = Key {
             rows,
             columns,
@@ -313,4 +316,12 @@ impl Shared {
             algorithm,
         })
     }
+}
+
+/// Whether few results have very long sums: the weights' gradients of layers with the three colours on one side, over all pixels of a batch.
+///
+/// Rows of three values are not aligned, so the library has only its slowest kernels for them, and few tiles, which may leave most of a card
+/// idle: by estimate up to 3 ms each at batch 128, which no measurement confirms. The project's own kernel divides each sum over the card.
+fn is_narrow_and_deep([rows, columns, depth]: [usize; 3]) -> bool {
+    rows.min(columns) < 8 && depth >= 1 << 13
 }
