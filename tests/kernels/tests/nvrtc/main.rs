@@ -228,7 +228,8 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
     assert!(launches > 200, "{launches} launches are not a step's");
     assert!(launches <= 450, "{launches} launches");
     let kernels = asked["step 0"].compile_seconds.len();
-    assert!(kernels <= 40, "{kernels} kernels take long to compile");
+    // Two of them multiply what cuBLASLt has no fast kernel for.
+    assert!(kernels <= 41, "{kernels} kernels take long to compile");
     // A replayed step: a graph, and the copies of its inputs.
     let replayed = &asked["step 2"];
     assert_eq!((replayed.graphs, replayed.bytes), (1, 0));
