@@ -186,6 +186,31 @@ fn a_skipped_step_leaves_nothing_behind() {
     );
 }
 
+/// A picture that each draw left behind would be 990 times 20 pictures of 12,288 bytes: 243 MB.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_bound_of_a_thousand_draws_needs_no_more_memory_than_one_of_ten() {
+    let bench = Bench::new();
+    let run = "--likelihood logistic --limit-train 60 --limit-test 20 --epochs 1 --run-dir r";
+    bench.trainer(&tiny(run)).success();
+    let bound = |samples: &str| {
+        let flags = ["--importance-samples", samples, "--batch-size", "20"];
+        let (peak, code) = peak(
+            &bench,
+            &[&["evaluate", "--run-dir", "r"], &flags[..]].concat(),
+        );
+        assert_eq!(code, Some(0));
+        peak
+    };
+    let [few, many] = ["10", "1000"].map(bound);
+    println!("{few} bytes at most with 10 draws an image, {many} with 1000");
+    // The peaks of equal processes differ by some megabytes.
+    assert!(
+        many < few + (24 << 20),
+        "{many} bytes, where {few} are enough for 10 draws"
+    );
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_micro_batch_is_chosen_by_what_the_process_may_have() {

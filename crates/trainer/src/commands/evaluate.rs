@@ -3,28 +3,31 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use cifar_loader::{IMAGE_BYTES, Split};
-use run_files::metrics::Terms;
-use serde::Serialize;
 use vae_core::Likelihood;
 
+mod printed;
+
 use super::error::TrainerError;
-use crate::commands::finished_run::load_run;
+use crate::commands::finished_run::{load_run, trained_weights};
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
-use crate::experiment::evaluate::{EvaluationOptions, bits_per_dim, floor};
-use crate::experiment::importance::{
-    Estimate, ImportanceBound, ImportanceOptions, importance_bound,
-};
-use crate::experiment::model::sampler;
+use crate::experiment::evaluate::{EvaluationOptions, floor};
+use crate::experiment::importance::{ImportanceBound, ImportanceOptions, importance_bound};
+use crate::experiment::model::{Model, sampler};
 use crate::process::progress::{Progress, ProgressMode};
 use crate::process::remaining_time::RemainingTime;
 use crate::step::finished_model::evaluate_finished;
+use printed::{EstimatedBound, Evaluation, ImportanceScores, Score, estimate_line};
 use run_files::settings::{DeviceChoice, Sampler, Settings};
-use run_files::wording::{bits_per_dim as digits_of_bits, counted};
+use run_files::wording::counted;
+
+/// Where a run's folder was copied without its checkpoints, or they are damaged.
+const NO_TRAINED_WEIGHTS: &str = "the score is that of the weights' moving average; the weights themselves are not scored, because no intact checkpoint of \
+     the run has them beside that average.";
 
 #[derive(clap::Args)]
 pub(super) struct EvaluateFlags {
@@ -95,13 +98,25 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     } else {
         f64::NAN
     };
-    let result = evaluate_finished(&model, view, floor, options, &device);
-    if !result.loss.is_finite() {
+    let score = |model: &Model| {
+        Score::new(
+            &settings,
+            evaluate_finished(model, view, floor, options, &device),
+        )
+    };
+    let scored = score(&model);
+    if !scored.is_finite() {
         return Err(ExperimentError::ScoreNotFinite {
             run_dir: flags.run_dir.clone(),
         }
         .into());
     }
+    let has_average = settings.ema.is_some();
+    let trained = has_average
+        .then(|| trained_weights(&flags.run_dir, &model))
+        .transpose()?
+        .flatten();
+    let without_average = trained.as_ref().map(score);
     // Of bounds by draws, which know what they are drawn from.
     let bits = |nats: f64| {
         likelihood
@@ -135,7 +150,10 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         .into());
     }
     // JSON has an `elbo` whatever the likelihood.
-    let notes = notes(&settings, importance.is_some() || flags.json);
+    let mut notes = notes(&settings, importance.is_some() || flags.json);
+    if has_average && without_average.is_none() {
+        notes.push(NO_TRAINED_WEIGHTS);
+    }
     if flags.json {
         return print_json(&Evaluation {
             split: flags.split.to_string(),
@@ -145,9 +163,8 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
             data_source: data.source().to_string(),
             data_hash: data.fingerprint().to_string(),
             likelihood,
-            terms: result,
-            elbo: (settings.sampler == Sampler::Correct).then_some(-result.cross_entropy_plus_kl()),
-            bits_per_dim: bits_per_dim(&settings, &result),
+            scored,
+            without_average,
             importance: importance.map(|bound| ImportanceScores {
                 samples: bound.samples,
                 images: bound.images,
@@ -158,32 +175,16 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         });
     }
     let mut text = format!(
-        "{} split of {}, {}, {} sampler, nats an image\nloss           {:10.3}\n",
+        "{} split of {}, {}, {} sampler, nats an image\n",
         flags.split,
         data.name(),
         counted(view.len() as u64, "image"),
         settings.sampler,
-        result.loss
     );
-    text += &if likelihood == Likelihood::Bernoulli {
-        format!(
-            "cross-entropy  {:10.3}  ({:.3} above the pixels' entropy)\n",
-            result.cross_entropy, result.excess
-        )
-    } else {
-        format!(
-            "-log p(x | z)  {:10.3}  ({likelihood})\n",
-            result.cross_entropy
-        )
-    };
-    text += &format!("KL             {:10.3}\n", result.kl);
-    text += &format!("L2 penalties   {:10.3}\n", result.l2);
-    if let Some(bits) = bits_per_dim(&settings, &result) {
-        text += &format!(
-            "ELBO           {:10.3}  {} bits/dim\n",
-            -result.cross_entropy_plus_kl(),
-            digits_of_bits(bits)
-        );
+    text += &scored.lines(likelihood);
+    if let Some(score) = &without_average {
+        text += "the weights themselves, without their average:\n";
+        text += &score.lines(likelihood);
     }
     if let Some(bound) = importance {
         text += &format!(
@@ -207,67 +208,4 @@ fn notes(settings: &Settings, names_bounds: bool) -> Vec<&'static str> {
          `--likelihood renormalised-bernoulli` scores the same model as a distribution.",
     );
     settings.why_no_bound().into_iter().chain(plain).collect()
-}
-
-/// What is printed for programs.
-#[derive(Serialize)]
-struct Evaluation<'a> {
-    split: String,
-    images: usize,
-    sampler: Sampler,
-    data_set: &'a str,
-    data_source: String,
-    data_hash: String,
-    likelihood: Likelihood,
-    terms: Terms,
-    elbo: Option<f64>,
-    bits_per_dim: Option<f64>,
-    importance: Option<ImportanceScores>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-struct ImportanceScores {
-    samples: usize,
-    images: u64,
-    elbo: EstimatedBound,
-    bound: EstimatedBound,
-}
-
-/// A bound in nats, with its negative in bits per dimension where the likelihood allows them.
-#[derive(Serialize)]
-struct EstimatedBound {
-    nats: f64,
-    standard_error: Option<f64>,
-    bits_per_dim: Option<f64>,
-    bits_per_dim_standard_error: Option<f64>,
-}
-
-impl EstimatedBound {
-    fn of(estimate: &Estimate, bits: impl Fn(f64) -> Option<f64>) -> Self {
-        Self {
-            nats: estimate.nats,
-            standard_error: estimate.standard_error,
-            bits_per_dim: bits(-estimate.nats),
-            bits_per_dim_standard_error: estimate.standard_error.and_then(bits),
-        }
-    }
-}
-
-fn estimate_line(name: &str, estimate: &Estimate, bits: impl Fn(f64) -> Option<f64>) -> String {
-    let error = |error: Option<f64>, digits: usize| {
-        error.map_or_else(String::new, |error| format!(" +- {error:.digits$}"))
-    };
-    let of_bits = bits(-estimate.nats).map_or_else(String::new, |value| {
-        format!(
-            "  {value:.4}{} bits/dim",
-            error(estimate.standard_error.and_then(&bits), 4)
-        )
-    });
-    format!(
-        "{name:<14} {:10.3}{}{of_bits}\n",
-        estimate.nats,
-        error(estimate.standard_error, 3)
-    )
 }
