@@ -5,6 +5,7 @@ use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
 use crate::convolution::{Convolution, ConvolutionPlan, Steps};
+use crate::joining::join;
 
 /// One of the chains of a block, of convolutions or of their plans.
 #[derive(Clone, Debug)]
@@ -115,7 +116,7 @@ impl Block<Convolution> {
                 }
             }
         }
-        Tensor::cat(results, 1)
+        join(results)
     }
 }
 

@@ -16,6 +16,9 @@ pub const FEATURES: usize = 2048;
 pub const PROTOCOL: &str = "pytorch-fid: InceptionV3 of 2015-12-05, 2048 features of the last average pool, bilinear to \
                             299 x 299 with align_corners=False, inputs in [-1, 1], images of 8 bits";
 
+/// Values an image of the largest map between two layers: 64 channels of 147 x 147 pixels, behind the stem's third convolution.
+pub const LARGEST_MAP: usize = 64 * 147 * 147;
+
 /// Height and width that images are resized to.
 const SIDE: usize = 299;
 

@@ -49,6 +49,7 @@ fn features_are_those_of_pytorch_fid() {
     let device = Device::flex();
     let inception = Inception::new(&weights, &device).expect("all tensors");
     let expected = expected();
+    #[expect(clippy::disallowed_methods, reason = "on a processor")]
     let pair = Tensor::cat(
         vec![image(0, 32, 32, &device), image(1, 32, 32, &device)],
         0,

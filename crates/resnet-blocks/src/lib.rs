@@ -17,6 +17,7 @@ mod dispatch;
 #[cfg(feature = "flex")]
 mod flex;
 mod initialization;
+mod joining;
 mod layers;
 mod norm;
 #[cfg(any(feature = "flex", feature = "cube"))]
@@ -36,6 +37,7 @@ pub use blocks::stage::{Block, BlockKind, Stage, StageConfig};
 pub use convolution::{Convolution, ConvolutionConfig};
 pub use dispatch::{are_blocks_plain, with_plain_blocks};
 pub use initialization::{glorot_limit, glorot_uniform};
+pub use joining::join;
 pub use norm::{NormConfig, norm_activate, norm_add_activate, normalize, variance_factor};
 pub use parameters::{
     NamedParameter, ParameterName, map_named_parameters, named_parameters, parameter_names,

@@ -11,6 +11,7 @@ use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
 
 use crate::activation::Activation;
+use crate::joining::join;
 use crate::layers::{BottleneckLayers, ConvolutionLayer, NormalizedLayer, PathAround};
 use crate::norm::{norm_activate, normalize, update_running};
 use crate::sampling::Sampling;
@@ -173,7 +174,7 @@ fn with_long_middle(tensor: Tensor<4>, dim: usize, length: usize) -> Tensor<4> {
     let [first, middle, last] = [0, 1, 2].map(|index| tensor.clone().narrow(dim, index, 1));
     let mut dims = middle.dims();
     dims[dim] = length - 2;
-    Tensor::cat(vec![first, middle.expand(dims), last], dim)
+    join(vec![first, middle.expand(dims), last], dim)
 }
 
 #[cfg(all(test, feature = "flex"))]

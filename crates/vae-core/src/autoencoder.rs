@@ -99,6 +99,9 @@ pub trait Autoencoder {
     /// - output: `[batch, image_channels, image_size, image_size]`
     fn generate(&self, latents: Tensor<2>) -> Tensor<4>;
 
+    /// Values an image of the largest map that a pass without gradients makes, which bounds the images that a device takes at a time.
+    fn largest_map(&self) -> usize;
+
     /// The penalties on the weights.
     ///
     /// # Shapes

@@ -48,6 +48,22 @@ impl VaeConfig {
         ]
     }
 
+    /// Values an image of the largest map that a pass without gradients makes: what a block takes and gives, what its 3x3 convolution gathers for
+    /// a matrix product, and what the pixels' distributions are read from.
+    pub fn largest_map(&self) -> usize {
+        let pixels = self.image_size * self.image_size;
+        let output = pixels * self.likelihood.decoder_channels(self.image_channels);
+        let blocks = self.block_shapes().into_iter().flatten();
+        let maps = blocks.flat_map(|block| {
+            [
+                block.pixels_in() * block.channels_in,
+                block.pixels_low() * 9 * block.width,
+                block.pixels_out() * block.channels_out,
+            ]
+        });
+        maps.fold(output, usize::max)
+    }
+
     fn side(
         &self,
         mut channels_in: usize,
@@ -86,6 +102,18 @@ impl VaeConfig {
 mod tests {
     use super::*;
     use crate::Depth;
+
+    #[test]
+    fn the_largest_map_is_the_last_blocks_or_the_distributions() {
+        let largest = |depth| VaeConfig::preset(depth).largest_map();
+        assert_eq!(largest(Depth::Depth28), 32 * 32 * 2048);
+        // Of identity blocks at 32 x 32 positions: what their 3x3 convolutions gather.
+        assert_eq!(largest(Depth::Depth70), 32 * 32 * 9 * 512);
+        let narrow = VaeConfig::preset(Depth::Depth28)
+            .with_width_multiplier(1.0 / 64.0)
+            .with_likelihood(vae_measures::Likelihood::LogisticMixture { components: 10 });
+        assert_eq!(narrow.largest_map(), 32 * 32 * 100);
+    }
 
     #[test]
     fn blocks_lead_from_the_image_to_the_smallest_map_and_back() {

@@ -107,6 +107,7 @@ impl VaeConfig {
         Vae {
             encoder: self.init_encoder(device),
             decoder: self.init_decoder(device),
+            largest_map: self.largest_map(),
         }
     }
 

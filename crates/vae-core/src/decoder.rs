@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::nn::{BatchNorm, Linear};
 use burn::prelude::*;
-use resnet_blocks::{Activation, Convolution, Precision, Stage, norm_activate};
+use resnet_blocks::{Activation, Convolution, Precision, Stage, join, norm_activate};
 use vae_measures::Likelihood;
 
 use crate::likelihood::PixelLikelihood;
@@ -69,7 +69,7 @@ impl Decoder {
             Some(log_scale) => {
                 let shape = output.dims();
                 let log_scale = log_scale.val().reshape([1, shape[1], 1, 1]).expand(shape);
-                Tensor::cat(vec![output, log_scale], 1)
+                join(vec![output, log_scale], 1)
             }
         }
     }

@@ -34,6 +34,9 @@ pub struct Vae {
     pub encoder: Encoder,
     /// Latents to images.
     pub decoder: Decoder,
+    /// Values an image of the largest map: see [`VaeConfig::largest_map`](crate::VaeConfig::largest_map).
+    #[module(skip)]
+    pub largest_map: usize,
 }
 
 impl Vae {
@@ -135,12 +138,18 @@ impl Autoencoder for Vae {
         self.decoder.generate(latents)
     }
 
+    fn largest_map(&self) -> usize {
+        self.largest_map
+    }
+
     fn penalty(&self) -> Tensor<1> {
         self.l2()
     }
 
     fn segments(&self) -> Segments<'_> {
-        let Self { encoder, decoder } = self;
+        let Self {
+            encoder, decoder, ..
+        } = self;
         Segments {
             encoder: blocks(&encoder.stages),
             posterior: Box::new(|maps, mask| encoder.posterior(maps, mask)),

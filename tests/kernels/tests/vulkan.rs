@@ -11,14 +11,14 @@ mod block;
 #[path = "../../../crates/resnet-blocks/tests/checks/forms.rs"]
 mod forms;
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use resnet_blocks::SharedBatch;
 use resnet_blocks::cube::{
-    CubeClProducts, Matrix, Operand, Plain, Products, Storage, device_of, values,
+    CubeClProducts, Matrix, Operand, Plain, Products, Storage, device_of, largest_buffer, values,
 };
+use resnet_blocks::{SharedBatch, join};
 use vae_core::Depth;
 
 fn golden_path(file: &str) -> String {
@@ -218,5 +218,32 @@ fn every_product_is_that_of_float64_sums() {
                 }
             }
         }
+    }
+}
+
+/// A tensor above the device's largest buffer is never computed, and what needs it has to fail wherever it stands among others.
+#[test]
+fn what_was_never_computed_is_not_forgotten_among_other_parts() {
+    let device = vulkan();
+    let largest = largest_buffer(&device).expect("a GPU's");
+    let rows = usize::try_from(largest >> 22).expect("a size") + 1; // of 4 MiB
+    let missing = || (Tensor::<2>::ones([rows, 1 << 20], &device) * 2.0).sum();
+    let there = || Tensor::<1>::ones([2], &device).exp();
+    let read = |parts: Vec<Tensor<1>>| {
+        let joined = AssertUnwindSafe(|| join(parts, 0).into_data().try_to_vec::<f32>());
+        catch_unwind(joined).map(|values| values.expect("float32"))
+    };
+    assert_eq!(
+        read(vec![there(), there()]).expect("all are there").len(),
+        4
+    );
+    for parts in [
+        vec![missing(), there()],
+        vec![there(), missing(), there()],
+        vec![there(), missing()],
+    ] {
+        let panic = read(parts).expect_err("a part is missing");
+        let text = panic.downcast_ref::<String>().expect("a text");
+        assert!(text.contains("can't allocate buffer of size"), "{text}");
     }
 }

@@ -52,6 +52,24 @@ pub fn products_of(device: &burn::prelude::Device) -> Option<String> {
     device_of(tensor).map(|device| device.products.name())
 }
 
+/// Bytes of the largest buffer that a device gives kernels; none where the device is not one of CubeCL's.
+pub fn largest_buffer(device: &burn::prelude::Device) -> Option<u64> {
+    let tensor = exposed(Tensor::<1>::zeros([1], &device.clone().inner()))?;
+    Some(tensor.client.properties().memory.max_page_size)
+}
+
+/// Why any of these tensors was not computed, by what has been asked for so far; none where all were, or no GPU computes them.
+pub(crate) fn failure_of<const D: usize>(tensors: &[Tensor<D>]) -> Option<String> {
+    let tensors = tensors.iter().cloned();
+    let exposed: Vec<CubeTensor> = tensors
+        .filter_map(|tensor| exposed(tensor.without_autodiff()))
+        .collect();
+    let first = exposed.first()?;
+    let handles = exposed.iter().map(|tensor| &tensor.handle);
+    let error = first.client.check(handles).err()?;
+    Some(error.to_string())
+}
+
 /// A float32 tensor's values in their order.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Option<Vector32> {
     exposed(tensor).map(vector)

@@ -33,7 +33,16 @@ impl Queue {
     }
 
     /// A buffer of so many bytes, with whatever values it has.
+    ///
+    /// # Panics
+    /// If the device has none so large: what was launched on it would be left out, and told much later.
     pub(super) fn buffer(&self, bytes: usize) -> Buffer {
+        let largest = self.client.properties().memory.max_page_size;
+        // As CubeCL tells it of tensors.
+        assert!(
+            bytes as u64 <= largest,
+            "can't allocate buffer of size: {bytes}"
+        );
         match &self.workspace {
             None => self.client.empty(bytes).into(),
             Some(workspace) => workspace.take(&self.client, bytes),

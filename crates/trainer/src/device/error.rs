@@ -46,6 +46,17 @@ pub enum DeviceError {
         /// What was needed, or what the backend reported.
         reason: String,
     },
+    /// A tensor is larger than the device's buffers, however much memory it has.
+    #[error(
+        "device `{device}` has no buffer of {}: take a smaller `--batch-size`, in training `--micro-batch-size`, or a smaller `--width`",
+        run_files::disk::amount(*.bytes)
+    )]
+    NoSuchBuffer {
+        /// The device in use.
+        device: DeviceChoice,
+        /// Of the tensor.
+        bytes: u64,
+    },
     /// Not even the smallest micro-batch fits.
     #[error(
         "no micro-batch fits the memory of device `{device}`: {reason}; take a smaller `--width` or `--depth`, \
@@ -106,7 +117,7 @@ impl DeviceError {
             | Self::Several { .. }
             | Self::NoBf16 { .. }
             | Self::Model(_) => 2,
-            Self::OutOfMemory { .. } | Self::NothingFits { .. } => 31,
+            Self::OutOfMemory { .. } | Self::NothingFits { .. } | Self::NoSuchBuffer { .. } => 31,
             Self::Lost { .. } | Self::Unavailable { .. } => 32,
         }
     }

@@ -66,6 +66,9 @@ pub(crate) fn free_bytes(device: DeviceChoice) -> Option<u64> {
 /// The error that a backend's panic stands for: Burn reports the failures of a device by panicking.
 pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> DeviceError {
     let reason = causes(message);
+    if let Some(bytes) = refused_buffer(&reason) {
+        return DeviceError::NoSuchBuffer { device, bytes };
+    }
     let lower = message.to_lowercase();
     // The driver's name for it, Rust's and CubeCL's.
     let is_memory = [
@@ -81,6 +84,13 @@ pub(crate) fn device_failure(device: DeviceChoice, message: &str) -> DeviceError
     } else {
         DeviceError::Lost { device, reason }
     }
+}
+
+/// The bytes of a tensor that no buffer of the device takes, by CubeCL's report.
+fn refused_buffer(reason: &str) -> Option<u64> {
+    let (_, after) = reason.split_once("can't allocate buffer of size: ")?;
+    let digits = after.split(|char: char| !char.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 #[cfg(test)]
@@ -121,5 +131,11 @@ mod tests {
         assert_eq!(code(of_step), 31);
         let message = device_failure(DeviceChoice::Cuda(0), of_step).to_string();
         assert!(message.contains("allocating 209715200 bytes"), "{message}");
+        // By cubecl-runtime 0.11.3, of a tensor above the 128 MiB that lavapipe binds.
+        let too_large = "Error while reading data: use `try_into_data` instead to catch the error at runtime: An error happened during execution\nCaused \
+             by:\n  An IO error happened\nCaused by:\n  can't allocate buffer of size: 209715200\nNo backtrace available";
+        assert_eq!(code(too_large), 31);
+        let message = device_failure(DeviceChoice::Vulkan(0), too_large).to_string();
+        assert!(message.contains("--batch-size"), "{message}");
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod data;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod file_list;
+pub(crate) mod in_parts;
 pub mod model;
 pub mod prior;
 pub mod random;

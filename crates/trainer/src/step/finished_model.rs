@@ -1,5 +1,7 @@
 //! Scores of a model that is not trained any more, by the same pass as in training.
 
+use std::num::NonZeroUsize;
+
 use burn::prelude::*;
 use cifar_loader::View;
 use run_files::metrics::Terms;
@@ -16,6 +18,7 @@ use crate::step::request::EngineOptions;
 use crate::step::weight_average::Weights;
 
 /// As [`evaluate`], by a GPU's own pass where it has one for the model's form. The pass's memory has been given back at the end.
+/// As many images at a time as the device has buffers for: the noise of each is its own, whatever its batch.
 ///
 /// # Panics
 /// If the split is empty, or the device fails, as Burn's own operations do.
@@ -26,6 +29,11 @@ pub(crate) fn evaluate_finished(
     options: EvaluationOptions,
     device: &Device,
 ) -> Terms {
+    let at_a_time = model.at_a_time(options.batch_size.get(), device);
+    let options = EvaluationOptions {
+        batch_size: NonZeroUsize::new(at_a_time).unwrap_or(options.batch_size),
+        ..options
+    };
     #[cfg(feature = "cube")]
     if let Some(mut own) = OnDevice::new(model, EngineOptions::of_scores(options.sampler)) {
         let mut scorer = DeviceScorer::new(&mut own, model, Weights::Trained);

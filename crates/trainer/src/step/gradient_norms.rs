@@ -3,7 +3,7 @@
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::{DType, Gradients};
-use resnet_blocks::{parameter_names, sum_in_fixed_order};
+use resnet_blocks::{join, parameter_names, sum_in_fixed_order};
 
 /// The squared norm of every parameter's gradient.
 pub struct GradientNorms {
@@ -30,9 +30,7 @@ impl GradientNorms {
                 squares: Vec::new(),
             };
         }
-        let squares = Tensor::cat(squares, 0)
-            .into_data()
-            .convert_dtype(DType::F64);
+        let squares = join(squares, 0).into_data().convert_dtype(DType::F64);
         Self {
             ids,
             squares: squares

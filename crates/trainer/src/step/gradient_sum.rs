@@ -3,6 +3,7 @@
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::Gradients;
+use resnet_blocks::join;
 
 /// Adds the gradients of other parameters of the same module.
 pub(crate) fn merge_gradients<M: Module>(module: &M, all: &mut Gradients, others: Gradients) {
@@ -40,7 +41,7 @@ pub(crate) fn take_vector<M: Module>(module: &M, gradients: &mut Gradients) -> T
         taken: Vec::new(),
     };
     module.visit(&mut taker);
-    Tensor::cat(taker.taken, 0)
+    join(taker.taken, 0)
 }
 
 struct Taker<'a> {

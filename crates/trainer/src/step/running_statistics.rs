@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
+use resnet_blocks::join;
 
 /// Gives the running statistics the values they had before the last training pass, the only change that a forward
 /// pass makes to a module.
@@ -52,7 +53,7 @@ pub(crate) fn statistics_vector<M: Module>(module: &M) -> Tensor<1> {
     drop(module.valid());
     let mut reader = VectorReader::default();
     module.visit(&mut reader);
-    Tensor::cat(reader.read, 0)
+    join(reader.read, 0)
 }
 
 /// Gives a module the running statistics that [`statistics_vector`] read from another one of the same configuration, or a sum of

@@ -11,6 +11,7 @@
 
 use burn::prelude::*;
 use burn::tensor::activation::{log_softmax, softmax};
+use resnet_blocks::join;
 
 use super::levels::{inverse_scale, levels, round_to_level, to_signed};
 use super::logistic::{log_probability, quantile};
@@ -87,7 +88,7 @@ pub(super) fn mean_by_component(map: Tensor<4>, components: usize) -> Tensor<4> 
         .into_iter()
         .map(|colour| (weights.clone() * colour).sum_dim(1))
         .collect();
-    Tensor::cat(averaged, 1)
+    join(averaged, 1)
 }
 
 /// Draws a component for each position, then red, green and blue, each rounded to its level before the next sees it: the
@@ -110,5 +111,5 @@ pub(super) fn sample(
         let noise = quantile(pixel_noise.clone().narrow(1, colour, 1));
         colours.push(round_to_level(mean + scale * noise));
     }
-    Tensor::cat(colours, 1)
+    join(colours, 1)
 }

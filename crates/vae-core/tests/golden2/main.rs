@@ -6,6 +6,7 @@ mod tolerances;
 
 use burn::prelude::*;
 use burn::tensor::DType;
+use resnet_blocks::join;
 use vae_core::{Likelihood, PixelLikelihood, PixelNoise, Scale};
 
 use golden_file::{Golden, values};
@@ -49,7 +50,7 @@ fn check_case(
         let channels = leaf.dims()[1];
         leaf.clone().expand([batch, channels, height, width])
     };
-    let map = Tensor::cat(leaf_tensors.iter().map(spread).collect(), 1);
+    let map = join(leaf_tensors.iter().map(spread).collect(), 1);
     let nll = likelihood.nll(map, images);
     let gradients = nll.clone().sum().backward();
     let label = |what: &str| format!("{case} {dtype:?} {device:?}: {what}");
@@ -163,7 +164,7 @@ fn samples_are_those_of_the_given_noise() {
                     component: None,
                     pixel,
                 };
-                let drawn = likelihood.sample(Tensor::cat(map.to_vec(), 1), noise);
+                let drawn = likelihood.sample(join(map.to_vec(), 1), noise);
                 assert_eq!(
                     levels(drawn),
                     golden.values(&format!("{family}.sample.pixels"))

@@ -2,6 +2,7 @@
 
 use burn::prelude::*;
 use burn::tensor::DType;
+use resnet_blocks::join;
 use vae_core::{Likelihood, PixelLikelihood, Scale};
 
 use crate::golden_file::{Golden, values};
@@ -41,7 +42,7 @@ fn every_distribution_over_levels_sums_to_1() {
             let tensor = |name: &str| golden.tensor(name, &Device::flex(), dtype);
             let pair = |family: &str| {
                 let parameters = ["mean", "log_scale"];
-                Tensor::cat(
+                join(
                     parameters
                         .map(|name| tensor(&format!("{family}.{case}.{name}")))
                         .to_vec(),

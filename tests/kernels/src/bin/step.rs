@@ -9,7 +9,7 @@ use std::io::Write;
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
 use kernel_tests::WITH_KERNELS;
-use resnet_blocks::mean_in_fixed_order;
+use resnet_blocks::{join, mean_in_fixed_order};
 use vae_core::{Depth, Precision, Sampler, VaeConfig};
 use vae_device_step::{AdamOptions, DeviceStep, StepInputs, StepOptions, StepRates, Weights};
 
@@ -180,8 +180,8 @@ fn own_steps(
     mark("another size");
     // What was captured has to stay right: the pools grow, and move what lies in them before the next capture.
     drop(Tensor::<1>::zeros([1 << 27], device).into_data());
-    let images = Tensor::cat(vec![images.clone(), images_of(1)], 0);
-    let noise = Tensor::cat(vec![noise.clone(), noise.narrow(0, 0, 1)], 0);
+    let images = join(vec![images.clone(), images_of(1)], 0);
+    let noise = join(vec![noise.clone(), noise.narrow(0, 0, 1)], 0);
     for _ in 0..3 {
         evaluate(images.clone(), noise.clone(), batch_size + 1);
     }

@@ -2,6 +2,7 @@
 
 use burn::prelude::*;
 use burn::tensor::DType;
+use resnet_blocks::join;
 use vae_device_step::image_likelihood;
 
 use crate::golden_file::Golden;
@@ -48,7 +49,7 @@ fn every_likelihood_has_the_golden_values_and_gradients() {
             let map = of_map
                 .iter()
                 .map(|leaf| golden.tensor(&format!("{case}.{leaf}"), &device, dtype));
-            let map = Tensor::cat(map.collect(), 1);
+            let map = join(map.collect(), 1);
             let sizes = [batch, map.dims()[1], height * width];
             let found = image_likelihood(likelihood, map, log_scales, images);
             let found = found.unwrap_or_else(|| panic!("{likelihood} has no kernels"));

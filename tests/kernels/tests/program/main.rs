@@ -1,6 +1,7 @@
 //! Whole runs of the program on a Vulkan device, as in `vulkan.rs`.
 
 mod divided;
+mod large_maps;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, View};
+use resnet_blocks::join;
 
 use crate::experiment::error::ExperimentError;
 use crate::experiment::model::Model;
@@ -109,7 +110,7 @@ pub fn write_reconstruction(
 ) -> Result<(), ExperimentError> {
     let device = device.clone().inner();
     let image = Tensor::<4>::from_data(TensorData::new(image, [1, 3, 32, 32]), &device);
-    let pair = Tensor::cat(vec![image.clone(), model.reconstruct(image)], 0);
+    let pair = join(vec![image.clone(), model.reconstruct(image)], 0);
     let layout = SheetLayout {
         upscale: 4,
         ..SheetLayout::with_columns(2)

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
-use resnet_blocks::sum_in_fixed_order;
+use resnet_blocks::{join, sum_in_fixed_order};
 use vae_core::{Likelihood, LossTerms, Sampler};
 
 use crate::experiment::model::{Model, ModelConfig};
@@ -225,7 +225,7 @@ pub(crate) fn bits_per_dim(settings: &Settings, terms: &Terms) -> Option<f64> {
 
 /// Reads the loss of a batch, in one transfer.
 pub fn read_terms(terms: &LossTerms) -> BatchLoss {
-    let sums = Tensor::cat(
+    let sums = join(
         vec![
             sum_in_fixed_order(terms.cross_entropy.clone()),
             sum_in_fixed_order(terms.kl.clone()),

@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 use burn::prelude::*;
 use burn::tensor::DType;
 use cifar_loader::{BatchPlan, View};
-use inception_features::{FEATURES, Inception};
+use inception_features::{FEATURES, Inception, LARGEST_MAP};
 use run_report::image_sheet::{CHANNELS, SIDE, VALUES, to_byte};
 use vae_measures::{FeatureMoments, frechet_distance};
 
+use crate::experiment::in_parts::{at_a_time, largest_buffer};
 use crate::experiment::model::Model;
 use crate::experiment::samples::pictures::LatentDraw;
 use crate::experiment::samples::prior_samples::PriorSamples;
@@ -66,10 +67,16 @@ pub fn fid(
 ) -> Fid {
     let device = device.clone().inner();
     let real = real.first(options.images.get());
+    let at_a_time = at_a_time(
+        options.batch_size.get(),
+        LARGEST_MAP,
+        largest_buffer(&device),
+    );
+    let in_network = NonZeroUsize::new(at_a_time).unwrap_or(options.batch_size);
     let mut done = 0;
     let mut moments_of = |images: &mut dyn Iterator<Item = Vec<u8>>| {
         let mut moments = FeatureMoments::new(FEATURES);
-        in_batches(images, options.batch_size, |bytes| {
+        in_batches(images, in_network, |bytes| {
             for row in features(inception, bytes).chunks(FEATURES) {
                 moments.add(row);
             }

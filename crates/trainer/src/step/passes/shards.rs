@@ -3,6 +3,7 @@
 //! A shard that does not fit the memory is computed in micro-batches, which are shards of the shard.
 
 use burn::prelude::*;
+use resnet_blocks::join;
 use run_files::metrics::BatchLoss;
 
 use crate::experiment::evaluate::read_terms;
@@ -68,7 +69,7 @@ pub(crate) fn sum_of_shards<E>(
             take_vector(&model, &mut gradients),
             statistics_vector(&model),
         ];
-        let vector = Tensor::cat(vector, 0).mul_scalar(share);
+        let vector = join(vector, 0).mul_scalar(share);
         ended(Phase::Backward)?;
         Ok(ShardSum { loss, vector })
     };

@@ -8,6 +8,7 @@ use crate::step::passes::passes_by_hand::{
 };
 use burn::module::{ModuleMapper, Param};
 use burn::tensor::DType;
+use resnet_blocks::join;
 use run_files::settings::Precision;
 use vae_core::Sampler;
 
@@ -226,7 +227,7 @@ fn a_shard_that_is_not_finite_is_seen_by_all() {
     let (model, mut inputs, mut replicas) = start(8, 1);
     // The last image is the other device's.
     let last = inputs.images.clone().narrow(0, 7, 1).mul_scalar(f32::NAN);
-    inputs.images = Tensor::cat(vec![inputs.images.narrow(0, 0, 7), last], 0);
+    inputs.images = join(vec![inputs.images.narrow(0, 0, 7), last], 0);
     let found = passed(&mut replicas, &model, &inputs);
     assert!(found.loss.cross_entropy.is_nan());
     let gradients = read(&model, &found.gradients.expect("computed all the same"));
