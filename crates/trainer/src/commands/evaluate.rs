@@ -12,6 +12,7 @@ use crate::commands::finished_run::{load_run, trained_weights};
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
+use crate::device::failure_text::launched;
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -98,11 +99,13 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
     } else {
         f64::NAN
     };
-    let score = |model: &Model| {
-        Score::new(
-            &settings,
-            evaluate_finished(model, view, floor, options, &device),
-        )
+    let mut told = Progress::new(ProgressMode::Plain);
+    let mut score = |model: &Model| {
+        let scored = evaluate_finished(model, view, floor, options, &device);
+        if let Some(reason) = scored.capture_failure {
+            told.notice_once(&launched("batches", &reason));
+        }
+        Score::new(&settings, scored.terms)
     };
     let scored = score(&model);
     if !scored.is_finite() {

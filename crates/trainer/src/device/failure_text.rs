@@ -64,6 +64,14 @@ pub(crate) fn causes(report: &str) -> String {
     told.collect::<Vec<_>>().join(": ")
 }
 
+/// That a GPU launches what it should replay, and why.
+pub(crate) fn launched(what: &str, reason: &str) -> String {
+    format!(
+        "{what} are launched kernel by kernel, because they cannot be captured as a graph: {}",
+        causes(reason)
+    )
+}
+
 /// Of a stack: `12: function`, or `at file`.
 fn is_frame(line: &str) -> bool {
     let number = line.split_once(": ").map(|(number, _)| number);

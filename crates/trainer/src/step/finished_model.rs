@@ -17,6 +17,14 @@ use crate::step::request::EngineOptions;
 #[cfg(feature = "cube")]
 use crate::step::weight_average::Weights;
 
+/// What a finished model's score is, and how it came about.
+pub(crate) struct FinishedScore {
+    /// Means over the split's images, in nats.
+    pub(crate) terms: Terms,
+    /// Why a GPU launched batches that it should have replayed as a graph, if it did.
+    pub(crate) capture_failure: Option<String>,
+}
+
 /// As [`evaluate`], by a GPU's own pass where it has one for the model's form. The pass's memory has been given back at the end.
 /// As many images at a time as the device has buffers for: the noise of each is its own, whatever its batch.
 ///
@@ -28,7 +36,7 @@ pub(crate) fn evaluate_finished(
     floor: f64,
     options: EvaluationOptions,
     device: &Device,
-) -> Terms {
+) -> FinishedScore {
     let at_a_time = model.at_a_time(options.batch_size.get(), device);
     let options = EvaluationOptions {
         batch_size: NonZeroUsize::new(at_a_time).unwrap_or(options.batch_size),
@@ -38,8 +46,15 @@ pub(crate) fn evaluate_finished(
     if let Some(mut own) = OnDevice::new(model, EngineOptions::of_scores(options.sampler)) {
         let mut scorer = DeviceScorer::new(&mut own, model, Weights::Trained);
         let terms = evaluate_by(&mut scorer, view, floor, options, device);
+        let capture_failure = own.capture_failure().map(str::to_owned);
         own.release();
-        return terms;
+        return FinishedScore {
+            terms,
+            capture_failure,
+        };
     }
-    evaluate(model, view, floor, options, device)
+    FinishedScore {
+        terms: evaluate(model, view, floor, options, device),
+        capture_failure: None,
+    }
 }

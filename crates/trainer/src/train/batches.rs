@@ -9,7 +9,7 @@ use run_files::settings::Augment;
 use super::error::TrainError;
 use super::{ActiveRun, Training};
 use crate::device::DeviceError;
-use crate::device::failure_text::causes;
+use crate::device::failure_text::launched;
 use crate::experiment::data;
 use crate::process::progress::{Progress, StepProgress};
 use crate::process::stop_request::StopSignal;
@@ -147,9 +147,6 @@ impl Training<'_> {
 /// Says why a device launches what it should replay, where it does.
 pub(super) fn tell_capture_failure(engine: &Engine, progress: &mut Progress) {
     if let Some(reason) = engine.capture_failure() {
-        progress.notice_once(&format!(
-            "steps are launched kernel by kernel, because they cannot be captured as a graph: {}",
-            causes(reason)
-        ));
+        progress.notice_once(&launched("steps", reason));
     }
 }

@@ -262,6 +262,36 @@ fn steps_that_could_not_be_captured_are_told_apart_where_they_are_timed() {
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
+/// A score that was not replayed takes longer, and says why once.
+#[test]
+fn batches_that_could_not_be_captured_are_told_where_a_finished_run_is_scored() {
+    let folder = folder("scored");
+    let output = train(
+        &folder,
+        "--device cuda:0 --limit-train 40 --run-dir run",
+        &[],
+    );
+    assert_eq!(output.status.code(), Some(0));
+    for (fails, told) in [("", 0), ("-1", 1)] {
+        let arguments =
+            "evaluate --run-dir run --split train --batch-size 2 --device cuda:0 --json";
+        let variables = [("STAND_IN_CAPTURE_FAILS", fails)];
+        let output = program(&folder, arguments, &variables[..told]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        // The stand-in computes nothing, so that there may be no score.
+        let found = text
+            .matches("batches are launched kernel by kernel")
+            .count();
+        assert_eq!(found, told, "{text}");
+        assert_eq!(
+            text.contains("cuStreamEndCapture failed"),
+            told == 1,
+            "{text}"
+        );
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
 /// The first process of the part finds no kernel, wherever the user's own are kept, and leaves its own in the check's folder.
 #[test]
 fn the_cold_start_of_a_check_is_cold() {
