@@ -303,3 +303,18 @@ fn finish(results: &Results, folder: &Path) -> Result<(), GpuCheckError> {
         results: table,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_a_check_is_the_present_second_in_utc() {
+        let before = SystemTime::now() - Duration::from_secs(1);
+        let text = now();
+        assert_eq!((text.len(), &text[19..]), (20, "Z"), "{text}");
+        let date = DateTime::parse_from_rfc3339(&text).expect("a date");
+        let date = SystemTime::from(date);
+        assert!(before <= date && date <= SystemTime::now(), "{text}");
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
 use burn::tensor::{DType, Gradients};
+use safetensors::Dtype;
 
 use super::tolerances::Tolerances;
 use crate::gpu_check::row::Comparison;
@@ -49,9 +50,14 @@ impl Golden {
         let tensors = safetensors::SafeTensors::deserialize(bytes)
             .expect("the files inside the program are whole");
         let tensors = tensors.iter().map(|(name, view)| {
-            let (numbers, _) = view.data().as_chunks::<4>();
-            let values = numbers.iter().map(|four| f32::from_le_bytes(*four));
-            (name.to_owned(), (view.shape().to_vec(), values.collect()))
+            let data = view.data();
+            let values = match view.dtype() {
+                Dtype::U8 => data.iter().copied().map(f32::from).collect(),
+                Dtype::F64 => in_float32::<8>(data, f64::from_le_bytes),
+                Dtype::I64 => in_float32::<8>(data, |bytes| i64::from_le_bytes(bytes) as f64),
+                _ => in_float32::<4>(data, |bytes| f32::from_le_bytes(bytes).into()),
+            };
+            (name.to_owned(), (view.shape().to_vec(), values))
         });
         Self(tensors.collect())
     }
@@ -60,6 +66,12 @@ impl Golden {
     pub(super) fn count(&self, prefix: &str) -> usize {
         let names = self.0.keys();
         names.filter(|name| name.starts_with(prefix)).count()
+    }
+
+    /// The shape of a tensor; empty where there is none of that name.
+    #[cfg(feature = "cube")]
+    pub(super) fn shape(&self, name: &str) -> &[usize] {
+        self.0.get(name).map_or(&[], |(shape, _)| shape)
     }
 
     /// The values of a tensor in float64, where there is one of that name.
@@ -87,6 +99,12 @@ impl Golden {
     pub(super) fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         Tensor::from_data(self.data(name), device)
     }
+}
+
+/// Numbers of so many bytes each.
+fn in_float32<const BYTES: usize>(data: &[u8], number: fn([u8; BYTES]) -> f64) -> Vec<f32> {
+    let (numbers, _) = data.as_chunks::<BYTES>();
+    numbers.iter().map(|bytes| number(*bytes) as f32).collect()
 }
 
 impl Golden {

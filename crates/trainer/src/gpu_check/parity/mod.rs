@@ -2,6 +2,8 @@
 
 mod golden;
 #[cfg(feature = "cube")]
+mod likelihoods;
+#[cfg(feature = "cube")]
 mod own_step;
 mod positions;
 mod tolerances;
@@ -59,6 +61,16 @@ pub(super) fn check(
             on_case(&name, &mut || {
                 let vae = load(autoencoder(depth, precision).init(device), &golden);
                 own_step::compare(vae, &golden, device, tolerances)
+            });
+        }
+    }
+    // They are float32 in every precision.
+    #[cfg(feature = "cube")]
+    if precision == Precision::F32 && own_step::is_known(device) {
+        let golden = Golden::read(likelihoods::FILE);
+        for family in likelihoods::FAMILIES {
+            on_case(&format!("likelihood {}", family.1), &mut || {
+                likelihoods::compare(&golden, family, device)
             });
         }
     }
