@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use run_files::metrics::{EpochRow, Terms};
-use run_files::settings::Settings;
+use run_files::settings::{Settings, Validation};
 use serde_json::Value;
 
 use super::*;
@@ -379,5 +379,33 @@ fn a_log_probability_without_a_bound_has_neither_bits_nor_a_floor() {
         for word in ["NaN", "not finite", "excess", "bits"] {
             assert!(!text.contains(word), "{text}");
         }
+    }
+}
+
+#[test]
+fn a_run_that_is_validated_on_the_test_set_says_so_when_it_begins() {
+    for (validation, told) in [(Validation::HeldOut, false), (Validation::Test, true)] {
+        let (stdout, settings) = (
+            Captured::default(),
+            Settings {
+                validation,
+                ..Settings::default()
+            },
+        );
+        let outputs = (Box::new(stdout.clone()), Box::new(Captured::default()));
+        Progress::with_writers(ProgressMode::Plain, outputs.0, outputs.1).run_started(&RunStart {
+            settings: &settings,
+            run_dir: Path::new("runs/one"),
+            train_images: 2000,
+            valid_images: 500,
+            parameters: 10,
+            first_epoch: 1,
+            is_over: false,
+        });
+        assert_eq!(
+            stdout.text().contains("the test set"),
+            told,
+            "{validation:?}"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use super::events::{EpochEnd, Finish, RunStart, StepProgress, StepRate, StopReason};
 use run_files::metrics::{EpochRow, Terms};
+use run_files::settings::Validation;
 use run_files::shell::quoted_path;
 use run_files::wording::{self, clock, images_per_second, short_nats as nats};
 
@@ -18,7 +19,7 @@ pub(super) fn run_start(start: &RunStart<'_>) -> String {
         |preset| format!("preset {preset}"),
     );
     format!(
-        "{begin}: {preset}; depth {}, width {}{}, latent {}, {} parameters; {} training and {} validation images, batch {}; \
+        "{begin}: {preset}; depth {}, width {}{}, latent {}, {} parameters; {} training and {} {}, batch {}; \
          at most {}, seed {}, device {}; run folder {}",
         settings.depth,
         settings.width,
@@ -31,6 +32,12 @@ pub(super) fn run_start(start: &RunStart<'_>) -> String {
         wording::count(start.parameters as u64),
         wording::count(start.train_images as u64),
         wording::count(start.valid_images as u64),
+        match settings.validation {
+            Validation::HeldOut => "validation images",
+            // Whoever asks for the post's protocol, or a preset that has it, gets a test score of images that were looked at.
+            Validation::Test =>
+                "validation images, which are the test set: it chooses the best epoch",
+        },
         settings.batch_size,
         wording::counted(settings.epochs.into(), "epoch"),
         settings.seed,
