@@ -29,6 +29,7 @@ mod outcome;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod step;
+mod traffic;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
 mod vector;
@@ -43,5 +44,6 @@ pub use network::{ImageLikelihood, image_likelihood};
 pub use outcome::{BatchTerms, Outcome, Pending, PendingTerms, StepError};
 #[cfg(feature = "cube")]
 pub use step::{DeviceStep, ShardPass, StepInputs, StepOptions, StepRates, Weights};
+pub use traffic::bytes_moved;
 #[cfg(feature = "cube")]
 pub use vector::DeviceVector;

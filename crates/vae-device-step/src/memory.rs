@@ -221,14 +221,14 @@ impl Kept {
 }
 
 /// Rows of the block's narrow maps before its 3x3 convolution, and behind it.
-fn rows(block: &BlockShape, batch: usize) -> (u64, u64) {
+pub(crate) fn rows(block: &BlockShape, batch: usize) -> (u64, u64) {
     (
         (batch * block.pixels_low()) as u64,
         (batch * block.pixels_out()) as u64,
     )
 }
 
-fn is_enlarging(block: &BlockShape) -> bool {
+pub(crate) fn is_enlarging(block: &BlockShape) -> bool {
     block.size_out > block.size_in
 }
 

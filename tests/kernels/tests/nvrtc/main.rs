@@ -15,6 +15,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use vae_core::{Depth, Precision, VaeConfig};
+use vae_device_step::bytes_moved;
+
 fn wheels() -> PathBuf {
     let folder = std::env::var_os("NVIDIA_WHEELS").unwrap_or_else(|| {
         panic!(
@@ -224,6 +227,11 @@ fn the_projects_own_products_compile_for_cards_of_three_generations() {
 fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
     let (text, asked) = step("9.0", &["bf16", "28", "128"], Products::Library);
     assert!(text.contains("captured: true"), "{text}");
+    let moved = bytes_moved(&VaeConfig::preset(Depth::Depth28), 128, Precision::Bf16);
+    println!(
+        "bytes moved a step by the formula: {:.2} GB",
+        moved as f64 / 1e9
+    );
     let launches = asked["step 0"].launches;
     assert!(launches > 200, "{launches} launches are not a step's");
     assert!(launches <= 450, "{launches} launches");
