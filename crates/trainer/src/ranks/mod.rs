@@ -196,7 +196,6 @@ impl Ranks {
     ///
     /// # Errors
     /// Where it is lost or has ended with an error.
-    #[cfg(feature = "cube")]
     pub(crate) fn exchange(&self, other: usize, message: Message) -> Result<Message, RanksError> {
         match self.transport() {
             Some(mut transport) => transport.exchange(other, message),
