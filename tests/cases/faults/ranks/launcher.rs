@@ -1,0 +1,36 @@
+//! What the launcher passes on to the ranks.
+
+use std::time::Instant;
+
+use end_to_end_tests::Bench;
+
+use super::blows::send;
+use super::{LIMIT, MISSING, errors, program, start, train, wait_for_start};
+
+/// SIGTERM it keeps for itself, and then ends with a code of its own.
+#[test]
+fn sigusr2_to_the_launcher_ends_all_ranks_with_a_checkpoint() {
+    let Some(program) = program() else {
+        println!("skipped: {MISSING}");
+        return;
+    };
+    let bench = Bench::new();
+    train(&bench, program, 1, "whole");
+    let mut child = start(&bench, program, 2, "run");
+    assert!(wait_for_start(
+        &bench,
+        &mut child,
+        "run",
+        std::time::Duration::ZERO
+    ));
+    let began = Instant::now();
+    assert!(send(child.id(), "-USR2"));
+    let output = child.wait_with_output().expect("ended");
+    assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
+    let errors = errors(&output);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("stopped by SIGUSR2"), "{errors:?}");
+    assert_eq!(output.status.code(), Some(143), "{errors:?}");
+    train(&bench, program, 1, "run");
+    bench.assert_same_run("whole", "run");
+}
