@@ -1,11 +1,11 @@
-//! What the launcher passes on to the ranks.
+//! What the launcher passes on to the ranks, and a launcher whose ranks cannot find each other.
 
 use std::time::Instant;
 
-use end_to_end_tests::Bench;
+use end_to_end_tests::{Bench, ended};
 
 use super::blows::send;
-use super::{LIMIT, MISSING, errors, program, start, train, wait_for_start};
+use super::{LIMIT, MISSING, TINY, errors, program, start, train, wait_for_start};
 
 /// SIGTERM it keeps for itself, and then ends with a code of its own.
 #[test]
@@ -33,4 +33,26 @@ fn sigusr2_to_the_launcher_ends_all_ranks_with_a_checkpoint() {
     assert_eq!(output.status.code(), Some(143), "{errors:?}");
     train(&bench, program, 1, "run");
     bench.assert_same_run("whole", "run");
+}
+
+/// As where `mpirun` is MPICH's and the program was built with Open MPI, or the other way round: each rank would train for itself, into one folder.
+#[test]
+fn ranks_of_another_librarys_launcher_are_refused() {
+    let Some(program) = program() else {
+        println!("skipped: {MISSING}");
+        return;
+    };
+    let bench = Bench::new();
+    for (rank, said) in [("0", "another library than the launcher's"), ("1", "")] {
+        let mut command = bench.command(program.to_str().expect("text"));
+        command
+            .env("PMI_SIZE", "2")
+            .env("PMI_RANK", rank)
+            .args(TINY)
+            .arg("run");
+        let ended = ended(&mut command).failure(2, &[said]);
+        // One of them says it.
+        assert_eq!(ended.stderr.contains("error:"), rank == "0", "{ended:?}");
+        assert!(!bench.path("run").exists(), "a run that never began");
+    }
 }
