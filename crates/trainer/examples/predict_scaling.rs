@@ -48,15 +48,26 @@ const COMPUTE: Compute = Compute {
 /// Images a GPU in weak scaling, and of the whole batch in strong scaling.
 const PER_GPU: f64 = 128.0;
 const WHOLE: f64 = 2048.0;
-const COUNTS: [usize; 9] = [1, 2, 8, 16, 32, 64, 128, 256, 1024];
+const COUNTS: [usize; 10] = [1, 2, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+/// What `bench-step` measured of exchanges through MPI between two ranks of a processor: seconds of an empty one, and bytes a second each way of
+/// a long one.
+const MEASURED_LATENCY: f64 = 26e-6;
+const MEASURED_BANDWIDTH: f64 = 2.0e9;
+/// Communication of a step of those two ranks, by the same command: width, bytes sent, seconds.
+const MEASURED_STEPS: [(f64, f64, f64); 3] = [
+    (0.125, 2.27e6, 0.7e-3),
+    (0.25, 6.79e6, 2.6e-3),
+    (0.5, 22.6e6, 15.2e-3),
+];
 
 const LINKS: [Links; 2] = [
     Links {
         name: "host memory and MPI (where NCCL is missing)",
         short_name: "through the host",
         colour: "#2f6db5",
-        latency: [2e-6, 5e-6],
-        bandwidth: [5e9, 25e9],
+        latency: [MEASURED_LATENCY, MEASURED_LATENCY + 5e-6],
+        bandwidth: [MEASURED_BANDWIDTH, 25e9],
         to_host: Some(20e9),
     },
     Links {
@@ -116,13 +127,19 @@ fn page(bytes: f64) -> String {
          - Ranks add {:.1} MB per step: the gradients and running statistics of depth 28 at the original width, {:.0} float32 numbers.\n\
          - {GPUS} GPUs per machine. The sum is recursive halving and doubling, the nearest ranks first; it begins when the backward pass has ended.\n\
          - Ranks wait for nobody; evaluation, pictures and checkpoints are not counted.\n\
-         - The links' numbers are round ones for servers of 2026, not measured. Between two ranks of a 2-core machine 81.3 MB took\n\
-         \x20 68 ms, additions included ([EXPERIMENTS.md](../EXPERIMENTS.md#2026-11-26-ranks-under-mpi-on-one-machine)): 1.2 GB/s where 5 GB/s are assumed here.\n\n\
+         - Through host memory, the message and the bandwidth within a machine are those that `bench-step --ranks 2` measured of an exchange between\n\
+         \x20 two ranks of a 2-core machine ([EXPERIMENTS.md](../EXPERIMENTS.md#2026-11-28-an-exchange-between-two-ranks)): {:.0} us and {:.1} GB/s. Eight GPUs'\n\
+         \x20 ranks are assumed to have as much each, although they share a server's memory, which is also faster. 5 us more are assumed between machines.\n\
+         - All other numbers of links are assumed, and round. NCCL within a machine: 200 GB/s, of the 450 GB/s each way that NVIDIA states for an H100's NVLink.\n\
+         \x20 A machine's network: one InfiniBand port of 400 Gbit/s, that is 50 GB/s, and half of it through host memory. To the host: 20 GB/s, of the 63 GB/s each\n\
+         \x20 way of 16 lanes of PCIe 5.0. Messages of NCCL: 5 and 15 us.\n\n\
          | between GPUs | message within, between machines | GPU within its machine | network of a machine | to the host and back |\n|---|---|---|---|---|\n",
         1e3 * COMPUTE.fixed,
         1e3 * COMPUTE.per_image,
         bytes / 1e6,
         bytes / 4.0,
+        1e6 * MEASURED_LATENCY,
+        MEASURED_BANDWIDTH / 1e9,
     );
     for links in &LINKS {
         let to_host = links.to_host.map_or_else(
@@ -139,6 +156,7 @@ fn page(bytes: f64) -> String {
             links.bandwidth[1] / 1e9,
         );
     }
+    text += &checked();
     for (title, about) in [
         ("Weak scaling", format!("{PER_GPU} images per GPU")),
         (
@@ -174,6 +192,25 @@ fn page(bytes: f64) -> String {
         }
     }
     text + "\n![efficiency over the number of GPUs](scaling.svg)\n\nLeft weak, right strong scaling.\n"
+}
+
+/// The model's sum between the two ranks whose exchange was measured, beside what their steps spent.
+fn checked() -> String {
+    let mut text = "\n## The same formula for the two ranks that were measured\n\n\
+                    Depth 28, one message each way at a time. What the sum of a step takes by the measured exchange, and the communication that the step had:\n\n\
+                    | width | MB per step | predicted | measured |\n|---|---|---|---|\n"
+        .to_owned();
+    for (width, bytes, seconds) in MEASURED_STEPS {
+        let predicted = 2.0 * MEASURED_LATENCY + bytes / MEASURED_BANDWIDTH;
+        let _ = writeln!(
+            text,
+            "| {width} | {:.1} | {:.1} ms | {:.1} ms |",
+            bytes / 1e6,
+            1e3 * predicted,
+            1e3 * seconds
+        );
+    }
+    text
 }
 
 fn plot(bytes: f64) -> String {

@@ -8,3 +8,4 @@ mod memory;
 mod numbers;
 mod older;
 mod reproducibility;
+mod weight_average;

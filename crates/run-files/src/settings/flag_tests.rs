@@ -124,4 +124,6 @@ fn a_rank_timeout_out_of_range_is_refused_with_the_range() {
         );
     }
     assert_eq!(parse(&["--rank-timeout", "60"]).rank_timeout, 60);
+    // With the 16 s that Open MPI takes to end the others, a run whose rank hangs is over within half a minute.
+    assert!(parse(&[]).rank_timeout + 16 < 30);
 }

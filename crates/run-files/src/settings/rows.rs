@@ -482,8 +482,8 @@ settings! {
     #[arg(long, requires = "resume")]
     pub from_best: bool,
     /// Seconds without a sign of life after which another rank counts as lost, under mpirun or srun, 5 to 86400
-    /// [default: 20]
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, hide_default_value = true, value_parser = super::options::rank_timeout)]
+    /// [default: 12]
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, hide_default_value = true, value_parser = super::options::rank_timeout)]
     pub rank_timeout: u64,
     /// Processes on this machine that share each batch, a power of two; `cargo xtask train` starts them with mpirun
     /// [default: 1]

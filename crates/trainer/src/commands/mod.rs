@@ -36,7 +36,7 @@ Exit codes:
   30  training diverged: ten steps in a row were not finite
   31  out of memory               32  the device was lost, or cannot be used
   33  another rank was lost
-  130, 143  stopped by SIGINT, or by SIGTERM or SIGHUP, with a checkpoint
+  130, 143  stopped by SIGINT, or by SIGTERM, SIGHUP or SIGUSR2, with a checkpoint
   40  runs of bench-depths failed; its tables hold the others
   1   parts of gpu-check failed; its results hold the others. Checks of self-test failed";
 

@@ -19,14 +19,21 @@ pub enum StopSignal {
     Terminate,
     /// SIGHUP: the terminal was closed.
     Hangup,
+    /// SIGUSR2: the one of these that Open MPI's `mpirun` passes on to the ranks.
+    Relayed,
 }
 
 impl StopSignal {
     /// The signal with this number, if it is one of them.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Interrupt, Self::Terminate, Self::Hangup]
-            .into_iter()
-            .find(|signal| signal.number() == number)
+        [
+            Self::Interrupt,
+            Self::Terminate,
+            Self::Hangup,
+            Self::Relayed,
+        ]
+        .into_iter()
+        .find(|signal| signal.number() == number)
     }
 
     /// The signal's number.
@@ -35,21 +42,25 @@ impl StopSignal {
             Self::Interrupt => 2,
             Self::Terminate => 15,
             Self::Hangup => 1,
+            #[cfg(unix)]
+            Self::Relayed => signal_hook::consts::SIGUSR2 as u8,
+            #[cfg(not(unix))]
+            Self::Relayed => 12,
         }
     }
 
-    /// The exit code of a run that it has stopped: a closed terminal counts as SIGTERM.
+    /// The exit code of a run that it has stopped: all but Ctrl-C count as SIGTERM.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
-            Self::Terminate | Self::Hangup => 143,
+            Self::Terminate | Self::Hangup | Self::Relayed => 143,
         }
     }
 
     /// Whether it ends the process at once, so long after the first signal of any kind.
     #[cfg(unix)]
     fn ends_at_once(self, after_the_first: Duration) -> bool {
-        self != Self::Hangup && after_the_first > ONE_WISH
+        matches!(self, Self::Interrupt | Self::Terminate) && after_the_first > ONE_WISH
     }
 
     /// The signal's name.
@@ -58,6 +69,7 @@ impl StopSignal {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
             Self::Hangup => "SIGHUP, a closed terminal,",
+            Self::Relayed => "SIGUSR2",
         }
     }
 }
@@ -116,9 +128,9 @@ impl StopRequest {
         }
     }
 
-    /// Lets SIGINT, SIGTERM and SIGHUP ask for the end, and SIGINT or SIGTERM end the process at once, with code 130 or 143, where any of the three came
-    /// more than 0.3 s before; and SIGUSR1, with which schedulers warn, ask for a checkpoint. SIGHUP never ends it at once: shell and kernel
-    /// send one each where a terminal is closed. A SIGHUP that is ignored, as under `nohup`, stays ignored;
+    /// Lets SIGINT, SIGTERM, SIGHUP and SIGUSR2 ask for the end, and SIGINT or SIGTERM end the process at once, with code 130 or 143, where any of the four
+    /// came more than 0.3 s before; and SIGUSR1, with which schedulers warn, ask for a checkpoint. SIGHUP never ends it at once: shell and kernel
+    /// send one each where a terminal is closed. SIGUSR2 neither: launchers may pass it on twice. A SIGHUP that is ignored, as under `nohup`, stays ignored;
     /// SIGQUIT ends the process at once, as ever. A file-size limit becomes an error of the write that meets it, where it would kill the process.
     ///
     /// # Errors
@@ -135,6 +147,8 @@ impl StopRequest {
         if !ignores_hangup() {
             signals.push((signal_hook::consts::SIGHUP, StopSignal::Hangup));
         }
+        #[cfg(unix)]
+        signals.push((signal_hook::consts::SIGUSR2, StopSignal::Relayed));
         #[cfg(unix)]
         end_at_a_second_signal(signals.iter().map(|(number, _)| *number))?;
         #[cfg(not(unix))]
@@ -227,7 +241,9 @@ mod tests {
             assert!(!signal.ends_at_once(together), "{signal:?}");
             assert!(signal.ends_at_once(later), "{signal:?}");
         }
-        assert!(!StopSignal::Hangup.ends_at_once(later));
+        for signal in [StopSignal::Hangup, StopSignal::Relayed] {
+            assert!(!signal.ends_at_once(later), "{signal:?}");
+        }
     }
 
     #[test]
@@ -237,5 +253,6 @@ mod tests {
         assert!(request.takes_checkpoint());
         assert!(!request.takes_checkpoint());
         assert_eq!(StopSignal::Hangup.exit_code(), 143);
+        assert_eq!(StopSignal::Relayed.exit_code(), 143);
     }
 }

@@ -16,6 +16,16 @@ pub enum RanksError {
         /// What it says.
         reason: String,
     },
+    /// The launcher of one MPI library has started ranks of a program that was built with another one.
+    #[error(
+        "the launcher has started {ranks} ranks, and this program's MPI library knows of one: it is another library than the launcher's. \
+         Start the ranks with that library's own launcher (Debian: `mpirun.openmpi` or `mpirun.mpich`), or build the program again with \
+         the launcher's library (`MPICC=mpicc.mpich cargo build --package trainer --features mpi`)"
+    )]
+    OtherLibrary {
+        /// How many the launcher has started.
+        ranks: usize,
+    },
     /// Shards are halved again and again.
     #[error("{size} ranks: their number has to be a power of two, as that of the shards is")]
     NoPowerOfTwo {
@@ -104,6 +114,7 @@ impl RanksError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotBuilt
+            | Self::OtherLibrary { .. }
             | Self::NoPowerOfTwo { .. }
             | Self::NotStarted { .. }
             | Self::Indivisible { .. }

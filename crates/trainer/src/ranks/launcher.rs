@@ -19,6 +19,14 @@ pub(crate) fn has_started_ranks(environment: &dyn Fn(&str) -> Option<String>) ->
     is_launched
 }
 
+/// How many ranks the launcher has started, where it says so.
+#[cfg_attr(not(any(test, feature = "mpi")), expect(dead_code))]
+pub(crate) fn started_ranks(environment: &dyn Fn(&str) -> Option<String>) -> Option<usize> {
+    let sizes = OF_RANKS.into_iter().filter(|name| name.ends_with("_SIZE"));
+    let sizes = sizes.filter_map(|name| environment(name)?.trim().parse().ok());
+    sizes.max()
+}
+
 /// The tasks of the Slurm step that this process is one of, where no library of MPI was told of them: each of them then works on its own.
 pub(crate) fn tasks_on_their_own(environment: &dyn Fn(&str) -> Option<String>) -> Option<usize> {
     if OF_RANKS.into_iter().any(|name| environment(name).is_some()) {
@@ -90,6 +98,12 @@ mod tests {
             ("PMIX_RANK", "3"),
             ("SLURM_LOCALID", "1")
         ])));
+        assert_eq!(
+            started_ranks(&of(&[("PMI_SIZE", "16"), ("PMI_RANK", "3")])),
+            Some(16)
+        );
+        // PMIx tells by calls how many there are.
+        assert_eq!(started_ranks(&of(&[("PMIX_RANK", "3")])), None);
         assert_eq!(tasks_on_their_own(&of(&[("SLURM_NTASKS", "4")])), None);
         assert_eq!(
             tasks_on_their_own(&of(&[("SLURM_STEP_NUM_TASKS", "4")])),

@@ -57,7 +57,7 @@ impl Ranks {
     /// `timeout` is how long another rank may give no sign of life.
     ///
     /// # Errors
-    /// Where this program was built without MPI, or MPI does not start.
+    /// Where this program was built without MPI or with another library than the launcher's, or MPI does not start.
     pub fn of_launcher(timeout: Duration, stop: &StopRequest) -> Result<Self, RanksError> {
         if !launcher::has_started_ranks(&|name| std::env::var(name).ok()) {
             return Ok(Self::alone());
@@ -68,7 +68,12 @@ impl Ranks {
             match transport.size() {
                 1 => {
                     transport.end();
-                    Ok(Self::alone())
+                    // The library of another launcher finds itself alone, and each rank would train for itself.
+                    let started = launcher::started_ranks(&|name| std::env::var(name).ok());
+                    match started.filter(|started| *started > 1) {
+                        Some(ranks) => Err(RanksError::OtherLibrary { ranks }),
+                        None => Ok(Self::alone()),
+                    }
                 }
                 size if !size.is_power_of_two() => {
                     transport.end();
@@ -196,7 +201,6 @@ impl Ranks {
     ///
     /// # Errors
     /// Where it is lost or has ended with an error.
-    #[cfg(feature = "cube")]
     pub(crate) fn exchange(&self, other: usize, message: Message) -> Result<Message, RanksError> {
         match self.transport() {
             Some(mut transport) => transport.exchange(other, message),

@@ -8,8 +8,10 @@ use cifar_loader::{BatchPlan, Cifar10};
 use resnet_blocks::with_plain_blocks;
 use serde::Serialize;
 
+use super::between_ranks::BetweenRanks;
 use super::error::TimingError;
 use super::likelihood_timing::{LikelihoodTiming, processor_seconds, time_likelihood};
+use super::median::median;
 use crate::device::DeviceError;
 use crate::device::failure_text::causes;
 use crate::experiment::data;
@@ -17,8 +19,8 @@ use crate::experiment::evaluate::{BatchScorer, ModelScorer};
 use crate::experiment::model::{initial_model, model_config};
 use crate::experiment::random::{Purpose, Stream};
 use crate::experiment::split_images::{ImagePlace, SplitImages};
+use crate::ranks::Ranks;
 use crate::ranks::division::divided;
-use crate::ranks::{Ranks, Spent};
 use crate::step::engine::Engine;
 use crate::step::fault::FaultInjector;
 use crate::step::kl_objective::KlObjective;
@@ -62,21 +64,6 @@ pub struct StepTiming {
     /// What the step spends on other ranks, where there are any; the phases contain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub between_ranks: Option<BetweenRanks>,
-}
-
-/// Medians of what a step spends on other ranks, in seconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct BetweenRanks {
-    /// How many ranks there are.
-    pub ranks: usize,
-    /// The rest of the step.
-    pub compute_seconds: f64,
-    /// From when two ranks have met until each has what the other sent.
-    pub communication_seconds: f64,
-    /// Until the other has come to the same point.
-    pub waiting_seconds: f64,
-    /// Bytes that this rank sends.
-    pub bytes_sent: u64,
 }
 
 /// Medians of the phases of a step, in seconds.
@@ -295,23 +282,7 @@ fn timed_steps(
         time_likelihood(engine.model(), images, steps, &device)
     });
     let counted = &wholes[warmup..];
-    let between_ranks = (ranks.size() > 1).then(|| {
-        let spent = &spent[warmup..];
-        let of =
-            |seconds: fn(&Spent) -> f64| median(&spent.iter().map(seconds).collect::<Vec<_>>());
-        let communicating = |spent: &Spent| spent.transfer.as_secs_f64();
-        let waiting = |spent: &Spent| spent.waiting.as_secs_f64();
-        let computing = counted.iter().zip(spent);
-        let computing =
-            computing.map(|(whole, spent)| whole - communicating(spent) - waiting(spent));
-        BetweenRanks {
-            ranks: ranks.size(),
-            compute_seconds: median(&computing.collect::<Vec<_>>()),
-            communication_seconds: of(communicating),
-            waiting_seconds: of(waiting),
-            bytes_sent: spent.last().map_or(0, |spent| spent.bytes),
-        }
-    });
+    let between_ranks = BetweenRanks::measured(ranks, counted, &spent[warmup..])?;
     let seconds_per_step = median(counted);
     let [
         data_seconds,
@@ -340,30 +311,4 @@ fn timed_steps(
             .map(|(after, before)| (after - before) / steps as f64),
         likelihood,
     })
-}
-
-/// The middle value, or the mean of the middle two.
-///
-/// # Panics
-/// If there is none.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        (sorted[middle - 1] + sorted[middle]) / 2.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-    }
 }

@@ -10,6 +10,7 @@ use end_to_end_tests::Bench;
 mod beginnings;
 mod blows;
 mod large_vectors;
+mod launcher;
 mod not_finite;
 mod two_hosts;
 

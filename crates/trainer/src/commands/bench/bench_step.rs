@@ -13,9 +13,10 @@ use crate::device::{DeviceError, open_device_for, with_failures_as_errors};
 use crate::process::lifeline;
 use crate::process::stop_request::StopRequest;
 use crate::ranks::Ranks;
+use crate::timing::median::median;
 use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
 use crate::timing::step_scaling::{Scaling, time_scaling};
-use crate::timing::step_timing::{StepTiming, TimingOptions, median, time_steps_on_ranks};
+use crate::timing::step_timing::{StepTiming, TimingOptions, time_steps_on_ranks};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::RunFolderError;
 use run_files::settings::{DeviceChoice, Precision, Settings, SettingsError, TrainFlags, resolve};
@@ -317,6 +318,11 @@ fn lines(result: &TimedStep<'_>) -> String {
             between.communication_seconds,
             between.waiting_seconds,
             between.bytes_sent as f64 / 1e6
+        );
+        text += &format!(
+            "an exchange     {:.1} us where it is empty, {:.2} GB/s each way where it is long\n",
+            1e6 * between.exchange.latency_seconds,
+            between.exchange.bytes_per_second / 1e9
         );
     }
     if let Some(processors) = timing.processor_seconds_per_step {
