@@ -17,7 +17,7 @@ use burn::prelude::*;
 pub(crate) fn join(mut parts: Vec<Tensor<4>>) -> Tensor<4> {
     let last = parts.pop().expect("a block has chains");
     let zero_of = |part: &Tensor<4>| {
-        // 0 whatever the value is: 0 times an infinite one would be none.
+        // 0 whatever the value is: 0 times an infinite one would be NaN.
         let first = part.clone().slice([0..1, 0..1, 0..1, 0..1]);
         first.is_nan().float().mul_scalar(0.0)
     };

@@ -23,6 +23,15 @@ fn both_scores_are_evaluated(bench: &Bench) {
     let text = evaluate(&[]).stdout;
     assert!(text.contains("the weights themselves, without their average:\nloss "));
 
+    // The bound is the average's, whether the weights themselves have been scored before it or not.
+    let bound = || evaluate(&["--importance-samples", "3", "--json"]).json();
+    let beside = bound();
+    std::fs::rename(bench.path("whole/checkpoints"), bench.path("away")).expect("moved");
+    let alone = bound();
+    std::fs::rename(bench.path("away"), bench.path("whole/checkpoints")).expect("moved");
+    assert!(beside.get("without_average").is_some() && alone.get("without_average").is_none());
+    assert_eq!(beside["importance"], alone["importance"]);
+
     // The weights of the best epoch's checkpoint in the average's place have that score. No checkpoint has an average that is
     // equal to them, and a note says so.
     let best = &summary["best"]["epoch"];

@@ -3,7 +3,7 @@
 use cudarc::driver::sys::cuDriverGetVersion;
 use cudarc::nvrtc::sys::nvrtcVersion;
 
-/// NVRTC's and the driver's versions, as `nvrtc-12.9-driver-13.0`; none where one of them does not tell.
+/// NVRTC's and the driver's versions, as `nvrtc-12.9-driver-13.0`; none where one of the two cannot be asked.
 ///
 /// # Panics
 /// If NVRTC's library or the driver's cannot be loaded.

@@ -67,7 +67,8 @@ pub(super) fn trained_weights(
             continue;
         };
         if take_average(&mut checkpoint.optimizer) == exported {
-            let model = load_values(averaged.clone(), &checkpoint.model);
+            // Burn's modules share their running statistics with their clones; `averaged` keeps its own.
+            let model = load_values(averaged.valid(), &checkpoint.model);
             return Ok(model.ok());
         }
     }

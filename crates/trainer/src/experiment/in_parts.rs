@@ -1,6 +1,6 @@
 //! A model's passes without gradients over as many images as a device has buffers for.
 //!
-//! A map of a whole batch is one buffer, and devices have none above a size: 128 MiB on some, 4 GiB on most. Each image's result is its own there, since
+//! A map of a whole batch is one buffer, and devices have none above a size: 128 MiB on lavapipe, say. Each image's result is its own there, since
 //! norms use running statistics; so a batch is divided where its maps would be larger.
 
 use burn::prelude::*;

@@ -200,8 +200,8 @@ mod tests {
         );
         // Longer than the limit as a whole, and neither half is.
         let (made, _) = shell(
-            &format!("{compiling}; sleep 2; {ready}; sleep 2; {step}; {ROW}"),
-            3.5,
+            &format!("{compiling}; sleep 5; {ready}; sleep 5; {step}; {ROW}"),
+            9.0,
         );
         assert_eq!((made.rows.len(), made.reason), (1, None));
         // Nothing goes on for ever by being ready again and again.

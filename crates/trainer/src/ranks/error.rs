@@ -16,11 +16,12 @@ pub enum RanksError {
         /// What it says.
         reason: String,
     },
-    /// The launcher of one MPI library has started ranks of a program that was built with another one.
+    /// The launcher has started ranks that the program's MPI library does not hear of.
     #[error(
-        "the launcher has started {ranks} ranks, and this program's MPI library knows of one: it is another library than the launcher's. \
-         Start the ranks with that library's own launcher (Debian: `mpirun.openmpi` or `mpirun.mpich`), or build the program again with \
-         the launcher's library (`MPICC=mpicc.mpich cargo build --package trainer --features mpi`)"
+        "the launcher has started {ranks} ranks, and this program's MPI library knows of one. Under Slurm, `srun --mpi=pmix` tells it; \
+         otherwise it is another library than the launcher's: start the ranks with its own launcher (Debian: `mpirun.openmpi` or \
+         `mpirun.mpich`), or build the program again with the launcher's library (`MPICC=mpicc.mpich cargo build --package trainer \
+         --features mpi`)"
     )]
     OtherLibrary {
         /// How many the launcher has started.

@@ -36,8 +36,9 @@ pub struct BetweenRanks {
 pub struct ExchangeTiming {
     /// Seconds of an empty one.
     pub latency_seconds: f64,
-    /// Bytes a second that each sends in a long one, the latency apart.
-    pub bytes_per_second: f64,
+    /// Bytes a second that each sends in a long one, the latency apart; none where a long one took no longer than an empty one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
 }
 
 impl BetweenRanks {
@@ -81,7 +82,7 @@ impl ExchangeTiming {
         let transfer = median(&seconds[1..]) - latency_seconds;
         Ok(Self {
             latency_seconds,
-            bytes_per_second: 4.0 * LENGTH as f64 / transfer,
+            bytes_per_second: (transfer > 0.0).then(|| 4.0 * LENGTH as f64 / transfer),
         })
     }
 }
@@ -132,7 +133,10 @@ mod tests {
                 (0.0..1.0).contains(&exchange.latency_seconds),
                 "{exchange:?}"
             );
-            assert!(exchange.bytes_per_second.abs() > 1e6, "{exchange:?}");
+            assert!(
+                exchange.bytes_per_second.is_none_or(|rate| rate > 1e6),
+                "{exchange:?}"
+            );
         }
         let alone = BetweenRanks::measured(&Ranks::alone(), &[1.0], &[Spent::default()]);
         assert!(alone.expect("nobody is missing").is_none());

@@ -67,7 +67,7 @@ impl Training<'_> {
                 &mut |done| progress.evaluated("test", done, of),
             )
         };
-        let options = self.evaluation(0);
+        let options = self.evaluation(&model, 0);
         let of_device = self.device_evaluation(&run.engine, options);
         let test = match run.engine.final_scorer(&model) {
             Some(mut scorer) => score(scorer.as_mut(), of_device),

@@ -58,7 +58,7 @@ impl Training<'_> {
                 &mut |done| progress.evaluated("validation", done, of),
             )
         };
-        let options = self.evaluation(epoch);
+        let options = self.evaluation(&model, epoch);
         let of_device = self.device_evaluation(&run.engine, options);
         let mut score_weights = |engine: &mut Engine, weights| {
             if let Some(mut scorer) = engine.device_scorer(weights) {
@@ -87,9 +87,11 @@ impl Training<'_> {
     }
 
     /// How a split is scored after an epoch; epoch 0 stands for the final score.
-    pub(super) fn evaluation(&self, epoch: u32) -> EvaluationOptions {
+    pub(super) fn evaluation(&self, model: &Model, epoch: u32) -> EvaluationOptions {
+        // As many images as the device has buffers for.
+        let images = model.at_a_time(EVALUATION_BATCH.get(), &self.device);
         EvaluationOptions {
-            batch_size: EVALUATION_BATCH,
+            batch_size: NonZeroUsize::new(images).unwrap_or(EVALUATION_BATCH),
             sampler: sampler(self.settings),
             seed: self.settings.seed,
             draw: epoch,

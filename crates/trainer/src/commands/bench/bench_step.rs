@@ -319,11 +319,15 @@ fn lines(result: &TimedStep<'_>) -> String {
             between.waiting_seconds,
             between.bytes_sent as f64 / 1e6
         );
+        let exchange = between.exchange;
         text += &format!(
-            "an exchange     {:.1} us where it is empty, {:.2} GB/s each way where it is long\n",
-            1e6 * between.exchange.latency_seconds,
-            between.exchange.bytes_per_second / 1e9
+            "an exchange     {:.1} us where it is empty",
+            1e6 * exchange.latency_seconds
         );
+        if let Some(rate) = exchange.bytes_per_second {
+            text += &format!(", {:.2} GB/s each way where it is long", rate / 1e9);
+        }
+        text += "\n";
     }
     if let Some(processors) = timing.processor_seconds_per_step {
         text += &format!("processors      {processors:.4} s a step, all together\n");

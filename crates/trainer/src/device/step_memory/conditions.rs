@@ -13,7 +13,7 @@ pub(crate) enum Form {
     /// The float32 blocks on flex.
     Fast,
     /// Burn's own layers.
-    Plain(Precision),
+    Plain,
     /// The step that stays on a GPU.
     OnDevice(Precision),
 }
@@ -42,7 +42,7 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
     } else if settings.device.are_gpus() {
         Form::OnDevice(precision)
     } else {
-        Form::Plain(precision)
+        Form::Plain
     };
     let place = if settings.device.are_gpus() {
         Place::Gpu

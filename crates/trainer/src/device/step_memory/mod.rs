@@ -229,7 +229,7 @@ mod tests {
         assert!((0.97..1.03).contains(&share), "{own:?}: {share}");
         let others = own.program + CIFAR_BYTES + own.pictures;
         assert_eq!(own.total(), buffers + others);
-        assert!(own.total() < of(Form::Plain(Precision::Bf16)).total());
+        assert!(own.total() < of(Form::Plain).total());
     }
 
     /// Beside the maps there are pictures and the weights of the best epoch: without them a card of 8 GB would be promised more than it has.

@@ -1,6 +1,6 @@
 //! What the blocks of a ResNet VAE keep and need: each term is a tensor with a name.
 
-use vae_core::{BlockShape, Precision, VaeConfig};
+use vae_core::{BlockShape, VaeConfig};
 
 use super::conditions::{F32, Form};
 
@@ -33,9 +33,7 @@ pub(super) fn block_needs(
     blocks.map(move |block| {
         let need = match form {
             Form::Fast => fast_block(&block, images),
-            Form::Plain(precision) | Form::OnDevice(precision) => {
-                plain_block(&block, images, precision)
-            }
+            Form::Plain | Form::OnDevice(_) => plain_block(&block, images),
         };
         if recomputes {
             need.recomputed(&block, images)
@@ -99,27 +97,21 @@ fn fast_block(block: &BlockShape, images: u64) -> BlockNeed {
 }
 
 /// A bottleneck of Burn's own operations: a convolution keeps its input, a norm its own (the convolution's output), a ReLU its own
-/// (the norm's output, or the sum at the end of the block). An upsampling block keeps what comes before its 3x3 convolution,
+/// (the norm's output, or the sum at the end of the block). Operands rounded to bfloat16 are kept as float32 too. An upsampling block keeps what comes before its 3x3 convolution,
 /// and its shortcut, at the lower resolution.
-fn plain_block(block: &BlockShape, images: u64, precision: Precision) -> BlockNeed {
-    let map =
-        |pixels: usize, channels: usize, bytes: u64| bytes * images * (pixels * channels) as u64;
+fn plain_block(block: &BlockShape, images: u64) -> BlockNeed {
+    let map = |pixels: usize, channels: usize| F32 * images * (pixels * channels) as u64;
     let (low, output) = (block.pixels_low(), block.pixels_out());
     let (width, channels_out) = (block.width, block.channels_out);
     let around = if block.projects { channels_out } else { 0 };
-    // Operands are kept in the type of the product.
-    let operand = match precision {
-        Precision::F32 => F32,
-        Precision::Bf16 => 2,
-    };
     // Of the reduced map and the shortcut; of the other two.
-    let before = map(low, 2 * width + around, F32) + map(low, width, operand);
+    let before = map(low, 3 * width + around);
     let after = width + channels_out;
     BlockNeed {
-        kept: before + map(output, 2 * after, F32) + map(output, after, operand),
+        kept: before + map(output, 3 * after),
         // In the last norm: the gradient, the normalised input, their product, and both brought into the order of a sum a
         // channel; the ReLU's and the norm's own kept inputs are free by then.
-        backward: 3 * map(output, channels_out, F32),
+        backward: 3 * map(output, channels_out),
     }
 }
 
@@ -138,11 +130,9 @@ mod tests {
             size_out: 2,
             projects: false,
         };
-        let kept = |precision| plain_block(&block, 1, precision).kept / 4;
         // Per pixel: inputs of convolutions 4 + 1 + 1, their outputs 1 + 1 + 4, inputs of ReLUs 1 + 1 + 4.
-        assert_eq!(kept(Precision::F32), 4 * 18);
-        assert_eq!(kept(Precision::Bf16), 2 * 6 + 4 * 12);
-        let again = plain_block(&block, 1, Precision::F32).recomputed(&block, 1);
+        assert_eq!(plain_block(&block, 1).kept / 4, 4 * 18);
+        let again = plain_block(&block, 1).recomputed(&block, 1);
         assert_eq!(again.kept / 4, 4 * 4);
         // Upsampling: of 4 pixels, the reduced map three times and the shortcut once; of 16 three maps of 1 and of 4.
         let upsampling = BlockShape {
@@ -150,7 +140,7 @@ mod tests {
             projects: true,
             ..block
         };
-        let kept = plain_block(&upsampling, 1, Precision::F32).kept / 4;
+        let kept = plain_block(&upsampling, 1).kept / 4;
         assert_eq!(kept, 4 * (3 + 4) + 16 * 3 * 5);
     }
 }

@@ -13,7 +13,7 @@ use crate::step::fault::FaultInjector;
 use crate::step::on_device::{DeviceScorer, OnDevice};
 use crate::step::request::StepReport;
 #[cfg(feature = "cube")]
-use crate::step::request::{Outcome, StepRequest};
+use crate::step::request::StepRequest;
 use crate::step::weight_average::Weights;
 
 impl Engine {
@@ -28,9 +28,7 @@ impl Engine {
     pub(crate) fn catch_up(&mut self, guard: &mut StepGuard) -> Option<StepReport> {
         #[cfg(feature = "cube")]
         if let Some(device) = &mut self.device {
-            let report = device.settle(guard);
-            self.read_model_at_the_end(report.as_ref());
-            return report;
+            return device.settle(guard);
         }
         // Every other step waits for its own outcome.
         let _ = guard;
@@ -95,17 +93,7 @@ impl Engine {
         } else {
             device.step(request, guard)
         };
-        self.read_model_at_the_end(report.as_ref());
         Ok(report)
-    }
-
-    /// Reads the model where training stops, for the report of the divergence.
-    #[cfg(feature = "cube")]
-    fn read_model_at_the_end(&mut self, report: Option<&StepReport>) {
-        let outcome = report.map(|report| &report.outcome);
-        if matches!(outcome, Some(Outcome::NotFinite { stops: true, .. })) {
-            self.read_model();
-        }
     }
 
     /// Who scores batches where the model is trained, on a device of its own; none elsewhere. The model has been [settled](Self::settle) before.

@@ -318,10 +318,11 @@ impl Shared {
     }
 }
 
-/// Whether few results have very long sums: the weights' gradients of layers with the three colours on one side, over all pixels of a batch.
+/// Whether few results have very long sums: the weights' gradients of layers with the three colours on one side, over all pixels of a batch, and
+/// dense layers' products of a few images.
 ///
 /// Rows of three values are not aligned, so the library has only its slowest kernels for them, and few tiles, which may leave most of a card
-/// idle: by estimate up to 3 ms each at batch 128, which no measurement confirms. The project's own kernel divides each sum over the card.
+/// idle: up to 3 ms each at batch 128 by an estimate, not by a measurement. The project's own kernel divides each sum over the card.
 fn is_narrow_and_deep([rows, columns, depth]: [usize; 3]) -> bool {
     rows.min(columns) < 8 && depth >= 1 << 13
 }
