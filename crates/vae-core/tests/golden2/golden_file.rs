@@ -10,7 +10,12 @@ pub(crate) struct Golden(HashMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Golden {
     pub(crate) fn read() -> Self {
-        let path = crate::golden_path("likelihoods");
+        Self::of("likelihoods")
+    }
+
+    /// The file of that name.
+    pub(crate) fn of(file: &str) -> Self {
+        let path = crate::golden_path(file);
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a golden file");
         let values = |view: &safetensors::tensor::TensorView| -> Vec<f64> {
