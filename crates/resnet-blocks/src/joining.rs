@@ -15,7 +15,7 @@ use burn::prelude::*;
 /// If a part was not computed on a GPU, with what the device reported; if there is no part, or their shapes do not fit.
 pub fn join<const D: usize>(parts: Vec<Tensor<D>>, dim: usize) -> Tensor<D> {
     #[cfg(feature = "cube")]
-    if let Some(error) = crate::cube::failure_of(&parts) {
+    if let Some(error) = crate::exposed::failure_of(&parts) {
         panic!("a tensor was not computed: {error}");
     }
     #[expect(clippy::disallowed_methods, reason = "the parts have been asked")]

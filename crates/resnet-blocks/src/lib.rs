@@ -14,6 +14,8 @@ mod convolution;
 pub mod cube;
 mod dense;
 mod dispatch;
+#[cfg(feature = "cube")]
+mod exposed;
 #[cfg(feature = "flex")]
 mod flex;
 mod initialization;

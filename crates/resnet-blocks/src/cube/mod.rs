@@ -34,7 +34,6 @@ pub use block::{Block, KeptBlock, LayerParameters};
 pub use c_library::not_opened;
 #[cfg(feature = "cuda")]
 pub use device_thread::{DeviceThread, FirstFailure, OnStream};
-pub(crate) use exposure::failure_of;
 pub use exposure::{device_of, largest_buffer, pixels, products_of, values};
 pub use forward::Device;
 #[cfg(feature = "cuda")]
