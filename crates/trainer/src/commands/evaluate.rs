@@ -130,11 +130,10 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         .importance_samples
         .and_then(|samples| NonZeroUsize::new(samples as usize))
         .map(|samples| {
-            // A draw of a batch needs the same buffers as a pass.
-            let at_a_time = model.at_a_time(flags.batch_size.get(), &device);
             let options = ImportanceOptions {
                 samples,
-                batch_size: NonZeroUsize::new(at_a_time).unwrap_or(flags.batch_size),
+                // A draw of a batch needs the same buffers as a pass.
+                batch_size: model.at_a_time(flags.batch_size, &device),
                 sampler: options.sampler,
                 seed: settings.seed,
             };

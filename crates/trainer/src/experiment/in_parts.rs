@@ -3,6 +3,8 @@
 //! A map of a whole batch is one buffer, and devices have none above a size: 128 MiB on lavapipe, say. Each image's result is its own there, since
 //! norms use running statistics; so a batch is divided where its maps would be larger.
 
+use std::num::NonZeroUsize;
+
 use burn::prelude::*;
 use resnet_blocks::join;
 use vae_core::{Autoencoder, DiagonalGaussian};
@@ -43,7 +45,7 @@ impl Model {
     }
 
     /// Images that the device takes at a time, of `images` that are asked for.
-    pub(crate) fn at_a_time(&self, images: usize, device: &Device) -> usize {
+    pub(crate) fn at_a_time(&self, images: NonZeroUsize, device: &Device) -> NonZeroUsize {
         at_a_time(images, self.largest_map(), largest_buffer(device))
     }
 
@@ -59,9 +61,9 @@ impl Model {
     ) -> [Tensor<E>; N] {
         let (all, device) = (rows.dims()[0], rows.device());
         // With batch statistics every image depends on all others.
-        let most = match device.is_autodiff() {
-            true => all,
-            false => self.at_a_time(all, &device),
+        let most = match NonZeroUsize::new(all) {
+            Some(images) if !device.is_autodiff() => self.at_a_time(images, &device).get(),
+            _ => all,
         };
         in_parts(rows, most, of)
     }
@@ -88,14 +90,17 @@ fn in_parts<const D: usize, const E: usize, const N: usize>(
 }
 
 /// Of `images`, as many as have maps of so many values each that fit a buffer. One where not even that fits: the device tells so.
-pub(crate) fn at_a_time(images: usize, values: usize, largest_buffer: Option<u64>) -> usize {
+pub(crate) fn at_a_time(
+    images: NonZeroUsize,
+    values: usize,
+    largest_buffer: Option<u64>,
+) -> NonZeroUsize {
     let Some(bytes) = largest_buffer else {
         return images;
     };
     let fit = bytes / (VALUE_BYTES * values).max(1) as u64;
-    usize::try_from(fit)
-        .unwrap_or(usize::MAX)
-        .clamp(1, images.max(1))
+    let fit = usize::try_from(fit).unwrap_or(usize::MAX);
+    NonZeroUsize::new(fit).map_or(NonZeroUsize::MIN, |fit| fit.min(images))
 }
 
 /// Bytes; none where the device has no limit of its own.
@@ -115,10 +120,14 @@ mod tests {
 
     #[test]
     fn as_many_images_as_fit_and_one_at_least() {
-        assert_eq!(at_a_time(100, 1 << 20, None), 100);
-        assert_eq!(at_a_time(100, 1 << 20, Some(128 << 20)), 32);
-        assert_eq!(at_a_time(20, 1 << 20, Some(128 << 20)), 20);
-        assert_eq!(at_a_time(20, 1 << 20, Some(1 << 20)), 1);
+        let of = |images, largest_buffer| {
+            let images = NonZeroUsize::new(images).expect("above zero");
+            at_a_time(images, 1 << 20, largest_buffer).get()
+        };
+        assert_eq!(of(100, None), 100);
+        assert_eq!(of(100, Some(128 << 20)), 32);
+        assert_eq!(of(20, Some(128 << 20)), 20);
+        assert_eq!(of(20, Some(1 << 20)), 1);
     }
 
     #[cfg(feature = "flex")]

@@ -1,7 +1,5 @@
 //! Scores of a model that is not trained any more, by the same pass as in training.
 
-use std::num::NonZeroUsize;
-
 use burn::prelude::*;
 use cifar_loader::View;
 use run_files::metrics::Terms;
@@ -37,9 +35,8 @@ pub(crate) fn evaluate_finished(
     options: EvaluationOptions,
     device: &Device,
 ) -> FinishedScore {
-    let at_a_time = model.at_a_time(options.batch_size.get(), device);
     let options = EvaluationOptions {
-        batch_size: NonZeroUsize::new(at_a_time).unwrap_or(options.batch_size),
+        batch_size: model.at_a_time(options.batch_size, device),
         ..options
     };
     #[cfg(feature = "cube")]

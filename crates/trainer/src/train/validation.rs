@@ -88,10 +88,9 @@ impl Training<'_> {
 
     /// How a split is scored after an epoch; epoch 0 stands for the final score.
     pub(super) fn evaluation(&self, model: &Model, epoch: u32) -> EvaluationOptions {
-        // As many images as the device has buffers for.
-        let images = model.at_a_time(EVALUATION_BATCH.get(), &self.device);
         EvaluationOptions {
-            batch_size: NonZeroUsize::new(images).unwrap_or(EVALUATION_BATCH),
+            // As many as the device has buffers for.
+            batch_size: model.at_a_time(EVALUATION_BATCH, &self.device),
             sampler: sampler(self.settings),
             seed: self.settings.seed,
             draw: epoch,

@@ -67,12 +67,7 @@ pub fn fid(
 ) -> Fid {
     let device = device.clone().inner();
     let real = real.first(options.images.get());
-    let at_a_time = at_a_time(
-        options.batch_size.get(),
-        LARGEST_MAP,
-        largest_buffer(&device),
-    );
-    let in_network = NonZeroUsize::new(at_a_time).unwrap_or(options.batch_size);
+    let in_network = at_a_time(options.batch_size, LARGEST_MAP, largest_buffer(&device));
     let mut done = 0;
     let mut moments_of = |images: &mut dyn Iterator<Item = Vec<u8>>| {
         let mut moments = FeatureMoments::new(FEATURES);
