@@ -35,6 +35,13 @@ pub struct Placement {
     pub left: usize,
 }
 
+impl Placement {
+    /// Row and column of the image (flipped, where it is) that the output begins with, -4 to 4; what is outside of the image is black.
+    pub fn first(&self) -> [i8; 2] {
+        [self.top, self.left].map(|first| first as i8 - PADDING as i8)
+    }
+}
+
 impl Augment {
     /// The draw for the image `record_index` in one epoch.
     pub(crate) fn draw(self, seed: u64, epoch: u64, record_index: u32) -> Placement {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
-use burn::prelude::Tensor;
+use burn::prelude::{Device, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -16,6 +16,9 @@ pub(crate) struct Exposed(Arc<Mutex<Option<CubeTensor>>>);
 #[backend_extension(Cube: cfg(feature = "cube"))]
 pub(crate) trait Expose: Backend {
     fn expose(tensor: FloatTensor<Self>, into: Exposed) -> FloatTensor<Self>;
+
+    /// The opposite: what the caller has left, in place of a tensor on the same device.
+    fn replace(tensor: FloatTensor<Self>, by: Exposed) -> FloatTensor<Self>;
 }
 
 impl Expose for CubeBackend {
@@ -23,6 +26,11 @@ impl Expose for CubeBackend {
         let mut exposed = into.0.lock().unwrap_or_else(PoisonError::into_inner);
         *exposed = Some(tensor.clone());
         tensor
+    }
+
+    fn replace(tensor: CubeTensor, by: Exposed) -> CubeTensor {
+        let mut left = by.0.lock().unwrap_or_else(PoisonError::into_inner);
+        left.take().unwrap_or(tensor)
     }
 }
 
@@ -35,6 +43,20 @@ pub(crate) fn exposed<const D: usize>(tensor: Tensor<D>) -> Option<CubeTensor> {
     let _same = Dispatch::expose(tensor.into_dispatch(), into.clone());
     let mut found = into.0.lock().unwrap_or_else(PoisonError::into_inner);
     found.take()
+}
+
+/// A tensor of Burn's from one of CubeCL's, made on a device with `make`, which gets a tensor there. None where the device is not one of CubeCL's.
+pub(crate) fn concealed<const D: usize>(
+    device: &Device,
+    make: impl FnOnce(&CubeTensor) -> CubeTensor,
+) -> Option<Tensor<D>> {
+    let like = Tensor::<D>::zeros([1; D], &device.clone().inner());
+    let made = make(&exposed(like.clone())?);
+    let by = Exposed(Arc::new(Mutex::new(Some(made))));
+    Some(Tensor::from_dispatch(Dispatch::replace(
+        like.into_dispatch(),
+        by,
+    )))
 }
 
 /// Why any of these tensors was not computed, by what has been asked for so far; none where all were, or no GPU computes them.

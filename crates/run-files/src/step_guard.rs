@@ -38,8 +38,11 @@ pub struct StepGuard {
     pub non_finite_in_row: u32,
     /// The last losses, oldest first.
     pub recent_losses: VecDeque<StepLoss>,
-    /// The last finite gradient norms, oldest first, of skipped steps too; empty where no finite step is skipped.
+    /// The last finite gradient norms but for the newest step's, oldest first, of skipped steps too; empty where no finite step is skipped.
     pub recent_norms: VecDeque<f64>,
+    /// The newest step's, which is no measure for the step behind it: a GPU begins that one before the host has read this norm.
+    #[serde(default)]
+    pub newest_norm: Option<f64>,
 }
 
 impl StepGuard {
@@ -57,6 +60,7 @@ impl StepGuard {
 
     /// A step was not finite and is skipped; whether training should stop.
     pub fn skip_non_finite(&mut self) -> bool {
+        self.age_norms(None);
         self.skipped = self.skipped.saturating_add(1);
         self.skipped_in_epoch = self.skipped_in_epoch.saturating_add(1);
         self.non_finite_in_row = self.non_finite_in_row.saturating_add(1);
@@ -64,15 +68,15 @@ impl StepGuard {
     }
 
     /// A step was finite, with this gradient norm: whether it is to be skipped all the same, because the norm exceeds
-    /// `factor` times the median of the last hundred.
+    /// `factor` times the median of a hundred norms before that of the last step.
     ///
     /// Norms of skipped steps count towards the median, so a gradient that stays large is usual after at most fifty
     /// steps: a fixed threshold, as in openai/vdvae, can skip every step for ever.
     pub fn skips_large(&mut self, norm: f64, factor: Option<f64>) -> bool {
         self.non_finite_in_row = 0;
         let Some(factor) = factor else { return false };
-        let usual = self.usual_norm();
-        push(&mut self.recent_norms, RECENT_NORMS, norm);
+        let usual = usual_norm(&self.recent_norms);
+        self.age_norms(Some(norm));
         let is_skipped = usual.is_some_and(|usual| norm > factor * usual);
         if is_skipped {
             self.skipped = self.skipped.saturating_add(1);
@@ -81,20 +85,37 @@ impl StepGuard {
         is_skipped
     }
 
-    /// The largest norm of a step that is taken, as [`skips_large`](Self::skips_large) will judge the next one; none for any.
-    pub fn largest_norm(&self, factor: Option<f64>) -> Option<f64> {
-        Some(factor? * self.usual_norm()?)
+    /// The largest norm of a step that is taken, as [`skips_large`](Self::skips_large) will judge it; none for any. It is known before the step in
+    /// front of it has ended: `is_behind_another` says that this one's outcome has not been told yet.
+    pub fn largest_norm(&self, factor: Option<f64>, is_behind_another: bool) -> Option<f64> {
+        let factor = factor?;
+        let usual = match self.newest_norm {
+            Some(newest) if is_behind_another => {
+                let mut norms = self.recent_norms.clone();
+                push(&mut norms, RECENT_NORMS, newest);
+                usual_norm(&norms)
+            }
+            _ => usual_norm(&self.recent_norms),
+        };
+        Some(factor * usual?)
     }
 
-    /// The median of the recent norms, where there are enough of them.
-    fn usual_norm(&self) -> Option<f64> {
-        if self.recent_norms.len() < FEWEST_NORMS {
-            return None;
+    /// Another step has ended: the norm of the one before counts from now on.
+    fn age_norms(&mut self, newest: Option<f64>) {
+        if let Some(before) = std::mem::replace(&mut self.newest_norm, newest) {
+            push(&mut self.recent_norms, RECENT_NORMS, before);
         }
-        let mut sorted: Vec<f64> = self.recent_norms.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        Some(sorted[sorted.len() / 2])
     }
+}
+
+/// The median of norms, where there are enough of them.
+fn usual_norm(norms: &VecDeque<f64>) -> Option<f64> {
+    if norms.len() < FEWEST_NORMS {
+        return None;
+    }
+    let mut sorted: Vec<f64> = norms.iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    Some(sorted[sorted.len() / 2])
 }
 
 fn push<T>(recent: &mut VecDeque<T>, most: usize, newest: T) {
@@ -136,6 +157,39 @@ mod tests {
         let rise: Vec<bool> = (0..200).map(|_| skipped(400.0)).collect();
         let last = rise.iter().rposition(|skipped| *skipped);
         assert!(last.is_some_and(|last| last <= 50), "{last:?}");
+    }
+
+    /// What a GPU is told before it begins a step is what the host judges it by later, also behind steps that were not finite.
+    #[test]
+    fn a_step_is_judged_by_what_was_known_before_the_one_in_front_of_it() {
+        let (factor, mut guard) = (Some(3.0), StepGuard::default());
+        let mut open = None;
+        let (mut steps, mut skipped) = (0, 0);
+        for step in 0..300u64 {
+            // Every value once in a while, with spikes.
+            let norm = match step % 23 {
+                7 => None,
+                11 => Some(40.0),
+                other => Some(1.0 + (step * 37 % 11) as f64 / 7.0 + other as f64 / 100.0),
+            };
+            let told = guard.largest_norm(factor, open.is_some());
+            if let Some((norm, told)) = open.replace((norm, told)) {
+                let Some(norm) = norm else {
+                    guard.skip_non_finite();
+                    continue;
+                };
+                // A resumed run begins with a step that is behind none.
+                let read = serde_json::to_value(&guard).expect("serialises");
+                let mut resumed: StepGuard = serde_json::from_value(read).expect("reads back");
+                assert_eq!(resumed.largest_norm(factor, false), told, "step {step}");
+                let is_skipped = guard.skips_large(norm, factor);
+                assert_eq!(is_skipped, told.is_some_and(|largest| norm > largest));
+                assert_eq!(resumed.skips_large(norm, factor), is_skipped);
+                steps += 1;
+                skipped += u32::from(is_skipped);
+            }
+        }
+        assert!(steps > 200 && (5..50).contains(&skipped), "{skipped}");
     }
 
     #[test]

@@ -28,6 +28,9 @@ mod network;
 mod outcome;
 #[cfg(feature = "cube")]
 #[allow(unsafe_code)]
+mod resident;
+#[cfg(feature = "cube")]
+#[allow(unsafe_code)]
 mod step;
 mod traffic;
 #[cfg(feature = "cube")]
@@ -41,9 +44,11 @@ pub use memory::{StepBytes, StepForm, step_bytes};
 #[doc(hidden)]
 pub use network::{ImageLikelihood, image_likelihood};
 #[cfg(feature = "cube")]
-pub use outcome::{BatchTerms, Outcome, Pending, PendingTerms, StepError};
+pub use outcome::{BatchTerms, Outcome, Pending, PendingImageTerms, PendingTerms, StepError};
 #[cfg(feature = "cube")]
-pub use step::{DeviceStep, ShardPass, StepInputs, StepOptions, StepRates, Weights};
+pub use resident::{Pick, ResidentImages, StepImages};
+#[cfg(feature = "cube")]
+pub use step::{DeviceStep, Posteriors, ShardPass, StepInputs, StepOptions, StepRates, Weights};
 pub use traffic::bytes_moved;
 #[cfg(feature = "cube")]
 pub use vector::DeviceVector;

@@ -129,6 +129,24 @@ impl PendingTerms {
     }
 }
 
+/// What the device has been asked of each image of a batch.
+pub struct PendingImageTerms {
+    pub(crate) reading: Reading,
+    pub(crate) images: usize,
+}
+
+impl PendingImageTerms {
+    /// Waits until it has ended: the images' negative log-probabilities, in nats.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn wait(self) -> Result<Vec<f32>, StepError> {
+        let mut values = read(self.reading)?;
+        values.truncate(self.images);
+        Ok(values)
+    }
+}
+
 pub(crate) fn read(reading: Reading) -> Result<Vec<f32>, StepError> {
     let bytes = cubecl::future::block_on(reading).map_err(StepError)?;
     Ok(f32::from_bytes(&bytes[0]).to_vec())

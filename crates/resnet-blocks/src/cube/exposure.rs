@@ -4,8 +4,8 @@ use burn::prelude::Tensor;
 
 use super::forward::Device;
 use super::matrix::{Matrix, Vector32};
-use super::tensors::{pixels_by_channels, vector};
-use crate::exposed::exposed;
+use super::tensors::{Maker, pixels_by_channels, vector};
+use crate::exposed::{concealed, exposed};
 
 /// The device that a tensor lies on; none where it is not one of CubeCL's, or the tensor is tracked by autodiff.
 pub fn device_of<const D: usize>(tensor: Tensor<D>) -> Option<Device> {
@@ -27,6 +27,16 @@ pub fn largest_buffer(device: &burn::prelude::Device) -> Option<u64> {
 /// A float32 tensor's values in their order.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Option<Vector32> {
     exposed(tensor).map(vector)
+}
+
+/// Pixels by channels as a `[batch, channels, height, width]` tensor of a device; none where that is not one of CubeCL's.
+pub fn images_of(
+    pixels: Matrix,
+    batch: usize,
+    size: [usize; 2],
+    device: &burn::prelude::Device,
+) -> Option<Tensor<4>> {
+    concealed(device, |like| Maker::like(like).images(pixels, batch, size))
 }
 
 /// A `[batch, channels, height, width]` tensor as pixels by channels.

@@ -65,20 +65,20 @@ fn the_posts_run(depth: u32) -> Vec<(Key, Value)> {
 }
 
 /// The post's protocol (its sampler, validation on the test set), for one GPU with tensor cores: a starting point that nobody has
-/// measured on a GPU. Its schedule has been tried at a sixteenth of the width, where it ends as low as a constant rate (EXPERIMENTS.md).
+/// measured on a GPU. Its schedule, with 60 epochs, has been tried at a sixteenth of the width, where it ends as low as a constant rate (EXPERIMENTS.md).
 ///
 /// - Products in bfloat16. Batches of 128: a fifth of the steps, with enough pixels in each to fill a GPU.
 /// - The rate is the post's times the square root of 128 / 25, as for Adam, rounded down; it rises over the first epoch
 ///   (390 steps), since the post's own runs diverged and came back, and falls along a cosine, which needs no epochs to notice
 ///   a plateau.
-/// - 60 epochs of 391 steps: 4 minutes at the 10 ms a step that are the goal for depth 28 on an H100. The other depths have the same schedule, so that
-///   they can be compared: they take 1.1, 2.2 and 3.4 times the multiply-accumulates of depth 28 (4.83e9 an image, forward), which makes half
-///   an hour for all four.
+/// - 55 epochs of 390 steps: 215 s at the 10 ms a step that are the goal for depth 28 on an H100, and 55 s by estimate for the start, scores, pictures
+///   and checkpoints. The other depths have the same schedule, so that they can be compared: they take 1.1, 2.2 and 3.4 times the
+///   multiply-accumulates of depth 28 (4.83e9 an image, forward), which makes half an hour for all four.
 fn fast(depth: u32) -> Vec<(Key, Value)> {
     let mut values = the_posts_run(depth);
     let changes = [
         (Key::BatchSize, json!(128)),
-        (Key::Epochs, json!(60)),
+        (Key::Epochs, json!(55)),
         (Key::LearningRate, json!(0.002)),
         (Key::Validation, json!("test")),
         (Key::Sampler, json!("blog")),

@@ -17,11 +17,11 @@ use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
 use crate::experiment::evaluate::{EvaluationOptions, floor};
-use crate::experiment::importance::{ImportanceBound, ImportanceOptions, importance_bound};
+use crate::experiment::importance::{ImportanceBound, ImportanceOptions};
 use crate::experiment::model::{Model, sampler};
 use crate::process::progress::{Progress, ProgressMode};
 use crate::process::remaining_time::RemainingTime;
-use crate::step::finished_model::evaluate_finished;
+use crate::step::finished_model::{evaluate_finished, importance_of_finished};
 use printed::{EstimatedBound, Evaluation, ImportanceScores, Score, estimate_line};
 use run_files::settings::{DeviceChoice, Sampler, Settings};
 use run_files::wording::counted;
@@ -139,7 +139,7 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
             };
             let mut progress = Progress::new(ProgressMode::Plain);
             let mut remaining = RemainingTime::of(view.len() as u64);
-            importance_bound(&model, view, options, &device, |done| {
+            importance_of_finished(&model, view, options, &device, |done| {
                 if let Some(line) = remaining.line(done, Instant::now()) {
                     progress.notice(&line);
                 }

@@ -1,5 +1,6 @@
 //! The experiment: its model, its data, what a finished model is worth, and what is drawn of it. It takes no training step.
 
+pub(crate) mod batch_images;
 pub(crate) mod data;
 pub(crate) mod error;
 pub(crate) mod export;

@@ -3,23 +3,33 @@
 //! A processor's device is the host; on a GPU a split lies as bytes, and a step copies nothing there but its noise. The
 //! batches are the same.
 
+#[cfg(feature = "cube")]
+use std::sync::Arc;
+
 use burn::prelude::*;
-use burn::tensor::DType;
 use cifar_loader::{BatchPlan, DeviceEpoch, DeviceImages, Epoch, View};
+#[cfg(feature = "cube")]
+use cifar_loader::{CHANNELS, HEIGHT, WIDTH};
+#[cfg(feature = "cube")]
+use vae_device_step::{Pick, ResidentImages};
+
+use crate::experiment::batch_images::BatchImages;
+#[cfg(feature = "cube")]
+use crate::experiment::batch_images::ResidentBatch;
 
 /// Where batches are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ImagePlace {
     /// By the processor, batch by batch.
     Host,
-    /// By the device, which holds all images.
+    /// By the device, which holds all images where it has a buffer of that size.
     Device,
 }
 
 impl ImagePlace {
-    /// The device where it is a GPU that has bytes; WGSL, the language of kernels on Vulkan, has none.
+    /// The device where it is a GPU.
     pub(crate) fn of(device: &Device) -> Self {
-        if is_gpu(device) && device.clone().inner().supports_dtype(DType::U8) {
+        if is_gpu(device) {
             Self::Device
         } else {
             Self::Host
@@ -42,11 +52,33 @@ pub(crate) fn is_gpu(device: &Device) -> bool {
 }
 
 /// The images of a split, for batches on one device.
-#[derive(Debug)]
 pub(crate) struct SplitImages {
     view: View,
     device: Device,
-    resident: Option<DeviceImages>,
+    resident: Option<Resident>,
+}
+
+/// Images on a device.
+enum Resident {
+    /// Of which its own step takes a batch.
+    #[cfg(feature = "cube")]
+    Picked(Arc<ResidentImages>),
+    /// Of which Burn's operations make one, on every backend.
+    Bytes(DeviceImages),
+}
+
+impl Resident {
+    /// None where a GPU has no buffer of that size.
+    fn new(view: &View, device: &Device) -> Option<Self> {
+        #[cfg(feature = "cube")]
+        if is_gpu(device) {
+            let bytes = (0..view.len()).flat_map(|position| view.image(position).iter().copied());
+            let bytes: Vec<u8> = bytes.collect();
+            let images = ResidentImages::new(&bytes, [CHANNELS, HEIGHT, WIDTH], device)?;
+            return Some(Self::Picked(Arc::new(images)));
+        }
+        Some(Self::Bytes(DeviceImages::new(view, device)))
+    }
 }
 
 impl SplitImages {
@@ -55,7 +87,9 @@ impl SplitImages {
         Self {
             view: view.clone(),
             device: device.clone(),
-            resident: (place == ImagePlace::Device).then(|| DeviceImages::new(view, device)),
+            resident: (place == ImagePlace::Device)
+                .then(|| Resident::new(view, device))
+                .flatten(),
         }
     }
 
@@ -73,7 +107,11 @@ impl SplitImages {
     pub(crate) fn epoch<'plan>(&self, plan: &'plan BatchPlan, epoch: u64) -> EpochImages<'plan> {
         let epoch = plan.epoch(epoch);
         match &self.resident {
-            Some(images) => EpochImages::Device(Box::new(images.epoch(&epoch))),
+            #[cfg(feature = "cube")]
+            Some(Resident::Picked(images)) => {
+                EpochImages::Picked(epoch, images.clone(), self.device.clone())
+            }
+            Some(Resident::Bytes(images)) => EpochImages::Device(Box::new(images.epoch(&epoch))),
             None => EpochImages::Host(epoch, self.device.clone()),
         }
     }
@@ -83,21 +121,41 @@ impl SplitImages {
 pub(crate) enum EpochImages<'plan> {
     Host(Epoch<'plan>, Device),
     Device(Box<DeviceEpoch>),
+    #[cfg(feature = "cube")]
+    Picked(Epoch<'plan>, Arc<ResidentImages>, Device),
 }
 
 impl EpochImages<'_> {
-    /// The batch at `index`, in \[0, 1\].
-    ///
-    /// # Shapes
-    /// - output: `[batch, 3, 32, 32]`
+    /// The batch at `index`.
     ///
     /// # Panics
     /// When the epoch has no such batch.
-    pub(crate) fn batch(&self, index: usize) -> Tensor<4> {
+    pub(crate) fn batch(&self, index: usize) -> BatchImages {
         match self {
-            Self::Host(epoch, device) => epoch.batch(index).to_tensor(device),
-            Self::Device(epoch) => epoch.batch(index),
+            Self::Host(epoch, device) => epoch.batch(index).to_tensor(device).into(),
+            Self::Device(epoch) => epoch.batch(index).into(),
+            #[cfg(feature = "cube")]
+            Self::Picked(epoch, images, device) => {
+                let positions = &epoch.order()[epoch.range(index)];
+                let picks = positions.iter().map(|position| pick(epoch, *position));
+                BatchImages::Resident(ResidentBatch {
+                    images: images.clone(),
+                    picks: picks.collect(),
+                    device: device.clone(),
+                })
+            }
         }
+    }
+}
+
+/// How an epoch shows an image.
+#[cfg(feature = "cube")]
+fn pick(epoch: &Epoch<'_>, position: u32) -> Pick {
+    let placement = epoch.placement(position);
+    Pick {
+        image: position,
+        is_flipped: placement.flip,
+        first: placement.first(),
     }
 }
 
@@ -147,7 +205,8 @@ mod tests {
                 for epoch in [0, 5] {
                     let (host, resident) = (host.epoch(&plan, epoch), resident.epoch(&plan, epoch));
                     for index in 0..plan.num_batches() {
-                        let (expected, found) = (host.batch(index), resident.batch(index));
+                        let [expected, found] =
+                            [&host, &resident].map(|epoch| epoch.batch(index).tensor());
                         assert_eq!(found.dims(), expected.dims());
                         assert_eq!(found.device().is_autodiff(), device.is_autodiff());
                         let case = format!("{:?}, epoch {epoch}, batch {index}", plan.augment());

@@ -83,7 +83,7 @@ fn train(
         let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
             .standard_normal(shape.iter().product());
         let inputs = Inputs {
-            images: batch.to_tensor(&device),
+            images: batch.to_tensor(&device).into(),
             noise: Tensor::from_data(TensorData::new(noise, shape), &device),
             dropout: None,
         };
@@ -92,6 +92,7 @@ fn train(
             inputs,
             learning_rate: settings.learning_rate,
             kl: KlObjective::LOSS,
+            next_kl_weight: 1.0,
         };
         let report = engine.step(request, &mut guard, &FaultInjector::none());
         let report = report.expect("there are no other ranks");

@@ -210,6 +210,7 @@ impl Engine {
             mut inputs,
             learning_rate,
             kl,
+            ..
         } = request;
         inputs.images = faults.images(step, inputs.images);
         let images = inputs.len();

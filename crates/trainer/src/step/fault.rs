@@ -6,6 +6,7 @@ use burn::tensor::Gradients;
 use resnet_blocks::parameter_names;
 use run_files::metrics::BatchLoss;
 
+use crate::experiment::batch_images::BatchImages;
 use crate::experiment::model::Model;
 use crate::experiment::weights::DECODER_PREFIX;
 
@@ -55,9 +56,9 @@ impl FaultInjector {
             .map(|fault| fault.value)
     }
 
-    pub(super) fn images(&self, step: u64, images: Tensor<4>) -> Tensor<4> {
+    pub(super) fn images(&self, step: u64, images: BatchImages) -> BatchImages {
         match self.at(step, FaultSite::Input) {
-            Some(value) => images.mul_scalar(value),
+            Some(value) => images.tensor().mul_scalar(value).into(),
             None => images,
         }
     }

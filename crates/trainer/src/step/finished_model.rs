@@ -7,6 +7,9 @@ use run_files::metrics::Terms;
 #[cfg(feature = "cube")]
 use crate::experiment::evaluate::evaluate_by;
 use crate::experiment::evaluate::{EvaluationOptions, evaluate};
+#[cfg(feature = "cube")]
+use crate::experiment::importance::{ImagePosterior, batch_noise, importance_bound_by};
+use crate::experiment::importance::{ImportanceBound, ImportanceOptions, importance_bound};
 use crate::experiment::model::Model;
 #[cfg(feature = "cube")]
 use crate::step::on_device::{DeviceScorer, OnDevice};
@@ -54,4 +57,50 @@ pub(crate) fn evaluate_finished(
         terms: evaluate(model, view, floor, options, device),
         capture_failure: None,
     }
+}
+
+/// As [`importance_bound`], by a GPU's own pass where it has one for the model's form: the encoder runs once a batch, and a draw's decoder is replayed.
+/// The pass's memory has been given back at the end.
+///
+/// # Panics
+/// If the split is empty, or the device fails, as Burn's own operations do.
+pub(crate) fn importance_of_finished(
+    model: &Model,
+    view: &View,
+    options: ImportanceOptions,
+    device: &Device,
+    each_image: impl FnMut(u64),
+) -> ImportanceBound {
+    #[cfg(feature = "cube")]
+    if let Some(mut own) = OnDevice::new(model, EngineOptions::of_scores(options.sampler)) {
+        let latent_dim = model.latent_dim();
+        let (place, full) = (device.clone().inner(), options.batch_size.get());
+        let bound = importance_bound_by(view, options, device, each_image, |images, first, add| {
+            let batch = images.len();
+            let found = own.encode(images.clone(), full);
+            let means = found.mean.chunks(latent_dim);
+            let posteriors = means.zip(found.log_variance.chunks(latent_dim));
+            let posteriors = posteriors.map(|(mean, log_variance)| ImagePosterior {
+                mean,
+                log_variance,
+                sampler: options.sampler,
+            });
+            let posteriors: Vec<ImagePosterior<'_>> = posteriors.collect();
+            for sample in 0..options.samples.get() {
+                let noise = batch_noise(options.seed, (first, batch), sample, latent_dim);
+                let of_images = posteriors.iter().zip(noise.chunks(latent_dim));
+                let ratios = of_images.map(|(posterior, noise)| posterior.log_prior_ratio(noise));
+                let ratios: Vec<f64> = ratios.collect();
+                let noise = TensorData::new(noise, [batch, latent_dim]);
+                let noise = Tensor::<2>::from_data(noise, &place);
+                let nlls = own.draw(images.clone(), noise, full).into_iter();
+                let nlls: Vec<f64> = nlls.map(f64::from).collect();
+                add(&nlls, &ratios);
+            }
+            posteriors.iter().map(ImagePosterior::kl).collect()
+        });
+        own.release();
+        return bound;
+    }
+    importance_bound(model, view, options, device, each_image)
 }

@@ -143,17 +143,15 @@ impl OnDevice {
         request: StepRequest,
         guard: &mut StepGuard,
     ) -> Option<StepReport> {
-        // What is usual depends on the step before.
-        let waits = self.options.skip_gradient_norm.is_some();
-        let mut report = if waits { self.settle(guard) } else { None };
         let StepRequest {
             step,
             inputs,
             learning_rate,
             kl,
+            next_kl_weight,
         } = request;
         let images = inputs.len();
-        let rates = self.rates(learning_rate, kl, guard);
+        let rates = self.rates(learning_rate, [kl.weight, next_kl_weight], guard);
         let pending = checked(self.step.step(on_device(inputs), rates));
         self.goes_ahead();
         let told = Told {
@@ -162,11 +160,14 @@ impl OnDevice {
             learning_rate,
             kl,
         };
-        let newest = Open { pending, told };
-        if let Some(open) = self.open.replace(newest) {
-            report = Some(self.report(open, guard));
+        let before = self.open.replace(Open { pending, told });
+        let report = self.report(before?, guard);
+        if let Outcome::Taken = report.outcome
+            && let Some(Open { told, .. }) = &mut self.open
+        {
+            told.kl.weight = next_kl_weight;
         }
-        report
+        Some(report)
     }
 
     /// The report of the step that none has been given of yet.
@@ -260,11 +261,15 @@ impl OnDevice {
         }
     }
 
-    fn rates(&self, learning_rate: f64, kl: KlObjective, guard: &StepGuard) -> StepRates {
+    /// `kl_weights` are those behind the updates that are known, and behind one more.
+    fn rates(&self, learning_rate: f64, kl_weights: [f64; 2], guard: &StepGuard) -> StepRates {
+        let [known, next] = kl_weights;
+        let skip = self.options.skip_gradient_norm;
         StepRates {
             learning_rate,
-            kl_weight: kl.weight,
-            largest_norm: guard.largest_norm(self.options.skip_gradient_norm),
+            // No more than one step is open.
+            kl_weights: [known, next, next, next],
+            largest_norm: guard.largest_norm(skip, self.open.is_some()),
         }
     }
 
@@ -313,7 +318,7 @@ fn on_device(inputs: Inputs) -> StepInputs {
         dropout,
     } = inputs;
     StepInputs {
-        images: images.inner(),
+        images: images.for_step(),
         noise: noise.inner(),
         dropout: dropout.map(|masks| DropoutMasks {
             encoder: masks.encoder.inner(),

@@ -72,8 +72,10 @@ pub(crate) struct StepRequest {
     pub(crate) step: u64,
     pub(crate) inputs: Inputs,
     pub(crate) learning_rate: f64,
-    /// What is minimised of the KL divergence.
+    /// What is minimised of the KL divergence behind the updates that are known.
     pub(crate) kl: KlObjective,
+    /// Its factor behind one update more, which a step may be whose outcome is not known yet.
+    pub(crate) next_kl_weight: f64,
 }
 
 /// What a step did.

@@ -140,12 +140,13 @@ fn seconds_per_step(
         let request = StepRequest {
             step: step as u64,
             inputs: Inputs {
-                images: images.clone(),
+                images: images.clone().into(),
                 noise,
                 dropout: None,
             },
             learning_rate: settings.learning_rate,
             kl: KlObjective::LOSS,
+            next_kl_weight: 1.0,
         };
         engine.step(request, &mut guard, &FaultInjector::none())?;
         device.sync().map_err(|error| DeviceError::Lost {

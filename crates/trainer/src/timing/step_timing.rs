@@ -218,7 +218,7 @@ fn timed_steps(
             epoch = split.epoch(&plan, number as u64);
         }
         let images = epoch.batch(index);
-        let [batch, ..] = images.dims();
+        let batch = images.len();
         let noise = Stream::new(settings.seed, Purpose::TrainingNoise, step as u64)
             .standard_normal(batch * settings.latent_dim);
         let noise = Tensor::from_data(
@@ -248,7 +248,7 @@ fn timed_steps(
         };
         if let Some(evaluated) = &evaluated {
             let Inputs { images, noise, .. } = inputs;
-            let ([batch, ..], sampler) = (images.dims(), engine_options.sampler);
+            let (batch, sampler) = (images.len(), engine_options.sampler);
             match engine.device_scorer(engine.scored_weights()) {
                 Some(mut scorer) => scorer.score(images, noise, sampler, batch),
                 None => ModelScorer(evaluated).score(images, noise, sampler, batch),
@@ -260,6 +260,7 @@ fn timed_steps(
                 inputs,
                 learning_rate: settings.learning_rate,
                 kl: KlObjective::LOSS,
+                next_kl_weight: 1.0,
             };
             let faults = FaultInjector::none();
             engine.watched_step(request, &mut guard, &faults, &mut ended)?;
@@ -278,7 +279,7 @@ fn timed_steps(
     // A GPU's own step has a kernel of its own for it.
     let has_own = options.is_evaluation || engine.is_on_device();
     let likelihood = (!has_own).then(|| {
-        let images = split.epoch(&plan, 0).batch(0);
+        let images = split.epoch(&plan, 0).batch(0).tensor();
         time_likelihood(engine.model(), images, steps, &device)
     });
     let counted = &wholes[warmup..];

@@ -69,7 +69,7 @@ impl Training<'_> {
             }
             progress.passes_step(number, index + 1, num_batches);
             let images = batches.batch(index);
-            let [batch, ..] = images.dims();
+            let batch = images.len();
             self.step(run, &epoch, images)?;
             if run.clock.awaits_first_step() {
                 self.wait()?;
@@ -113,7 +113,11 @@ impl Training<'_> {
                 asked.checkpoint || !self.ranks.are_several() && self.stop.takes_checkpoint();
             if (is_due || is_asked) && index + 1 < num_batches {
                 self.catch_up(run, &epoch)?;
-                self.save(run, progress)?;
+                if is_asked {
+                    self.save(run, progress)?;
+                } else {
+                    self.save_behind(run, progress)?;
+                }
             }
             if is_asked {
                 progress.notice(&format!(

@@ -64,7 +64,7 @@ impl Training<'_> {
             })?;
             // Before the checkpoint, after which nothing would write it again: of an epoch that is trained twice both count.
             self.persist(progress, SMALL_FILES, || Ok(logs.timing.append(&timing)?))?;
-            self.save(&mut run, progress)?;
+            self.save_behind(&mut run, progress)?;
         }
         progress.epoch_ended(&EpochEnd {
             row,

@@ -28,6 +28,7 @@ mod preparation;
 mod ranks;
 mod room;
 mod row;
+mod save_under_way;
 mod saving;
 mod step;
 pub(crate) mod step_clock;
@@ -36,6 +37,7 @@ mod validation;
 pub use error::TrainError;
 pub use options::TrainOptions;
 use room::SMALL_FILES;
+use save_under_way::SaveUnderWay;
 
 /// What does not change during a run.
 struct Training<'a> {
@@ -65,6 +67,8 @@ struct ActiveRun {
     images: RunImages,
     clock: StepClock,
     last_checkpoint: Instant,
+    /// The newest checkpoint, where it is still being written.
+    saving: Option<SaveUnderWay>,
     /// Whether the pictures of the first weights are still to be drawn.
     owes_pictures: bool,
 }
@@ -143,6 +147,7 @@ impl Training<'_> {
             run = self.epoch(run, logs.as_mut(), progress)?;
         }
         if self.ranks.is_first() {
+            self.await_save(&mut run, progress)?;
             self.finish(run, began, progress)?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cifar_loader::free_bytes;
 
 use super::room::{SMALL_FILES, tell_left};
+use super::save_under_way::SaveUnderWay;
 use super::{ActiveRun, TrainError, Training};
 use crate::experiment::file_list::{PICTURES, is_a_runs_file, is_a_runs_picture};
 use crate::process::progress::Progress;
@@ -99,22 +100,72 @@ impl Training<'_> {
         run: &mut ActiveRun,
         progress: &mut Progress,
     ) -> Result<(), TrainError> {
-        if !self.ranks.is_first() {
-            // When the next one is due, all ranks make ready for it.
-            run.last_checkpoint = Instant::now();
-            return Ok(());
+        self.await_save(run, progress)?;
+        if self.ranks.is_first() {
+            self.write(&self.checkpoint(run), progress)?;
         }
-        let checkpoint = Checkpoint {
+        // When the next one is due, all ranks make ready for it.
+        run.last_checkpoint = Instant::now();
+        Ok(())
+    }
+
+    /// As [`save`](Self::save); where a GPU trains, it goes on meanwhile, and the next save or the end of the run tells what became of this one. On
+    /// processors the writing would take time from the steps, and a second copy of everything from memory.
+    pub(super) fn save_behind(
+        &self,
+        run: &mut ActiveRun,
+        progress: &mut Progress,
+    ) -> Result<(), TrainError> {
+        if !run.engine.is_on_device() || !self.ranks.is_first() {
+            return self.save(run, progress);
+        }
+        self.await_save(run, progress)?;
+        let folder = self.folder.checkpoints(self.parameters);
+        run.saving = Some(SaveUnderWay::begin(folder, self.checkpoint(run)));
+        run.last_checkpoint = Instant::now();
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written.
+    pub(super) fn await_save(
+        &self,
+        run: &mut ActiveRun,
+        progress: &mut Progress,
+    ) -> Result<(), TrainError> {
+        let Some(saving) = run.saving.take() else {
+            return Ok(());
+        };
+        match saving.wait() {
+            Ok(left) => {
+                tell_left(&left, progress);
+                Ok(())
+            }
+            Err(failed) => {
+                let (error, checkpoint) = *failed;
+                let error = TrainError::from(error);
+                match error.full_at() {
+                    // There may be room by now, or the settings say to wait for it.
+                    Some(_) => self.write(&checkpoint, progress),
+                    None => Err(error),
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&self, run: &ActiveRun) -> Checkpoint {
+        Checkpoint {
             model: run.engine.weights(),
             optimizer: run.engine.optimizer(),
             state: run.state.clone(),
             origin: Some(self.origin.clone()),
-        };
+        }
+    }
+
+    fn write(&self, checkpoint: &Checkpoint, progress: &mut Progress) -> Result<(), TrainError> {
         let left = self.persist(progress, self.checkpoint_bytes(), || {
-            Ok(self.folder.checkpoints(self.parameters).save(&checkpoint)?)
+            Ok(self.folder.checkpoints(self.parameters).save(checkpoint)?)
         })?;
         tell_left(&left, progress);
-        run.last_checkpoint = Instant::now();
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use vae_core::DropoutMasks;
 
 use super::batches::PresentEpoch;
 use super::error::TrainError;
+use crate::experiment::batch_images::BatchImages;
 use crate::experiment::random::{Purpose, Stream};
 use crate::process::stop_request::StopSignal;
 use crate::ranks::Requests;
@@ -18,21 +19,14 @@ use super::{ActiveRun, Training};
 
 impl Training<'_> {
     /// Takes one step, and counts what is known of it and of those before.
-    ///
-    /// # Shapes
-    /// - images: `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
     pub(super) fn step(
         &self,
         run: &mut ActiveRun,
         epoch: &PresentEpoch<'_>,
-        images: Tensor<4>,
+        images: BatchImages,
     ) -> Result<(), TrainError> {
-        if !self.settings.minimises_the_loss() {
-            // The objective's weight depends on how many steps have been taken.
-            self.catch_up(run, epoch)?;
-        }
         let step = run.state.step;
-        let [batch, ..] = images.dims();
+        let batch = images.len();
         let request = StepRequest {
             step,
             inputs: Inputs {
@@ -42,6 +36,7 @@ impl Training<'_> {
             },
             learning_rate: run.state.schedule.learning_rate_at(self.settings, step),
             kl: self.kl_objective(run.state.updates),
+            next_kl_weight: self.kl_objective(run.state.updates + 1).weight,
         };
         run.engine.ask(self.requests());
         let report = run

@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use super::optimizer::{FACTORS_KL_WEIGHT, STATE_UPDATES, factors_behind};
 use super::{UNITS, cube_sum};
 
 /// Twice the KL divergence of one dimension to the standard normal.
@@ -56,6 +57,7 @@ pub(crate) fn draw_gradient<F: Float>(
     noise: &[f32],
     latent_gradient: &[f32],
     rates: &[f32],
+    state: &[f32],
     slopes: &[f32],
     mean_gradient: &mut [F],
     log_variance_gradient: &mut [F],
@@ -63,13 +65,15 @@ pub(crate) fn draw_gradient<F: Float>(
     dimensions: usize,
     share: f32,
     reciprocal: f32,
-    kl_weight: usize,
     #[define(F)] _elem: ElemType,
 ) {
     if ABSOLUTE_POS >= count {
         terminate!();
     }
-    let weight = rates[kl_weight] * reciprocal * slopes[ABSOLUTE_POS % dimensions];
+    // This step is not counted yet.
+    let factors = factors_behind(state[STATE_UPDATES], rates);
+    let weight =
+        rates[factors + FACTORS_KL_WEIGHT] * reciprocal * slopes[ABSOLUTE_POS % dimensions];
     let gradient = latent_gradient[ABSOLUTE_POS];
     let logarithm = log_variance[ABSOLUTE_POS];
     let deviation = (logarithm * share).exp();

@@ -6,6 +6,7 @@
 mod bernoulli;
 pub(crate) mod dense;
 mod gaussian;
+pub(crate) mod images;
 pub(crate) mod latent;
 mod log_probability;
 mod logistic;

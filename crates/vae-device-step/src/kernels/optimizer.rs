@@ -9,18 +9,19 @@ pub(crate) const STATE_TAKEN: usize = 0;
 pub(crate) const STATE_UPDATES: usize = 1;
 pub(crate) const STATE_LEN: usize = 2;
 
-/// Positions in what the host writes before a step. Adam's factors and the average's rate depend on how many steps were taken, of which the host
-/// knows only what it has read: it gives those for each count that is possible.
+/// Positions in what the host writes before a step. Adam's factors, the average's rate and the KL divergence's weight depend on how many steps were
+/// taken, of which the host knows only what it has read: it gives those for each count that is possible.
 pub(crate) const RATES_KNOWN_UPDATES: usize = 0;
 pub(crate) const RATES_LARGEST_NORM: usize = 1;
-pub(crate) const RATES_KL_WEIGHT: usize = 2;
-pub(crate) const RATES_FACTORS: usize = 3;
-/// Adam's step size, what it multiplies the second moment with, and what of the way to the new weights their average goes.
-pub(crate) const FACTORS: usize = 3;
+pub(crate) const RATES_FACTORS: usize = 2;
+/// Adam's step size, what it multiplies the second moment with, what of the way to the new weights their average goes, and the KL divergence's weight.
+pub(crate) const FACTORS: usize = 4;
+pub(crate) const FACTORS_KL_WEIGHT: usize = 3;
 
 /// Steps that may be under way when another one is asked for.
 pub(crate) const MOST_UNREAD: usize = 3;
-pub(crate) const RATES_LEN: usize = RATES_FACTORS + FACTORS * (MOST_UNREAD + 1);
+pub(crate) const POSSIBLE_COUNTS: usize = MOST_UNREAD + 1;
+pub(crate) const RATES_LEN: usize = RATES_FACTORS + FACTORS * POSSIBLE_COUNTS;
 
 /// Positions behind the terms of each image in what the host reads of a step.
 pub(crate) const RECORD_PENALTY: usize = 0;
@@ -154,10 +155,16 @@ pub(crate) fn decide(
     }
 }
 
-/// Where the factors of the update that this step is lie; the host gave them from the first one that it does not know of.
+/// Where the factors of the update that this step is lie, once it is counted.
 #[cube]
 pub(crate) fn factors_at(state: &[f32], rates: &[f32]) -> usize {
-    let ahead = u32::cast_from(state[STATE_UPDATES] - 1.0f32 - rates[RATES_KNOWN_UPDATES]);
+    factors_behind(state[STATE_UPDATES] - 1.0f32, rates)
+}
+
+/// Where the factors of the update behind so many of them lie; the host gave them from the first one that it does not know of.
+#[cube]
+pub(crate) fn factors_behind(updates: f32, rates: &[f32]) -> usize {
+    let ahead = u32::cast_from(updates - rates[RATES_KNOWN_UPDATES]);
     RATES_FACTORS + FACTORS * ahead as usize
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Network {
 pub(crate) struct Objective {
     /// Of [`RATES_LEN`](crate::kernels::optimizer::RATES_LEN) values.
     pub(crate) rates: Handle,
+    /// Of [`STATE_LEN`](crate::kernels::optimizer::STATE_LEN) values, which outlive a step.
+    pub(crate) state: Handle,
     /// Of each latent dimension: its divergence summed over the images, and what it counts.
     pub(crate) kl_sums: Handle,
     pub(crate) kl_slopes: Handle,
@@ -97,6 +99,22 @@ pub(crate) struct Batch {
     pub(crate) masks: Option<[Handle; 2]>,
     /// Cross-entropy (negative log-probability) of each image, KL divergence of each image, and what [`decide`](crate::kernels::optimizer::decide) adds.
     pub(crate) record: Handle,
+}
+
+/// Mean and log-variance of each image's posterior, in float32.
+pub(crate) struct Posterior {
+    pub(crate) mean: Matrix,
+    pub(crate) log_variance: Matrix,
+}
+
+impl Posterior {
+    pub(crate) fn empty(queue: &Queue, images: usize, latent_dim: usize) -> Self {
+        let empty = || Matrix::empty(queue, images, latent_dim, Storage::F32);
+        Self {
+            mean: empty(),
+            log_variance: empty(),
+        }
+    }
 }
 
 impl Batch {
@@ -150,12 +168,13 @@ impl Network {
         features
     }
 
+    /// Adds the biases to the posterior, and draws from it.
     fn draw(
         &self,
         queue: &Queue,
         batch: &Batch,
-        mean: &Matrix,
-        log_variance: &Matrix,
+        Posterior { mean, log_variance }: &Posterior,
+        [mean_bias, log_variance_bias]: [&Vector32; 2],
         z: &Matrix,
         share: f32,
     ) {
@@ -167,8 +186,8 @@ impl Network {
                 CubeDim::new_1d(UNITS as u32),
                 mean.argument(),
                 log_variance.argument(),
-                self.mean.bias.argument(),
-                self.log_variance.bias.argument(),
+                mean_bias.argument(),
+                log_variance_bias.argument(),
                 argument(&batch.noise, z.len()),
                 z.argument(),
                 argument(&batch.record, record_len(batch.len)),

@@ -3,9 +3,9 @@
 use cubecl::prelude::*;
 use resnet_blocks::cube::{Matrix, Queue, cubes, units};
 
-use super::{Batch, Network, Objective, record_len};
+use super::{Batch, Network, Objective, Posterior, record_len};
 use crate::flat::argument;
-use crate::kernels::optimizer::{RATES_KL_WEIGHT, RATES_LEN, RECORD_FREE_BITS, RECORD_LEN};
+use crate::kernels::optimizer::{RATES_LEN, RECORD_FREE_BITS, RECORD_LEN, STATE_LEN};
 use crate::kernels::{UNITS, latent};
 
 impl Network {
@@ -14,7 +14,7 @@ impl Network {
         &self,
         queue: &Queue,
         batch: &Batch,
-        [mean, log_variance, d_z]: [&Matrix; 3],
+        (Posterior { mean, log_variance }, d_z): (&Posterior, &Matrix),
         objective: &Objective,
     ) -> [Matrix; 2] {
         let count = d_z.len();
@@ -31,6 +31,7 @@ impl Network {
                 argument(&batch.noise, count),
                 d_z.argument(),
                 argument(&objective.rates, RATES_LEN),
+                argument(&objective.state, STATE_LEN),
                 argument(&objective.kl_slopes, self.latent_dim),
                 d_mean.argument(),
                 d_log_variance.argument(),
@@ -38,7 +39,6 @@ impl Network {
                 self.latent_dim,
                 objective.share,
                 1.0 / batch.len as f32,
-                RATES_KL_WEIGHT,
                 self.storage.elem(),
             );
         }
@@ -50,7 +50,7 @@ impl Network {
         &self,
         queue: &Queue,
         batch: &Batch,
-        [mean, log_variance]: [&Matrix; 2],
+        Posterior { mean, log_variance }: &Posterior,
         objective: &Objective,
     ) {
         // SAFETY: one unit a dimension.

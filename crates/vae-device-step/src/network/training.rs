@@ -4,7 +4,7 @@ use resnet_blocks::cube::{Device, Matrix, Storage, column_sums};
 
 use super::blocks::{Kept, backward, forward};
 use super::dense_layer::KeptDense;
-use super::{Batch, Network, Objective, Output, product, viewed};
+use super::{Batch, Network, Objective, Output, Posterior, product, viewed};
 
 /// What the encoder's side keeps.
 struct KeptEncoder {
@@ -12,16 +12,8 @@ struct KeptEncoder {
     dense: KeptDense,
     /// The dense layer's, a row an image.
     features: Matrix,
-    /// Of the posterior; both with their biases after the draw.
-    mean: Matrix,
-    log_variance: Matrix,
-}
-
-impl KeptEncoder {
-    /// Mean and log-variance.
-    fn posterior(&self) -> [&Matrix; 2] {
-        [&self.mean, &self.log_variance]
-    }
+    /// With the heads' biases after the draw.
+    posterior: Posterior,
 }
 
 impl Network {
@@ -38,15 +30,14 @@ impl Network {
         let queue = &device.client;
         let (of_encoder, z) = self.encode(device, batch, objective.share, self.is_recomputed);
         if let (Some(free), true) = (objective.free_bits, decides) {
-            self.sum_kl(queue, batch, of_encoder.posterior(), objective);
+            self.sum_kl(queue, batch, &of_encoder.posterior, objective);
             self.free_bits(queue, batch, objective, free);
         }
         let KeptEncoder {
             blocks: kept_encoder,
             dense,
             features,
-            mean,
-            log_variance,
+            posterior,
         } = of_encoder;
 
         let latent_dense = self.dense_forward(device, &self.latent_dense, z, batch.mask(1));
@@ -92,7 +83,7 @@ impl Network {
         drop((d_map, d_features));
 
         let [d_mean, d_log_variance] =
-            self.draw_gradient(queue, batch, [&mean, &log_variance, &d_z], objective);
+            self.draw_gradient(queue, batch, (&posterior, &d_z), objective);
         for (head, gradient) in [(&self.mean, &d_mean), (&self.log_variance, &d_log_variance)] {
             column_sums(queue, gradient, None, None, Some(&head.bias_gradient));
             weight_gradient(device, &features, gradient, head);
@@ -120,7 +111,7 @@ impl Network {
     /// Each latent dimension's divergence, summed over the images of a batch that is to be trained on.
     pub(crate) fn kl_sums(&self, device: &Device, batch: &Batch, objective: &Objective) {
         let (of_encoder, _) = self.encode(device, batch, objective.share, true);
-        self.sum_kl(&device.client, batch, of_encoder.posterior(), objective);
+        self.sum_kl(&device.client, batch, &of_encoder.posterior, objective);
     }
 
     /// The encoder's side and the draw, `[batch, latent_dim]`.
@@ -137,16 +128,18 @@ impl Network {
         let (blocks, map) = forward(&self.encoder, device, input, size, keeps_inputs);
         let dense = self.dense_forward(device, &self.dense, map, batch.mask(0));
         let features = viewed(&dense.features, batch.len);
-        let mean = product(device, &features, &self.mean.weight, Storage::F32);
-        let log_variance = product(device, &features, &self.log_variance.weight, Storage::F32);
+        let posterior = Posterior {
+            mean: product(device, &features, &self.mean.weight, Storage::F32),
+            log_variance: product(device, &features, &self.log_variance.weight, Storage::F32),
+        };
         let z = Matrix::empty(queue, batch.len, self.latent_dim, self.storage);
-        self.draw(queue, batch, &mean, &log_variance, &z, share);
+        let biases = [&self.mean.bias, &self.log_variance.bias];
+        self.draw(queue, batch, &posterior, biases, &z, share);
         let kept = KeptEncoder {
             blocks,
             dense,
             features,
-            mean,
-            log_variance,
+            posterior,
         };
         (kept, z)
     }

@@ -21,6 +21,7 @@ impl DeviceStep {
     /// If the device failed.
     pub fn release(&mut self) -> Result<(), StepError> {
         self.prepared.clear();
+        self.posteriors.clear();
         let released = self.client().memory_cleanup();
         released.map_err(|error| StepError(format!("{error}")))
     }

@@ -14,6 +14,7 @@ use crate::flat::{Flat, create};
 use crate::kernels::optimizer::CHUNK_NUMBERS;
 use crate::kernels::running;
 use crate::network::Batch;
+use crate::resident::{ResidentImages, StepImages};
 
 /// What is done with a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +27,10 @@ pub(super) enum Work {
     KlSums,
     /// Forward, with the running statistics.
     Evaluation(Weights),
+    /// The encoder of that, whose posteriors are kept.
+    Posterior,
+    /// The decoder of that, for a draw from those.
+    Draw,
 }
 
 /// Which batches can share buffers and a graph.
@@ -35,23 +40,37 @@ pub(super) struct Shape {
     pub(super) size: [usize; 2],
     pub(super) has_masks: bool,
     pub(super) work: Work,
+    /// Which images of the device's it takes, where it does; what it is prepared with keeps them.
+    pub(super) source: Option<usize>,
 }
 
 impl Shape {
     pub(super) fn of(inputs: &StepInputs, work: Work) -> Self {
-        let [batch, _, height, width] = inputs.images.dims();
+        let [batch, height, width] = inputs.images.dims();
+        let source = match &inputs.images {
+            StepImages::Given(_) => None,
+            StepImages::Resident(images, _) => Some(Arc::as_ptr(images) as usize),
+        };
         Self {
             batch,
             size: [height, width],
             has_masks: inputs.dropout.is_some(),
             work,
+            source,
         }
     }
+}
+
+/// The device's images that a batch is taken from, and which of them.
+pub(super) struct Source {
+    pub(super) images: Arc<ResidentImages>,
+    pub(super) picks: Handle,
 }
 
 /// A shape's buffers.
 pub(super) struct Prepared {
     pub(super) batch: Batch,
+    pub(super) source: Option<Source>,
     pub(super) device: BlockDevice,
     pub(super) work: Work,
     /// What multiplies each moment: the newest batch's weight in the running statistic, or for a shard what makes variances unbiased.

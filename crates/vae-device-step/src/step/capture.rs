@@ -30,7 +30,7 @@ impl DeviceStep {
         let mut changed = Vec::new();
         if work == Work::Step {
             changed.extend([&flat.weights, &flat.first, &flat.second, &flat.running]);
-            changed.push(&self.state);
+            changed.push(&self.objective.state);
             if let Some(average) = &flat.average {
                 changed.extend([&average.weights, &average.running]);
             }

@@ -37,7 +37,7 @@ impl DeviceStep {
             average.map_or(&flat.running, |average| &average.running),
         ];
         let rates = || argument(&self.objective.rates, RATES_LEN);
-        let state = || argument(&self.state, STATE_LEN);
+        let state = || argument(&self.objective.state, STATE_LEN);
         // SAFETY: every buffer has the number of values that it was made with; a chunk lies inside the parameters.
         unsafe {
             optimizer::squares::launch_unchecked(

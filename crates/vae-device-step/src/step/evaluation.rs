@@ -3,9 +3,10 @@
 use burn::prelude::Tensor;
 
 use super::DeviceStep;
-use super::buffers::{Shape, Work};
-use super::inputs::{StepInputs, Weights};
+use super::buffers::Work;
+use super::inputs::Weights;
 use crate::outcome::{PendingTerms, StepError};
+use crate::resident::StepImages;
 
 impl DeviceStep {
     /// Asks for the terms of a batch's loss, with the running statistics and no gradients.
@@ -17,7 +18,7 @@ impl DeviceStep {
     /// If there is no average of the weights, the inputs are on another device, or the device failed.
     pub fn evaluate(
         &mut self,
-        images: Tensor<4>,
+        images: impl Into<StepImages>,
         noise: Tensor<2>,
         weights: Weights,
         batch_size: usize,
@@ -25,18 +26,14 @@ impl DeviceStep {
         if weights == Weights::Averaged && self.averaged.is_none() {
             return Err(StepError("no average of the weights is kept".to_owned()));
         }
-        let inputs = StepInputs {
-            images,
-            noise,
-            dropout: None,
-        };
-        let own = Shape::of(&inputs, Work::Evaluation(weights));
+        let images = images.into();
+        let [batch, ..] = images.dims();
         // With given statistics no image depends on another: what else lies in a full batch's buffers is computed and not read.
-        let room = own.batch.max(batch_size);
-        let reading = self.ask(inputs, Shape { batch: room, ..own })?;
+        let room = batch.max(batch_size);
+        let reading = self.ask_in_room(images, noise, Work::Evaluation(weights), room)?;
         Ok(PendingTerms {
             reading,
-            images: own.batch,
+            images: batch,
             room,
         })
     }

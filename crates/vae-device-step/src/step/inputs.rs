@@ -4,6 +4,8 @@ use burn::prelude::Tensor;
 use vae_core::{DropoutMasks, Sampler};
 
 use crate::factors::AdamOptions;
+use crate::kernels::optimizer::POSSIBLE_COUNTS;
+use crate::resident::StepImages;
 
 /// What does not change from step to step.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +24,10 @@ pub struct StepOptions {
     pub is_captured: bool,
 }
 
-/// A batch, on the device.
+/// A batch, on the device; images that lie there already are taken by the step itself.
 pub struct StepInputs {
-    /// `[batch, channels, height, width]`, in \[0, 1\]
-    pub images: Tensor<4>,
+    /// What the autoencoder sees and is to show again.
+    pub images: StepImages,
     /// `[batch, latent_dim]`, standard normal
     pub noise: Tensor<2>,
     /// What multiplies the intermediate features; none for no dropout.
@@ -37,8 +39,9 @@ pub struct StepInputs {
 pub struct StepRates {
     /// Adam's.
     pub learning_rate: f64,
-    /// What the objective multiplies the KL divergence with.
-    pub kl_weight: f64,
+    /// What the objective multiplies the KL divergence with: behind as many updates as have been observed, and behind one, two and three more,
+    /// which steps under way may be.
+    pub kl_weights: [f64; POSSIBLE_COUNTS],
     /// The step is skipped where the gradient's norm is larger.
     pub largest_norm: Option<f64>,
 }

@@ -3,6 +3,7 @@
 mod after;
 mod buffers;
 mod capture;
+mod draws;
 mod ending;
 mod evaluation;
 mod inputs;
@@ -22,13 +23,15 @@ use vae_core::{Sampler, Vae};
 use vae_measures::average_decay;
 
 use self::buffers::{Prepared, Shape, Summed, Tables, Work};
+use self::draws::KeptPosterior;
+pub use self::draws::Posteriors;
 pub use self::inputs::{StepInputs, StepOptions, StepRates, Weights};
 use self::norms::{Norm, norms};
 pub use self::shards::ShardPass;
 use crate::flat::{Flat, create};
 use crate::kernels::optimizer::{
-    FACTORS, MOST_UNREAD, RATES_FACTORS, RATES_KL_WEIGHT, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM,
-    RATES_LEN, STATE_LEN,
+    FACTORS, MOST_UNREAD, RATES_FACTORS, RATES_KNOWN_UPDATES, RATES_LARGEST_NORM, RATES_LEN,
+    STATE_LEN,
 };
 use crate::network::{Network, Objective};
 use crate::outcome::{Outcome, Pending, Reading, StepError};
@@ -49,8 +52,9 @@ pub struct DeviceStep {
     device: BlockDevice,
     /// Lives as long as the program, as what is read may outlive the step.
     reader: &'static Client,
-    state: Handle,
     prepared: HashMap<Shape, Prepared>,
+    /// Posteriors from which draws are made, by the number of images that there is room for.
+    posteriors: HashMap<usize, KeptPosterior>,
     /// For steps whose gradients are a sum.
     summed: Option<Summed>,
     /// Where the sums lie.
@@ -89,6 +93,7 @@ impl DeviceStep {
             reader: Box::leak(Box::new(client.clone())),
             objective: Objective {
                 rates: create(client, &[0.0; RATES_LEN]),
+                state: create(client, &[0.0; STATE_LEN]),
                 kl_sums: create(client, &vec![0.0; network.latent_dim]),
                 kl_slopes: create(client, &vec![1.0; network.latent_dim]),
                 free_bits: options.free_bits.map(|free| free as f32),
@@ -97,8 +102,8 @@ impl DeviceStep {
                     Sampler::Blog => 1.0,
                 },
             },
-            state: create(client, &[0.0; STATE_LEN]),
             prepared: HashMap::new(),
+            posteriors: HashMap::new(),
             summed: None,
             sums: Arc::default(),
             known_updates: 0,
@@ -161,11 +166,13 @@ impl DeviceStep {
     fn ask(&mut self, inputs: StepInputs, shape: Shape) -> Result<Reading, StepError> {
         if !self.prepared.contains_key(&shape) {
             let client = self.client();
-            let prepared = client.memory_persistent_allocation((), |()| self.prepare(shape));
+            let images = &inputs.images;
+            let prepared =
+                client.memory_persistent_allocation((), |()| self.prepare(shape, images));
             self.prepared.insert(shape, prepared);
         }
         let mut prepared = self.prepared.remove(&shape).expect("made just now");
-        let written = self.write_inputs(&prepared.batch, inputs);
+        let written = self.write_inputs(&prepared, inputs);
         let ran = written.and_then(|()| self.run(&mut prepared));
         let record = match shape.work {
             Work::KlSums => self.objective.kl_sums.clone(),
@@ -236,8 +243,7 @@ impl DeviceStep {
         let mut values = vec![0.0f32; RATES_LEN];
         values[RATES_KNOWN_UPDATES] = self.known_updates as f32;
         values[RATES_LARGEST_NORM] = rates.largest_norm.map_or(f32::INFINITY, |norm| norm as f32);
-        values[RATES_KL_WEIGHT] = rates.kl_weight as f32;
-        for ahead in 0..=MOST_UNREAD {
+        for (ahead, kl_weight) in rates.kl_weights.into_iter().enumerate() {
             let update = self.known_updates + 1 + ahead as u64;
             let [step_size, second_scale] = self.options.adam.factors(update, rates.learning_rate);
             let decay = self.options.average_decay;
@@ -246,6 +252,7 @@ impl DeviceStep {
                 step_size,
                 second_scale,
                 to_average as f32,
+                kl_weight as f32,
             ]);
         }
         self.client()

@@ -1,5 +1,6 @@
 //! The buffers of the steps of one shape, and the graph that replays them.
 
+use cubecl::bytes::Bytes;
 use cubecl::server::{Handle, ServerError};
 use resnet_blocks::cube::{
     Device as BlockDevice, Matrix, Queue, Storage, Vector32, cubes, pixels, units, values,
@@ -7,20 +8,22 @@ use resnet_blocks::cube::{
 use resnet_blocks::variance_factor;
 
 use super::DeviceStep;
-use super::buffers::{Prepared, Shape, Work};
+use super::buffers::{Prepared, Shape, Source, Work};
 use super::inputs::{StepInputs, Weights};
 use super::norms::Norm;
 use crate::flat::{argument, create};
+use crate::kernels::images::PICK_NUMBERS;
 use crate::kernels::latent;
 use crate::network::{Batch, record_len};
 use crate::outcome::StepError;
+use crate::resident::StepImages;
 
 pub(super) fn text(error: ServerError) -> String {
     format!("{error}")
 }
 
 impl DeviceStep {
-    pub(super) fn prepare(&self, shape: Shape) -> Prepared {
+    pub(super) fn prepare(&self, shape: Shape, images: &StepImages) -> Prepared {
         let client = self.client();
         let Shape { batch, size, .. } = shape;
         let storage = self.network.storage;
@@ -37,7 +40,15 @@ impl DeviceStep {
         let same = others.filter(|(other, _)| (other.batch, other.size) == (batch, size));
         let workspace = same.map(|(_, prepared)| prepared.workspace.clone()).next();
         let workspace = workspace.unwrap_or_default();
+        let source = match images {
+            StepImages::Given(_) => None,
+            StepImages::Resident(images, _) => Some(Source {
+                images: images.clone(),
+                picks: images.picks(batch),
+            }),
+        };
         Prepared {
+            source,
             batch: Batch {
                 len: batch,
                 size,
@@ -95,24 +106,37 @@ impl DeviceStep {
         numbers
     }
 
-    pub(super) fn write_inputs(&self, batch: &Batch, inputs: StepInputs) -> Result<(), StepError> {
+    pub(super) fn write_inputs(
+        &self,
+        prepared: &Prepared,
+        inputs: StepInputs,
+    ) -> Result<(), StepError> {
+        let batch = &prepared.batch;
         let elsewhere = || StepError("a batch is on another device than the model".to_owned());
-        let images = pixels(inputs.images).ok_or_else(elsewhere)?;
         let noise = values(inputs.noise).ok_or_else(elsewhere)?;
-        let of_images = Vector32 {
-            len: images.len(),
-            buffer: images.buffer,
-        };
         // An evaluated batch may have fewer images than there is room for.
-        let len = of_images.len;
-        assert!(
-            len <= batch.input.len(),
-            "more images than there is room for"
-        );
-        for map in [&batch.input, &batch.pixels] {
-            self.copy(&of_images, &map.buffer.handle(), len, map.storage);
+        let [images, ..] = inputs.images.dims();
+        assert!(images <= batch.len, "more images than there is room for");
+        match (inputs.images, &prepared.source) {
+            (StepImages::Given(images), _) => {
+                let images = pixels(images).ok_or_else(elsewhere)?;
+                let images = Vector32 {
+                    len: images.len(),
+                    buffer: images.buffer,
+                };
+                for map in [&batch.input, &batch.pixels] {
+                    self.copy(&images, &map.buffer.handle(), images.len, map.storage);
+                }
+            }
+            (StepImages::Resident(images, picks), Some(source)) => {
+                let mut numbers = images.numbers(&picks);
+                // Whatever is behind the last image is not read.
+                numbers.resize(PICK_NUMBERS * batch.len, 0);
+                self.client()
+                    .write(&source.picks, Bytes::from_elems(numbers));
+            }
+            (StepImages::Resident(..), None) => return Err(elsewhere()),
         }
-        let images = len / (batch.input.len() / batch.len);
         let noise_len = images * self.network.latent_dim;
         self.copy(&noise, &batch.noise, noise_len, Storage::F32);
         if let (Some(to), Some(from)) = (&batch.masks, inputs.dropout) {
@@ -195,12 +219,16 @@ impl DeviceStep {
     pub(super) fn launch(&self, prepared: &Prepared) {
         let Prepared {
             batch,
+            source,
             device,
             work,
             factors,
             ..
         } = prepared;
         let objective = &self.objective;
+        if let Some(Source { images, picks }) = source {
+            images.take(picks, batch.len, &batch.pixels, &batch.input);
+        }
         match *work {
             Work::Evaluation(weights) => {
                 let averaged = match weights {
@@ -212,6 +240,18 @@ impl DeviceStep {
                 }
                 let network = averaged.unwrap_or(&self.network);
                 network.evaluate(device, batch, objective.share);
+            }
+            Work::Posterior => {
+                let kept = &self.posteriors[&batch.len];
+                let share = objective.share;
+                self.network
+                    .infer_posterior(device, batch, &kept.posterior, share);
+            }
+            Work::Draw => {
+                let kept = &self.posteriors[&batch.len];
+                let (posterior, no_bias) = (&kept.posterior, &kept.no_bias);
+                self.network
+                    .score_draw(device, batch, posterior, no_bias, objective.share);
             }
             Work::KlSums => self.network.kl_sums(device, batch, objective),
             Work::Pass => self

@@ -1,6 +1,5 @@
 //! Steps of a batch in shards, each with its own statistics: what they contribute stays on the device, where the caller adds it up for the update.
 
-use burn::prelude::Tensor;
 use cubecl::bytes::Bytes;
 use resnet_blocks::cube::{Queue, Storage, Vector32, cubes, units};
 
@@ -61,9 +60,8 @@ impl DeviceStep {
         share: f32,
         rates: StepRates,
     ) -> Result<ShardPass, StepError> {
-        let images: &Tensor<4> = &inputs.images;
-        let batch = images.dims()[0];
         let shape = Shape::of(&inputs, Work::Pass);
+        let batch = shape.batch;
         self.write_rates(rates);
         let record = self.ask(inputs, shape)?;
         let values = self.new_vector();

@@ -113,7 +113,7 @@ impl DeviceStep {
         client.write(&self.flat.second, Bytes::from_elems(buffers.remove(0)));
         let mut state = vec![0.0f32; STATE_LEN];
         state[STATE_UPDATES] = updates as f32;
-        client.write(&self.state, Bytes::from_elems(state));
+        client.write(&self.objective.state, Bytes::from_elems(state));
         self.known_updates = updates;
         true
     }

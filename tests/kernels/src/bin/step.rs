@@ -138,13 +138,13 @@ fn own_steps(
     for number in 0..3 {
         mark(&format!("step {number}"));
         let inputs = StepInputs {
-            images: images.clone(),
+            images: images.clone().into(),
             noise: noise.clone(),
             dropout: None,
         };
         let rates = StepRates {
             learning_rate: 1e-3,
-            kl_weight: 1.0,
+            kl_weights: [1.0; 4],
             largest_norm: None,
         };
         let outcome = engine.step(inputs, rates).expect("a step");

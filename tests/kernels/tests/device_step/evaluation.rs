@@ -27,7 +27,7 @@ fn by_burn(config: &VaeConfig, sampler: Sampler, len: usize, number: usize) -> [
         batch(config, len, number, &reference()),
     );
     let terms = resnet_blocks::with_plain_blocks(|| {
-        let output = model.forward(inputs.images, inputs.noise, sampler, None);
+        let output = model.forward(inputs.images.tensor(), inputs.noise, sampler, None);
         output.terms
     });
     [terms.cross_entropy, terms.kl].map(|tensor: Tensor<1>| {

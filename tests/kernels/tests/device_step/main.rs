@@ -10,10 +10,12 @@ mod golden_file;
 #[path = "../../../../crates/vae-core/tests/golden2/tolerances.rs"]
 mod tolerances;
 
+mod draws;
 mod evaluation;
 mod likelihoods;
 mod objective;
 mod parity;
+mod resident;
 mod shards;
 
 use std::collections::BTreeMap;
@@ -121,7 +123,7 @@ fn batch_of(
         0.2,
     );
     StepInputs {
-        images: Tensor::from_data(images, (device, dtype)),
+        images: Tensor::<4>::from_data(images, (device, dtype)).into(),
         noise: uniform(6, 1).sub_scalar(0.5).mul_scalar(3.0),
         dropout: Some(DropoutMasks {
             encoder: masks.encoder.cast(dtype),
@@ -144,7 +146,7 @@ fn options(sampler: Sampler, is_captured: bool) -> StepOptions {
 fn rates(kl_weight: f64) -> StepRates {
     StepRates {
         learning_rate: RATE,
-        kl_weight,
+        kl_weights: [kl_weight; 4],
         largest_norm: None,
     }
 }
@@ -181,7 +183,12 @@ fn by_autodiff(
     kl_weight: f64,
     free_bits: Option<f64>,
 ) -> ([f64; 3], burn::tensor::Gradients) {
-    let output = model.forward(inputs.images, inputs.noise, sampler, inputs.dropout);
+    let output = model.forward(
+        inputs.images.tensor(),
+        inputs.noise,
+        sampler,
+        inputs.dropout,
+    );
     let terms = output.terms;
     let read = |tensor: Tensor<1>| {
         let data = tensor.into_data().convert_dtype(DType::F64);

@@ -1,7 +1,7 @@
 //! Free bits, the average of the weights, and blocks that are computed again.
 
 use vae_core::{Depth, Precision, Sampler, Vae};
-use vae_device_step::{DeviceStep, StepForm, StepOptions, Weights, step_bytes};
+use vae_device_step::{DeviceStep, StepForm, StepOptions, StepRates, Weights, step_bytes};
 
 use crate::parity::check_gradients_with;
 use crate::{batch, bits, config, model, options, rates, step, values, vulkan, with_shapes};
@@ -36,6 +36,49 @@ fn free_bits_have_the_gradients_of_the_maximum() {
     let expected: f64 = means.iter().map(|mean| mean.max(FREE)).sum();
     let found = outcome.kl_with_free_bits.expect("there are free bits");
     assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
+}
+
+/// Whether a step under way will be taken is not known when the next one is asked for, and decides about that one's weight.
+#[test]
+fn the_weight_of_the_divergence_is_that_of_the_steps_that_were_taken() {
+    let config = config(Depth::Depth28);
+    let start = model(&config, &vulkan());
+    let weight = |updates: u64| 0.1 * (1.0 + updates as f64);
+    let options = options(Sampler::Correct, true);
+    let inputs = |number: usize| {
+        let mut inputs = batch(&config, 3, number, &vulkan());
+        if [0, 3, 4].contains(&number) {
+            inputs.noise = inputs.noise.mul_scalar(f32::NAN);
+        }
+        inputs
+    };
+    let mut waiting = DeviceStep::new(&start, options).expect("known kernels");
+    let mut updates = 0;
+    for number in 0..8 {
+        updates = step(&mut waiting, inputs(number), rates(weight(updates))).updates;
+    }
+    assert_eq!(updates, 5);
+    // Up to three are under way.
+    let mut ahead = DeviceStep::new(&start, options).expect("known kernels");
+    let (mut under_way, mut known) = (std::collections::VecDeque::new(), 0);
+    for number in 0..8 {
+        let rates = StepRates {
+            kl_weights: std::array::from_fn(|more| weight(known + more as u64)),
+            ..rates(1.0)
+        };
+        under_way.push_back(ahead.step(inputs(number), rates).expect("a step"));
+        if under_way.len() > 3 {
+            let oldest = under_way.pop_front().expect("three or more");
+            let outcome = oldest.wait().expect("an outcome");
+            ahead.observe(&outcome).expect("all products");
+            known = outcome.updates;
+        }
+    }
+    for pending in under_way {
+        let outcome = pending.wait().expect("an outcome");
+        ahead.observe(&outcome).expect("all products");
+    }
+    assert!(bits(&ahead, &config) == bits(&waiting, &config));
 }
 
 #[test]

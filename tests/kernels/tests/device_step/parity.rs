@@ -222,7 +222,7 @@ fn check_golden(depth: Depth, file: &str) {
     let mut engine =
         DeviceStep::new(&template, options(Sampler::Correct, false)).expect("known kernels");
     let inputs = StepInputs {
-        images: golden.tensor("images", &device, dtype),
+        images: golden.tensor("images", &device, dtype).into(),
         noise: golden.tensor("noise", &device, dtype),
         dropout: None,
     };

@@ -9,7 +9,11 @@ use crate::{batch, bits, config, model, options, rates, step, vulkan};
 fn slice(inputs: StepInputs, range: std::ops::Range<usize>) -> StepInputs {
     let rows = |all: Tensor<2>| all.narrow(0, range.start, range.len());
     StepInputs {
-        images: inputs.images.narrow(0, range.start, range.len()),
+        images: inputs
+            .images
+            .tensor()
+            .narrow(0, range.start, range.len())
+            .into(),
         noise: rows(inputs.noise),
         dropout: inputs.dropout.map(|masks| vae_core::DropoutMasks {
             encoder: rows(masks.encoder),

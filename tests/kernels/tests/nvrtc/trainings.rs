@@ -59,6 +59,18 @@ fn a_finished_model_is_scored_by_the_steps_own_kernels() {
     let scored = report.matches("\nlaunch negative_log_probability").count();
     assert_eq!((scored, report.matches("\ngraph\n").count()), (3, 1 + 2));
 
+    // The bound besides: an encoder and three draws a batch, of which the first of all are launched, and the second ones captured.
+    std::fs::remove_file(folder.join("report")).expect("removed");
+    let output = program(&folder, &format!("{evaluate} --importance-samples 3"), &[]);
+    assert!(output.status.success(), "{output:?}");
+    let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
+    let kernels_with_bound = report.matches("module ").count();
+    assert_eq!(kernels_with_bound, kernels, "no kernel more for the bound");
+    let scored = report.matches("\nlaunch negative_log_probability").count();
+    // Captures are rehearsed once each time that a pass is made.
+    let graphs = report.matches("\ngraph\n").count();
+    assert_eq!((scored, graphs), (3 + 3, (1 + 2) + (1 + 2 + 10)));
+
     let fails = [("STAND_IN_PRODUCT_FAILS", "60")];
     let output = program(&folder, evaluate, &fails);
     let text = String::from_utf8_lossy(&output.stderr);
@@ -154,13 +166,17 @@ fn between_updates(report: &str, is_update: impl Fn(&str) -> bool) -> Vec<Vec<&s
 }
 
 /// Reading a step is asked for behind its update, and waited for behind the update of the next one: between a step's inputs and its update the host neither
-/// reads nor waits, whether steps are launched or replayed.
+/// reads nor waits, whether steps are launched or replayed, and whatever decides about a step.
 #[test]
 fn the_host_waits_for_a_step_when_the_next_one_is_under_way() {
     let folder = folder("waiting");
     let arguments = "--device cuda:0 --limit-train 80 --dropout 0.1";
-    for graphs in ["off", ""] {
-        let flags = format!("{arguments} --run-dir run-{graphs}");
+    let decided = " --skip-gradient-norm 10 --beta 0.5 --kl-warmup linear:40 --free-bits 0.02";
+    for (graphs, further) in [("off", ""), ("", ""), ("", decided)] {
+        let flags = format!(
+            "{arguments}{further} --run-dir run-{graphs}{}",
+            further.len()
+        );
         let output = train(&folder, &flags, &[("RESNET_VAE_GRAPHS", graphs)]);
         assert!(output.status.success(), "{output:?}");
         let report = std::fs::read_to_string(folder.join("report")).expect("a report");

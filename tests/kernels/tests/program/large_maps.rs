@@ -38,7 +38,7 @@ fn a_batch_is_divided_where_its_maps_are_larger_than_any_buffer() {
 
     let evaluate = |device: &str| -> serde_json::Value {
         let text = format!(
-            "evaluate --run-dir run --split train --images 40 --batch-size 40 --importance-samples 1 --device {device} --json"
+            "evaluate --run-dir run --split train --images 40 --batch-size 40 --importance-samples 3 --device {device} --json"
         );
         let output = run_of(&folder.0, &words(&text));
         assert!(

@@ -175,19 +175,51 @@ fn a_run_that_was_killed_and_resumed_has_the_bytes_of_one_that_was_not() {
     assert!(whole == contents(&folder.0, "killed"), "killed and resumed");
 }
 
+/// A GPU trains on while its checkpoint is written; what came of it is told all the same.
+#[test]
+fn a_save_that_fails_while_training_goes_on_ends_the_run() {
+    let folder = Folder::new("lost-save");
+    let mut arguments = train("run", "vulkan:0");
+    arguments.extend(["--epochs", "50"].map(str::to_owned));
+    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = program(&folder.0, &texts);
+    let log = std::fs::File::create(folder.0.join("log")).expect("a log");
+    let mut child = command.stderr(log).spawn().expect("started");
+    let checkpoints = folder.0.join("run/checkpoints");
+    let began = Instant::now();
+    while !std::fs::read_dir(&checkpoints).is_ok_and(|mut files| files.next().is_some()) {
+        assert!(began.elapsed() < Duration::from_secs(300), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Nobody can write a checkpoint below a file.
+    std::fs::rename(&checkpoints, folder.0.join("elsewhere")).expect("moved");
+    std::fs::write(&checkpoints, "").expect("a file");
+    let status = child.wait().expect("ended");
+    let text = std::fs::read_to_string(folder.0.join("log")).expect("a log");
+    assert_eq!(status.code(), Some(20), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.contains("checkpoints"), "{last}");
+}
+
 #[test]
 fn a_resumed_run_goes_on_with_its_moments_and_its_average() {
     let folder = Folder::new("resumed");
+    // After twenty steps there is a usual norm of the gradient, which a step behind the resumption is held against.
+    let flags = "--limit-train 15 --batch-size 3 --ema 0.9 --skip-gradient-norm 1.001 --learning-rate 0.02 --kl-warmup linear:24 --free-bits 0.02";
     let run = |run_dir: &str, further: &[&str]| {
         let mut arguments = train(run_dir, "vulkan:0");
-        let flags = [&["--limit-train", "15", "--ema", "0.9"], further].concat();
-        arguments.extend(flags.into_iter().map(str::to_owned));
+        let flags = flags.split(' ').chain(further.iter().copied());
+        arguments.extend(flags.map(str::to_owned));
         must_run(&folder.0, &arguments);
     };
-    run("whole", &[]);
-    run("again", &["--epochs", "1"]);
-    run("again", &["--resume"]);
+    run("whole", &["--epochs", "6"]);
+    run("again", &["--epochs", "5"]);
+    run("again", &["--epochs", "6", "--resume"]);
     assert!(contents(&folder.0, "whole") == contents(&folder.0, "again"));
+    let rows = metrics(&folder.0, "whole");
+    let skipped = |row: &serde_json::Value| row["skipped_steps"].as_u64();
+    let of_last = rows.last().and_then(skipped).expect("a number");
+    assert!((1..5).contains(&of_last), "{of_last} of five steps skipped");
 }
 
 /// To train there, and to use what was trained elsewhere: its kernels would not compile, and leave whatever was in memory.

@@ -86,7 +86,7 @@ pub(crate) fn write_reconstructions_of(
     let rows = images.view().len().div_ceil(COLUMNS.get()).min(2);
     let epoch = images.epoch(&plan, 0);
     for row in 0..rows {
-        let images = epoch.batch(row);
+        let images = epoch.batch(row).tensor();
         let reconstructions = model.reconstruct(images.clone());
         let missing = COLUMNS.get() - images.dims()[0];
         let missing = vec![1.0; missing * cifar_loader::IMAGE_BYTES];

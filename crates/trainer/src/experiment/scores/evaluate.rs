@@ -7,6 +7,7 @@ use cifar_loader::{BatchPlan, IMAGE_BYTES, View, pixel_entropy_floor};
 use resnet_blocks::{join, sum_in_fixed_order};
 use vae_core::{Likelihood, LossTerms, Sampler};
 
+use crate::experiment::batch_images::BatchImages;
 use crate::experiment::model::{Model, ModelConfig};
 use crate::experiment::random::evaluation_noise;
 use crate::experiment::split_images::{ImagePlace, SplitImages};
@@ -37,7 +38,7 @@ pub(crate) trait BatchScorer {
     /// The sums over the batch, with running statistics and no gradients. All batches but the last of a split have `batch_size` images.
     fn score(
         &mut self,
-        images: Tensor<4>,
+        images: BatchImages,
         noise: Tensor<2>,
         sampler: Sampler,
         batch_size: usize,
@@ -54,12 +55,12 @@ impl BatchScorer for ModelScorer<'_> {
 
     fn score(
         &mut self,
-        images: Tensor<4>,
+        images: BatchImages,
         noise: Tensor<2>,
         sampler: Sampler,
         _: usize,
     ) -> BatchLoss {
-        let output = self.0.forward(images, noise, sampler, None);
+        let output = self.0.forward(images.tensor(), noise, sampler, None);
         read_terms(&output.terms)
     }
 }

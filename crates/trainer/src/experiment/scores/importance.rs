@@ -8,6 +8,7 @@ use cifar_loader::{BatchPlan, View};
 use vae_core::Sampler;
 use vae_measures::{LogMeanExp, Mean};
 
+use crate::experiment::batch_images::BatchImages;
 use crate::experiment::model::Model;
 use crate::experiment::random::{Purpose, Stream};
 #[cfg(feature = "flex")]
@@ -74,7 +75,29 @@ pub fn importance_bound(
     view: &View,
     options: ImportanceOptions,
     device: &Device,
+    each_image: impl FnMut(u64),
+) -> ImportanceBound {
+    let place = &device.clone().inner();
+    importance_bound_by(view, options, device, each_image, |images, first, add| {
+        draw_by_model(model, images.tensor(), (first, options), place, add)
+    })
+}
+
+/// Takes in the negative log-likelihood of each image of a batch by one draw, and the log ratio of the prior's and the posterior's density there:
+/// apart, so that their sum is in float64.
+pub(crate) type EachDraw<'a> = dyn FnMut(&[f64], &[f64]) + 'a;
+
+/// As [`importance_bound`], by whoever draws: `of_batch` gets a batch and the position of its first image, tells every draw in order, and gives each
+/// image's KL divergence.
+///
+/// # Panics
+/// If the split is empty.
+pub(crate) fn importance_bound_by(
+    view: &View,
+    options: ImportanceOptions,
+    device: &Device,
     mut each_image: impl FnMut(u64),
+    mut of_batch: impl FnMut(BatchImages, u64, &mut EachDraw<'_>) -> Vec<f64>,
 ) -> ImportanceBound {
     assert!(!view.is_empty(), "a mean needs at least one image");
     let device = device.clone().inner();
@@ -85,10 +108,18 @@ pub fn importance_bound(
     let mut first = 0;
     for index in 0..plan.num_batches() {
         let images = batches.batch(index);
-        let [batch, ..] = images.dims();
-        for (of_elbo, of_bound) in batch_bounds(model, images, first, options, &device) {
-            elbo.add(of_elbo);
-            bound.add(of_bound);
+        let batch = images.len();
+        let mut weights = vec![LogMeanExp::new(); batch];
+        let mut log_likelihoods = vec![0.0; batch];
+        let kl = of_batch(images, first, &mut |nll, ratio| {
+            for (image, (nll, ratio)) in nll.iter().zip(ratio).enumerate() {
+                weights[image].add(ratio - nll);
+                log_likelihoods[image] -= nll;
+            }
+        });
+        for (image, kl) in kl.into_iter().enumerate() {
+            elbo.add(log_likelihoods[image] / options.samples.get() as f64 - kl);
+            bound.add(weights[image].value());
         }
         first += batch as u64;
         each_image(first);
@@ -101,26 +132,20 @@ pub fn importance_bound(
     }
 }
 
-/// ELBO and bound of each image of a batch whose first one has position `first`.
-fn batch_bounds(
+/// By the model's operations.
+fn draw_by_model(
     model: &Model,
     images: Tensor<4>,
-    first: u64,
-    options: ImportanceOptions,
+    (first, options): (u64, ImportanceOptions),
     device: &Device,
-) -> Vec<(f64, f64)> {
+    add: &mut EachDraw<'_>,
+) -> Vec<f64> {
     let [batch, ..] = images.dims();
     let posterior = model.posterior(images.clone());
     let [_, latent_dim] = posterior.mean.dims();
     let kl = wide(posterior.drawn_by(options.sampler).kl_to_standard_normal());
-    let mut weights = vec![LogMeanExp::new(); batch];
-    let mut log_likelihoods = vec![0.0; batch];
-    // The negative log-likelihood of each image by one draw, and the log ratio of the prior's and the posterior's density
-    // there: apart, so that their sum is in float64.
     let draw = |sample: usize| {
-        let noise: Vec<f32> = (0..batch as u64)
-            .flat_map(|image| noise(options.seed, first + image, sample, latent_dim))
-            .collect();
+        let noise = batch_noise(options.seed, (first, batch), sample, latent_dim);
         let noise = Tensor::<2>::from_data(TensorData::new(noise, [batch, latent_dim]), device);
         let latent = posterior.draw(options.sampler, noise.clone());
         let ratio = posterior.log_prior_ratio(options.sampler, latent.clone(), noise);
@@ -128,25 +153,54 @@ fn batch_bounds(
         let nll = model.nll(map, images.clone());
         (wide(nll), wide(ratio))
     };
-    let add = |(nll, ratio): (Vec<f64>, Vec<f64>)| {
-        for (image, (nll, ratio)) in nll.into_iter().zip(ratio).enumerate() {
-            weights[image].add(ratio - nll);
-            log_likelihoods[image] -= nll;
-        }
-    };
+    let add = |(nll, ratio): (Vec<f64>, Vec<f64>)| add(&nll, &ratio);
     let samples = options.samples.get();
     #[cfg(feature = "flex")]
     in_order(samples, draws_at_a_time(device), draw, add);
     #[cfg(not(feature = "flex"))]
     (0..samples).map(draw).for_each(add);
-    let mean = |sum: f64| sum / options.samples.get() as f64;
-    let elbo = log_likelihoods
-        .into_iter()
-        .zip(kl)
-        .map(|(sum, kl)| mean(sum) - kl);
-    elbo.zip(weights)
-        .map(|(elbo, weights)| (elbo, weights.value()))
-        .collect()
+    kl
+}
+
+/// The posterior of one image, of which the host computes in float64.
+#[cfg(feature = "cube")]
+pub(crate) struct ImagePosterior<'a> {
+    pub(crate) mean: &'a [f32],
+    pub(crate) log_variance: &'a [f32],
+    pub(crate) sampler: Sampler,
+}
+
+#[cfg(feature = "cube")]
+impl ImagePosterior<'_> {
+    /// Mean and logarithm of the standard deviation that is drawn with, by dimension.
+    fn dimensions(&self) -> impl Iterator<Item = (f64, f64)> {
+        let half = match self.sampler {
+            Sampler::Correct => 0.5,
+            Sampler::Blog => 1.0,
+        };
+        let dimensions = self.mean.iter().zip(self.log_variance);
+        dimensions.map(move |(mean, v)| (f64::from(*mean), half * f64::from(*v)))
+    }
+
+    /// The KL divergence of what is drawn from to the standard normal, in nats.
+    pub(crate) fn kl(&self) -> f64 {
+        let terms = self.dimensions().map(|(mean, log_deviation)| {
+            let twice = 2.0 * log_deviation;
+            0.5 * (mean * mean + (twice.exp_m1() - twice))
+        });
+        terms.sum()
+    }
+
+    /// log p(z) - log q(z given x) of the draw that `noise` makes, in nats.
+    pub(crate) fn log_prior_ratio(&self, noise: &[f32]) -> f64 {
+        let dimensions = self.dimensions().zip(noise);
+        let terms = dimensions.map(|((mean, log_deviation), noise)| {
+            let noise = f64::from(*noise);
+            let z = mean + log_deviation.exp() * noise;
+            0.5 * (noise - z) * (noise + z) + log_deviation
+        });
+        terms.sum()
+    }
 }
 
 /// Draws that are decoded side by side, so that a draw which keeps one thread busy leaves none of the others idle. Each has
@@ -159,7 +213,19 @@ fn draws_at_a_time(device: &Device) -> usize {
     1
 }
 
-/// Standard normal noise of one draw for one image.
+/// Standard normal noise of one draw for so many images from the first one on.
+pub(crate) fn batch_noise(
+    seed: u64,
+    (first, images): (u64, usize),
+    sample: usize,
+    latent_dim: usize,
+) -> Vec<f32> {
+    (first..first + images as u64)
+        .flat_map(|image| noise(seed, image, sample, latent_dim))
+        .collect()
+}
+
+/// Of one image.
 fn noise(seed: u64, image: u64, sample: usize, latent_dim: usize) -> Vec<f32> {
     let index = image << 32 | sample as u64;
     Stream::new(seed, Purpose::ImportanceNoise, index).standard_normal(latent_dim)

@@ -45,7 +45,7 @@ pub(crate) fn latent_statistics_of(
     let batches = images.epoch(&plan, 0);
     let mut moments = Moments::new(model.latent_dim());
     for index in 0..plan.num_batches() {
-        let posterior = model.posterior(batches.batch(index));
+        let posterior = model.posterior(batches.batch(index).tensor());
         moments.add(&values(posterior.mean), &values(posterior.log_variance));
     }
     moments.finish()

@@ -69,13 +69,13 @@ fn taken(
     largest_norm: Option<f64>,
 ) -> Outcome {
     let inputs = StepInputs {
-        images: golden.tensor("images", device),
+        images: golden.tensor("images", device).into(),
         noise: golden.tensor("noise", device),
         dropout: None,
     };
     let rates = StepRates {
         learning_rate: 1e-3,
-        kl_weight: 1.0,
+        kl_weights: [1.0; 4],
         largest_norm,
     };
     let outcome = step.step(inputs, rates).and_then(|pending| pending.wait());

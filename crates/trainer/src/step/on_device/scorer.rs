@@ -3,9 +3,11 @@
 use burn::prelude::*;
 use run_files::metrics::BatchLoss;
 use vae_core::Sampler;
+use vae_device_step::Posteriors;
 
 use super::OnDevice;
 use super::checked::checked;
+use crate::experiment::batch_images::BatchImages;
 use crate::experiment::evaluate::BatchScorer;
 use crate::experiment::model::Model;
 use crate::step::weight_average::Weights;
@@ -44,6 +46,32 @@ impl<'a> DeviceScorer<'a> {
 }
 
 impl OnDevice {
+    /// The posteriors of a batch, which draws are made from until the next one; full batches have `batch_size` images.
+    ///
+    /// # Panics
+    /// If the device fails, as Burn's own operations do.
+    pub(crate) fn encode(&mut self, images: BatchImages, batch_size: usize) -> Posteriors {
+        let posteriors = checked(self.step.encode(images.for_step(), batch_size));
+        checked(self.step.check());
+        posteriors
+    }
+
+    /// The negative log-likelihood of each image of that batch by one draw, in nats.
+    ///
+    /// # Panics
+    /// If the device fails, as Burn's own operations do.
+    pub(crate) fn draw(
+        &mut self,
+        images: BatchImages,
+        noise: Tensor<2>,
+        batch_size: usize,
+    ) -> Vec<f32> {
+        let pending = checked(self.step.draw(images.for_step(), noise, batch_size));
+        let nlls = checked(pending.wait());
+        checked(self.step.check());
+        nlls
+    }
+
     /// Gives back the memory of all maps.
     ///
     /// # Panics
@@ -60,14 +88,14 @@ impl BatchScorer for DeviceScorer<'_> {
 
     fn score(
         &mut self,
-        images: Tensor<4>,
+        images: BatchImages,
         noise: Tensor<2>,
         sampler: Sampler,
         batch_size: usize,
     ) -> BatchLoss {
         assert_eq!(sampler, self.device.options.sampler, "the run's own");
         let step = &mut self.device.step;
-        let pending = checked(step.evaluate(images, noise, self.weights, batch_size));
+        let pending = checked(step.evaluate(images.for_step(), noise, self.weights, batch_size));
         let terms = checked(pending.wait());
         checked(self.device.step.check());
         BatchLoss {

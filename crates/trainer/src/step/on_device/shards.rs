@@ -55,9 +55,10 @@ impl OnDevice {
             inputs,
             learning_rate,
             kl,
+            ..
         } = request;
         let images = inputs.len();
-        let rates = self.rates(learning_rate, kl, guard);
+        let rates = self.rates(learning_rate, [kl.weight; 2], guard);
         let shares = self.divided(&inputs, replicas);
         let kl_means = self.kl_means(shares.as_ref(), (kl, images), replicas)?;
         let own = shares.map(|shares| self.sum_over_gpus(shares, images, rates));

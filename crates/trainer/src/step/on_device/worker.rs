@@ -88,7 +88,7 @@ impl HostInputs {
             dropout,
         } = inputs;
         Self {
-            images: images.into_data(),
+            images: images.tensor().into_data(),
             noise: noise.into_data(),
             dropout: dropout.map(|masks| [masks.encoder.into_data(), masks.decoder.into_data()]),
         }
@@ -97,7 +97,7 @@ impl HostInputs {
     /// On a device.
     pub(super) fn write(&self, device: &Device) -> Inputs {
         Inputs {
-            images: Tensor::from_data(self.images.clone(), device),
+            images: Tensor::<4>::from_data(self.images.clone(), device).into(),
             noise: Tensor::from_data(self.noise.clone(), device),
             dropout: self
                 .dropout

@@ -6,6 +6,7 @@ use burn::prelude::*;
 use burn::tensor::Gradients;
 use vae_core::{DropoutMasks, Sampler};
 
+use crate::experiment::batch_images::BatchImages;
 use crate::experiment::evaluate::read_terms;
 use crate::experiment::model::Model;
 use crate::step::block_checkpointing::{Forward, ForwardInputs};
@@ -15,8 +16,8 @@ use run_files::metrics::BatchLoss;
 
 /// What a pass is made over.
 pub(crate) struct Inputs {
-    /// `[batch, 3, 32, 32]`, in \[0, 1\], on the autodiff device
-    pub(crate) images: Tensor<4>,
+    /// On the autodiff device.
+    pub(crate) images: BatchImages,
     /// `[batch, latent_dim]`, standard normal
     pub(crate) noise: Tensor<2>,
     /// Drawn for the whole batch, so that no image's masks depend on how the batch is divided.
@@ -26,8 +27,7 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Images in it.
     pub(crate) fn len(&self) -> usize {
-        let [batch, ..] = self.images.dims();
-        batch
+        self.images.len()
     }
 
     /// As a forward pass takes them.
@@ -38,7 +38,7 @@ impl Inputs {
             dropout,
         } = self;
         ForwardInputs {
-            images,
+            images: images.tensor(),
             noise,
             dropout,
             sampler,
@@ -48,7 +48,7 @@ impl Inputs {
     /// The same on another device.
     pub(crate) fn on(self, device: &Device) -> Self {
         Self {
-            images: self.images.to_device(device),
+            images: self.images.tensor().to_device(device).into(),
             noise: self.noise.to_device(device),
             dropout: self.dropout.map(|masks| DropoutMasks {
                 encoder: masks.encoder.to_device(device),
@@ -69,7 +69,7 @@ impl Inputs {
         }
         let rows = |all: &Tensor<2>| all.clone().narrow(0, range.start, range.len());
         Self {
-            images: self.images.clone().narrow(0, range.start, range.len()),
+            images: self.images.slice(range),
             noise: rows(&self.noise),
             dropout: self.dropout.as_ref().map(|masks| DropoutMasks {
                 encoder: rows(&masks.encoder),

@@ -83,6 +83,7 @@ impl Training<'_> {
             images: self.images(),
             clock: self.clock(),
             last_checkpoint: Instant::now(),
+            saving: None,
             owes_pictures: false,
         }
     }
