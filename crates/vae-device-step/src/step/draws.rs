@@ -55,7 +55,9 @@ impl DeviceStep {
         }
         // The kernel draws besides, which nobody reads.
         let noise = Tensor::zeros([batch, latent_dim], &images.device());
-        let _terms = self.ask_in_room(images, noise, Work::Posterior, room)?;
+        let terms = self.ask_in_room(images, noise, Work::Posterior, room)?;
+        // What is asked for has to be waited for.
+        crate::outcome::read(terms)?;
         let kept = &self.posteriors[&room].posterior;
         let read = |matrix: &Matrix| {
             let mut values = read(self.client(), &matrix.buffer.handle()).map_err(StepError)?;
