@@ -362,7 +362,11 @@ fn parameters_statistics_and_moments_stay_float32_with_products_in_bfloat16() {
     let batch = training.splits.train.batch(&[0, 1, 2, 3, 4]);
     for _ in 0..2 {
         training
-            .step(&mut active, &FIRST_EPOCH, batch.to_tensor(&training.device))
+            .step(
+                &mut active,
+                &FIRST_EPOCH,
+                batch.to_tensor(&training.device).into(),
+            )
             .expect("a step");
     }
     assert_eq!(active.state.updates, 2);

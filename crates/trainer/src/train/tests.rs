@@ -258,7 +258,7 @@ pub(super) fn skipped_steps_change_nothing(settings: &Settings) {
     let batch = training.splits.train.batch(&[0, 1, 2, 3, 4]);
     let images = || batch.to_tensor(&training.device);
     training
-        .step(&mut active, &FIRST_EPOCH, images())
+        .step(&mut active, &FIRST_EPOCH, images().into())
         .expect("a step");
     assert_eq!(active.state.updates, 1);
     let everything = |active: &ActiveRun| {
@@ -271,13 +271,13 @@ pub(super) fn skipped_steps_change_nothing(settings: &Settings) {
     let before = everything(&active);
     for _ in 0..3 {
         training
-            .step(&mut active, &FIRST_EPOCH, images())
+            .step(&mut active, &FIRST_EPOCH, images().into())
             .expect("a step");
         assert_eq!(active.state.updates, 1);
         assert_same(&everything(&active), &before);
     }
     training
-        .step(&mut active, &FIRST_EPOCH, images())
+        .step(&mut active, &FIRST_EPOCH, images().into())
         .expect("a step");
     assert!(everything(&active) != before);
     assert_eq!((active.state.step, active.state.updates), (5, 2));

@@ -90,10 +90,10 @@ fn the_deepest_model_of_the_post_fits_a_card_of_eight_gigabytes() {
         most as f64 / 1e9
     );
     assert!(!report.contains("refused"), "memory was short");
-    // The test images are scored as the validation images are: two steps before, of each kind one that is captured, and graphs from then on.
+    // The test images lie elsewhere than those of validation: of each two batches before a graph, one of them captured, and graphs from then on.
     let last_step = report.rfind("launch adam").expect("a step");
     let graphs = report[last_step..].matches("\ngraph\n").count();
-    assert!(graphs >= 1 + 2 + 4, "{graphs} graphs after the steps");
+    assert!(graphs >= 1 + 2 + 2, "{graphs} graphs after the steps");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
@@ -113,8 +113,8 @@ fn few_kernels_are_compiled_before_the_first_step_has_ended() {
     println!(
         "train: {first} kernels compiled from the start to the end of the first step, {all} in the whole run"
     );
-    // Those of a step, and a dozen that open the device and make the batch.
-    assert!(first <= 52, "{first} kernels");
+    // Those of a step, and a handful that open the device.
+    assert!(first <= 48, "{first} kernels");
     for pictures in ["samples", "reconstructions"] {
         let path = folder.join("run").join(pictures).join("epoch-0000.png");
         assert!(path.exists(), "{}", path.display());

@@ -33,7 +33,7 @@ fn a_whole_training_compiles_for_cards_of_three_generations() {
             began.elapsed().as_secs_f64()
         );
         // Those of a step are forty; the others draw and measure.
-        assert!(kernels > 100, "{capability}: {kernels} kernels");
+        assert!(kernels > 80, "{capability}: {kernels} kernels");
         assert!(folder.join("run/summary.json").exists(), "{capability}");
         std::fs::remove_dir_all(&folder).expect("the folder goes");
     }

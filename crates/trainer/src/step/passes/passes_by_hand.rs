@@ -60,7 +60,7 @@ pub(crate) fn model_and_inputs_on(
         decoder: draws(Purpose::EvaluationNoise, 16),
     };
     let inputs = Inputs {
-        images: batch.to_tensor(&device),
+        images: batch.to_tensor(&device).into(),
         noise: draws(Purpose::TrainingNoise, 4),
         dropout: Some(dropout),
     };
@@ -95,7 +95,7 @@ pub(crate) fn weighted_mean(
         let share = range.len() as f64 / inputs.len() as f64;
         let of_range = inputs.slice(range);
         let output = model.forward(
-            of_range.images,
+            of_range.images.tensor(),
             of_range.noise,
             Sampler::Correct,
             of_range.dropout,

@@ -20,7 +20,7 @@ fn options(micro_batch_size: Option<usize>) -> PassOptions {
 
 /// A pass on one device, in as many parts as the options say.
 fn passed(model: &Model, inputs: &Inputs, options: PassOptions) -> Pass {
-    let device = inputs.images.device();
+    let device = inputs.images.clone().tensor().device();
     let mut replicas = Replicas::none(&device).with_shards(1, Ranks::alone());
     let mut nobody = |_| Ok::<(), crate::ranks::RanksError>(());
     let made = replicas.pass(model, inputs, options, &mut nobody);
@@ -105,7 +105,12 @@ fn blocks_computed_again_give_the_same_bits() {
 fn an_undivided_batch_has_the_bits_of_a_plain_pass() {
     let (model, inputs) = model_and_inputs(5);
     let whole = inputs.slice(&(0..5));
-    let output = model.forward(whole.images, whole.noise, Sampler::Correct, whole.dropout);
+    let output = model.forward(
+        whole.images.tensor(),
+        whole.noise,
+        Sampler::Correct,
+        whole.dropout,
+    );
     let expected = read(&model, &output.terms.loss().mean().backward());
     for micro_batch_size in [None, Some(5), Some(50)] {
         let found = passed(&model, &inputs, options(micro_batch_size));
@@ -172,7 +177,7 @@ fn free_bits_are_of_the_whole_batch() {
     let expected = (0..3).map(|index| {
         let inputs = inputs.slice(&(2 * index..2 * index + 2));
         let output = model.forward(
-            inputs.images,
+            inputs.images.tensor(),
             inputs.noise,
             Sampler::Correct,
             inputs.dropout,

@@ -133,7 +133,7 @@ fn start_wide(images: u32, others: usize) -> (Model, Inputs, Replicas) {
     }
     let (model, inputs, replicas) = start(images, others);
     let inputs = Inputs {
-        images: inputs.images.cast(DType::F64),
+        images: inputs.images.tensor().cast(DType::F64).into(),
         noise: inputs.noise.cast(DType::F64),
         dropout: inputs.dropout.map(|masks| vae_core::DropoutMasks {
             encoder: masks.encoder.cast(DType::F64),
@@ -207,7 +207,7 @@ fn running_statistics_are_the_mean_over_the_shards() {
         let share = range.len() as f64 / 7.0;
         let inputs = inputs.slice(&range);
         let _ = model.forward(
-            inputs.images,
+            inputs.images.tensor(),
             inputs.noise,
             Sampler::Correct,
             inputs.dropout,
@@ -226,8 +226,9 @@ fn running_statistics_are_the_mean_over_the_shards() {
 fn a_shard_that_is_not_finite_is_seen_by_all() {
     let (model, mut inputs, mut replicas) = start(8, 1);
     // The last image is the other device's.
-    let last = inputs.images.clone().narrow(0, 7, 1).mul_scalar(f32::NAN);
-    inputs.images = join(vec![inputs.images.narrow(0, 0, 7), last], 0);
+    let images = inputs.images.clone().tensor();
+    let last = images.clone().narrow(0, 7, 1).mul_scalar(f32::NAN);
+    inputs.images = join(vec![images.narrow(0, 0, 7), last], 0).into();
     let found = passed(&mut replicas, &model, &inputs);
     assert!(found.loss.cross_entropy.is_nan());
     let gradients = read(&model, &found.gradients.expect("computed all the same"));
