@@ -9,8 +9,9 @@ use crate::commands::error::TrainerError;
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
-use crate::device::{DeviceError, open_device_for, with_failures_as_errors};
+use crate::device::{DeviceError, matrix_products_line, open_device_for, with_failures_as_errors};
 use crate::process::lifeline;
+use crate::process::progress::{Progress, ProgressMode};
 use crate::process::stop_request::StopRequest;
 use crate::ranks::Ranks;
 use crate::timing::median::median;
@@ -146,6 +147,11 @@ fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
         .into());
     }
     let device = open_device_for(settings.device.main(), settings.precision)?;
+    if let Some(line) = matrix_products_line(settings.device.main(), &device)
+        && ranks.is_first()
+    {
+        Progress::new(ProgressMode::Plain).notice(&line);
+    }
     let options = TimingOptions {
         warmup: flags.warmup,
         steps: flags.steps,
@@ -300,6 +306,9 @@ fn lines(result: &TimedStep<'_>) -> String {
         text += &format!(
             "launched        kernel by kernel, because steps cannot be captured as a graph: {reason}\n"
         );
+    }
+    if let Some(refused) = &timing.unplanned_products {
+        text += &format!("products        {refused}\n");
     }
     if let Some(phases) = timing.phases {
         text += &format!(
