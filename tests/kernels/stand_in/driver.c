@@ -15,6 +15,8 @@
  * STAND_IN_DRIVER_VERSION, as 13010 for 13.1: the driver's, 12090 unless given.
  * STAND_IN_REFUSES_PTX, with any value: every kernel is of a newer toolkit than the driver.
  *
+ * STAND_IN_MODULE_HANGS, a number: loading the module of that number, from 0, does not end.
+ *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read of each card, which a program has had computed to see whether the card works. */
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef int Result; /* CUresult */
 typedef uint64_t Address; /* CUdeviceptr */
@@ -246,6 +249,10 @@ static int is_too_new(const char *image) {
 Result cuModuleLoadData(Object *module, const void *image) {
   if (is_too_new(image)) return NO_BINARY;
   if (getenv("STAND_IN_REFUSES_PTX")) return UNSUPPORTED_PTX;
+  static int loaded;
+  const char *hangs = getenv("STAND_IN_MODULE_HANGS");
+  while (hangs && atoi(hangs) == loaded) sleep(1);
+  loaded++;
   return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS;
 }
 Result cuModuleUnload(Object module) { return SUCCESS; }

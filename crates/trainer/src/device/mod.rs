@@ -7,6 +7,7 @@ pub(crate) mod cuda;
 pub(crate) mod cuda_requirements;
 pub(crate) mod error;
 pub(crate) mod failure_text;
+pub(crate) mod kernel_names;
 pub(crate) mod memory;
 pub(crate) mod process_memory;
 mod products;

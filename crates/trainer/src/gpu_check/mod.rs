@@ -6,10 +6,12 @@
 //! processor the same parts are made at a tiny size, to see that they work.
 
 mod budget;
+mod child;
 mod determinism;
 mod error;
 mod parity;
 mod part;
+mod part_clock;
 mod part_process;
 mod products;
 mod results;
@@ -27,8 +29,9 @@ pub(crate) use part_process::end_own_processes;
 
 use crate::device::why_no_bf16;
 use crate::process::own_program::this_program;
+use budget::Share;
 use chrono::{DateTime, SecondsFormat, Utc};
-use part::{Part, PartOptions, Scale, all, on_request};
+use part::{Part, PartOptions, Scale, all, of_parts, on_request};
 use results::{Outcome, PartResult, Results};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{BURN_VERSION, file_error};
@@ -81,9 +84,8 @@ impl CheckOptions {
         parts
     }
 
-    /// The parts of that name.
-    fn named(&self, name: &str) -> Result<Vec<Part>, GpuCheckError> {
-        let parts = self.known();
+    /// Those of these parts that have the name.
+    fn named(name: &str, parts: &[Part]) -> Result<Vec<Part>, GpuCheckError> {
         let named: Vec<Part> = parts
             .iter()
             .copied()
@@ -111,7 +113,8 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
         out: options.out.clone(),
         python: options.python.clone(),
     };
-    for part in options.named(name)? {
+    let parts = [options.known(), of_parts()].concat();
+    for part in CheckOptions::named(name, &parts)? {
         work(part, &part_options, &mut |row| {
             say(&serde_json::to_string(&row).expect("a row has names and numbers only"));
         })?;
@@ -139,14 +142,13 @@ pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
     // Also where nothing is reached.
     write(&mut results, &options.out)?;
     for part in chosen {
-        let is_last = matches!(part, Part::Products(_));
-        let limit = budget::limit(budget, began.elapsed(), is_last);
-        let result = match limit {
-            Some(limit) => make(part, options, limit)?,
+        let share = budget::share(budget, began.elapsed());
+        let result = match share {
+            Some(share) => make(part, options, share)?,
             None => PartResult::not_reached(part.to_string()),
         };
-        if let Some(limit) = limit {
-            say(&line(&result, limit));
+        if let Some(share) = share {
+            say(&line(&result, share));
         }
         // What an earlier call found is worth more than nothing.
         let is_news = result.outcome != Outcome::NotReached;
@@ -165,7 +167,7 @@ fn begin(options: &CheckOptions) -> Result<(Vec<Part>, Results), GpuCheckError> 
     let device = options.device.to_string();
     let (chosen, earlier) = match &options.part {
         Some(name) => {
-            let chosen = options.named(name)?;
+            let chosen = CheckOptions::named(name, &options.known())?;
             let more = chosen.iter().filter(|part| !parts.contains(part)).copied();
             parts.extend(more.collect::<Vec<_>>());
             (chosen, Results::read(&options.out.join(RESULTS), &device)?)
@@ -204,7 +206,7 @@ fn commit() -> Option<String> {
 }
 
 /// Makes a part in a process of its own.
-fn make(part: Part, options: &CheckOptions, limit: Duration) -> Result<PartResult, GpuCheckError> {
+fn make(part: Part, options: &CheckOptions, share: Share) -> Result<PartResult, GpuCheckError> {
     let began = Instant::now();
     let mut command = this_program();
     command
@@ -215,7 +217,7 @@ fn make(part: Part, options: &CheckOptions, limit: Duration) -> Result<PartResul
     if let Some(python) = &options.python {
         command.arg("--python").arg(python);
     }
-    let made = part_process::run(command, limit)?;
+    let made = part_process::run(command, share)?;
     let failures = made.rows.iter().filter_map(row::Row::failure);
     let reasons: Vec<String> = made.reason.into_iter().chain(failures).collect();
     let outcome = if reasons.is_empty() {
@@ -229,7 +231,7 @@ fn make(part: Part, options: &CheckOptions, limit: Duration) -> Result<PartResul
         outcome,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         seconds: began.elapsed().as_secs_f64(),
-        limit_seconds: Some(limit.as_secs_f64()),
+        limit_seconds: Some(share.limit.as_secs_f64()),
         date: Some(now()),
         program: Some(format!("{}{commit}", env!("CARGO_PKG_VERSION"))),
         rows: made.rows,
@@ -246,7 +248,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn line(result: &PartResult, limit: Duration) -> String {
+fn line(result: &PartResult, share: Share) -> String {
     let outcome = match result.outcome {
         Outcome::Passed => "passed",
         Outcome::Failed => "FAILED",
@@ -257,7 +259,7 @@ fn line(result: &PartResult, limit: Duration) -> String {
         "{:<24} {outcome}  {:6.1} s of {:.0}{}",
         result.part,
         result.seconds,
-        limit.as_secs_f64(),
+        share.limit.as_secs_f64(),
         reason.unwrap_or_default()
     )
 }

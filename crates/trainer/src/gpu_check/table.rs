@@ -136,6 +136,7 @@ fn determinism(results: &Results) -> String {
     let rows = results.rows().filter_map(|row| match row {
         Row::Determinism(row) => Some(vec![
             row.precision.to_string(),
+            row.compared.name().to_owned(),
             format!("{} of {}", row.equal_losses, row.steps),
             format!("{} of {}", row.equal_weights, row.weights),
             if row.is_demanded { "yes" } else { "no" }.to_owned(),
@@ -144,6 +145,7 @@ fn determinism(results: &Results) -> String {
     });
     let columns = [
         "precision",
+        "the second one",
         "losses equal to the bit",
         "weights equal to the bit",
         "demanded",
@@ -311,6 +313,7 @@ mod tests {
             is_plain: false,
             is_launched: false,
             capture_failure: None,
+            unplanned_products: None,
             seconds_per_step: 0.02,
             fastest: 0.02,
             slowest: 0.02,
@@ -344,6 +347,7 @@ mod tests {
             size: 8192,
             seconds: 0.1,
             operations_per_second: rate,
+            unplanned_products: None,
         })
     }
 
@@ -358,7 +362,7 @@ mod tests {
             commit: None,
             burn_version: "0.22.1".to_owned(),
             date: "2026-01-01T00:00:00Z".to_owned(),
-            budget_seconds: 480.0,
+            budget_seconds: 290.0,
             is_tiny: false,
             parts: vec![part, PartResult::not_reached("products-f32".to_owned())],
         }

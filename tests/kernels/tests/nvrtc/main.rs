@@ -5,6 +5,7 @@
 //! `pip install --no-deps --target FOLDER nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12`.
 #![cfg(feature = "cuda")]
 
+mod checks;
 #[cfg(feature = "mpi")]
 mod ranks;
 mod runs;
