@@ -3,7 +3,7 @@
  * refused, as by the driver.
  *
  * STAND_IN_REPORT, a file, receives a line for each event, which whoever runs on it may mark with lines of its own:
- * `module SECONDS NAME` (seconds since the last event: what compiling took), `launch NAME`, `allocate BYTES`, `free BYTES`, `read BYTES`,
+ * `module SECONDS NAME` (processor time of the thread since its last event: what compiling took, however busy the machine is), `launch NAME`, `allocate BYTES`, `free BYTES`, `read BYTES`,
  * `write BYTES`, `capture`, `graph`, `record EVENT`, `wait EVENT` (0 where it is all work of a stream or of the card that is waited for).
  *
  * STAND_IN_CARDS, a number, 1 without it: how many cards there are. What is launched on a further one has its number, ` on 1`.
@@ -48,11 +48,11 @@ static FILE *report(void) {
   return file;
 }
 
-/* Seconds since this was last asked. */
+/* Seconds of this thread's processor time since it last asked. */
 static double elapsed(void) {
-  static struct timespec last;
+  static _Thread_local struct timespec last;
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   double seconds = (now.tv_sec - last.tv_sec) + 1e-9 * (now.tv_nsec - last.tv_nsec);
   last = now;
   return seconds;
