@@ -90,7 +90,9 @@ fn in_another_process(
             Ok(Row::Trained(row)) => return trained = Some(row),
             _ => match compiled_kernel(line) {
                 Some(kernel) => {
-                    let text = format!("another process, {stand}, compiling the kernel {kernel}");
+                    let text = format!(
+                        "another process, {stand}, the last kernel it began to compile: {kernel}"
+                    );
                     return on_row(Row::stage(text, true));
                 }
                 None => return,

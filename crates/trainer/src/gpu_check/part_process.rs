@@ -80,7 +80,7 @@ pub(super) fn run(mut command: Command, share: Share) -> Result<Made, GpuCheckEr
                 Err(_) => {
                     if let Some(name) = compiled_kernel(&line) {
                         clock.turn(true, Instant::now());
-                        kernel = Some(format!("compiling the kernel {name}"));
+                        kernel = Some(format!("the last kernel it began to compile: {name}"));
                     }
                 }
             },
@@ -202,7 +202,7 @@ mod tests {
             made.reason.expect("late")
         };
         let text = reason(&format!("{first}; {kernel}; sleep 60"));
-        let expected = "its 4 s, compiling included; it stood at: the first step, compiling the kernel product";
+        let expected = "its 4 s, compiling included; it stood at: the first step, the last kernel it began to compile: product";
         assert!(text.ends_with(expected), "{text}");
         let text = reason(&format!("{first}; {kernel}; {step}; sleep 60"));
         assert!(

@@ -85,7 +85,7 @@ pub(super) fn work(
                 let stage = format!("a process with {kernels}");
                 on_row(Row::stage(stage.clone(), is_cold));
                 let row = time_start(is_cold, options, &mut |kernel| {
-                    let text = format!("{stage}, compiling the kernel {kernel}");
+                    let text = format!("{stage}, the last kernel it began to compile: {kernel}");
                     on_row(Row::stage(text, true));
                 })?;
                 on_row(Row::Start(row));

@@ -41,7 +41,7 @@ fn a_card_that_hangs_is_left_with_the_kernel_that_it_was_given() {
         let reason = part(&results, name)["reason"].as_str().expect("a reason");
         println!("{name}: {reason}");
         let expected = format!(
-            "not done within its 22 s, compiling included; it stood at: {stage}, compiling the kernel "
+            "not done within its 22 s, compiling included; it stood at: {stage}, the last kernel it began to compile: "
         );
         let kernel = reason.strip_prefix(&expected);
         let kernel = kernel.unwrap_or_else(|| panic!("{reason}"));
