@@ -22,6 +22,7 @@ mod work;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use error::GpuCheckError;
@@ -71,10 +72,27 @@ impl CheckOptions {
 
     /// Without bfloat16 where the device has none.
     fn possible(&self, mut parts: Vec<Part>) -> Vec<Part> {
-        if why_no_bf16(self.device).is_some() {
+        if self.why_no_bf16().is_some() {
             parts.retain(|part| part.precision() != Some(Precision::Bf16));
         }
         parts
+    }
+
+    /// Why the device has no bfloat16. A driver that does not answer in a part's time has its parts say so.
+    fn why_no_bf16(&self) -> Option<String> {
+        static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+        let ask = || {
+            let (answer, answered) = mpsc::channel();
+            let device = self.device;
+            std::thread::spawn(move || answer.send(why_no_bf16(device)));
+            let share = budget::share(self.budget(), Duration::ZERO)?;
+            answered.recv_timeout(share.limit).ok().flatten()
+        };
+        ANSWER.get_or_init(ask).clone()
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::from_secs_f64(self.budget_seconds.clamp(0.0, LONGEST))
     }
 
     /// Those that can be asked for.
@@ -113,11 +131,13 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
         out: options.out.clone(),
         python: options.python.clone(),
     };
+    let mut on_row = |row: row::Row| {
+        say(&serde_json::to_string(&row).expect("a row has names and numbers only"));
+    };
+    on_row(row::Row::stage("asking for the device".to_owned(), true));
     let parts = [options.known(), of_parts()].concat();
     for part in CheckOptions::named(name, &parts)? {
-        work(part, &part_options, &mut |row| {
-            say(&serde_json::to_string(&row).expect("a row has names and numbers only"));
-        })?;
+        work(part, &part_options, &mut on_row)?;
     }
     Ok(())
 }
@@ -128,21 +148,20 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
 /// Where a part failed, an earlier result is another device's, or results cannot be written. Parts that were not reached
 /// are no error.
 pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
+    let began = Instant::now();
     let seconds = options.budget_seconds;
     if !(seconds > 0.0 && seconds <= LONGEST) {
         return Err(GpuCheckError::Budget { seconds });
     }
     std::fs::create_dir_all(&options.out).map_err(file_error(&options.out))?;
-    if let Some(reason) = why_no_bf16(options.device) {
+    if let Some(reason) = options.why_no_bf16() {
         say(&format!("no part is made in bfloat16: {reason}"));
     }
     let (chosen, mut results) = begin(options)?;
-    let budget = Duration::from_secs_f64(seconds);
-    let began = Instant::now();
     // Also where nothing is reached.
     write(&mut results, &options.out)?;
     for part in chosen {
-        let share = budget::share(budget, began.elapsed());
+        let share = budget::share(options.budget(), began.elapsed());
         let result = match share {
             Some(share) => make(part, options, share)?,
             None => PartResult::not_reached(part.to_string()),

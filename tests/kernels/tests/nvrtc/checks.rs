@@ -1,6 +1,7 @@
 //! `gpu-check` on the stand-ins: what it says of a card that hangs, and of products that the library refuses; and who else says that.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -47,6 +48,29 @@ fn a_card_that_hangs_is_left_with_the_kernel_that_it_was_given() {
         let kernel = kernel.unwrap_or_else(|| panic!("{reason}"));
         assert!(kernel.len() > 3, "{reason}");
     }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+/// Not even its name is known then; the budget is kept, and nothing is left running.
+#[test]
+fn a_driver_that_never_answers_costs_no_more_than_the_budget() {
+    let folder = folder("silent");
+    let arguments = "gpu-check --device cuda:0 --budget 16 --out results";
+    let began = Instant::now();
+    let output = program(&folder, arguments, &[("STAND_IN_HANGS", "1")]);
+    let took = began.elapsed();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(took < Duration::from_secs(16 + 6), "{took:?}: {text}");
+    let results = results(&folder);
+    let reason = part(&results, "device")["reason"]
+        .as_str()
+        .expect("a reason");
+    assert!(
+        reason.ends_with("it stood at: asking for the device"),
+        "{reason}"
+    );
+    assert!(text.contains("not reached: parity-bf16, start"), "{text}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 
