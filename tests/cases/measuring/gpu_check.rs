@@ -57,9 +57,13 @@ fn all_parts_pass_and_agree_with_the_golden_files() {
             assert!(0.0 < share && share <= 1.0, "{row:#}");
             assert!(row["comparisons"].as_u64() >= Some(10), "{row:#}");
         }
-        let trained = &rows(&results, &format!("determinism-{precision}"))[0];
-        assert_eq!(trained["equal_losses"], trained["steps"]);
-        assert_eq!(trained["equal_weights"], trained["weights"]);
+        let trained = rows(&results, &format!("determinism-{precision}"));
+        assert_eq!(trained.len(), 3, "again, launched, in another process");
+        for trained in trained {
+            assert_eq!(trained["equal_losses"], trained["steps"]);
+            assert_eq!(trained["equal_weights"], trained["weights"]);
+            assert!(trained["weights"].as_u64() > Some(1000), "{trained:#}");
+        }
         let product = &rows(&results, &format!("products-{precision}"))[0];
         assert!(product["operations_per_second"].as_f64() > Some(1e6));
     }
@@ -97,12 +101,12 @@ fn without_a_budget_everything_is_listed_as_not_reached() {
     assert!(
         ended
             .stdout
-            .contains("not reached: device, start, parity-f32"),
+            .contains("not reached: device, parity-f32, parity-bf16, start, step-28-4-bf16"),
         "{}",
         ended.stdout
     );
     let table = bench.read_text("out/results.md");
-    assert!(table.contains("products-bf16."), "{table}");
+    assert!(table.contains("step-28-8-f32."), "{table}");
 }
 
 #[test]
@@ -254,6 +258,37 @@ echo '{"version": "9.9", "seconds_per_step": 0.5, "peak_bytes": 1048576}'"#,
         assert_eq!(part(&results, "device")["outcome"], "passed");
     }
 
+    /// Parts that compile for ever take half as long again as their limit, and all of them no longer than the budget.
+    #[test]
+    fn a_budget_is_kept_by_parts_that_never_end() {
+        let bench = Bench::new();
+        python(
+            &bench,
+            r#"case "$*" in *--compile*) sleep 300 ;; esac
+echo '{"version": "9.9", "seconds_per_step": 0.5, "peak_bytes": 1048576}'"#,
+        );
+        let began = Instant::now();
+        let budget = Duration::from_secs(24);
+        let flags = [
+            "--python", "./python", "--budget", "24", "--part", "pytorch",
+        ];
+        check(&bench, &flags).failure(1, &["of the parts failed"]);
+        let took = began.elapsed();
+        // Two parts of nine seconds, and a third of what is left.
+        assert!(took < budget + Duration::from_secs(6), "{took:?}");
+        let results = results(&bench);
+        let with = |outcome: &str| {
+            let parts = parts(&results).iter();
+            let parts = parts.filter(|part| part["part"].to_string().contains("pytorch"));
+            parts.filter(|part| part["outcome"] == outcome).count()
+        };
+        assert_eq!((with("failed"), with("not_reached")), (3, 10));
+        let first = part(&results, "pytorch-28-4-bf16")["reason"].to_string();
+        let expected =
+            "not done within its 9 s, compiling included; it stood at: PyTorch, compiled";
+        assert!(first.contains(expected), "{first}");
+    }
+
     #[test]
     fn a_part_that_hangs_is_ended_at_its_limit() {
         let bench = Bench::new();
@@ -274,7 +309,7 @@ echo '{"version": "9.9", "seconds_per_step": 0.5, "peak_bytes": 1048576}'"#,
         assert!(
             part["reason"]
                 .to_string()
-                .contains("not done within its 10 s"),
+                .contains("not done within its 5 s; it stood at: PyTorch, channels-last"),
             "{part:#}"
         );
         // The Python that hung ended with it.

@@ -3,14 +3,16 @@
  * Where STAND_IN_COUNTS is set nothing is multiplied: STAND_IN_REPORT receives the line `launch cublaslt` for each product, and `workspace ADDRESS`
  * where that is another one than before.
  *
- * STAND_IN_PRODUCT_FAILS, a number: the product of that number, from 0, is not made and gives an error. */
+ * STAND_IN_PRODUCT_FAILS, a number: the product of that number, from 0, is not made and gives an error.
+ *
+ * STAND_IN_NO_ALGORITHM, a number: there is no algorithm for products with so many rows or columns; for none at all where it is 0. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef int Status; /* cublasStatus_t */
-enum { SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, R_32F = 0, R_16BF = 14 };
+enum { SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15, R_32F = 0, R_16BF = 14 };
 
 typedef struct { int type; uint64_t rows, columns; int64_t leading; } Layout;
 typedef struct { int compute, scale, transpose_a, transpose_b; } Descriptor;
@@ -49,6 +51,9 @@ static int do_match(const Descriptor *descriptor, const Layout *a, const Layout 
 Status cublasLtMatmulAlgoGetHeuristic(void *handle, Descriptor *descriptor, Layout *a, Layout *b, Layout *c, Layout *d, void *preference,
                                       int wanted, Heuristic *results, int *count) {
   if (!do_match(descriptor, a, b, c, d) || wanted < 1) return INVALID_VALUE;
+  const char *refused = getenv("STAND_IN_NO_ALGORITHM");
+  uint64_t size = refused ? strtoull(refused, NULL, 10) : 0;
+  if (refused && (!size || d->rows == size || d->columns == size)) return *count = 0, NOT_SUPPORTED;
   memset(results, 0, sizeof *results);
   return *count = 1, SUCCESS;
 }

@@ -3,8 +3,8 @@
  * refused, as by the driver.
  *
  * STAND_IN_REPORT, a file, receives a line for each event, which whoever runs on it may mark with lines of its own:
- * `module SECONDS NAME` (seconds since the last event: what compiling took), `launch NAME`, `allocate BYTES`, `free BYTES`, `read BYTES`,
- * `write BYTES`, `capture`, `graph`, `record EVENT`, `wait EVENT` (0 where it is all work of a stream or of the card that is waited for).
+ * `module SECONDS NAME` (processor time of the thread since its last event: what compiling took, however busy the machine is), `launch NAME`,
+ * `allocate BYTES`, `free BYTES`, `read BYTES`, `write BYTES`, `capture`, `graph`, `record EVENT`, `wait EVENT` (0 where it is all work of a stream or of the card that is waited for).
  *
  * STAND_IN_CARDS, a number, 1 without it: how many cards there are. What is launched on a further one has its number, ` on 1`.
  *
@@ -15,6 +15,8 @@
  * STAND_IN_DRIVER_VERSION, as 13010 for 13.1: the driver's, 12090 unless given.
  * STAND_IN_REFUSES_PTX, with any value: every kernel is of a newer toolkit than the driver.
  *
+ * STAND_IN_HANGS, with any value: the driver does not begin. STAND_IN_MODULE_HANGS, a number: loading the module of that number, from 0, does not end.
+ *
  * STAND_IN_FIRST_READ, a number: the first float32 that is read of each card, which a program has had computed to see whether the card works. */
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef int Result; /* CUresult */
 typedef uint64_t Address; /* CUdeviceptr */
@@ -45,11 +48,11 @@ static FILE *report(void) {
   return file;
 }
 
-/* Seconds since this was last asked. */
+/* Seconds of this thread's processor time since it last asked. */
 static double elapsed(void) {
-  static struct timespec last;
+  static _Thread_local struct timespec last;
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   double seconds = (now.tv_sec - last.tv_sec) + 1e-9 * (now.tv_nsec - last.tv_nsec);
   last = now;
   return seconds;
@@ -60,7 +63,10 @@ static void capability(int *major, int *minor) {
   if (!text || sscanf(text, "%d.%d", major, minor) != 2) *major = 8, *minor = 0;
 }
 
-Result cuInit(unsigned flags) { return elapsed(), SUCCESS; }
+Result cuInit(unsigned flags) {
+  while (getenv("STAND_IN_HANGS")) sleep(1);
+  return elapsed(), SUCCESS;
+}
 Result cuDriverGetVersion(int *version) {
   const char *given = getenv("STAND_IN_DRIVER_VERSION");
   return *version = given ? atoi(given) : 12090, SUCCESS;
@@ -246,6 +252,10 @@ static int is_too_new(const char *image) {
 Result cuModuleLoadData(Object *module, const void *image) {
   if (is_too_new(image)) return NO_BINARY;
   if (getenv("STAND_IN_REFUSES_PTX")) return UNSUPPORTED_PTX;
+  static int loaded;
+  const char *hangs = getenv("STAND_IN_MODULE_HANGS");
+  while (hangs && atoi(hangs) == loaded) sleep(1);
+  loaded++;
   return *module = object, breaks_capture() ? CAPTURE_UNSUPPORTED : SUCCESS;
 }
 Result cuModuleUnload(Object module) { return SUCCESS; }

@@ -1,9 +1,15 @@
 //! Burn's tensors as the buffers behind them.
 
+use std::sync::Arc;
+
+use burn::backend::DispatchDevice;
 use burn::prelude::Tensor;
+use burn_cubecl::CubeDevice;
 
 use super::forward::Device;
 use super::matrix::{Matrix, Vector32};
+use super::product::{Products, products};
+use super::queue::largest;
 use super::tensors::{Maker, pixels_by_channels, vector};
 use crate::exposed::{concealed, exposed};
 
@@ -14,14 +20,34 @@ pub fn device_of<const D: usize>(tensor: Tensor<D>) -> Option<Device> {
 
 /// What multiplies matrices on a device: cuBLASLt, the project's own kernel or CubeCL; none where the device is not one of CubeCL's.
 pub fn products_of(device: &burn::prelude::Device) -> Option<String> {
-    let tensor = Tensor::<1>::zeros([1], device);
-    device_of(tensor).map(|device| device.products.name())
+    cube_device(device).map(|device| products_on(&device).name())
+}
+
+/// What of a device's products its library was to make and had no plan for, and why, as far as is known by now.
+pub fn unplanned_products_of(device: &burn::prelude::Device) -> Option<String> {
+    products_on(&cube_device(device)?).unplanned()
 }
 
 /// Bytes of the largest buffer that a device gives kernels; none where the device is not one of CubeCL's.
 pub fn largest_buffer(device: &burn::prelude::Device) -> Option<u64> {
-    let tensor = exposed(Tensor::<1>::zeros([1], &device.clone().inner()))?;
-    Some(tensor.client.properties().memory.max_page_size)
+    largest(&cube_device(device)?.client(), false)
+}
+
+/// The same of a [`Workspace`](super::Workspace), where a device's own step has its maps.
+pub fn largest_workspace_buffer(device: &burn::prelude::Device) -> Option<u64> {
+    largest(&cube_device(device)?.client(), true)
+}
+
+/// CubeCL's own, with autodiff or without: nothing is made on it.
+fn cube_device(device: &burn::prelude::Device) -> Option<CubeDevice> {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Cube(device) => Some(device.clone()),
+        _ => None,
+    }
+}
+
+fn products_on(device: &CubeDevice) -> Arc<dyn Products> {
+    products(&device.client(), device)
 }
 
 /// A float32 tensor's values in their order.

@@ -34,7 +34,10 @@ pub use block::{Block, KeptBlock, LayerParameters};
 pub use c_library::not_opened;
 #[cfg(feature = "cuda")]
 pub use device_thread::{DeviceThread, FirstFailure, OnStream};
-pub use exposure::{device_of, images_of, largest_buffer, pixels, products_of, values};
+pub use exposure::{
+    device_of, images_of, largest_buffer, largest_workspace_buffer, pixels, products_of,
+    unplanned_products_of, values,
+};
 pub use forward::Device;
 #[cfg(feature = "cuda")]
 #[doc(hidden)]

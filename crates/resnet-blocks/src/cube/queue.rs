@@ -37,12 +37,10 @@ impl Queue {
     /// # Panics
     /// If the device has none so large: what was launched on it would be left out, and told much later.
     pub(super) fn buffer(&self, bytes: usize) -> Buffer {
-        // On CUDA the limit is that of CubeCL's pools, which a workspace goes round.
-        let is_limited = self.workspace.is_none() || self.client.name() != "cuda";
-        let largest = self.client.properties().memory.max_page_size;
+        let largest = largest(&self.client, self.workspace.is_some());
         // As CubeCL tells it of tensors.
         assert!(
-            !is_limited || bytes as u64 <= largest,
+            largest.is_none_or(|largest| bytes as u64 <= largest),
             "can't allocate buffer of size: {bytes}"
         );
         match &self.workspace {
@@ -50,6 +48,13 @@ impl Queue {
             Some(workspace) => workspace.take(&self.client, bytes),
         }
     }
+}
+
+/// Bytes of the largest buffer that there is, in a workspace or outside of it; none where nothing but the memory limits it.
+pub(super) fn largest(client: &Client, is_in_workspace: bool) -> Option<u64> {
+    // On CUDA the limit is that of CubeCL's pools, which a workspace goes round.
+    let is_limited = !is_in_workspace || client.name() != "cuda";
+    is_limited.then(|| client.properties().memory.max_page_size)
 }
 
 impl Deref for Queue {

@@ -13,6 +13,7 @@ use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
 use crate::device::failure_text::launched;
+use crate::device::{matrix_products_line, unplanned_products};
 use crate::experiment::ExperimentError;
 use crate::experiment::data;
 use crate::experiment::data::split;
@@ -100,10 +101,16 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
         f64::NAN
     };
     let mut told = Progress::new(ProgressMode::Plain);
+    if let Some(line) = matrix_products_line(flags.device, &device) {
+        told.notice(&line);
+    }
     let mut score = |model: &Model| {
         let scored = evaluate_finished(model, view, floor, options, &device);
         if let Some(reason) = scored.capture_failure {
             told.notice_once(&launched("batches", &reason));
+        }
+        if let Some(refused) = unplanned_products(&device) {
+            told.notice_once_of("unplanned products", &refused);
         }
         Score::new(&settings, scored.terms)
     };

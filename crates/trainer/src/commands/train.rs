@@ -7,6 +7,7 @@ use super::error::TrainerError;
 use crate::commands::output::print;
 use crate::device::auto_batch;
 use crate::device::{open_device_for, with_failures_as_errors};
+use crate::experiment::in_parts::largest_step_buffer;
 use crate::process::progress::{LOG_INTERVAL, Progress, ProgressMode, at_terminal};
 use crate::process::stop_request::{StopRequest, StopSignal};
 use crate::ranks::agreement::Fact;
@@ -104,7 +105,10 @@ fn run_on(ranks: &Ranks, flags: &TrainFlags, stop: &StopRequest) -> Result<(), T
         .map_err(TrainError::Ranks)?;
     let chooses = flags.auto_batch && is_recorded[0] == 0.0;
     let choice = match chooses {
-        true => auto_batch::choose(&settings, flags.memory_limit, ranks.size())?,
+        true => {
+            let largest = largest_step_buffer(&device);
+            auto_batch::choose(&settings, flags.memory_limit, largest, ranks.size())?
+        }
         false => None,
     };
     // All take what the machine with the least memory can.

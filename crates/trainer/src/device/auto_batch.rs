@@ -1,11 +1,14 @@
 //! The largest micro-batch that fits.
 
+use std::num::NonZeroUsize;
+
 use super::error::DeviceError;
 use super::step_probe::MeasuredMemory;
 use crate::device::memory::free_bytes;
 use crate::device::step_memory::{
     CIFAR_BYTES, Form, Place, StepSize, evaluation_bytes, form_and_place, predict,
 };
+use crate::experiment::in_parts::at_a_time;
 use crate::experiment::model::{ModelConfig, model_config};
 use run_files::disk::amount;
 use run_files::memory_limit::MemoryLimit;
@@ -14,8 +17,8 @@ use run_files::settings::Settings;
 /// Fewer images than this at a time are too few to measure steps of a half and a quarter of them.
 const FEWEST_MEASURED: usize = 16;
 
-/// Chooses the micro-batch of settings: the batch in the fewest equal micro-batches that fit the device's free memory, or `limit`. Gives
-/// none where the whole batch fits.
+/// Chooses the micro-batch of settings: the batch in the fewest equal micro-batches that fit the device's free memory, or `limit`, and whose maps
+/// fit its largest buffer, where it has one. Gives none where the whole batch fits.
 ///
 /// What fits is predicted first. Where that is not the whole batch, steps of a half and of a quarter of what the prediction
 /// allows are measured, each in a process of its own, and a line through both decides. The prediction alone decides for fewer than
@@ -27,9 +30,10 @@ const FEWEST_MEASURED: usize = 16;
 pub(crate) fn choose(
     settings: &Settings,
     limit: Option<MemoryLimit>,
+    largest_buffer: Option<u64>,
     ranks: usize,
 ) -> Result<Option<usize>, DeviceError> {
-    choose_by(settings, limit, |settings, sizes| {
+    choose_by(settings, (limit, largest_buffer), |settings, sizes| {
         (ranks == 1)
             .then(|| MeasuredMemory::of_steps(settings, sizes))
             .flatten()
@@ -38,7 +42,7 @@ pub(crate) fn choose(
 
 fn choose_by(
     settings: &Settings,
-    limit: Option<MemoryLimit>,
+    (limit, largest_buffer): (Option<MemoryLimit>, Option<u64>),
     measure: impl FnOnce(&Settings, [usize; 2]) -> Option<MeasuredMemory>,
 ) -> Result<Option<usize>, DeviceError> {
     let config = model_config(settings)?;
@@ -70,7 +74,9 @@ fn choose_by(
         ),
     };
     let predicted = |most| predicted(settings, &config, batch, most);
-    let fits = largest(batch, available, predicted)
+    // Two are tried anyway: the step tells what it lacks.
+    let most = with_maps_that_fit(&config, batch, largest_buffer).max(2);
+    let fits = largest((batch, most), available, predicted)
         .ok_or_else(|| nothing_fits("prediction", predicted(2)))?;
     let memory = (is_host && (FEWEST_MEASURED..batch).contains(&fits))
         .then(|| measure(settings, [fits / 4, fits / 2]))
@@ -80,7 +86,7 @@ fn choose_by(
             // On a busy machine two peaks can lie on a line that is much too flat. The prediction has not been seen a fifth too high.
             let measured =
                 |most| measured(settings, &config, &memory, most).max(predicted(most) / 5 * 4);
-            largest(batch, available, measured)
+            largest((batch, most), available, measured)
                 .ok_or_else(|| nothing_fits("measurement", measured(2)))?
         }
         None => fits,
@@ -88,11 +94,23 @@ fn choose_by(
     Ok((fits < batch).then_some(fits))
 }
 
-/// The largest of the batch's equal micro-batches, for which `needed` gives bytes, that fits.
-fn largest(batch: usize, available: u64, needed: impl Fn(usize) -> u64) -> Option<usize> {
+/// The largest of the batch's equal micro-batches with so many images at most, for which `needed` gives bytes, that fits.
+fn largest(
+    (batch, most): (usize, usize),
+    available: u64,
+    needed: impl Fn(usize) -> u64,
+) -> Option<usize> {
     // Equal ones: every other size would only leave a shorter last micro-batch.
     let mut sizes = (1..=batch.div_ceil(2)).map(|count| batch.div_ceil(count).max(2));
-    sizes.find(|most| needed(*most) <= available)
+    sizes.find(|images| *images <= most && needed(*images) <= available)
+}
+
+/// Of a batch, as many images as have maps that fit a buffer.
+fn with_maps_that_fit(config: &ModelConfig, batch: usize, largest_buffer: Option<u64>) -> usize {
+    let (Some(images), Some(config)) = (NonZeroUsize::new(batch), config.as_resnet()) else {
+        return batch;
+    };
+    at_a_time(images, config.largest_map(), largest_buffer).get()
 }
 
 /// What a run needs with at most `most` images at a time, in bytes, by the sizes of its tensors.
@@ -160,7 +178,7 @@ mod tests {
         let settings = settings();
         let config = model_config(&settings).expect("a model");
         let needs = |most| predicted(&settings, &config, 100, most);
-        let choose = |bytes| choose_by(&settings, Some(MemoryLimit(bytes)), |_, _| None);
+        let choose = |bytes| choose_by(&settings, (Some(MemoryLimit(bytes)), None), |_, _| None);
         assert_eq!(choose(needs(100)).expect("fits"), None);
         assert_eq!(choose(needs(100) - 1).expect("fits"), Some(50));
         assert_eq!(choose(needs(34)).expect("fits"), Some(34));
@@ -177,7 +195,7 @@ mod tests {
         let limit = predicted(&settings, &config, 100, 34);
         let choose = |line: MeasuredMemory, limit| {
             let mut asked = None;
-            let chosen = choose_by(&settings, Some(MemoryLimit(limit)), |_, sizes| {
+            let chosen = choose_by(&settings, (Some(MemoryLimit(limit)), None), |_, sizes| {
                 asked = Some(sizes);
                 Some(line)
             });
@@ -207,6 +225,25 @@ mod tests {
     }
 
     #[test]
+    fn no_map_is_larger_than_the_largest_buffer() {
+        let settings = settings();
+        let config = model_config(&settings).expect("a model");
+        let of_image = 4 * config.as_resnet().expect("a ResNet").largest_map() as u64;
+        let choose = |buffer: u64, memory: u64| {
+            let limits = (Some(MemoryLimit(memory)), Some(buffer));
+            choose_by(&settings, limits, |_, _| None).expect("fits")
+        };
+        assert_eq!(choose(100 * of_image, 1 << 40), None);
+        assert_eq!(choose(100 * of_image - 1, 1 << 40), Some(50));
+        assert_eq!(choose(33 * of_image, 1 << 40), Some(25));
+        // What needs less memory besides is taken where memory is short.
+        let memory = predicted(&settings, &config, 100, 20);
+        assert_eq!(choose(33 * of_image, memory), Some(20));
+        // The step itself says that not even two fit.
+        assert_eq!(choose(of_image, 1 << 40), Some(2));
+    }
+
+    #[test]
     fn a_card_that_nobody_can_ask_needs_a_limit() {
         if cfg!(feature = "cuda") {
             return;
@@ -215,8 +252,8 @@ mod tests {
             device: DeviceChoice::Cuda(0).into(),
             ..settings()
         };
-        let error = choose(&settings, None, 1).expect_err("no driver in this program");
+        let error = choose(&settings, None, None, 1).expect_err("no driver in this program");
         assert!(error.to_string().contains("--memory-limit"), "{error}");
-        choose(&settings, Some(MemoryLimit(8 << 30)), 1).expect("fits");
+        choose(&settings, Some(MemoryLimit(8 << 30)), None, 1).expect("fits");
     }
 }

@@ -11,6 +11,7 @@ use cudarc::driver::CudaContext;
 use resnet_blocks::cube::toolchain;
 
 use super::error::DeviceError;
+use super::kernel_names::name_kernels;
 use crate::device::cuda_requirements::CudaProblem;
 use run_files::settings::DeviceChoice;
 
@@ -35,6 +36,7 @@ pub(crate) fn open(index: usize) -> Result<Device, DeviceError> {
 /// and driver. What a `cubecl.toml`, a `burn.toml` or the environment says otherwise stays as it is.
 fn keep_kernels() {
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    name_kernels(&mut config);
     config.compilation.cache = true;
     if matches!(config.environment.path, CacheConfig::Target) {
         config.environment.path = CacheConfig::Global;

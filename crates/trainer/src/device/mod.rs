@@ -7,8 +7,10 @@ pub(crate) mod cuda;
 pub(crate) mod cuda_requirements;
 pub(crate) mod error;
 pub(crate) mod failure_text;
+pub(crate) mod kernel_names;
 pub(crate) mod memory;
 pub(crate) mod process_memory;
+mod products;
 pub(crate) mod step_memory;
 mod step_probe;
 #[cfg(feature = "vulkan")]
@@ -22,6 +24,7 @@ use burn::tensor::Device;
 use run_files::settings::{DeviceChoice, Precision};
 
 pub use error::DeviceError;
+pub(crate) use products::{matrix_products, matrix_products_line, unplanned_products};
 
 /// The GPU that this process has opened first.
 static OPENED: OnceLock<DeviceChoice> = OnceLock::new();
@@ -78,17 +81,6 @@ pub(crate) fn why_no_bf16(choice: DeviceChoice) -> Option<String> {
         #[cfg(feature = "cuda")]
         DeviceChoice::Cuda(index) => cuda::why_no_bf16(index),
         _ => None,
-    }
-}
-
-/// What multiplies matrices on a device; none on processors.
-pub(crate) fn matrix_products(device: &Device) -> Option<String> {
-    #[cfg(feature = "cube")]
-    return resnet_blocks::cube::products_of(device);
-    #[cfg(not(feature = "cube"))]
-    {
-        let _ = device;
-        None
     }
 }
 

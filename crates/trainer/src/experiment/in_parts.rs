@@ -114,6 +114,17 @@ pub(crate) fn largest_buffer(device: &Device) -> Option<u64> {
     }
 }
 
+/// The same of the step that stays on a device.
+pub(crate) fn largest_step_buffer(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cube")]
+    return resnet_blocks::cube::largest_workspace_buffer(device);
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,21 +4,24 @@ use std::time::Duration;
 
 /// Below this nothing is begun.
 const LEAST: Duration = Duration::from_millis(500);
-/// A share of the budget that the last part, which everything else is compared with, finds left in any case.
-const RESERVED: u32 = 16;
+/// So many parts that hang one after the other leave nothing of the budget.
+const LARGEST: u32 = 4;
 
-/// The time limit of the next part; none where too little is left to begin it.
-///
-/// No part gets more than half the budget, so that one that hangs leaves time for others. `is_last` is for parts that may
-/// use the reserve.
-pub(super) fn limit(budget: Duration, spent: Duration, is_last: bool) -> Option<Duration> {
-    let reserved = if is_last {
-        Duration::ZERO
-    } else {
-        budget / RESERVED
-    };
-    let left = budget.saturating_sub(spent).saturating_sub(reserved);
-    (left >= LEAST).then(|| left.min(budget / 2))
+/// The time of one part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    /// For what it does, without what it compiles.
+    pub(super) limit: Duration,
+    /// For all of it.
+    pub(super) whole: Duration,
+}
+
+/// The time of the next part, which never goes past the budget; none where too little is left to begin it.
+pub(super) fn share(budget: Duration, spent: Duration) -> Option<Share> {
+    let left = budget.saturating_sub(spent);
+    let limit = left.min(budget / LARGEST);
+    let whole = left.min(limit + limit / 2);
+    (limit >= LEAST).then_some(Share { limit, whole })
 }
 
 #[cfg(test)]
@@ -26,21 +29,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_part_takes_more_than_half_or_the_reserve() {
-        let seconds = Duration::from_secs;
-        let limit = |spent, is_last| limit(seconds(480), seconds(spent), is_last);
-        assert_eq!(limit(0, false), Some(seconds(240)));
-        assert_eq!(limit(300, false), Some(seconds(150)));
-        assert_eq!(limit(450, false), None);
-        assert_eq!(limit(450, true), Some(seconds(30)));
-        assert_eq!(limit(480, true), None);
-        assert_eq!(limit(1000, true), None);
+    fn a_part_that_compiles_takes_half_as_long_again_and_no_part_goes_past_the_budget() {
+        let seconds = Duration::from_secs_f64;
+        let share = |spent: f64| {
+            let share = share(seconds(280.0), seconds(spent))?;
+            Some([share.limit, share.whole].map(|one| one.as_secs_f64()))
+        };
+        assert_eq!(share(0.0), Some([70.0, 105.0]));
+        assert_eq!(share(175.0), Some([70.0, 105.0]));
+        assert_eq!(share(200.0), Some([70.0, 80.0]));
+        assert_eq!(share(250.0), Some([30.0, 30.0]));
+        assert_eq!(share(279.9), None);
+        assert_eq!(share(1000.0), None);
+        for spent in 0..2800 {
+            let spent = f64::from(spent) / 10.0;
+            let whole = share(spent).map_or(0.0, |[_, whole]| whole);
+            assert!(spent + whole <= 280.0, "{spent} and {whole}");
+        }
     }
 
     #[test]
     fn without_a_budget_nothing_is_begun() {
-        for is_last in [false, true] {
-            assert_eq!(limit(Duration::ZERO, Duration::ZERO, is_last), None);
-        }
+        assert_eq!(share(Duration::ZERO, Duration::ZERO), None);
     }
 }

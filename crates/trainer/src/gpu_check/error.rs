@@ -53,8 +53,8 @@ pub enum GpuCheckError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A process that was to make one step failed.
-    #[error("a process that was to make one step failed: {reason}")]
+    /// A process that a part had started failed.
+    #[error("a process that was to take steps failed: {reason}")]
     Start {
         /// Its last message.
         reason: String,

@@ -6,10 +6,12 @@
 //! processor the same parts are made at a tiny size, to see that they work.
 
 mod budget;
+mod child;
 mod determinism;
 mod error;
 mod parity;
 mod part;
+mod part_clock;
 mod part_process;
 mod products;
 mod results;
@@ -20,6 +22,7 @@ mod work;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use error::GpuCheckError;
@@ -27,8 +30,9 @@ pub(crate) use part_process::end_own_processes;
 
 use crate::device::why_no_bf16;
 use crate::process::own_program::this_program;
+use budget::Share;
 use chrono::{DateTime, SecondsFormat, Utc};
-use part::{Part, PartOptions, Scale, all, on_request};
+use part::{Part, PartOptions, Scale, all, of_parts, on_request};
 use results::{Outcome, PartResult, Results};
 use run_files::atomic_file::write_atomically;
 use run_files::run_folder::{BURN_VERSION, file_error};
@@ -68,10 +72,27 @@ impl CheckOptions {
 
     /// Without bfloat16 where the device has none.
     fn possible(&self, mut parts: Vec<Part>) -> Vec<Part> {
-        if why_no_bf16(self.device).is_some() {
+        if self.why_no_bf16().is_some() {
             parts.retain(|part| part.precision() != Some(Precision::Bf16));
         }
         parts
+    }
+
+    /// Why the device has no bfloat16. A driver that does not answer in a part's time has its parts say so.
+    fn why_no_bf16(&self) -> Option<String> {
+        static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+        let ask = || {
+            let (answer, answered) = mpsc::channel();
+            let device = self.device;
+            std::thread::spawn(move || answer.send(why_no_bf16(device)));
+            let share = budget::share(self.budget(), Duration::ZERO)?;
+            answered.recv_timeout(share.limit).ok().flatten()
+        };
+        ANSWER.get_or_init(ask).clone()
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::from_secs_f64(self.budget_seconds.clamp(0.0, LONGEST))
     }
 
     /// Those that can be asked for.
@@ -81,9 +102,8 @@ impl CheckOptions {
         parts
     }
 
-    /// The parts of that name.
-    fn named(&self, name: &str) -> Result<Vec<Part>, GpuCheckError> {
-        let parts = self.known();
+    /// Those of these parts that have the name.
+    fn named(name: &str, parts: &[Part]) -> Result<Vec<Part>, GpuCheckError> {
         let named: Vec<Part> = parts
             .iter()
             .copied()
@@ -111,10 +131,13 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
         out: options.out.clone(),
         python: options.python.clone(),
     };
-    for part in options.named(name)? {
-        work(part, &part_options, &mut |row| {
-            say(&serde_json::to_string(&row).expect("a row has names and numbers only"));
-        })?;
+    let mut on_row = |row: row::Row| {
+        say(&serde_json::to_string(&row).expect("a row has names and numbers only"));
+    };
+    on_row(row::Row::stage("asking for the device".to_owned(), true));
+    let parts = [options.known(), of_parts()].concat();
+    for part in CheckOptions::named(name, &parts)? {
+        work(part, &part_options, &mut on_row)?;
     }
     Ok(())
 }
@@ -125,28 +148,26 @@ pub(crate) fn run_part(name: &str, options: &CheckOptions) -> Result<(), GpuChec
 /// Where a part failed, an earlier result is another device's, or results cannot be written. Parts that were not reached
 /// are no error.
 pub fn check(options: &CheckOptions) -> Result<(), GpuCheckError> {
+    let began = Instant::now();
     let seconds = options.budget_seconds;
     if !(seconds > 0.0 && seconds <= LONGEST) {
         return Err(GpuCheckError::Budget { seconds });
     }
     std::fs::create_dir_all(&options.out).map_err(file_error(&options.out))?;
-    if let Some(reason) = why_no_bf16(options.device) {
+    if let Some(reason) = options.why_no_bf16() {
         say(&format!("no part is made in bfloat16: {reason}"));
     }
     let (chosen, mut results) = begin(options)?;
-    let budget = Duration::from_secs_f64(seconds);
-    let began = Instant::now();
     // Also where nothing is reached.
     write(&mut results, &options.out)?;
     for part in chosen {
-        let is_last = matches!(part, Part::Products(_));
-        let limit = budget::limit(budget, began.elapsed(), is_last);
-        let result = match limit {
-            Some(limit) => make(part, options, limit)?,
+        let share = budget::share(options.budget(), began.elapsed());
+        let result = match share {
+            Some(share) => make(part, options, share)?,
             None => PartResult::not_reached(part.to_string()),
         };
-        if let Some(limit) = limit {
-            say(&line(&result, limit));
+        if let Some(share) = share {
+            say(&line(&result, share));
         }
         // What an earlier call found is worth more than nothing.
         let is_news = result.outcome != Outcome::NotReached;
@@ -165,7 +186,7 @@ fn begin(options: &CheckOptions) -> Result<(Vec<Part>, Results), GpuCheckError> 
     let device = options.device.to_string();
     let (chosen, earlier) = match &options.part {
         Some(name) => {
-            let chosen = options.named(name)?;
+            let chosen = CheckOptions::named(name, &options.known())?;
             let more = chosen.iter().filter(|part| !parts.contains(part)).copied();
             parts.extend(more.collect::<Vec<_>>());
             (chosen, Results::read(&options.out.join(RESULTS), &device)?)
@@ -204,7 +225,7 @@ fn commit() -> Option<String> {
 }
 
 /// Makes a part in a process of its own.
-fn make(part: Part, options: &CheckOptions, limit: Duration) -> Result<PartResult, GpuCheckError> {
+fn make(part: Part, options: &CheckOptions, share: Share) -> Result<PartResult, GpuCheckError> {
     let began = Instant::now();
     let mut command = this_program();
     command
@@ -215,7 +236,7 @@ fn make(part: Part, options: &CheckOptions, limit: Duration) -> Result<PartResul
     if let Some(python) = &options.python {
         command.arg("--python").arg(python);
     }
-    let made = part_process::run(command, limit)?;
+    let made = part_process::run(command, share)?;
     let failures = made.rows.iter().filter_map(row::Row::failure);
     let reasons: Vec<String> = made.reason.into_iter().chain(failures).collect();
     let outcome = if reasons.is_empty() {
@@ -229,7 +250,7 @@ fn make(part: Part, options: &CheckOptions, limit: Duration) -> Result<PartResul
         outcome,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         seconds: began.elapsed().as_secs_f64(),
-        limit_seconds: Some(limit.as_secs_f64()),
+        limit_seconds: Some(share.limit.as_secs_f64()),
         date: Some(now()),
         program: Some(format!("{}{commit}", env!("CARGO_PKG_VERSION"))),
         rows: made.rows,
@@ -246,7 +267,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn line(result: &PartResult, limit: Duration) -> String {
+fn line(result: &PartResult, share: Share) -> String {
     let outcome = match result.outcome {
         Outcome::Passed => "passed",
         Outcome::Failed => "FAILED",
@@ -257,7 +278,7 @@ fn line(result: &PartResult, limit: Duration) -> String {
         "{:<24} {outcome}  {:6.1} s of {:.0}{}",
         result.part,
         result.seconds,
-        limit.as_secs_f64(),
+        share.limit.as_secs_f64(),
         reason.unwrap_or_default()
     )
 }

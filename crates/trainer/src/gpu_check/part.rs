@@ -22,6 +22,8 @@ pub(super) enum Part {
     Device,
     Parity(Precision),
     Determinism(Precision),
+    /// One of the trainings that are compared: what the part starts another process for.
+    Trained(Precision),
     Step(StepCase),
     /// The same step, launched kernel by kernel where it is otherwise replayed as a graph.
     Launched(StepCase),
@@ -97,36 +99,46 @@ const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
 /// The parts of a whole check in their order; PyTorch's only where it is asked for.
 ///
-/// Steps of depth 28 come before the other depths and the largest batch, and PyTorch's after all of ours: it may compile for minutes.
+/// What the budget may not reach comes last: a card is judged by whether it computes what it should, and by the steps of depth 28 in bfloat16 and
+/// their time in PyTorch.
 pub(super) fn all(scale: Scale, with_pytorch: bool) -> Vec<Part> {
     let [small, middle, large] = scale.batches;
-    let mut parts = vec![Part::Device, Part::Start];
+    let mut parts = vec![Part::Device];
     parts.extend(PRECISIONS.map(Part::Parity));
-    parts.extend(PRECISIONS.map(Part::Determinism));
-    let mut first = Vec::new();
-    let mut others = Vec::new();
-    for precision in PRECISIONS {
+    parts.push(Part::Start);
+    let (mut launched, mut others, mut in_pytorch) = (Vec::new(), Vec::new(), Vec::new());
+    for precision in [Precision::Bf16, Precision::F32] {
+        let is_first = precision == Precision::Bf16;
         let case = |depth, batch| StepCase {
             depth,
             batch,
             precision,
         };
-        first.extend([small, middle].map(|batch| case(28, batch)));
-        others.extend([40, 70, 100].map(|depth| case(depth, small)));
-        if precision == Precision::Bf16 {
-            // What PyTorch's deepest model was timed with.
-            others.push(case(100, middle));
+        let of_depth_28 = [middle, small].map(|batch| case(28, batch));
+        parts.extend(of_depth_28.map(Part::Step));
+        parts.push(Part::Determinism(precision));
+        if is_first && with_pytorch {
+            parts.extend(of_depth_28.map(Part::Pytorch));
         }
-        others.push(case(28, large));
+        parts.push(Part::Products(precision));
+        launched.extend(of_depth_28.map(Part::Launched));
+        let mut of_others: Vec<StepCase> = [40, 70, 100].map(|depth| case(depth, small)).into();
+        if is_first {
+            // What PyTorch's deepest model was timed with.
+            of_others.push(case(100, middle));
+        } else {
+            in_pytorch.extend(of_depth_28);
+        }
+        of_others.push(case(28, large));
+        in_pytorch.extend(of_others.iter().copied());
+        others.extend(of_others);
     }
-    parts.extend(first.iter().copied().map(Part::Step));
-    parts.extend(first.iter().copied().map(Part::Launched));
-    parts.extend(others.iter().copied().map(Part::Step));
-    let cases = [first, others].concat();
+    parts.extend(launched);
+    parts.extend(others.into_iter().map(Part::Step));
     if with_pytorch {
-        parts.extend(cases.into_iter().map(Part::Pytorch));
+        // It may compile for minutes.
+        parts.extend(in_pytorch.into_iter().map(Part::Pytorch));
     }
-    parts.extend(PRECISIONS.map(Part::Products));
     parts
 }
 
@@ -141,14 +153,20 @@ pub(super) fn on_request(scale: Scale) -> Vec<Part> {
     layers.map(Part::Layers).into()
 }
 
+/// What only parts start.
+pub(super) fn of_parts() -> Vec<Part> {
+    PRECISIONS.map(Part::Trained).into()
+}
+
 impl Part {
     /// The precision that it is made in; none where that does not matter.
     pub(super) fn precision(self) -> Option<Precision> {
         match self {
             Self::Device | Self::Start => None,
-            Self::Parity(precision) | Self::Determinism(precision) | Self::Products(precision) => {
-                Some(precision)
-            }
+            Self::Parity(precision)
+            | Self::Determinism(precision)
+            | Self::Trained(precision)
+            | Self::Products(precision) => Some(precision),
             Self::Step(case) | Self::Launched(case) | Self::Layers(case) | Self::Pytorch(case) => {
                 Some(case.precision)
             }
@@ -181,6 +199,7 @@ impl fmt::Display for Part {
             Self::Device => formatter.write_str("device"),
             Self::Parity(precision) => write!(formatter, "parity-{precision}"),
             Self::Determinism(precision) => write!(formatter, "determinism-{precision}"),
+            Self::Trained(precision) => write!(formatter, "trained-{precision}"),
             Self::Products(precision) => write!(formatter, "products-{precision}"),
         }
     }
@@ -218,20 +237,25 @@ mod tests {
         };
         let order = [
             "device",
-            "start",
             "parity-f32",
             "parity-bf16",
-            "determinism-f32",
-            "step-28-25-f32",
-            "step-28-128-f32",
-            "step-28-25-bf16",
+            "start",
             "step-28-128-bf16",
-            "step-40-25-f32",
-            "step-100-25-f32",
-            "step-28-512-f32",
-            "pytorch-28-25-f32",
-            "pytorch-100-25-f32",
+            "step-28-25-bf16",
+            "determinism-bf16",
+            "pytorch-28-128-bf16",
+            "pytorch-28-25-bf16",
+            "products-bf16",
+            "step-28-128-f32",
+            "step-28-25-f32",
+            "determinism-f32",
             "products-f32",
+            "launched-28-128-bf16",
+            "step-40-25-bf16",
+            "step-100-128-bf16",
+            "step-28-512-f32",
+            "pytorch-28-128-f32",
+            "pytorch-100-25-f32",
         ];
         assert!(order.map(at).is_sorted());
         assert!(

@@ -5,8 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::budget::Share;
 use super::error::GpuCheckError;
+use super::part_clock::PartClock;
 use super::row::Row;
+use crate::device::kernel_names::{NAMES_KERNELS, compiled_kernel};
 use crate::process::lifeline::LIFELINE;
 use crate::process::own_program::last_message;
 
@@ -24,15 +27,15 @@ pub(super) struct Made {
     pub(super) reason: Option<String>,
 }
 
-/// Runs a command that prints rows, and ends it and what it started where it takes longer than `limit`. Compiling has such a limit of its own,
-/// and both together may take half as long again.
+/// Runs a command that prints rows, and ends it and what it started where it takes longer than its share.
 ///
 /// # Errors
 /// [`GpuCheckError::NotStarted`].
-pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuCheckError> {
-    let began = Instant::now();
+pub(super) fn run(mut command: Command, share: Share) -> Result<Made, GpuCheckError> {
+    let mut clock = PartClock::start(share, Instant::now());
     command
         .env(LIFELINE, "stdin")
+        .env(NAMES_KERNELS, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -62,35 +65,35 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Made, GpuChec
     });
 
     let mut rows = Vec::new();
-    let mut stage = None;
-    let end = began + limit + limit / 2;
-    let mut until = began + limit;
-    let left = |until: Instant| until.saturating_duration_since(Instant::now());
+    let mut stage: Option<String> = None;
+    let mut kernel: Option<String> = None;
+    let left = |clock: &PartClock| clock.end().saturating_duration_since(Instant::now());
     let is_late = loop {
-        match lines.recv_timeout(left(until)) {
-            // What libraries print besides is no row.
+        match lines.recv_timeout(left(&clock)) {
             Ok(line) => match serde_json::from_str::<Row>(&line) {
                 Ok(Row::Stage(row)) => {
-                    // A slow compiler would leave no time for what it was for.
-                    if row.is_ready {
-                        until = end.min(Instant::now() + limit);
-                    }
-                    stage = Some(row.stage);
+                    clock.turn(row.compiles, Instant::now());
+                    (stage, kernel) = (Some(row.stage), None);
                 }
                 Ok(row) => rows.push(row),
-                Err(_) => {}
+                // What libraries print besides is no row.
+                Err(_) => {
+                    if let Some(name) = compiled_kernel(&line) {
+                        clock.turn(true, Instant::now());
+                        kernel = Some(format!("the last kernel it began to compile: {name}"));
+                    }
+                }
             },
             Err(RecvTimeoutError::Disconnected) => break false,
             Err(RecvTimeoutError::Timeout) => break true,
         }
     };
-    let is_late = is_late || !ends_within(&mut child, left(until));
-    let stood = stage.map(|stage| format!("; it stood at: {stage}"));
-    let not_done = format!(
-        "not done within its {:.0} s{}",
-        limit.as_secs_f64(),
-        stood.unwrap_or_default()
-    );
+    let is_late = is_late || !ends_within(&mut child, left(&clock));
+    let stood: Vec<String> = stage.into_iter().chain(kernel).collect();
+    let mut not_done = format!("not done within its {}", clock.exceeded(Instant::now()));
+    if !stood.is_empty() {
+        not_done += &format!("; it stood at: {}", stood.join(", "));
+    }
     if is_late {
         end_group(&mut child);
         if !ends_within(&mut child, TO_END) {
@@ -164,7 +167,11 @@ mod tests {
         let began = Instant::now();
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let made = run(command, Duration::from_secs_f64(limit)).expect("a shell");
+        let share = Share {
+            limit: Duration::from_secs_f64(limit),
+            whole: Duration::from_secs_f64(1.5 * limit),
+        };
+        let made = run(command, share).expect("a shell");
         (made, began.elapsed())
     }
 
@@ -183,30 +190,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_late_says_where_it_stood_and_its_time_begins_when_kernels_are_there() {
-        let stage = |stage: &str, is_ready: bool| {
-            format!(r#"echo '{{"kind":"stage","stage":"{stage}","is_ready":{is_ready}}}'"#)
+    fn what_is_late_says_where_it_stood_and_what_compiles_takes_none_of_its_time() {
+        let stage = |stage: &str, compiles: bool| {
+            format!(r#"echo '{{"kind":"stage","stage":"{stage}","compiles":{compiles}}}'"#)
         };
-        let compiling = stage("compiling kernels", false);
-        let (made, _) = shell(&format!("{compiling}; sleep 60"), 3.0);
-        let reason = made.reason.expect("late");
+        let (first, step) = (stage("the first step", true), stage("step 2 of 30", false));
+        let kernel = "echo '[Compiling kernel] product'";
+        let reason = |script: &str| {
+            let (made, took) = shell(script, 3.0);
+            assert!(took < Duration::from_secs(30), "{took:?}");
+            made.reason.expect("late")
+        };
+        let text = reason(&format!("{first}; {kernel}; sleep 60"));
+        let expected = "its 4 s, compiling included; it stood at: the first step, the last kernel it began to compile: product";
+        assert!(text.ends_with(expected), "{text}");
+        let text = reason(&format!("{first}; {kernel}; {step}; sleep 60"));
         assert!(
-            reason.ends_with("it stood at: compiling kernels"),
-            "{reason}"
+            text.ends_with("its 3 s; it stood at: step 2 of 30"),
+            "{text}"
         );
-        let (ready, step) = (
-            stage("kernels are there", true),
-            stage("step 2 of 30", false),
-        );
-        // Longer than the limit as a whole, and neither half is.
-        let (made, _) = shell(
-            &format!("{compiling}; sleep 5; {ready}; sleep 5; {step}; {ROW}"),
-            9.0,
-        );
-        assert_eq!((made.rows.len(), made.reason), (1, None));
-        // Nothing goes on for ever by being ready again and again.
-        let (made, took) = shell(&format!("while :; do {ready}; sleep 1; done"), 3.0);
-        assert!(made.reason.is_some() && took < Duration::from_secs(30));
+        // Longer than the limit as a whole, and neither half is; what compiles late does not count either.
+        for compiling in [&first, kernel] {
+            let (made, _) = shell(
+                &format!("{compiling}; sleep 5; {step}; sleep 5; {ROW}"),
+                9.0,
+            );
+            assert_eq!((made.rows.len(), made.reason), (1, None));
+        }
+        // Nothing goes on for ever by compiling again and again.
+        let text = reason(&format!("while :; do {first}; sleep 1; done"));
+        assert!(text.contains("compiling included"), "{text}");
     }
 
     #[test]

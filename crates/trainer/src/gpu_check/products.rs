@@ -9,6 +9,8 @@ use super::error::GpuCheckError;
 use super::part::Scale;
 use super::row::ProductRow;
 use crate::device::DeviceError;
+#[cfg(feature = "cuda")]
+use crate::device::unplanned_products;
 use run_files::settings::{DeviceChoice, Precision};
 
 /// Products before those that count: the first ones compile and tune kernels.
@@ -21,7 +23,7 @@ const WARMUP: usize = 4;
 pub(super) fn time_products(
     precision: Precision,
     scale: Scale,
-    (choice, device): (DeviceChoice, &Device),
+    (choice, on): (DeviceChoice, &Device),
     ready: &mut dyn FnMut(),
 ) -> Result<ProductRow, GpuCheckError> {
     let size = scale.product_size;
@@ -29,12 +31,11 @@ pub(super) fn time_products(
         device: choice,
         reason,
     };
-    let wait = || device.sync().map_err(|error| lost(error.to_string()));
+    let wait = || on.sync().map_err(|error| lost(error.to_string()));
     // A product of two such matrices has values of the same size.
     let bound = (3.0 / size as f64).sqrt();
     let random = || {
-        let values =
-            Tensor::<2>::random([size, size], Distribution::Uniform(-bound, bound), device);
+        let values = Tensor::<2>::random([size, size], Distribution::Uniform(-bound, bound), on);
         match precision {
             Precision::F32 => values,
             Precision::Bf16 => values.cast(FloatDType::BF16),
@@ -43,10 +44,13 @@ pub(super) fn time_products(
     #[cfg(feature = "cuda")]
     if let Some(device) = resnet_blocks::cube::device_of(random()) {
         let seconds = own::seconds(&device, precision, (scale, ready), wait)?;
-        return Ok(row(precision, size, seconds));
+        return Ok(ProductRow {
+            unplanned_products: unplanned_products(on),
+            ..row(precision, size, seconds)
+        });
     }
     let (left, right) = (random(), random());
-    let mut sum = Tensor::<2>::zeros([1, 1], device);
+    let mut sum = Tensor::<2>::zeros([1, 1], on);
     let mut multiply = |times: usize| {
         for _ in 0..times {
             let product = left.clone().matmul(right.clone());
@@ -71,6 +75,7 @@ fn row(precision: Precision, size: usize, seconds: f64) -> ProductRow {
         size,
         seconds,
         operations_per_second: 2.0 * (size as f64).powi(3) / seconds,
+        unplanned_products: None,
     }
 }
 

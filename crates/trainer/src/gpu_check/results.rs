@@ -25,7 +25,7 @@ pub(super) struct PartResult {
     pub(super) reason: Option<String>,
     /// From its process's start to its end.
     pub(super) seconds: f64,
-    /// What it might have taken.
+    /// What it might have taken, without compiling.
     pub(super) limit_seconds: Option<f64>,
     /// When it ended, in UTC.
     pub(super) date: Option<String>,
@@ -133,7 +133,7 @@ mod tests {
             commit: None,
             burn_version: "0.22.1".to_owned(),
             date: "2026-01-01T00:00:00Z".to_owned(),
-            budget_seconds: 480.0,
+            budget_seconds: 290.0,
             is_tiny: false,
             parts: vec![part],
         };

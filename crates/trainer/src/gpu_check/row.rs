@@ -17,23 +17,22 @@ pub(super) enum Row {
     Start(StartRow),
     /// No result: where the part stands.
     Stage(StageRow),
+    /// No result: what a training for another process gave.
+    Trained(TrainedRow),
 }
 
 impl Row {
     /// Where the part stands.
-    pub(super) fn stage(stage: String, is_ready: bool) -> Self {
-        Self::Stage(StageRow { stage, is_ready })
+    pub(super) fn stage(stage: String, compiles: bool) -> Self {
+        Self::Stage(StageRow { stage, compiles })
     }
 
     /// Why this is no success, if it is none.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
-            Self::Step(row) => row.capture_failure.as_ref().map(|reason| {
-                format!(
-                    "its steps were launched, because they cannot be captured as a graph: {reason}"
-                )
-            }),
-            Self::Device(_) | Self::Product(_) | Self::Start(_) | Self::Stage(_) => None,
+            Self::Step(row) => row.failure(),
+            Self::Product(row) => row.unplanned_products.clone(),
+            Self::Device(_) | Self::Start(_) | Self::Stage(_) | Self::Trained(_) => None,
             Self::Parity(row) => row.failure(),
             Self::Determinism(row) => row.failure(),
             Self::Pytorch(row) => row.failure(),
@@ -45,9 +44,9 @@ impl Row {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StageRow {
     pub(super) stage: String,
-    /// Whether kernels are compiled: the part's time limit begins.
+    /// Whether kernels are compiled, which the part's time limit does not count.
     #[serde(default)]
-    pub(super) is_ready: bool,
+    pub(super) compiles: bool,
 }
 
 /// From the start of a process to its end after one training step, on a GPU two: the first compiles, the second is captured.
@@ -124,17 +123,61 @@ impl ParityRow {
     }
 }
 
-/// Two short trainings with one seed, in one process.
+/// The bits of a short training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TrainedRow {
+    /// Of every step's mean loss; none where it is not finite.
+    pub(super) losses: Vec<Option<u64>>,
+    /// All parameters and running statistics, in their order.
+    pub(super) tensors: Vec<TensorRow>,
+}
+
+/// The bits of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TensorRow {
+    pub(super) numbers: usize,
+    /// A hash of them; none where a number is not finite.
+    pub(super) bits: Option<u64>,
+}
+
+/// What a training is compared with: one that is replayed as a graph where the device can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Compared {
+    /// The same in the same process.
+    #[default]
+    Again,
+    /// Kernel by kernel in the same process.
+    Launched,
+    /// The same in another process.
+    OtherProcess,
+}
+
+impl Compared {
+    /// As a table names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Again => "trained again",
+            Self::Launched => "launched",
+            Self::OtherProcess => "in another process",
+        }
+    }
+}
+
+/// Two short trainings with one seed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeterminismRow {
     pub(super) precision: Precision,
+    /// The second one.
+    #[serde(default)]
+    pub(super) compared: Compared,
     /// Steps of each.
     pub(super) steps: usize,
     /// Steps whose losses are equal to the bit.
     pub(super) equal_losses: usize,
     /// Numbers of the model.
     pub(super) weights: usize,
-    /// Those that are equal to the bit at the end.
+    /// Those in tensors that are equal to the bit at the end.
     pub(super) equal_weights: usize,
     /// Whether equality is promised; it is, on every device.
     pub(super) is_demanded: bool,
@@ -149,8 +192,12 @@ impl DeterminismRow {
     fn failure(&self) -> Option<String> {
         (self.is_demanded && !self.is_equal()).then(|| {
             format!(
-                "{} of {} losses and {} of {} weights are equal",
-                self.equal_losses, self.steps, self.equal_weights, self.weights
+                "{}: {} of {} losses and {} of {} weights are equal",
+                self.compared.name(),
+                self.equal_losses,
+                self.steps,
+                self.equal_weights,
+                self.weights
             )
         })
     }
@@ -173,6 +220,9 @@ pub(super) struct StepRow {
     /// Why it was, though nobody asked for it.
     #[serde(default)]
     pub(super) capture_failure: Option<String>,
+    /// Which products the GPU's library refused, which makes the step slower.
+    #[serde(default)]
+    pub(super) unplanned_products: Option<String>,
     /// Median of the steps that count.
     pub(super) seconds_per_step: f64,
     pub(super) fastest: f64,
@@ -193,6 +243,19 @@ pub(super) struct StepRow {
     /// multiply-accumulate. Products with the zeros of an upsampling block count, though only Burn's own layers make them.
     pub(super) operations: u64,
     pub(super) operations_per_second: f64,
+}
+
+impl StepRow {
+    fn failure(&self) -> Option<String> {
+        let launched = self.capture_failure.as_ref().map(|reason| {
+            format!("its steps were launched, because they cannot be captured as a graph: {reason}")
+        });
+        let reasons: Vec<String> = launched
+            .into_iter()
+            .chain(self.unplanned_products.clone())
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
 }
 
 /// The same step in PyTorch.
@@ -227,4 +290,7 @@ pub(super) struct ProductRow {
     /// Of one product.
     pub(super) seconds: f64,
     pub(super) operations_per_second: f64,
+    /// That the GPU's library refused it, where it did.
+    #[serde(default)]
+    pub(super) unplanned_products: Option<String>,
 }

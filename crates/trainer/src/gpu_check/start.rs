@@ -1,12 +1,12 @@
 //! From the start of a process to the end of its first training step.
 
-use std::process::Stdio;
 use std::time::Instant;
 
+use super::child::watch;
 use super::error::GpuCheckError;
 use super::part::PartOptions;
 use super::row::StartRow;
-use crate::process::lifeline::LIFELINE;
+use crate::device::kernel_names::compiled_kernel;
 use crate::process::own_program::this_program;
 use run_files::settings::{DeviceChoice, Precision};
 
@@ -26,11 +26,15 @@ fn precision(device: DeviceChoice) -> Precision {
     }
 }
 
-/// Starts this program anew for one step at the smallest batch, in bfloat16 where the device has it.
+/// Starts this program anew for one step at the smallest batch, in bfloat16 where the device has it; `on_kernel` is told which kernel it compiles.
 ///
 /// # Errors
 /// Where the process cannot be started or fails.
-pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRow, GpuCheckError> {
+pub(super) fn time_start(
+    is_cold: bool,
+    options: &PartOptions,
+    on_kernel: &mut dyn FnMut(&str),
+) -> Result<StartRow, GpuCheckError> {
     // A relative folder of such a name counts for nothing.
     let out = std::path::absolute(&options.out)
         .map_err(run_files::run_folder::file_error(&options.out))?;
@@ -41,7 +45,8 @@ pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRo
     std::fs::create_dir_all(&cache).map_err(run_files::run_folder::file_error(&cache))?;
     let scale = options.scale;
     let began = Instant::now();
-    let output = this_program()
+    let mut command = this_program();
+    command
         .args([
             "bench-step",
             "--depth",
@@ -57,20 +62,13 @@ pub(super) fn time_start(is_cold: bool, options: &PartOptions) -> Result<StartRo
         .args(["--device", &options.device.to_string()])
         .args(["--precision", &precision(options.device).to_string()])
         .env(CACHE, &cache)
-        .env(CACHE_OF_DRIVER, cache.join("driver"))
-        // This process's own stdin is watched; the other one's is empty.
-        .env_remove(LIFELINE)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(GpuCheckError::NotStarted)?;
+        .env(CACHE_OF_DRIVER, cache.join("driver"));
+    watch(command, &mut |line| {
+        if let Some(kernel) = compiled_kernel(line) {
+            on_kernel(kernel);
+        }
+    })?;
     let seconds = began.elapsed().as_secs_f64();
-    if !output.status.success() {
-        let messages = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<String> = messages.lines().map(str::to_owned).collect();
-        return Err(GpuCheckError::Start {
-            reason: crate::process::own_program::last_message(&lines),
-        });
-    }
     let is_kept = std::fs::read_dir(&cache).is_ok_and(|mut files| files.next().is_some());
     if matches!(options.device, DeviceChoice::Cuda(_)) && !is_kept {
         return Err(GpuCheckError::Start {

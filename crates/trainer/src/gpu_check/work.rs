@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 
-use super::determinism::train_twice;
+use super::determinism::{compare_trainings, trained};
 use super::error::GpuCheckError;
 use super::parity;
 use super::part::{Part, PartOptions, StepCase};
@@ -39,7 +39,7 @@ pub(super) fn work(
     on_row: &mut dyn FnMut(Row),
 ) -> Result<(), GpuCheckError> {
     let is_cuda = matches!(options.device, DeviceChoice::Cuda(_));
-    on_row(Row::stage("opening the device".to_owned(), false));
+    on_row(Row::stage("opening the device".to_owned(), true));
     match part {
         Part::Device => {
             let device = open_device(options.device)?;
@@ -54,20 +54,15 @@ pub(super) fn work(
             parity::check(&device, precision, is_cuda, on_row);
         }
         Part::Determinism(precision) => {
-            let [small, ..] = options.scale.batches;
-            let case = StepCase {
-                depth: 28,
-                batch: small,
-                precision,
-            };
             let device = open_device(options.device)?;
-            let settings = settings(case, options)?;
-            let row = train_twice(&settings, true, &device, &mut |done, all| {
-                let text = format!("training step {} of {all}", done + 1);
-                // The first step compiles the kernels of all.
-                on_row(Row::stage(text, done == 1));
-            })?;
-            on_row(Row::Determinism(row));
+            let settings = settings(trained_case(precision, options), options)?;
+            compare_trainings(&settings, options, &device, on_row)?;
+        }
+        Part::Trained(precision) => {
+            let device = open_device(options.device)?;
+            let settings = settings(trained_case(precision, options), options)?;
+            let row = trained(&settings, &device, false, on_row)?;
+            on_row(Row::Trained(row));
         }
         Part::Step(case) => {
             let device = open_device(options.device)?;
@@ -87,8 +82,13 @@ pub(super) fn work(
                     "kept kernels"
                 };
                 // What the first process compiles, the second one finds.
-                on_row(Row::stage(format!("a process with {kernels}"), !is_cold));
-                on_row(Row::Start(time_start(is_cold, options)?));
+                let stage = format!("a process with {kernels}");
+                on_row(Row::stage(stage.clone(), is_cold));
+                let row = time_start(is_cold, options, &mut |kernel| {
+                    let text = format!("{stage}, the last kernel it began to compile: {kernel}");
+                    on_row(Row::stage(text, true));
+                })?;
+                on_row(Row::Start(row));
             }
         }
         Part::Layers(case) => {
@@ -99,21 +99,31 @@ pub(super) fn work(
         // Not a device of this program: PyTorch has it to itself.
         Part::Pytorch(case) => {
             for form in FORMS {
-                // It compiles before its steps and within them; the time for it begins with Python.
-                on_row(Row::stage(format!("PyTorch, {form}"), form == FORMS[0]));
+                let compiles = matches!(form, PytorchForm::Compiled | PytorchForm::Replayed);
+                on_row(Row::stage(format!("PyTorch, {form}"), compiles));
                 on_row(Row::Pytorch(time_in_pytorch(case, options, form)?));
             }
         }
         Part::Products(precision) => {
             let device = open_device(options.device)?;
-            on_row(Row::stage("compiling a product".to_owned(), false));
-            let mut ready = || on_row(Row::stage("multiplying".to_owned(), true));
+            on_row(Row::stage("the first products".to_owned(), true));
+            let mut ready = || on_row(Row::stage("multiplying".to_owned(), false));
             let on = (options.device, &device);
             let row = time_products(precision, options.scale, on, &mut ready)?;
             on_row(Row::Product(row));
         }
     }
     Ok(())
+}
+
+/// What is trained to see whether it is the same each time.
+fn trained_case(precision: Precision, options: &PartOptions) -> StepCase {
+    let [small, ..] = options.scale.batches;
+    StepCase {
+        depth: 28,
+        batch: small,
+        precision,
+    }
 }
 
 fn device_row(device: DeviceChoice, opened: &Device) -> DeviceRow {
@@ -190,14 +200,13 @@ fn time(
     );
     let timing = timing(form, options);
     let all = timing.warmup + timing.steps;
-    on_row(Row::stage(
-        "compiling the kernels of the first step".to_owned(),
-        false,
-    ));
-    let mut on_step = |done: usize| {
+    let mut stage = |done: usize| {
         let text = format!("step {} of {all}", done + 1);
-        on_row(Row::stage(text, done == 1));
+        // The first step compiles the kernels of all.
+        on_row(Row::stage(text, done == 0));
     };
+    stage(0);
+    let mut on_step = |done: usize| stage(done);
     let timing = time_steps_watched(&settings, timing, device, &mut on_step)?;
     let peak_bytes = match options.device {
         DeviceChoice::Cuda(_) => timing.pool_bytes,
@@ -213,6 +222,7 @@ fn time(
         is_plain,
         is_launched: form == Form::Launched || timing.capture_failure.is_some(),
         capture_failure: timing.capture_failure,
+        unplanned_products: timing.unplanned_products,
         seconds_per_step: timing.seconds_per_step,
         fastest: timing.fastest,
         slowest: timing.slowest,
@@ -272,18 +282,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_says_where_it_stands_and_once_that_its_kernels_are_there() {
+    fn a_part_says_where_it_stands_and_what_of_it_compiles() {
         let options = PartOptions {
             device: DeviceChoice::Flex,
             scale: Scale::TINY,
             out: std::path::PathBuf::new(),
             python: None,
         };
-        // Each golden case, each step of both trainings, and the products.
-        for (part, fewest) in [
-            (Part::Parity(Precision::F32), 10),
-            (Part::Determinism(Precision::F32), 10),
-            (Part::Products(Precision::F32), 2),
+        let case = StepCase {
+            depth: 28,
+            batch: 2,
+            precision: Precision::F32,
+        };
+        // Each golden case has kernels of its own; trainings and steps have those of their first step, and products those of the first.
+        for (part, compiling, others) in [
+            (Part::Parity(Precision::F32), 13, 0),
+            (Part::Trained(Precision::F32), 1, 4),
+            (Part::Step(case), 1, 3),
+            (Part::Products(Precision::F32), 1, 1),
         ] {
             let mut stages = Vec::new();
             let mut on_row = |row| {
@@ -292,10 +308,10 @@ mod tests {
                 }
             };
             work(part, &options, &mut on_row).expect("a processor");
+            let compiled = stages.iter().filter(|stage| stage.compiles).count();
             // The first one is that the device is opened.
-            assert!(stages.len() > fewest, "{part}: {stages:?}");
-            let ready = stages.iter().filter(|stage| stage.is_ready).count();
-            assert_eq!(ready, 1, "{part}: {stages:?}");
+            let found = [compiled - 1, stages.len() - compiled];
+            assert_eq!(found, [compiling, others], "{part}: {stages:?}");
         }
     }
 }

@@ -233,7 +233,12 @@ impl Progress {
 
     /// A notice that is not repeated in this process.
     pub fn notice_once(&mut self, notice: &str) {
-        if self.told.insert(notice.to_owned()) {
+        self.notice_once_of(notice, notice);
+    }
+
+    /// The first notice of a subject; later ones, which may have other numbers, are left out.
+    pub fn notice_once_of(&mut self, subject: &str, notice: &str) {
+        if self.told.insert(subject.to_owned()) {
             self.notice(notice);
         }
     }

@@ -12,8 +12,8 @@ use super::between_ranks::BetweenRanks;
 use super::error::TimingError;
 use super::likelihood_timing::{LikelihoodTiming, processor_seconds, time_likelihood};
 use super::median::median;
-use crate::device::DeviceError;
 use crate::device::failure_text::causes;
+use crate::device::{DeviceError, unplanned_products};
 use crate::experiment::data;
 use crate::experiment::evaluate::{BatchScorer, ModelScorer};
 use crate::experiment::model::{initial_model, model_config};
@@ -59,6 +59,9 @@ pub struct StepTiming {
     /// Why steps were launched kernel by kernel, where a GPU should have replayed them as a graph.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_failure: Option<String>,
+    /// Which products a GPU's library refused, where it did: the step is slower than it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unplanned_products: Option<String>,
     /// What of it is the likelihood alone; none in evaluation, and of a GPU's own steps.
     pub likelihood: Option<LikelihoodTiming>,
     /// What the step spends on other ranks, where there are any; the phases contain it.
@@ -301,6 +304,7 @@ fn timed_steps(
         first_step_seconds: wholes[0],
         steps,
         capture_failure: engine.capture_failure().map(causes),
+        unplanned_products: unplanned_products(&device),
         between_ranks,
         phases: (!is_behind).then_some(Phases {
             data_seconds,

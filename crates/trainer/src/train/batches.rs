@@ -8,8 +8,8 @@ use run_files::settings::Augment;
 
 use super::error::TrainError;
 use super::{ActiveRun, Training};
-use crate::device::DeviceError;
 use crate::device::failure_text::launched;
+use crate::device::{DeviceError, unplanned_products};
 use crate::experiment::data;
 use crate::process::progress::{Progress, StepProgress};
 use crate::process::stop_request::StopSignal;
@@ -131,11 +131,21 @@ impl Training<'_> {
             }
         }
         self.settle(run, &epoch)?;
-        tell_capture_failure(&run.engine, progress);
+        self.tell_slower(&run.engine, progress);
         if let Some(link) = run.engine.link() {
             progress.notice_once(&format!("gradients go between ranks by {link}"));
         }
         Ok(None)
+    }
+
+    /// Says once why a device is slower than it should be: where it launches what it should replay, or multiplies without its library.
+    pub(super) fn tell_slower(&self, engine: &Engine, progress: &mut Progress) {
+        if let Some(reason) = engine.capture_failure() {
+            progress.notice_once(&launched("steps", reason));
+        }
+        if let Some(refused) = unplanned_products(&self.device) {
+            progress.notice_once_of("unplanned products", &refused);
+        }
     }
 
     /// Waits until the device has done all that it was asked for.
@@ -145,12 +155,5 @@ impl Training<'_> {
             reason: error.to_string(),
         })?;
         Ok(())
-    }
-}
-
-/// Says why a device launches what it should replay, where it does.
-pub(super) fn tell_capture_failure(engine: &Engine, progress: &mut Progress) {
-    if let Some(reason) = engine.capture_failure() {
-        progress.notice_once(&launched("steps", reason));
     }
 }

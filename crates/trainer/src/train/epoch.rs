@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use run_files::metrics::{EpochTiming, peak_memory_bytes};
 
-use super::batches::tell_capture_failure;
 use super::error::TrainError;
 use super::room::SMALL_FILES;
 use super::validation::Scores;
@@ -39,7 +38,7 @@ impl Training<'_> {
             Err(signal) => return Err(self.stop_here(&mut run, signal, timing, logs, progress)),
         };
         // Evaluations are captured too.
-        tell_capture_failure(&run.engine, progress);
+        self.tell_slower(&run.engine, progress);
         let seconds = began.elapsed().as_secs_f64();
         timing.valid_seconds = Some(seconds - timing.train_seconds);
         timing.peak_memory_bytes = peak_memory_bytes();

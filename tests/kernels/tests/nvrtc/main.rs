@@ -5,6 +5,7 @@
 //! `pip install --no-deps --target FOLDER nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12`.
 #![cfg(feature = "cuda")]
 
+mod checks;
 #[cfg(feature = "mpi")]
 mod ranks;
 mod runs;
@@ -56,6 +57,9 @@ fn compile(source: &str, library: &Path) {
         .status();
     assert!(status.expect("a C compiler").success());
 }
+
+/// Of processor time, for all kernels of a step at full width.
+const MOST_SECONDS_TO_COMPILE: f64 = 10.0;
 
 /// What multiplies matrices.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -116,7 +120,7 @@ fn folder(name: &str) -> PathBuf {
 /// What the driver was asked for between two marks of the program.
 #[derive(Default)]
 struct Asked {
-    /// Of each kernel's compilation.
+    /// Of the processor for each kernel's compilation.
     compile_seconds: Vec<f64>,
     launches: usize,
     graphs: usize,
@@ -243,6 +247,9 @@ fn a_step_of_full_width_has_few_kernels_and_launches_and_never_waits() {
     assert_eq!((replayed.graphs, replayed.bytes), (1, 0));
     assert!(replayed.launches <= 8, "{} launches", replayed.launches);
     assert_eq!(replayed.compile_seconds.len(), 0, "kernels compiled late");
+    // Of the processor, by an NVRTC that compiles one after the other: a first step is to come soon.
+    let seconds: f64 = asked["step 0"].compile_seconds.iter().sum();
+    assert!(seconds < MOST_SECONDS_TO_COMPILE, "{seconds} s to compile");
     // PyTorch takes 4.2 GB for the same step.
     let of_steps = asked.iter().filter(|(mark, _)| *mark != "another size");
     let bytes: i64 = of_steps.map(|(_, asked)| asked.bytes).sum();

@@ -213,3 +213,30 @@ fn the_host_waits_for_a_step_when_the_next_one_is_under_way() {
     }
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
+
+/// How many images a device takes at a time is asked at every pass: nothing is made on the device for it.
+#[test]
+fn a_pass_makes_no_tensor_to_ask_what_fits() {
+    let folder = folder("asking");
+    let output = train(&folder, "--device cuda:0 --limit-train 8", &[]);
+    assert!(output.status.success(), "{output:?}");
+    let of = |count: usize| {
+        std::fs::remove_file(folder.join("report")).expect("removed");
+        let sample =
+            format!("sample --run-dir run --count {count} --out {count}.npy --device cuda:0");
+        let output = program(&folder, &sample, &[]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        let report = std::fs::read_to_string(folder.join("report")).expect("a report");
+        ["launch full_kernel", "launch given_statistics"]
+            .map(|kernel| report.matches(kernel).count())
+    };
+    let ([constants, norms], [of_more, norms_of_more]) = (of(4), of(250));
+    // Passes of a hundred images, and the model's own constants once.
+    assert_eq!(norms_of_more, 3 * norms);
+    assert!(
+        constants > 0 && of_more == constants,
+        "{of_more} and {constants} constants"
+    );
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}

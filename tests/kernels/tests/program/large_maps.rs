@@ -92,3 +92,19 @@ fn a_step_that_needs_a_larger_buffer_ends_before_anything_changes() {
     let checkpoints = std::fs::read_dir(folder.0.join("run/checkpoints"));
     assert!(!checkpoints.is_ok_and(|mut files| files.next().is_some()));
 }
+
+/// Where it may choose how many images are computed at a time, it chooses as many as have maps that fit.
+#[test]
+fn a_micro_batch_is_chosen_whose_maps_fit_a_buffer() {
+    let folder = Folder::new("chosen-step");
+    let train = TRAIN
+        .replace("-size 5", "-size 40")
+        .replace("flex", "vulkan:0");
+    let train = format!("{train} --auto-batch --memory-limit 8GiB");
+    must_run(&folder.0, &words(&train));
+    let config = std::fs::read(folder.0.join("run/config.json")).expect("the settings");
+    let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    println!("{}", config["micro_batch_size"]);
+    // 32 images have maps of 128 MiB, and halves are equal.
+    assert_eq!(config["micro_batch_size"], 20);
+}

@@ -70,6 +70,11 @@ pub trait Products: Send + Sync {
     /// What multiplies, as users know it.
     fn name(&self) -> String;
 
+    /// What of the products that it was asked for something slower made, and why, as far as is known by now.
+    fn unplanned(&self) -> Option<String> {
+        None
+    }
+
     /// What has gone wrong with a product that was asked for, as far as is known by now.
     fn failure(&self) -> Option<String> {
         None

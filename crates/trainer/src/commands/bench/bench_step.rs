@@ -1,19 +1,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use vae_measures::Likelihood;
 
+use super::pytorch_comparison::{Comparison, comparison};
 use crate::commands::conclusion::{conclude, unconnected};
 use crate::commands::error::TrainerError;
 use crate::commands::number_argument::integer;
 use crate::commands::output::{print, print_json};
 use crate::commands::path_argument::path;
-use crate::device::{DeviceError, open_device_for, with_failures_as_errors};
+use crate::device::{DeviceError, matrix_products_line, open_device_for, with_failures_as_errors};
 use crate::process::lifeline;
+use crate::process::progress::{Progress, ProgressMode};
 use crate::process::stop_request::StopRequest;
 use crate::ranks::Ranks;
-use crate::timing::median::median;
 use crate::timing::pytorch_timing::{PytorchForm, PytorchTiming, threads, time_pytorch};
 use crate::timing::step_scaling::{Scaling, time_scaling};
 use crate::timing::step_timing::{StepTiming, TimingOptions, time_steps_on_ranks};
@@ -146,6 +147,11 @@ fn run_on(ranks: &Ranks, flags: &BenchStepFlags) -> Result<(), TrainerError> {
         .into());
     }
     let device = open_device_for(settings.device.main(), settings.precision)?;
+    if let Some(line) = matrix_products_line(settings.device.main(), &device)
+        && ranks.is_first()
+    {
+        Progress::new(ProgressMode::Plain).notice(&line);
+    }
     let options = TimingOptions {
         warmup: flags.warmup,
         steps: flags.steps,
@@ -239,54 +245,6 @@ struct TimedStep<'a> {
     pytorch: Option<Comparison<'a>>,
 }
 
-/// PyTorch's fastest form.
-#[derive(Serialize)]
-struct Comparison<'a> {
-    /// Of its median round.
-    seconds_per_step: f64,
-    form: PytorchForm,
-    /// What every form took, the fastest first.
-    #[serde(serialize_with = "as_map")]
-    forms: Vec<(PytorchForm, f64)>,
-    version: &'a str,
-    peak_bytes: u64,
-    times_pytorch: f64,
-}
-
-fn as_map<S: Serializer>(forms: &[(PytorchForm, f64)], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(forms.iter().copied())
-}
-
-/// The fastest form's median round, and what every form took; none where PyTorch was not timed.
-fn comparison<'a>(
-    ours: &StepTiming,
-    forms: &[PytorchForm],
-    theirs: &'a [Vec<PytorchTiming>],
-) -> Option<Comparison<'a>> {
-    let forms = forms.iter().zip(theirs).filter_map(|(form, timings)| {
-        let seconds: Vec<f64> = timings
-            .iter()
-            .map(|timing| timing.seconds_per_step)
-            .collect();
-        let first = timings.first()?;
-        Some((*form, median(&seconds), first))
-    });
-    let mut forms: Vec<_> = forms.collect();
-    forms.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let (form, seconds, fastest) = *forms.first()?;
-    Some(Comparison {
-        seconds_per_step: seconds,
-        form,
-        forms: forms
-            .iter()
-            .map(|(form, seconds, _)| (*form, *seconds))
-            .collect(),
-        version: &fastest.version,
-        peak_bytes: fastest.peak_bytes,
-        times_pytorch: ours.seconds_per_step / seconds,
-    })
-}
-
 fn lines(result: &TimedStep<'_>) -> String {
     let timing = result.timing;
     let mut text = String::new();
@@ -300,6 +258,9 @@ fn lines(result: &TimedStep<'_>) -> String {
         text += &format!(
             "launched        kernel by kernel, because steps cannot be captured as a graph: {reason}\n"
         );
+    }
+    if let Some(refused) = &timing.unplanned_products {
+        text += &format!("products        {refused}\n");
     }
     if let Some(phases) = timing.phases {
         text += &format!(

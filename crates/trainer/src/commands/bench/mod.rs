@@ -2,3 +2,4 @@
 
 pub(super) mod bench_depths;
 pub(super) mod bench_step;
+mod pytorch_comparison;

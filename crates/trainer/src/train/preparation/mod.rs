@@ -8,7 +8,7 @@ use super::error::TrainError;
 use super::options::TrainOptions;
 use super::room::SMALL_FILES;
 use super::{Training, ranks};
-use crate::device::{matrix_products, memory, open_device_for};
+use crate::device::{matrix_products, matrix_products_line, memory, open_device_for};
 use crate::experiment::data;
 use crate::experiment::evaluate::cross_entropy_floor;
 use crate::experiment::file_list::open_file_list;
@@ -58,13 +58,10 @@ impl<'a> Training<'a> {
             RunFolder::create(options.run_dir)?
         };
         let mut folder = folder;
-        if let Some(name) = matrix_products(device) {
-            progress.notice(&format!(
-                "matrix products on {}: {name}",
-                settings.device.main()
-            ));
-            folder.set_matrix_products(Some(name));
+        if let Some(line) = matrix_products_line(settings.device.main(), device) {
+            progress.notice(&line);
         }
+        folder.set_matrix_products(matrix_products(device));
         let train_floor = cross_entropy_floor(&config, &splits.train);
         let valid_floor = cross_entropy_floor(&config, &splits.valid);
         let training = Self {

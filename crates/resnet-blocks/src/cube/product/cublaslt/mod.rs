@@ -1,6 +1,8 @@
 //! Products by NVIDIA's cuBLASLt on CubeCL's buffers and stream. Its own heuristic chooses the algorithm, once for each kind of product.
 
 mod library;
+mod plan;
+mod unplanned;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -10,38 +12,17 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use crate::cube::device_thread::{DeviceThread, FirstFailure, OnStream};
-use crate::cube::matrix::{Matrix, Storage};
+use crate::cube::matrix::Matrix;
 use crate::cube::queue::Queue;
 
-use self::library::{
-    COMPUTE_32F, COMPUTE_32F_FAST_TF32, DESC_TRANSA, DESC_TRANSB, Heuristic, Opaque,
-    PREF_MAX_WORKSPACE_BYTES, R_16BF, R_32F, checked, library,
-};
+use self::library::{Opaque, checked, library};
+use self::plan::{Key, Plan};
+use self::unplanned::Unplanned;
 use super::operand::{Operand, Products, sizes};
 use super::plain::Plain;
 
 /// Memory that an algorithm may use for itself, in bytes.
 const WORKSPACE: usize = 32 << 20;
-
-/// What distinguishes one product from another: a plan serves all with the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    rows: usize,
-    columns: usize,
-    depth: usize,
-    operands: Storage,
-    result: Storage,
-    is_left_transposed: bool,
-    is_right_transposed: bool,
-}
-
-struct Plan {
-    descriptor: Opaque,
-    left: Opaque,
-    right: Opaque,
-    out: Opaque,
-    algorithm: Heuristic,
-}
 
 /// The library's handle and plans for one device. Used on CubeCL's device thread, where the card's context is current.
 struct Shared {
@@ -49,6 +30,7 @@ struct Shared {
     workspace: Handle,
     /// None where the library has no algorithm for a product.
     plans: Mutex<HashMap<Key, Option<Plan>>>,
+    unplanned: Unplanned,
     failure: FirstFailure,
 }
 
@@ -86,6 +68,7 @@ impl CublasLt {
             handle: handle as Opaque,
             workspace,
             plans: Mutex::default(),
+            unplanned: Unplanned::default(),
             failure: FirstFailure::default(),
         };
         Ok(Self {
@@ -103,7 +86,10 @@ impl CublasLt {
         let shared = self.shared.clone();
         let (reply, replied) = std::sync::mpsc::channel();
         self.device.submit([shared.workspace.clone()], move |_| {
-            let plan = shared.plan(&key);
+            let plan = Plan::of(&key, shared.handle);
+            if let Err(reason) = &plan {
+                shared.unplanned.note(&key, reason);
+            }
             let _ = reply.send(plan.is_ok());
             shared.plans().insert(key, plan.ok());
         });
@@ -115,6 +101,10 @@ impl CublasLt {
 impl Products for CublasLt {
     fn name(&self) -> String {
         "cuBLASLt".to_owned()
+    }
+
+    fn unplanned(&self) -> Option<String> {
+        self.shared.unplanned.text()
     }
 
     fn failure(&self) -> Option<String> {
@@ -205,116 +195,6 @@ impl Shared {
             )
         };
         checked("cublasLtMatmul", status)
-    }
-
-    fn plan(&self, key: &Key) -> Result<Plan, String> {
-        match key.operands {
-            Storage::Bf16 => self.plan_with(key, COMPUTE_32F),
-            // On tensor cores as Burn's own products of float32 are; cards before them have none.
-            Storage::F32 => self
-                .plan_with(key, COMPUTE_32F_FAST_TF32)
-                .or_else(|_| self.plan_with(key, COMPUTE_32F)),
-        }
-    }
-
-    fn plan_with(&self, key: &Key, compute: i32) -> Result<Plan, String> {
-        let library = library()?;
-        let dtype = |storage| match storage {
-            Storage::F32 => R_32F,
-            Storage::Bf16 => R_16BF,
-        };
-        let null: Opaque = std::ptr::null_mut();
-        let (mut descriptor, mut preference) = (null, null);
-        // A row-major matrix is, column by column, its transpose.
-        let matrix = |rows: usize, columns: usize, storage| {
-            let mut layout = null;
-            // SAFETY: an out pointer to a local.
-            let status = unsafe {
-                (library.layout_create)(
-                    &mut layout,
-                    dtype(storage),
-                    columns as u64,
-                    rows as u64,
-                    columns as i64,
-                )
-            };
-            checked("cublasLtMatrixLayoutCreate", status).map(|()| layout)
-        };
-        let stored = |rows, columns, is_transposed| {
-            if is_transposed {
-                (columns, rows)
-            } else {
-                (rows, columns)
-            }
-        };
-        let (left_rows, left_columns) = stored(key.rows, key.depth, key.is_left_transposed);
-        let (right_rows, right_columns) = stored(key.depth, key.columns, key.is_right_transposed);
-        let left = matrix(left_rows, left_columns, key.operands)?;
-        let right = matrix(right_rows, right_columns, key.operands)?;
-        let out = matrix(key.rows, key.columns, key.result)?;
-        let workspace = WORKSPACE;
-        let mut algorithm = Heuristic::default();
-        let mut count = 0;
-        // SAFETY: out pointers to locals, attributes of the sizes that the header states.
-        unsafe {
-            checked(
-                "cublasLtMatmulDescCreate",
-                (library.desc_create)(&mut descriptor, compute, R_32F),
-            )?;
-            let set = |attribute, value: i32| {
-                (library.desc_set)(
-                    descriptor,
-                    attribute,
-                    (&raw const value).cast(),
-                    size_of::<i32>(),
-                )
-            };
-            checked(
-                "TRANSA",
-                set(DESC_TRANSA, i32::from(key.is_right_transposed)),
-            )?;
-            checked(
-                "TRANSB",
-                set(DESC_TRANSB, i32::from(key.is_left_transposed)),
-            )?;
-            checked(
-                "cublasLtMatmulPreferenceCreate",
-                (library.preference_create)(&mut preference),
-            )?;
-            let bytes = (&raw const workspace).cast();
-            checked(
-                "MAX_WORKSPACE_BYTES",
-                (library.preference_set)(
-                    preference,
-                    PREF_MAX_WORKSPACE_BYTES,
-                    bytes,
-                    size_of::<usize>(),
-                ),
-            )?;
-            let status = (library.heuristic)(
-                self.handle,
-                descriptor,
-                right,
-                left,
-                out,
-                out,
-                preference,
-                1,
-                &mut algorithm,
-                &mut count,
-            );
-            checked("cublasLtMatmulAlgoGetHeuristic", status)?;
-        }
-        if count == 0 || algorithm.state != 0 {
-            return Err("cuBLASLt has no algorithm for this product".into());
-        }
-        Ok(Plan {
-            descriptor,
-            left,
-            right,
-            out,
-            algorithm,
-        })
     }
 }
 

@@ -1,11 +1,12 @@
 //! `results.md`: the results as tables.
 
-use std::fmt::Write;
+mod steps;
+
+pub(super) use steps::ratios;
 
 use super::results::{Outcome, Results};
-use super::row::{ParityRow, PytorchRow, Row, StepRow};
-use run_files::settings::Precision;
-use run_files::wording::mebibytes;
+use super::row::{ParityRow, Row};
+use steps::steps;
 
 /// All results in Markdown.
 pub(super) fn markdown(results: &Results) -> String {
@@ -136,6 +137,7 @@ fn determinism(results: &Results) -> String {
     let rows = results.rows().filter_map(|row| match row {
         Row::Determinism(row) => Some(vec![
             row.precision.to_string(),
+            row.compared.name().to_owned(),
             format!("{} of {}", row.equal_losses, row.steps),
             format!("{} of {}", row.equal_weights, row.weights),
             if row.is_demanded { "yes" } else { "no" }.to_owned(),
@@ -144,6 +146,7 @@ fn determinism(results: &Results) -> String {
     });
     let columns = [
         "precision",
+        "the second one",
         "losses equal to the bit",
         "weights equal to the bit",
         "demanded",
@@ -182,126 +185,13 @@ fn tera(operations_per_second: f64) -> String {
     format!("{:.3}", operations_per_second / 1e12)
 }
 
-fn whole_mebibytes(bytes: Option<u64>) -> String {
-    bytes.map_or_else(String::new, |bytes| format!("{:.0}", mebibytes(bytes)))
-}
-
-/// A step's operations a second as a share of those of products in the same precision, where both were measured.
-fn share_of_products(results: &Results, step: &StepRow) -> Option<f64> {
-    let rate = |precision: Precision| {
-        results.rows().find_map(|row| match row {
-            Row::Product(row) if row.precision == precision => Some(row.operations_per_second),
-            _ => None,
-        })
-    };
-    Some(step.operations_per_second / rate(step.precision)?)
-}
-
-/// PyTorch's fastest form of that step.
-fn in_pytorch<'a>(results: &'a Results, step: &StepRow) -> Option<(f64, &'a PytorchRow)> {
-    let of_step = |row: &'a Row| match row {
-        Row::Pytorch(row) => {
-            let same =
-                (row.depth, row.batch, row.precision) == (step.depth, step.batch, step.precision);
-            row.seconds_per_step
-                .filter(|_| same)
-                .map(|seconds| (seconds, row))
-        }
-        _ => None,
-    };
-    let rows = results.rows().filter_map(of_step);
-    rows.min_by(|a, b| a.0.total_cmp(&b.0))
-}
-
-/// Each of our steps, as training makes it, beside PyTorch's fastest form, where both were timed: a line each.
-pub(super) fn ratios(results: &Results) -> Vec<String> {
-    let lines = results.rows().filter_map(|row| {
-        let Row::Step(step) = row else { return None };
-        if step.is_plain || step.is_launched {
-            return None;
-        }
-        let (seconds, pytorch) = in_pytorch(results, step)?;
-        let name = format!("step-{}-{}-{}", step.depth, step.batch, step.precision);
-        Some(format!(
-            "{name:<24} {:.2} ms, PyTorch {:.2} ms ({}): {:.2} times PyTorch's",
-            1e3 * step.seconds_per_step,
-            1e3 * seconds,
-            pytorch.form,
-            step.seconds_per_step / seconds
-        ))
-    });
-    lines.collect()
-}
-
-fn steps(results: &Results) -> String {
-    let rows = results.rows().filter_map(|row| match row {
-        Row::Step(step) => Some(step_line(results, step)),
-        _ => None,
-    });
-    let columns = [
-        "depth",
-        "batch",
-        "precision",
-        "blocks",
-        "ms a step",
-        "images/s",
-        "first step, s",
-        "peak, MiB",
-        "predicted, MiB",
-        "TFLOP/s",
-        "of products",
-        "PyTorch, ms",
-        "PyTorch, MiB",
-        "times PyTorch",
-    ];
-    let mut text = table("Training steps", &columns, rows.collect());
-    if !text.is_empty() {
-        let _ = writeln!(
-            text,
-            "\nTFLOP/s counts six operations a multiply-accumulate of convolutions and dense layers as the model writes them, whether a form \
-             of the blocks makes them or not (`Burn's` layers make them all); `of products` is its \
-             share of the rate above. The peak on a GPU is what the memory pool holds at the end, tuning's pages among them. \
-             PyTorch's is its fastest form; `times PyTorch` is our time over its."
-        );
-    }
-    text
-}
-
-fn step_line(results: &Results, step: &StepRow) -> Vec<String> {
-    let pytorch = in_pytorch(results, step);
-    let share = share_of_products(results, step);
-    vec![
-        step.depth.to_string(),
-        step.batch.to_string(),
-        step.precision.to_string(),
-        match (step.is_plain, step.is_launched) {
-            (true, _) => "Burn's",
-            (_, true) => "ours, launched",
-            _ => "ours",
-        }
-        .to_owned(),
-        format!("{:.2}", 1e3 * step.seconds_per_step),
-        format!("{:.0}", step.images_per_second),
-        format!("{:.1}", step.first_step_seconds),
-        whole_mebibytes(step.peak_bytes),
-        whole_mebibytes(step.predicted_bytes),
-        tera(step.operations_per_second),
-        share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
-        pytorch.map_or_else(String::new, |(seconds, row)| {
-            format!("{:.2} ({})", 1e3 * seconds, row.form)
-        }),
-        whole_mebibytes(pytorch.and_then(|(_, row)| row.peak_bytes)),
-        pytorch.map_or_else(String::new, |(seconds, _)| {
-            format!("{:.2}", step.seconds_per_step / seconds)
-        }),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::results::PartResult;
-    use super::super::row::ProductRow;
+    use super::super::row::{ProductRow, PytorchRow, StepRow};
+    use super::steps::share_of_products;
     use super::*;
+    use run_files::settings::Precision;
 
     fn step() -> StepRow {
         StepRow {
@@ -311,6 +201,7 @@ mod tests {
             is_plain: false,
             is_launched: false,
             capture_failure: None,
+            unplanned_products: None,
             seconds_per_step: 0.02,
             fastest: 0.02,
             slowest: 0.02,
@@ -344,6 +235,7 @@ mod tests {
             size: 8192,
             seconds: 0.1,
             operations_per_second: rate,
+            unplanned_products: None,
         })
     }
 
@@ -358,7 +250,7 @@ mod tests {
             commit: None,
             burn_version: "0.22.1".to_owned(),
             date: "2026-01-01T00:00:00Z".to_owned(),
-            budget_seconds: 480.0,
+            budget_seconds: 290.0,
             is_tiny: false,
             parts: vec![part, PartResult::not_reached("products-f32".to_owned())],
         }
