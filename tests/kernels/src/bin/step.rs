@@ -53,7 +53,7 @@ fn main() {
     };
     let device = match device {
         "cuda" => Device::cuda(0),
-        "vulkan" => Device::wgpu(DeviceKind::DefaultDevice),
+        "vulkan" => kernel_tests::vulkan(),
         _ => panic!("{usage}"),
     };
     let precision = match precision {

@@ -3,6 +3,7 @@
 mod divergence;
 mod divided;
 mod large_maps;
+mod no_driver;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -26,6 +27,8 @@ impl Drop for Folder {
 }
 
 fn program(folder: &Path, arguments: &[&str]) -> Command {
+    // Says what to install where there is none.
+    kernel_tests::vulkan();
     let mut command = Command::new(env!("CARGO_BIN_EXE_program"));
     command.args(arguments).current_dir(folder);
     for variable in ["EPOCHS", "OUTDIR"] {
