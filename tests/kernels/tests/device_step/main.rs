@@ -10,6 +10,7 @@ mod golden_file;
 #[path = "../../../../crates/vae-core/tests/golden2/tolerances.rs"]
 mod tolerances;
 
+mod adam_curve;
 mod evaluation;
 mod likelihoods;
 mod objective;
