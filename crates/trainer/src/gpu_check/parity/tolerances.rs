@@ -144,7 +144,7 @@ mod tests {
         assert_eq!((exact.losses, exact.fall), (1e-3, None));
         for arithmetic in [Arithmetic::Tf32, Arithmetic::Bfloat16] {
             let fall = curve(arithmetic).fall.expect("compared");
-            assert!(0.1 < fall && fall < 0.4, "{arithmetic:?}: {fall}");
+            assert!(0.1 < fall && fall < 0.5, "{arithmetic:?}: {fall}");
         }
         assert_eq!(of_blocks(Arithmetic::Bfloat16).curve, None);
     }
