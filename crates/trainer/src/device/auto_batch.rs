@@ -110,7 +110,7 @@ fn predicted(settings: &Settings, config: &ModelConfig, batch: usize, most: usiz
         _ => of_step.max(evaluation_bytes(config)),
     };
     let others = step.total() - step.activations - step.in_flight - step.images;
-    tensors + others + data_bytes(settings)
+    tensors + others + data_bytes(settings, place)
 }
 
 /// The same by measured steps, and what they do not hold: the weights' average, the other sums in the tree of more than two
@@ -127,22 +127,23 @@ fn measured(
     let step = memory
         .bytes(most)
         .max(memory.bytes(0) + evaluation_bytes(config));
-    step + copies * 4 * config.num_params() + data_bytes(settings)
+    let place = form_and_place(settings).1;
+    step + copies * 4 * config.num_params() + data_bytes(settings, place)
 }
 
 /// The data set lies where the batches are made: in the host's memory, or in the GPU's. What is inside the program counts with it.
-fn data_bytes(settings: &Settings) -> u64 {
-    if settings.embedded_data().is_some() {
-        0
-    } else {
-        CIFAR_BYTES
+fn data_bytes(settings: &Settings, place: Place) -> u64 {
+    match place {
+        Place::Gpu { has_images: false } => 0,
+        _ if settings.embedded_data().is_some() => 0,
+        _ => CIFAR_BYTES,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use run_files::settings::DeviceChoice;
+    use run_files::settings::{DeviceChoice, Preset};
 
     fn settings() -> Settings {
         Settings {
@@ -204,6 +205,27 @@ mod tests {
         let whole = predicted(&settings, &config, 100, 100);
         let (chosen, asked) = choose(more, whole);
         assert_eq!((chosen.expect("fits"), asked), (None, None));
+    }
+
+    #[test]
+    fn the_data_set_counts_where_the_batches_are_made() {
+        let bytes = |device: &str, preset| {
+            let settings = Settings {
+                device: device.parse().expect("a device"),
+                preset,
+                ..settings()
+            };
+            data_bytes(&settings, form_and_place(&settings).1)
+        };
+        for (device, expected) in [
+            ("flex", CIFAR_BYTES),
+            ("cuda:0", CIFAR_BYTES),
+            ("vulkan:0", 0),
+        ] {
+            assert_eq!(bytes(device, None), expected, "{device}");
+            // Its images are inside the program.
+            assert_eq!(bytes(device, Some(Preset::Demo)), 0, "{device}");
+        }
     }
 
     #[test]

@@ -26,10 +26,23 @@ pub(crate) enum Place {
         /// It keeps what was freed for longer than a step, as it does by default.
         keeps_freed: bool,
     },
-    Gpu,
+    Gpu {
+        /// The images of CIFAR-10 lie there too.
+        has_images: bool,
+    },
 }
 
-/// The form and the place that settings lead to.
+/// Whether a device holds the images and makes batches of them: what `ImagePlace::of` finds out of one that is open.
+fn holds_images(device: DeviceChoice) -> bool {
+    match device {
+        DeviceChoice::Cuda(_) => true,
+        // The language of its kernels has no bytes.
+        DeviceChoice::Vulkan(_) => false,
+        DeviceChoice::Flex | DeviceChoice::Ndarray => false,
+    }
+}
+
+/// The form and the place that settings lead to: of several GPUs those of the first, which alone has images.
 pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
     let is_fast = settings.device.main() == DeviceChoice::Flex
         && settings.precision == run_files::settings::Precision::F32;
@@ -45,7 +58,9 @@ pub(crate) fn form_and_place(settings: &Settings) -> (Form, Place) {
         Form::Plain
     };
     let place = if settings.device.are_gpus() {
-        Place::Gpu
+        Place::Gpu {
+            has_images: holds_images(settings.device.main()),
+        }
     } else {
         Place::Host {
             keeps_freed: keeps_freed(std::env::var("MIMALLOC_PURGE_DELAY").ok().as_deref()),
@@ -92,6 +107,26 @@ impl StepSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_lie_on_a_gpu_that_has_bytes() {
+        for (device, expected) in [
+            ("cuda:0", Some(true)),
+            ("cuda:1,cuda:0", Some(true)),
+            ("vulkan:0", Some(false)),
+            ("flex", None),
+        ] {
+            let settings = Settings {
+                device: device.parse().expect("devices"),
+                ..Settings::default()
+            };
+            let found = match form_and_place(&settings).1 {
+                Place::Gpu { has_images } => Some(has_images),
+                Place::Host { .. } => None,
+            };
+            assert_eq!(found, expected, "{device}");
+        }
+    }
 
     #[test]
     fn the_allocator_s_delay_is_read_as_it_reads_it() {

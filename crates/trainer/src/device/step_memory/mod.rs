@@ -81,14 +81,21 @@ pub(crate) fn predict(
 ) -> StepMemory {
     let passes = crate::ranks::batch_division::micro_batches(size.batch, size.micro_batch);
     let resnet = config.as_resnet();
-    if let (Form::OnDevice(precision), Place::Gpu, Some(resnet)) = (form, place, resnet) {
+    let images_on_device = match place {
+        Place::Gpu { has_images: true } => CIFAR_BYTES,
+        _ => 0,
+    };
+    if let (Form::OnDevice(precision), Place::Gpu { .. }, Some(resnet)) = (form, place, resnet) {
         let form = StepForm {
             precision,
             has_average: size.has_average,
             is_recomputed: size.recomputes,
             sums: StepForm::sums_of(size.shards, passes.len()),
         };
-        return on_device(resnet, passes[0].len(), form);
+        return StepMemory {
+            images: images_on_device,
+            ..on_device(resnet, passes[0].len(), form)
+        };
     }
     let images = passes[0].len() as u64;
     let parameters = config.num_params();
@@ -118,11 +125,7 @@ pub(crate) fn predict(
             (PROGRAM, PAGES + FREED_PAGES + tensors / 16 + tensors / 8)
         }
         // A pool in slices; an assumption too.
-        Place::Gpu => (CUDA_CONTEXT, tensors / 8),
-    };
-    let images = match place {
-        Place::Host { .. } => 0,
-        Place::Gpu => CIFAR_BYTES,
+        Place::Gpu { .. } => (CUDA_CONTEXT, tensors / 8),
     };
     StepMemory {
         parameters,
@@ -130,7 +133,7 @@ pub(crate) fn predict(
         in_flight,
         program,
         allocator,
-        images,
+        images: images_on_device,
         pictures: 0,
     }
 }
@@ -180,7 +183,7 @@ fn likelihood_bytes(config: &ModelConfig, place: Place, images: u64) -> u64 {
     }
 }
 
-/// A step whose maps, and those of its graph, are buffers of its own: nothing is freed between steps, and the graph has no others.
+/// A step whose maps, and those of its graph, are buffers of its own: nothing is freed between steps, and the graph has no others. Without CIFAR-10's images.
 fn on_device(config: &VaeConfig, batch: usize, form: StepForm) -> StepMemory {
     let step = vae_device_step::step_bytes(config, batch, form);
     // Burn's modules hold the model too, and the average of its weights, which pictures and checkpoints read.
@@ -191,7 +194,7 @@ fn on_device(config: &VaeConfig, batch: usize, form: StepForm) -> StepMemory {
         in_flight: step.in_flight,
         program: CUDA_CONTEXT,
         allocator: CUBLASLT_WORKSPACE,
-        images: CIFAR_BYTES,
+        images: 0,
         pictures: F32 * config.num_params()
             + POOLS * resnet::evaluation_bytes(config, PICTURE_BATCH),
     }
@@ -203,6 +206,7 @@ mod tests {
     use vae_core::{Depth, Precision};
 
     const HOST: Place = Place::Host { keeps_freed: false };
+    const GPU: Place = Place::Gpu { has_images: true };
 
     fn config(depth: Depth, width: f64) -> ModelConfig {
         VaeConfig::preset(depth)
@@ -221,15 +225,26 @@ mod tests {
             recomputes: false,
             has_average: false,
         };
-        let of = |form| predict(&config, (form, Place::Gpu), size);
-        let own = of(Form::OnDevice(Precision::Bf16));
+        let of = |form, place| predict(&config, (form, place), size);
+        let form = Form::OnDevice(Precision::Bf16);
+        let own = of(form, GPU);
         // What a driver without a card was asked for, by `tests/kernels/tests/nvrtc`.
         let buffers = own.parameters + own.activations + own.in_flight + own.allocator;
         let share = buffers as f64 / 4.2245e9;
         assert!((0.97..1.03).contains(&share), "{own:?}: {share}");
         let others = own.program + CIFAR_BYTES + own.pictures;
         assert_eq!(own.total(), buffers + others);
-        assert!(own.total() < of(Form::Plain).total());
+        assert!(own.total() < of(Form::Plain, GPU).total());
+        // Where the host keeps the images, nothing else changes.
+        for form in [form, Form::Plain] {
+            let without = of(form, Place::Gpu { has_images: false });
+            let expected = StepMemory {
+                images: 0,
+                ..of(form, GPU)
+            };
+            assert_eq!(without, expected);
+            assert_eq!(without.total(), of(form, GPU).total() - CIFAR_BYTES);
+        }
     }
 
     /// Beside the maps there are pictures and the weights of the best epoch: without them a card of 8 GB would be promised more than it has.
@@ -243,7 +258,7 @@ mod tests {
             recomputes: false,
             has_average: false,
         };
-        let own = predict(&config, (Form::OnDevice(Precision::F32), Place::Gpu), size);
+        let own = predict(&config, (Form::OnDevice(Precision::F32), GPU), size);
         // At most, by `tests/kernels/tests/nvrtc`, where a few images stand for CIFAR-10 and there is no context.
         let share = (own.total() - own.program - CIFAR_BYTES) as f64 / 6.50e9;
         assert!((0.99..1.05).contains(&share), "{own:?}: {share}");
