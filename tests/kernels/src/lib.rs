@@ -1,5 +1,11 @@
 //! What the programs and the tests of the kernels share.
 
+#[cfg(feature = "vulkan")]
+mod vulkan;
+
+#[cfg(feature = "vulkan")]
+pub use vulkan::vulkan;
+
 /// The usual likelihoods that have kernels.
 pub const WITH_KERNELS: [&str; 7] = [
     "bernoulli",

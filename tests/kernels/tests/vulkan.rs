@@ -1,5 +1,5 @@
 //! Blocks and whole autoencoders on a Vulkan device: a card, or Mesa's lavapipe, which computes on the processor
-//! (`apt-get install mesa-vulkan-drivers`). Without one every test fails.
+//! (`apt-get install mesa-vulkan-drivers libvulkan1`). Without one every test fails.
 //!
 //! Tolerances are those of float32 in the crates' own tests, whose checks these are.
 
@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::prelude::*;
 use burn::tensor::DType;
+use kernel_tests::vulkan;
 use resnet_blocks::cube::{
     CubeClProducts, Matrix, Operand, Plain, Products, Storage, device_of, largest_buffer, values,
 };
@@ -31,10 +32,6 @@ fn golden_path(file: &str) -> String {
         "{}/../../crates/{owner}/tests/golden/{file}.safetensors",
         env!("CARGO_MANIFEST_DIR")
     )
-}
-
-fn vulkan() -> Device {
-    Device::wgpu(DeviceKind::DefaultDevice)
 }
 
 /// In float64 all of it is Burn's own operations there.

@@ -146,8 +146,12 @@ fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> St
     let mut line = |name: &str, bytes: u64, what: &str| {
         text += &format!("{name:<24}{:>11.1} MiB  {what}\n", mebibytes(bytes));
     };
-    let is_cuda = devices.are_gpus();
-    let each = if devices.count() > 1 { ", each" } else { "" };
+    let is_gpu = devices.are_gpus();
+    let each = match devices.count() {
+        1 => "",
+        _ if is_gpu => ", each, the others without the images",
+        _ => ", each",
+    };
     let title = format!("predicted peak of a step with batch {batch_size} on {devices}{each}");
     line("memory", memory.total(), &title);
     line(
@@ -166,17 +170,21 @@ fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> St
         "gradients of the largest block",
     );
     line(
-        if is_cuda { "  context" } else { "  program" },
+        if is_gpu { "  context" } else { "  program" },
         memory.program,
-        if is_cuda {
+        if is_gpu {
             "assumed: no GPU has been measured"
         } else {
             "measured"
         },
     );
     line("  allocator", memory.allocator, "held beyond the tensors");
-    if is_cuda {
-        line("  images", memory.images, "all of CIFAR-10, on the device");
+    if is_gpu {
+        let place = match devices.count() {
+            1 => "all of CIFAR-10, on the device",
+            _ => "all of CIFAR-10, on the first device",
+        };
+        line("  images", memory.images, place);
         line(
             "  pictures",
             memory.pictures,
@@ -186,4 +194,44 @@ fn memory_lines(memory: &StepMemory, batch_size: usize, devices: &Devices) -> St
         line("the data set", CIFAR_BYTES, "besides, for all of CIFAR-10");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `summary` says of a step's memory.
+    fn lines(device: &str) -> String {
+        let flags = TrainFlags {
+            device: Some(device.to_owned()),
+            ..TrainFlags::default()
+        };
+        let settings = resolve(&flags, &|_| None).expect("settings").settings;
+        let config = model_config(&settings).expect("a model");
+        let size = StepSize::of(&settings, settings.batch_size);
+        let memory = predict(&config, form_and_place(&settings), size);
+        memory_lines(&memory, settings.batch_size, &settings.device)
+    }
+
+    #[test]
+    fn the_images_are_counted_where_they_lie() {
+        for (device, counted, besides, title) in [
+            ("flex", "", "for all of CIFAR-10\n", "on flex\n"),
+            ("cuda:0", "on the device\n", "", "on cuda:0\n"),
+            (
+                "cuda:0,cuda:1",
+                "on the first device\n",
+                "",
+                "on cuda:0,cuda:1, each, the others without the images\n",
+            ),
+            ("vulkan:0", "on the device\n", "", "on vulkan:0\n"),
+        ] {
+            let text = lines(device);
+            assert_eq!(text.contains("  images "), !counted.is_empty(), "{text}");
+            assert_eq!(text.contains("the data set"), !besides.is_empty(), "{text}");
+            for part in [counted, besides, title] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+    }
 }

@@ -13,6 +13,8 @@ mod on_device;
 mod passes;
 pub(crate) mod request;
 pub mod running_statistics;
+#[cfg(any(feature = "cube", test))]
+mod verdict;
 pub(crate) mod weight_average;
 
 pub(crate) use passes::{pass, replicas};

@@ -8,7 +8,6 @@ mod worker;
 
 use burn::module::Module;
 use burn::prelude::Device;
-use run_files::divergence::{NonFinite, first_non_finite};
 use run_files::metrics::BatchLoss;
 use run_files::step_guard::StepGuard;
 use vae_core::DropoutMasks;
@@ -27,6 +26,7 @@ use crate::step::kl_objective::KlObjective;
 use crate::step::passes::pass::Inputs;
 use crate::step::passes::replicas::Replicas;
 use crate::step::request::{EngineOptions, Outcome, StepReport, StepRequest};
+use crate::step::verdict::{Finding, verdict};
 
 /// The step on a GPU, and the one whose outcome is not known yet.
 pub(crate) struct OnDevice {
@@ -257,7 +257,7 @@ impl OnDevice {
             learning_rate,
             loss,
             objective: loss.objective(images, weighted_kl),
-            outcome: verdict(outcome, loss, guard, self.options.skip_gradient_norm),
+            outcome: verdict(outcome.into(), loss, guard, self.options.skip_gradient_norm),
         }
     }
 
@@ -280,33 +280,14 @@ impl OnDevice {
     }
 }
 
-fn verdict(
-    outcome: DeviceOutcome,
-    loss: BatchLoss,
-    guard: &mut StepGuard,
-    factor: Option<f64>,
-) -> Outcome {
-    let of_loss = first_non_finite(loss);
-    if of_loss.is_none() && outcome.gradient_norm.is_finite() {
-        guard.skips_large(outcome.gradient_norm, factor);
-        return if outcome.is_taken {
-            Outcome::Taken
-        } else {
-            Outcome::TooLarge
-        };
-    }
-    let of_gradient = NonFinite {
-        term: "gradient",
-        value: outcome.gradient_norm.to_string(),
-        parameter: None,
-        parameters: 0,
-    };
-    let mut cause = of_loss.unwrap_or(of_gradient);
-    cause.parameters = outcome.not_finite_parameters;
-    cause.parameter = outcome.not_finite;
-    Outcome::NotFinite {
-        cause,
-        stops: guard.skip_non_finite(),
+impl From<DeviceOutcome> for Finding {
+    fn from(outcome: DeviceOutcome) -> Self {
+        Self {
+            gradient_norm: outcome.gradient_norm,
+            is_taken: outcome.is_taken,
+            not_finite: outcome.not_finite,
+            not_finite_parameters: outcome.not_finite_parameters,
+        }
     }
 }
 

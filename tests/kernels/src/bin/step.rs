@@ -9,7 +9,7 @@ use std::io::Write;
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
 use kernel_tests::WITH_KERNELS;
-use resnet_blocks::{join, mean_in_fixed_order};
+use resnet_blocks::{Activation, join, mean_in_fixed_order};
 use vae_core::{Depth, Precision, Sampler, VaeConfig};
 use vae_device_step::{AdamOptions, DeviceStep, StepInputs, StepOptions, StepRates, Weights};
 
@@ -53,7 +53,7 @@ fn main() {
     };
     let device = match device {
         "cuda" => Device::cuda(0),
-        "vulkan" => Device::wgpu(DeviceKind::DefaultDevice),
+        "vulkan" => kernel_tests::vulkan(),
         _ => panic!("{usage}"),
     };
     let precision = match precision {
@@ -79,11 +79,20 @@ fn main() {
     if is_own {
         own_steps(&config, &device, images(&device), noise(&device), false);
         if full.is_none() {
-            // The kernels of the other likelihoods, of an average and of free bits.
-            for likelihood in &WITH_KERNELS[1..] {
+            // The kernels of the other likelihoods and activations, of an average and of free bits.
+            let activations = [
+                Activation::Relu,
+                Activation::Tanh,
+                Activation::Silu,
+                Activation::Gelu,
+            ];
+            let others = WITH_KERNELS[1..].iter().zip(activations.iter().cycle());
+            for (likelihood, activation) in others {
                 mark(likelihood);
-                let likelihood = likelihood.parse().expect("a likelihood");
-                let config = config.clone().with_likelihood(likelihood);
+                let config = config
+                    .clone()
+                    .with_likelihood(likelihood.parse().expect("a likelihood"))
+                    .with_activation(*activation);
                 own_steps(&config, &device, images(&device), noise(&device), true);
             }
         }

@@ -10,6 +10,7 @@ mod golden_file;
 #[path = "../../../../crates/vae-core/tests/golden2/tolerances.rs"]
 mod tolerances;
 
+mod adam_curve;
 mod draws;
 mod evaluation;
 mod likelihoods;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::prelude::*;
 use burn::tensor::DType;
+use kernel_tests::vulkan;
 use resnet_blocks::{NamedParameter, map_named_parameters, named_parameters};
 use vae_core::{Depth, DropoutMasks, Sampler, Vae, VaeConfig};
 use vae_device_step::{AdamOptions, DeviceStep, Outcome, StepInputs, StepOptions, StepRates};
@@ -33,10 +35,6 @@ const ADAM: AdamOptions = AdamOptions {
     epsilon: 1e-7,
 };
 const RATE: f64 = 1e-4;
-
-fn vulkan() -> Device {
-    Device::wgpu(DeviceKind::DefaultDevice)
-}
 
 /// In float64 all of it is Burn's own operations there.
 fn reference() -> Device {

@@ -6,6 +6,7 @@
 #![cfg(feature = "cuda")]
 
 mod checks;
+mod finished;
 #[cfg(feature = "mpi")]
 mod ranks;
 mod runs;
@@ -122,6 +123,8 @@ fn folder(name: &str) -> PathBuf {
 struct Asked {
     /// Of the processor for each kernel's compilation.
     compile_seconds: Vec<f64>,
+    /// The kernels, in the same order.
+    kernels: Vec<String>,
     launches: usize,
     graphs: usize,
     reads: usize,
@@ -155,9 +158,11 @@ fn step(
         let words: Vec<&str> = line.split(' ').collect();
         let bytes = || words[1].parse::<i64>().expect("a number of bytes");
         match words[0] {
-            "module" => asked
-                .compile_seconds
-                .push(words[1].parse().expect("seconds")),
+            "module" => {
+                let seconds = words[1].parse().expect("seconds");
+                asked.compile_seconds.push(seconds);
+                asked.kernels.push(words[2].to_owned());
+            }
             "launch" => asked.launches += 1,
             "graph" => asked.graphs += 1,
             "read" => asked.reads += 1,
@@ -206,13 +211,26 @@ fn the_devices_own_step_compiles_for_cards_of_three_generations() {
         }
         let kernels = asked["step 0"].compile_seconds.len();
         assert!(kernels > 20, "{kernels} kernels are not a step's");
+        // Sigmoid and four others, forward and backward.
+        for kernel in ["activate_f", "activate_gradient_f"] {
+            let all = asked.values().flat_map(|asked| &asked.kernels);
+            let names: std::collections::BTreeSet<&String> =
+                all.filter(|name| name.starts_with(kernel)).collect();
+            assert!(names.len() >= 5, "{names:?}");
+        }
     }
 }
 
 /// What a machine without cuBLASLt multiplies with: at the sizes of the reference experiment's model.
 #[test]
 fn the_projects_own_products_compile_for_cards_of_three_generations() {
-    for (capability, precision) in [("6.1", "f32"), ("8.0", "bf16"), ("9.0", "bf16")] {
+    for (capability, precision) in [
+        ("6.1", "f32"),
+        ("8.0", "f32"),
+        ("8.0", "bf16"),
+        ("9.0", "f32"),
+        ("9.0", "bf16"),
+    ] {
         let arguments = [precision, "28", "25"];
         let (text, asked) = step(capability, &arguments, Products::Plain);
         assert!(text.contains("captured: true"), "{text}");

@@ -1,7 +1,9 @@
 //! Whole runs of the program on a Vulkan device, as in `vulkan.rs`.
 
+mod divergence;
 mod divided;
 mod large_maps;
+mod no_driver;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -25,6 +27,8 @@ impl Drop for Folder {
 }
 
 fn program(folder: &Path, arguments: &[&str]) -> Command {
+    // Says what to install where there is none.
+    kernel_tests::vulkan();
     let mut command = Command::new(env!("CARGO_BIN_EXE_program"));
     command.args(arguments).current_dir(folder);
     for variable in ["EPOCHS", "OUTDIR"] {
@@ -248,47 +252,6 @@ fn bfloat16_is_refused_with_the_reason() {
     must_run(&folder.0, &in_bfloat16("flex"));
     check(&with_run("evaluate"));
     check(&with_run("sample --out samples.png"));
-}
-
-/// The device's weights are read where a run ends for want of finite steps, also where another objective than the loss is minimised.
-#[test]
-fn a_divergence_names_the_largest_weight_that_there_is() {
-    let folder = Folder::new("diverged");
-    let mut arguments = train("run", "vulkan:0");
-    let flags = "--dropout 0 --beta 0.5 --learning-rate 1 --epochs 4 --checkpoint-every 1";
-    arguments.extend(flags.split(' ').map(str::to_owned));
-    let output = run_of(&folder.0, &arguments);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(30), "{text}");
-    let report = std::fs::read(folder.0.join("run/divergence.json")).expect("a report");
-    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
-    assert_eq!(report["skipped_in_a_row"], 10);
-
-    // No step after the last finite one changed a weight, so the newest checkpoint has them.
-    let checkpoints = std::fs::read_dir(folder.0.join("run/checkpoints")).expect("listed");
-    let newest = checkpoints
-        .map(|entry| entry.expect("an entry").path())
-        .max()
-        .expect("a checkpoint");
-    let weights = std::fs::read(newest.join("model.safetensors")).expect("weights");
-    let weights = safetensors::SafeTensors::deserialize(&weights).expect("safetensors");
-    let (magnitude, name) = weights
-        .iter()
-        .map(|(name, view)| {
-            let values = view.data().chunks_exact(4);
-            let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four")));
-            (
-                values.fold(0.0, |most: f32, value| most.max(value.abs())),
-                name.to_owned(),
-            )
-        })
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .expect("a tensor");
-    let largest = &report["largest_weight"];
-    assert_eq!(largest["name"], name.as_str());
-    assert_eq!(largest["magnitude"].as_f64(), Some(f64::from(magnitude)));
-    // Those that the run began with are smaller.
-    assert!(magnitude > 2.0, "{magnitude}");
 }
 
 /// Steps are read one late, and yet what is shown first of an epoch has numbers.

@@ -1,11 +1,11 @@
-//! The step that training takes on a GPU against the golden files: loss terms, gradients and running statistics, launched and replayed.
+//! The step that training takes on a GPU against the golden files: loss terms, gradients and running statistics, launched and replayed, and twenty steps of Adam.
 
 use burn::prelude::*;
 use resnet_blocks::named_parameters;
 use vae_core::{Sampler, Vae};
 use vae_device_step::{AdamOptions, DeviceStep, Outcome, StepInputs, StepOptions, StepRates};
 
-use super::golden::{Comparisons, Golden, relative_distance};
+use super::golden::{Comparisons, Golden, float64, relative_distance};
 use super::positions::positions;
 use super::tolerances::Tolerances;
 use crate::gpu_check::row::Comparison;
@@ -17,7 +17,7 @@ pub(super) fn is_known(device: &Device) -> bool {
 }
 
 /// Compares three steps of the same batch, each of which skips its update, so that all see the weights of the file: the first is launched, the third
-/// replayed where the device can. Then one that is taken, for the running statistics.
+/// replayed where the device can. Then one that is taken, for the running statistics, and from the weights of the file again as many as its curve of losses has.
 ///
 /// # Panics
 /// If the device fails.
@@ -47,6 +47,8 @@ pub(super) fn compare(
         comparisons.gradients(gradients(golden, &step), tolerances);
     }
     taken(&mut step, golden, device, None);
+    let mut trained = DeviceStep::new(&vae, options).expect("bottlenecks with ReLU");
+    compare_curve(&mut comparisons, &mut trained, golden, device, tolerances);
     let images: Tensor<4> = golden.tensor("images", device);
     let [batch, ..] = images.dims();
     let after = step.model(vae).unwrap_or_else(|error| panic!("{error}"));
@@ -59,6 +61,43 @@ pub(super) fn compare(
         }
     }
     comparisons.all
+}
+
+/// Steps of Adam at the file's rate: their losses, and where products are rounded how far they have fallen, which the first loss's own error leaves alone.
+fn compare_curve(
+    comparisons: &mut Comparisons,
+    step: &mut DeviceStep,
+    golden: &Golden,
+    device: &Device,
+    tolerances: Tolerances,
+) {
+    let Some(allowed) = tolerances.curve else {
+        return;
+    };
+    let expected = float64(golden.data("adam_loss_curve"));
+    let images = golden.shape("images")[0] as f64;
+    let found: Vec<f64> = expected
+        .iter()
+        .map(|_| {
+            let outcome = taken(step, golden, device, None);
+            (outcome.cross_entropy + outcome.kl) / images + outcome.l2
+        })
+        .collect();
+    for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let error = relative_distance(&[*expected], &[*found]);
+        let name = format!("adam_loss_curve, step {number}");
+        comparisons.add(&name, error, allowed.losses);
+    }
+    if let Some(allowed) = allowed.fall {
+        let [found, expected] = [&found, &expected].map(|losses| fall(losses));
+        let error = relative_distance(&expected, &found);
+        comparisons.add("the fall of adam_loss_curve", error, allowed);
+    }
+}
+
+/// By how much each loss lies below the first.
+fn fall(losses: &[f64]) -> Vec<f64> {
+    losses.iter().map(|loss| losses[0] - loss).collect()
 }
 
 /// A step over the images of the file; skipped where its gradient's norm is larger than `largest_norm`.
@@ -74,6 +113,7 @@ fn taken(
         dropout: None,
     };
     let rates = StepRates {
+        // That of the files.
         learning_rate: 1e-3,
         kl_weights: [1.0; 4],
         largest_norm,
