@@ -120,6 +120,28 @@ mod tests {
     }
 
     #[test]
+    fn a_window_begins_with_its_first_row_and_column() {
+        for (flip, top, left) in [(false, 0, 7), (true, 8, 1), (true, 3, 4), (false, 4, 4)] {
+            let placement = Placement { flip, top, left };
+            let [first_row, first_column] = placement.first().map(i32::from);
+            let (out, image) = (applied(placement), image());
+            for row in 0..32 {
+                for column in 0..32 {
+                    let (from_row, from_column) = (row + first_row, column + first_column);
+                    let is_inside = (0..32).contains(&from_row) && (0..32).contains(&from_column);
+                    let from_column = if flip { 31 - from_column } else { from_column };
+                    let expected = match is_inside {
+                        true => image[(from_row * 32 + from_column) as usize],
+                        false => 0,
+                    };
+                    let found = out[(row * 32 + column) as usize];
+                    assert_eq!(found, expected, "{placement:?}, {row}, {column}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_flip_exchanges_left_and_right_in_every_plane() {
         let out = applied(Placement {
             flip: true,

@@ -275,7 +275,7 @@ settings! {
         values: Domain::Number { low: 1.0, low_is_open: true, high: 1e9, high_is_open: false },
         unit: " times the median of recent gradient norms",
         flag: skip_gradient_norm "--skip-gradient-norm" "F",
-            "Skip steps whose gradient norm exceeds this many times the median of a hundred before the last, above 1 "
+            "Skip steps whose gradient norm exceeds this many times the median of the hundred norms before the last step's, above 1 "
             "[default: none, no finite step is skipped]",
         change: Compared,
         none: allowed,

@@ -144,13 +144,18 @@ pub(super) fn run(flags: &EvaluateFlags) -> Result<(), TrainerError> {
                 sampler: options.sampler,
                 seed: settings.seed,
             };
-            let mut progress = Progress::new(ProgressMode::Plain);
             let mut remaining = RemainingTime::of(view.len() as u64);
-            importance_of_finished(&model, view, options, &device, |done| {
+            let each = |done| {
                 if let Some(line) = remaining.line(done, Instant::now()) {
-                    progress.notice(&line);
+                    told.notice(&line);
                 }
-            })
+            };
+            let (bound, capture_failure) =
+                importance_of_finished(&model, view, options, &device, each);
+            if let Some(reason) = capture_failure {
+                told.notice_once(&launched("draws", &reason));
+            }
+            bound
         });
     let is_finite =
         |bound: &ImportanceBound| bound.elbo.nats.is_finite() && bound.bound.nats.is_finite();

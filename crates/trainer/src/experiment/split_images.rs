@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::prelude::*;
 use cifar_loader::{BatchPlan, DeviceEpoch, DeviceImages, Epoch, View};
 #[cfg(feature = "cube")]
-use cifar_loader::{CHANNELS, HEIGHT, WIDTH};
+use cifar_loader::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 #[cfg(feature = "cube")]
 use vae_device_step::{Pick, ResidentImages};
 
@@ -72,8 +72,8 @@ impl Resident {
     fn new(view: &View, device: &Device) -> Option<Self> {
         #[cfg(feature = "cube")]
         if is_gpu(device) {
-            let bytes = (0..view.len()).flat_map(|position| view.image(position).iter().copied());
-            let bytes: Vec<u8> = bytes.collect();
+            let mut bytes = Vec::with_capacity(view.len() * IMAGE_BYTES);
+            (0..view.len()).for_each(|position| bytes.extend_from_slice(view.image(position)));
             let images = ResidentImages::new(&bytes, [CHANNELS, HEIGHT, WIDTH], device)?;
             return Some(Self::Picked(Arc::new(images)));
         }
@@ -105,6 +105,10 @@ impl SplitImages {
 
     /// One epoch of a plan of these images.
     pub(crate) fn epoch<'plan>(&self, plan: &'plan BatchPlan, epoch: u64) -> EpochImages<'plan> {
+        assert!(
+            self.view.is_same(plan.view()),
+            "an epoch of the images that are here"
+        );
         let epoch = plan.epoch(epoch);
         match &self.resident {
             #[cfg(feature = "cube")]

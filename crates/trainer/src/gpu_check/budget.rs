@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Below this nothing is begun.
 const LEAST: Duration = Duration::from_millis(500);
-/// So many parts that hang one after the other leave nothing of the budget.
+/// So many parts that hang behind their kernels, one after the other, leave nothing of the budget; three are enough that hang while they compile.
 const LARGEST: u32 = 4;
 
 /// The time of one part.

@@ -69,7 +69,9 @@ pub(super) fn time_start(
         }
     })?;
     let seconds = began.elapsed().as_secs_f64();
-    let is_kept = std::fs::read_dir(&cache).is_ok_and(|mut files| files.next().is_some());
+    // The driver has a folder of its own there.
+    let kept = cache.join("cubecl");
+    let is_kept = std::fs::read_dir(&kept).is_ok_and(|mut files| files.next().is_some());
     if matches!(options.device, DeviceChoice::Cuda(_)) && !is_kept {
         return Err(GpuCheckError::Start {
             reason: format!(

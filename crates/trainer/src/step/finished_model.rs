@@ -60,7 +60,7 @@ pub(crate) fn evaluate_finished(
 }
 
 /// As [`importance_bound`], by a GPU's own pass where it has one for the model's form: the encoder runs once a batch, and a draw's decoder is replayed.
-/// The pass's memory has been given back at the end.
+/// The pass's memory has been given back at the end. Besides, why a GPU launched draws that it should have replayed, if it did.
 ///
 /// # Panics
 /// If the split is empty, or the device fails, as Burn's own operations do.
@@ -70,7 +70,7 @@ pub(crate) fn importance_of_finished(
     options: ImportanceOptions,
     device: &Device,
     each_image: impl FnMut(u64),
-) -> ImportanceBound {
+) -> (ImportanceBound, Option<String>) {
     #[cfg(feature = "cube")]
     if let Some(mut own) = OnDevice::new(model, EngineOptions::of_scores(options.sampler)) {
         let latent_dim = model.latent_dim();
@@ -99,8 +99,10 @@ pub(crate) fn importance_of_finished(
             }
             posteriors.iter().map(ImagePosterior::kl).collect()
         });
+        let capture_failure = own.capture_failure().map(str::to_owned);
         own.release();
-        return bound;
+        return (bound, capture_failure);
     }
-    importance_bound(model, view, options, device, each_image)
+    let bound = importance_bound(model, view, options, device, each_image);
+    (bound, None)
 }

@@ -162,7 +162,7 @@ mod tests {
             let usual = verdict(taken(), LOSS, &mut guard, factor);
             assert_eq!(usual, Outcome::Taken);
         }
-        let largest = guard.largest_norm(factor).expect("a usual norm");
+        let largest = guard.largest_norm(factor, false).expect("a usual norm");
         let large = Finding {
             gradient_norm: 1.01 * largest,
             is_taken: false,

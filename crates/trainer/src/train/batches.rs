@@ -71,6 +71,7 @@ impl Training<'_> {
             let images = batches.batch(index);
             let batch = images.len();
             self.step(run, &epoch, images)?;
+            self.watch_save(run, progress)?;
             if run.clock.awaits_first_step() {
                 self.wait()?;
             }

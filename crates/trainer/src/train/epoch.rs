@@ -32,6 +32,9 @@ impl Training<'_> {
             return Err(self.stop_here(&mut run, signal, timing, logs, progress));
         }
 
+        // Whatever it could not write, nothing of this epoch takes the room for it.
+        self.await_save(&mut run, progress)?;
+
         let scores = self.validate(&mut run, epoch, progress);
         let Scores { model, terms } = match self.saved_at_loss(scores, &mut run, progress)? {
             Ok(scores) => scores,

@@ -15,8 +15,17 @@ impl SaveUnderWay {
     pub(super) fn begin(folder: CheckpointFolder, checkpoint: Checkpoint) -> Self {
         Self(Some(thread::spawn(move || {
             let saved = folder.save(&checkpoint);
-            saved.map_err(|error| Box::new((error, checkpoint)))
+            saved.map_err(|error| {
+                // What is half written would take the room that the run's other files need.
+                let _ = folder.remove_unfinished();
+                Box::new((error, checkpoint))
+            })
         })))
+    }
+
+    /// Whether nobody would have to wait.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// What became of it.

@@ -100,7 +100,7 @@ impl Training<'_> {
         run: &mut ActiveRun,
         progress: &mut Progress,
     ) -> Result<(), TrainError> {
-        self.await_save(run, progress)?;
+        self.supersede_save(run, progress);
         if self.ranks.is_first() {
             self.write(&self.checkpoint(run), progress)?;
         }
@@ -109,8 +109,8 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// As [`save`](Self::save); where a GPU trains, it goes on meanwhile, and the next save or the end of the run tells what became of this one. On
-    /// processors the writing would take time from the steps, and a second copy of everything from memory.
+    /// As [`save`](Self::save); where a GPU trains, it goes on meanwhile, and what became of it is told with the first step behind its end. On processors
+    /// the writing would take time from the steps, and a second copy of everything from memory.
     pub(super) fn save_behind(
         &self,
         run: &mut ActiveRun,
@@ -119,14 +119,44 @@ impl Training<'_> {
         if !run.engine.is_on_device() || !self.ranks.is_first() {
             return self.save(run, progress);
         }
-        self.await_save(run, progress)?;
+        if !self.supersede_save(run, progress) {
+            return self.save(run, progress);
+        }
         let folder = self.folder.checkpoints(self.parameters);
         run.saving = Some(SaveUnderWay::begin(folder, self.checkpoint(run)));
         run.last_checkpoint = Instant::now();
         Ok(())
     }
 
-    /// Waits for the checkpoint that is being written.
+    /// Waits for the checkpoint that is being written, which a newer one is about to follow; whether there is none that could not be written.
+    fn supersede_save(&self, run: &mut ActiveRun, progress: &mut Progress) -> bool {
+        match run.saving.take().map(SaveUnderWay::wait) {
+            None => true,
+            Some(Ok(left)) => {
+                tell_left(&left, progress);
+                true
+            }
+            Some(Err(failed)) => {
+                let (error, _) = *failed;
+                progress.notice(&format!("a checkpoint was not written: {error}"));
+                false
+            }
+        }
+    }
+
+    /// Takes note of the checkpoint that was being written, where that is over.
+    pub(super) fn watch_save(
+        &self,
+        run: &mut ActiveRun,
+        progress: &mut Progress,
+    ) -> Result<(), TrainError> {
+        match &run.saving {
+            Some(saving) if saving.is_over() => self.await_save(run, progress),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the checkpoint that is being written, and for room where it has none and the settings say to wait.
     pub(super) fn await_save(
         &self,
         run: &mut ActiveRun,
@@ -144,7 +174,7 @@ impl Training<'_> {
                 let (error, checkpoint) = *failed;
                 let error = TrainError::from(error);
                 match error.full_at() {
-                    // There may be room by now, or the settings say to wait for it.
+                    // There may be room by now.
                     Some(_) => self.write(&checkpoint, progress),
                     None => Err(error),
                 }

@@ -155,7 +155,7 @@ fn trainings_that_are_to_be_equal_are_made_in_three_ways() {
         "{results:#}"
     );
     let report = std::fs::read_to_string(folder.join("report")).expect("the stand-in's report");
-    // Of five steps one is launched and one launched, captured and replayed as the three behind it are; where all are launched there is no graph.
+    // Of five steps one is launched and one launched and captured, for which there is a rehearsal; three are replayed. Where all are launched there is no graph.
     let steps = report.matches("\nlaunch adam").count();
     let graphs = report.matches("\ngraph\n").count();
     assert_eq!((steps, graphs), (3 * 3 + 5, 3 * 4), "{text}");
