@@ -75,6 +75,7 @@ pub(crate) struct StepRequest {
     /// What is minimised of the KL divergence behind the updates that are known.
     pub(crate) kl: KlObjective,
     /// Its factor behind one update more, which a step may be whose outcome is not known yet.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // Processors know all outcomes.
     pub(crate) next_kl_weight: f64,
 }
 
