@@ -179,7 +179,7 @@ impl Division {
     }
 }
 
-/// Cubes of [`UNITS`] units, one unit for each of `count` pieces of work.
+/// Cubes of as many units as [`units`] says, one unit for each of `count` pieces of work.
 pub fn cubes(count: usize) -> CubeCount {
     let cubes = count.div_ceil(UNITS as usize);
     let across = cubes.clamp(1, 32_768);

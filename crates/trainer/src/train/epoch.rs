@@ -17,28 +17,28 @@ impl Training<'_> {
     /// Trains the rest of the present epoch and ends it.
     pub(super) fn epoch(
         &self,
-        mut run: ActiveRun,
+        run: &mut ActiveRun,
         mut logs: Option<&mut Logs>,
         progress: &mut Progress,
-    ) -> Result<ActiveRun, TrainError> {
+    ) -> Result<(), TrainError> {
         let epoch = run.state.epoch + 1;
         let began = Instant::now();
         let first_batch = run.state.batches;
 
-        let stopped = self.train_epoch(&mut run, epoch, progress);
-        let stopped = self.saved_at_loss(stopped, &mut run, progress)?;
-        let mut timing = epoch_timing(&run, epoch, first_batch, began);
+        let stopped = self.train_epoch(run, epoch, progress);
+        let stopped = self.saved_at_loss(stopped, run, progress)?;
+        let mut timing = epoch_timing(run, epoch, first_batch, began);
         if let Some(signal) = stopped {
-            return Err(self.stop_here(&mut run, signal, timing, logs, progress));
+            return Err(self.stop_here(run, signal, timing, logs, progress));
         }
 
         // Whatever it could not write, nothing of this epoch takes the room for it.
-        self.await_save(&mut run, progress)?;
+        self.await_save(run, progress)?;
 
-        let scores = self.validate(&mut run, epoch, progress);
-        let Scores { model, terms } = match self.saved_at_loss(scores, &mut run, progress)? {
+        let scores = self.validate(run, epoch, progress);
+        let Scores { model, terms } = match self.saved_at_loss(scores, run, progress)? {
             Ok(scores) => scores,
-            Err(signal) => return Err(self.stop_here(&mut run, signal, timing, logs, progress)),
+            Err(signal) => return Err(self.stop_here(run, signal, timing, logs, progress)),
         };
         // Evaluations are captured too.
         self.tell_slower(&run.engine, progress);
@@ -46,7 +46,7 @@ impl Training<'_> {
         timing.valid_seconds = Some(seconds - timing.train_seconds);
         timing.peak_memory_bytes = peak_memory_bytes();
 
-        let row = self.row(&run, epoch, terms);
+        let row = self.row(run, epoch, terms);
         let state = &mut run.state;
         let verdict = state
             .schedule
@@ -59,14 +59,14 @@ impl Training<'_> {
         let next_learning_rate = state.schedule.learning_rate_at(self.settings, state.step);
 
         let checked = ranks::check_weights(&run.engine, epoch, &self.ranks);
-        self.saved_at_loss(checked, &mut run, progress)?;
+        self.saved_at_loss(checked, run, progress)?;
         if let Some(logs) = logs {
             self.persist(progress, SMALL_FILES, || {
                 self.write_pictures(&model, &run.images.valid, epoch)
             })?;
             // Before the checkpoint, after which nothing would write it again: of an epoch that is trained twice both count.
             self.persist(progress, SMALL_FILES, || Ok(logs.timing.append(&timing)?))?;
-            self.save_behind(&mut run, progress)?;
+            self.save_behind(run, progress)?;
         }
         progress.epoch_ended(&EpochEnd {
             row,
@@ -76,7 +76,7 @@ impl Training<'_> {
             is_best: verdict.is_best,
             next_learning_rate,
         });
-        Ok(run)
+        Ok(())
     }
 
     /// Saves what there is of a run that someone asked to stop.

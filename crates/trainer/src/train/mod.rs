@@ -144,7 +144,12 @@ impl Training<'_> {
             None
         };
         while run.state.epoch < self.settings.epochs && !run.state.stopped {
-            run = self.epoch(run, logs.as_mut(), progress)?;
+            let ended = self.epoch(&mut run, logs.as_mut(), progress);
+            if ended.is_err() {
+                // Whatever ends the run, its user learns which checkpoint is missing.
+                self.supersede_save(&mut run, progress);
+            }
+            ended?;
         }
         if self.ranks.is_first() {
             self.await_save(&mut run, progress)?;

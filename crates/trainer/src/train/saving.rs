@@ -128,8 +128,9 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Waits for the checkpoint that is being written, which a newer one is about to follow; whether there is none that could not be written.
-    fn supersede_save(&self, run: &mut ActiveRun, progress: &mut Progress) -> bool {
+    /// Waits for the checkpoint that is being written, and says so where it could not be: a newer one follows, or the run ends for another reason.
+    /// Whether all is well.
+    pub(super) fn supersede_save(&self, run: &mut ActiveRun, progress: &mut Progress) -> bool {
         match run.saving.take().map(SaveUnderWay::wait) {
             None => true,
             Some(Ok(left)) => {
