@@ -2,6 +2,7 @@
 
 mod divergence;
 mod divided;
+mod full_disk;
 mod large_maps;
 mod no_driver;
 
