@@ -38,6 +38,7 @@ pub struct Pick {
 }
 
 /// A batch's images.
+#[allow(clippy::large_enum_variant)] // One a step, which is not kept.
 pub enum StepImages {
     /// `[batch, channels, height, width]`, in \[0, 1\]
     Given(Tensor<4>),

@@ -10,6 +10,7 @@ use vae_device_step::{Pick, ResidentImages, StepImages};
 
 /// Images of a batch, in \[0, 1\].
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant)] // One a step, which is not kept.
 pub(crate) enum BatchImages {
     /// `[batch, 3, 32, 32]`
     Made(Tensor<4>),
