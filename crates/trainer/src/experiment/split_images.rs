@@ -64,7 +64,7 @@ enum Resident {
     #[cfg(feature = "cube")]
     Picked(Arc<ResidentImages>),
     /// Of which Burn's operations make one, on every backend.
-    Bytes(DeviceImages),
+    Bytes(Box<DeviceImages>),
 }
 
 impl Resident {
@@ -77,7 +77,7 @@ impl Resident {
             let images = ResidentImages::new(&bytes, [CHANNELS, HEIGHT, WIDTH], device)?;
             return Some(Self::Picked(Arc::new(images)));
         }
-        Some(Self::Bytes(DeviceImages::new(view, device)))
+        Some(Self::Bytes(Box::new(DeviceImages::new(view, device))))
     }
 }
 
