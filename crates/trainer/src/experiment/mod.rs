@@ -17,4 +17,6 @@ pub mod weights;
 
 pub use error::ExperimentError;
 pub use samples::{latent_pictures, pictures, prior_samples};
+#[cfg(feature = "cube")]
+pub(crate) use scores::image_posterior;
 pub use scores::{evaluate, fid, importance, latent_record, latent_statistics, sample_statistics};

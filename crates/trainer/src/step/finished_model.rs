@@ -8,8 +8,10 @@ use run_files::metrics::Terms;
 use crate::experiment::evaluate::evaluate_by;
 use crate::experiment::evaluate::{EvaluationOptions, evaluate};
 #[cfg(feature = "cube")]
-use crate::experiment::importance::{ImagePosterior, batch_noise, importance_bound_by};
+use crate::experiment::image_posterior::ImagePosterior;
 use crate::experiment::importance::{ImportanceBound, ImportanceOptions, importance_bound};
+#[cfg(feature = "cube")]
+use crate::experiment::importance::{batch_noise, importance_bound_by};
 use crate::experiment::model::Model;
 #[cfg(feature = "cube")]
 use crate::step::on_device::{DeviceScorer, OnDevice};

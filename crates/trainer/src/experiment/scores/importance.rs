@@ -162,47 +162,6 @@ fn draw_by_model(
     kl
 }
 
-/// The posterior of one image, of which the host computes in float64.
-#[cfg(feature = "cube")]
-pub(crate) struct ImagePosterior<'a> {
-    pub(crate) mean: &'a [f32],
-    pub(crate) log_variance: &'a [f32],
-    pub(crate) sampler: Sampler,
-}
-
-#[cfg(feature = "cube")]
-impl ImagePosterior<'_> {
-    /// Mean and logarithm of the standard deviation that is drawn with, by dimension.
-    fn dimensions(&self) -> impl Iterator<Item = (f64, f64)> {
-        let half = match self.sampler {
-            Sampler::Correct => 0.5,
-            Sampler::Blog => 1.0,
-        };
-        let dimensions = self.mean.iter().zip(self.log_variance);
-        dimensions.map(move |(mean, v)| (f64::from(*mean), half * f64::from(*v)))
-    }
-
-    /// The KL divergence of what is drawn from to the standard normal, in nats.
-    pub(crate) fn kl(&self) -> f64 {
-        let terms = self.dimensions().map(|(mean, log_deviation)| {
-            let twice = 2.0 * log_deviation;
-            0.5 * (mean * mean + (twice.exp_m1() - twice))
-        });
-        terms.sum()
-    }
-
-    /// log p(z) - log q(z given x) of the draw that `noise` makes, in nats.
-    pub(crate) fn log_prior_ratio(&self, noise: &[f32]) -> f64 {
-        let dimensions = self.dimensions().zip(noise);
-        let terms = dimensions.map(|((mean, log_deviation), noise)| {
-            let noise = f64::from(*noise);
-            let z = mean + log_deviation.exp() * noise;
-            0.5 * (noise - z) * (noise + z) + log_deviation
-        });
-        terms.sum()
-    }
-}
-
 /// Draws that are decoded side by side, so that a draw which keeps one thread busy leaves none of the others idle. Each has
 /// maps of its own, so that they are few. One on a GPU, whose work has one order.
 #[cfg(feature = "flex")]

@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 pub mod fid;
+pub(crate) mod image_posterior;
 pub mod importance;
 pub mod latent_record;
 pub mod latent_statistics;
