@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use burn::prelude::*;
-use cifar_loader::{BatchPlan, DeviceEpoch, DeviceImages, Epoch, View};
+use cifar_loader::{BatchPlan, Epoch, View};
 #[cfg(feature = "cube")]
 use cifar_loader::{CHANNELS, HEIGHT, IMAGE_BYTES, WIDTH};
 #[cfg(feature = "cube")]
@@ -55,40 +55,21 @@ pub(crate) fn is_gpu(device: &Device) -> bool {
 pub(crate) struct SplitImages {
     view: View,
     device: Device,
-    resident: Option<Resident>,
-}
-
-/// Images on a device.
-enum Resident {
-    /// Of which its own step takes a batch.
     #[cfg(feature = "cube")]
-    Picked(Arc<ResidentImages>),
-    /// Of which Burn's operations make one, on every backend.
-    Bytes(Box<DeviceImages>),
-}
-
-impl Resident {
-    /// None where a GPU has no buffer of that size.
-    fn new(view: &View, device: &Device) -> Option<Self> {
-        #[cfg(feature = "cube")]
-        if is_gpu(device) {
-            let mut bytes = Vec::with_capacity(view.len() * IMAGE_BYTES);
-            (0..view.len()).for_each(|position| bytes.extend_from_slice(view.image(position)));
-            let images = ResidentImages::new(&bytes, [CHANNELS, HEIGHT, WIDTH], device)?;
-            return Some(Self::Picked(Arc::new(images)));
-        }
-        Some(Self::Bytes(Box::new(DeviceImages::new(view, device))))
-    }
+    resident: Option<Arc<ResidentImages>>,
 }
 
 impl SplitImages {
     /// Brings the images to the device, where that is their place. Batches are tensors of `device`, with its autodiff.
     pub(crate) fn new(view: &View, device: &Device, place: ImagePlace) -> Self {
+        #[cfg(not(feature = "cube"))]
+        let _ = place; // It is always the host.
         Self {
             view: view.clone(),
             device: device.clone(),
+            #[cfg(feature = "cube")]
             resident: (place == ImagePlace::Device)
-                .then(|| Resident::new(view, device))
+                .then(|| resident(view, device))
                 .flatten(),
         }
     }
@@ -110,23 +91,19 @@ impl SplitImages {
             "an epoch of the images that are here"
         );
         let epoch = plan.epoch(epoch);
-        match &self.resident {
-            #[cfg(feature = "cube")]
-            Some(Resident::Picked(images)) => {
-                EpochImages::Picked(epoch, images.clone(), self.device.clone())
-            }
-            Some(Resident::Bytes(images)) => EpochImages::Device(Box::new(images.epoch(&epoch))),
-            None => EpochImages::Host(epoch, self.device.clone()),
+        #[cfg(feature = "cube")]
+        if let Some(images) = &self.resident {
+            return EpochImages::Device(epoch, images.clone(), self.device.clone());
         }
+        EpochImages::Host(epoch, self.device.clone())
     }
 }
 
 /// One epoch of batches.
 pub(crate) enum EpochImages<'plan> {
     Host(Epoch<'plan>, Device),
-    Device(Box<DeviceEpoch>),
     #[cfg(feature = "cube")]
-    Picked(Epoch<'plan>, Arc<ResidentImages>, Device),
+    Device(Epoch<'plan>, Arc<ResidentImages>, Device),
 }
 
 impl EpochImages<'_> {
@@ -137,9 +114,8 @@ impl EpochImages<'_> {
     pub(crate) fn batch(&self, index: usize) -> BatchImages {
         match self {
             Self::Host(epoch, device) => epoch.batch(index).to_tensor(device).into(),
-            Self::Device(epoch) => epoch.batch(index).into(),
             #[cfg(feature = "cube")]
-            Self::Picked(epoch, images, device) => {
+            Self::Device(epoch, images, device) => {
                 let positions = &epoch.order()[epoch.range(index)];
                 let picks = positions.iter().map(|position| pick(epoch, *position));
                 BatchImages::Resident(ResidentBatch {
@@ -150,6 +126,14 @@ impl EpochImages<'_> {
             }
         }
     }
+}
+
+/// None where the device has no buffer of that size.
+#[cfg(feature = "cube")]
+fn resident(view: &View, device: &Device) -> Option<Arc<ResidentImages>> {
+    let mut bytes = Vec::with_capacity(view.len() * IMAGE_BYTES);
+    (0..view.len()).for_each(|position| bytes.extend_from_slice(view.image(position)));
+    ResidentImages::new(&bytes, [CHANNELS, HEIGHT, WIDTH], device).map(Arc::new)
 }
 
 /// How an epoch shows an image.
@@ -166,110 +150,16 @@ fn pick(epoch: &Epoch<'_>, position: u32) -> Pick {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use cifar_loader::{Augment, Cifar10, SplitOptions};
+    use cifar_loader::Cifar10;
     use std::num::NonZeroUsize;
 
-    fn size(batch_size: usize) -> NonZeroUsize {
-        NonZeroUsize::new(batch_size).expect("not zero")
-    }
-
-    /// A split whose positions are not the indices of its records.
-    fn view() -> View {
-        let splits = Cifar10::sample().expect("embedded");
-        let splits = splits.split(&SplitOptions {
-            seed: 3,
-            limit_train: Some(103),
-            ..SplitOptions::default()
-        });
-        splits.expect("three splits").train
-    }
-
-    fn bits(batch: Tensor<4>) -> Vec<u32> {
-        let values = batch.into_data().try_to_vec::<f32>().expect("float32");
-        values.into_iter().map(f32::to_bits).collect()
-    }
-
     #[test]
-    fn batches_of_the_device_have_the_bits_of_the_hosts() {
-        let view = view();
-        for device in [Device::flex(), Device::flex().autodiff()] {
-            let host = SplitImages::new(&view, &device, ImagePlace::Host);
-            let resident = SplitImages::new(&view, &device, ImagePlace::Device);
-            let training = |augment| BatchPlan::training(view.clone(), size(25), 7, augment);
-            for plan in [
-                training(Augment::None),
-                training(Augment::Flip),
-                training(Augment::FlipCrop),
-                // Five batches, the last of three images.
-                training(Augment::FlipCrop).keep_last(),
-                BatchPlan::evaluation(view.clone(), size(100)),
-                // One batch of all.
-                BatchPlan::training(view.clone(), size(500), 7, Augment::Flip),
-            ] {
-                for epoch in [0, 5] {
-                    let (host, resident) = (host.epoch(&plan, epoch), resident.epoch(&plan, epoch));
-                    for index in 0..plan.num_batches() {
-                        let [expected, found] =
-                            [&host, &resident].map(|epoch| epoch.batch(index).tensor());
-                        assert_eq!(found.dims(), expected.dims());
-                        assert_eq!(found.device().is_autodiff(), device.is_autodiff());
-                        let case = format!("{:?}, epoch {epoch}, batch {index}", plan.augment());
-                        assert!(bits(found) == bits(expected), "{case}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_pixel_comes_from_where_the_draw_says() {
-        let view = view();
-        let plan = BatchPlan::training(view.clone(), size(40), 11, Augment::FlipCrop).keep_last();
-        let epoch = plan.epoch(2);
-        let resident = DeviceImages::new(&view, &Device::flex()).epoch(&epoch);
-        let mut windows = std::collections::BTreeSet::new();
-        for index in 0..plan.num_batches() {
-            let positions = &epoch.order()[epoch.range(index)];
-            let found = resident.batch(index).into_data();
-            let found = found.try_to_vec::<f32>().expect("float32");
-            assert_eq!(found.len(), positions.len() * 3 * 32 * 32);
-            for (image, position) in positions.iter().enumerate() {
-                let draw = epoch.placement(*position);
-                windows.insert((draw.flip, draw.top, draw.left));
-                let bytes = view.image(*position as usize);
-                for (channel, row, column) in
-                    (0..3 * 32 * 32).map(|at| (at / 1024, at / 32 % 32, at % 32))
-                {
-                    let (from_row, from_column) = (row + draw.top, column + draw.left);
-                    let is_black = [from_row, from_column]
-                        .iter()
-                        .any(|from| *from < 4 || *from >= 36);
-                    let expected = if is_black {
-                        0.0
-                    } else {
-                        let from_column = from_column - 4;
-                        let from_column = if draw.flip {
-                            31 - from_column
-                        } else {
-                            from_column
-                        };
-                        f32::from(bytes[channel * 1024 + (from_row - 4) * 32 + from_column]) / 255.0
-                    };
-                    let value = found[image * 3072 + channel * 1024 + row * 32 + column];
-                    assert_eq!(value.to_bits(), expected.to_bits(), "{draw:?}");
-                }
-            }
-        }
-        assert!(windows.len() > 60, "{} different draws", windows.len());
-    }
-
-    #[test]
-    #[should_panic(expected = "an epoch of the images on the device")]
+    #[should_panic(expected = "an epoch of the images that are here")]
     fn an_epoch_of_other_images_is_refused() {
-        let view = view();
-        let images = DeviceImages::new(&view, &Device::flex());
-        let plan = BatchPlan::evaluation(view.first(50), size(10));
-        images.epoch(&plan.epoch(0));
+        let view = Cifar10::sample().expect("embedded").test().first(60);
+        let images = SplitImages::new(&view, &Device::flex(), ImagePlace::Host);
+        let size = NonZeroUsize::new(10).expect("not zero");
+        images.epoch(&BatchPlan::evaluation(view.first(50), size), 0);
     }
 
     #[test]

@@ -181,33 +181,6 @@ fn faults_non_finite_steps_are_skipped_and_counted() {
     passed("non-finite steps", count);
 }
 
-#[test]
-fn images_on_the_device_give_the_same_run() {
-    for augment in [Augment::None, Augment::FlipCrop] {
-        let settings = Settings {
-            augment,
-            epochs: 2,
-            // 12 evaluation images in one short batch.
-            limit_test: Some(12),
-            ..tiny()
-        };
-        let folders = [ImagePlace::Host, ImagePlace::Device].map(|place| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let stop = StopRequest::new();
-            let options = TrainOptions::new(folder.path(), &stop);
-            let mut progress = silent();
-            let mut training =
-                Training::prepare(&settings, options, &Device::flex(), &mut progress)
-                    .expect("prepared");
-            assert_eq!(training.image_place, ImagePlace::Host);
-            training.image_place = place;
-            training.run(&mut progress).expect("trained");
-            folder
-        });
-        assert_equal_runs(folders[0].path(), folders[1].path(), &format!("{augment}"));
-    }
-}
-
 type Everything = (
     crate::experiment::weights::NamedValues,
     crate::experiment::weights::NamedValues,
